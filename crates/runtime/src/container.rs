@@ -1,0 +1,157 @@
+//! Containers within a sandbox.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::Resources;
+
+/// Which container of the pod, and which run of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerMetadata {
+    /// The container's name in the pod.
+    pub name: String,
+    /// 0 for its first run, one more for each restart.
+    pub attempt: u32,
+}
+
+/// How a mount follows mounts made after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MountPropagation {
+    /// Neither side sees the other's later mounts.
+    #[default]
+    Private,
+    /// The container sees the host's later mounts.
+    HostToContainer,
+    /// Both see each other's.
+    Bidirectional,
+}
+
+/// A bind mount into a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub container_path: String,
+    /// Absolute path on the machine.
+    pub host_path: PathBuf,
+    /// Whether writing is refused.
+    pub readonly: bool,
+    /// Propagation.
+    pub propagation: MountPropagation,
+}
+
+/// Who and what a container's processes are. The default is CRI's: the image's user and the default capabilities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityContext {
+    /// Numeric user; `None`: the image's.
+    pub run_as_user: Option<i64>,
+    /// Numeric group; `None`: the user's primary one, or 0.
+    pub run_as_group: Option<i64>,
+    /// Further groups.
+    pub supplemental_groups: Vec<i64>,
+    /// Whether the root file system refuses writing.
+    pub readonly_rootfs: bool,
+    /// Whether gaining privileges through set-uid files is refused.
+    pub no_new_privs: bool,
+    /// All capabilities, all devices, no masks.
+    pub privileged: bool,
+    /// Capabilities added to the default set, without `CAP_`; `ALL` for every one.
+    pub add_capabilities: Vec<String>,
+    /// Capabilities taken from it; `ALL` for every one.
+    pub drop_capabilities: Vec<String>,
+}
+
+/// A container to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerConfig {
+    /// Which container, which run.
+    pub metadata: ContainerMetadata,
+    /// Image name or id, present in the runtime's store.
+    pub image: String,
+    /// Replaces the image's entry point if not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments if not empty (or if `command` is given).
+    pub args: Vec<String>,
+    /// Working directory; empty: the image's.
+    pub working_dir: String,
+    /// Environment on top of the image's.
+    pub envs: Vec<(String, String)>,
+    /// Bind mounts.
+    pub mounts: Vec<Mount>,
+    /// For the caller's use: kept, returned and filtered by.
+    pub labels: BTreeMap<String, String>,
+    /// For the caller's use: kept and returned.
+    pub annotations: BTreeMap<String, String>,
+    /// Log file, relative to the sandbox's log directory, in the CRI log format.
+    pub log_path: PathBuf,
+    /// Whether a stdin is kept open.
+    pub stdin: bool,
+    /// Whether it runs on a terminal.
+    pub tty: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Who and what its processes are.
+    pub security: SecurityContext,
+    /// Signal that asks it to stop; `None`: the image's, or TERM.
+    pub stop_signal: Option<String>,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Its first process runs.
+    Running,
+    /// Its first process has ended.
+    Exited,
+    /// The runtime lost track of it.
+    Unknown,
+}
+
+/// A container as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// Its id.
+    pub id: String,
+    /// Its sandbox's id.
+    pub sandbox_id: String,
+    /// Which container, which run.
+    pub metadata: ContainerMetadata,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// Nanoseconds since the Unix epoch; 0: not yet.
+    pub created_at: i64,
+    /// Nanoseconds since the Unix epoch; 0: not yet.
+    pub started_at: i64,
+    /// Nanoseconds since the Unix epoch; 0: not yet.
+    pub finished_at: i64,
+    /// Exit code of the first process, 128 + signal when a signal ended it. Meaningful when exited.
+    pub exit_code: i32,
+    /// One word for why it ended: `Completed`, `Error`, `OOMKilled`.
+    pub reason: String,
+    /// More words, for people.
+    pub message: String,
+    /// The image as asked for.
+    pub image: String,
+    /// The image's id.
+    pub image_id: String,
+    /// Absolute path of its log file.
+    pub log_path: PathBuf,
+    /// As given.
+    pub labels: BTreeMap<String, String>,
+    /// As given.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContainerStats {
+    /// When it was read, nanoseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// CPU time used since its start, in nanoseconds.
+    pub cpu_nanoseconds: u64,
+    /// Memory in use that cannot be reclaimed, in bytes.
+    pub memory_working_set: u64,
+    /// Processes.
+    pub pids: u64,
+}

@@ -1,0 +1,19 @@
+//! The seam to container runtimes, in the shape of CRI v1: sandboxes, containers, images, exec and stats, as plain
+//! values. No implementation and nothing of Kubernetes' objects lives here.
+//!
+//! `kubelet` calls [`Runtime`]; `sandbox` (Linux containers) and later `wasm` and upstream CRI runtimes implement it.
+//! Words and meanings are those of the CRI v1 API, so that an adapter to it stays thin.
+//!
+//! Begin with [`Runtime`].
+
+mod container;
+mod error;
+mod image;
+mod sandbox;
+mod service;
+
+pub use container::*;
+pub use error::Error;
+pub use image::*;
+pub use sandbox::*;
+pub use service::{ExecOutput, Runtime, RuntimeEvent};

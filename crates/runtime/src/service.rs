@@ -1,0 +1,80 @@
+//! The calls.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{ContainerConfig, ContainerStats, ContainerStatus, Error, Image, SandboxConfig, SandboxStatus};
+
+/// What a command run inside a container gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// At most 16 MiB of its standard output.
+    pub stdout: Bytes,
+    /// At most 16 MiB of its standard error.
+    pub stderr: Bytes,
+    /// Its exit code.
+    pub exit_code: i32,
+}
+
+/// Something happened to a container without the caller's doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeEvent {
+    /// UID of the pod concerned.
+    pub pod_uid: String,
+    /// The sandbox's id.
+    pub sandbox_id: String,
+    /// The container's id; `None` when the sandbox itself changed.
+    pub container_id: Option<String>,
+}
+
+/// A container runtime. Every call may be repeated: stopping what is stopped and removing what is gone succeed.
+///
+/// Sandboxes and containers outlive the process that made them; a new one of these finds them again, still running.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// The handler's name, as in RuntimeClass (`runc`, `wasm`).
+    fn name(&self) -> &str;
+
+    /// Makes and starts a sandbox; its namespaces and address are there when this returns its id.
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, Error>;
+    /// Kills what runs in it and gives back its address. It stays listed, not ready.
+    async fn stop_sandbox(&self, id: &str) -> Result<(), Error>;
+    /// Stops and forgets it and its containers.
+    async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
+    /// One sandbox.
+    async fn sandbox_status(&self, id: &str) -> Result<SandboxStatus, Error>;
+    /// All sandboxes.
+    async fn list_sandboxes(&self) -> Result<Vec<SandboxStatus>, Error>;
+
+    /// Makes a container, not yet running, and returns its id.
+    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<String, Error>;
+    /// Starts it.
+    async fn start_container(&self, id: &str) -> Result<(), Error>;
+    /// Sends its stop signal, and KILL after `timeout`; returns when its first process has ended.
+    async fn stop_container(&self, id: &str, timeout: Duration) -> Result<(), Error>;
+    /// Kills and forgets it. Its log file stays.
+    async fn remove_container(&self, id: &str) -> Result<(), Error>;
+    /// One container.
+    async fn container_status(&self, id: &str) -> Result<ContainerStatus, Error>;
+    /// All containers.
+    async fn list_containers(&self) -> Result<Vec<ContainerStatus>, Error>;
+    /// Runs a command in it and waits, at most `timeout`.
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error>;
+    /// What it uses now.
+    async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error>;
+    /// Closes and opens its log file again, after it was rotated.
+    async fn reopen_log(&self, id: &str) -> Result<(), Error>;
+
+    /// Waits for the next event. At most one caller waits at a time; events that nobody waited for are kept, and
+    /// coalesced a container.
+    async fn next_event(&self) -> Result<RuntimeEvent, Error>;
+
+    /// The image of that name or id, if the store holds it.
+    async fn image_status(&self, image: &str) -> Result<Option<Image>, Error>;
+    /// All images.
+    async fn list_images(&self) -> Result<Vec<Image>, Error>;
+    /// Fetches an image and returns its id.
+    async fn pull_image(&self, image: &str) -> Result<String, Error>;
+}

@@ -1,0 +1,11 @@
+//! The revisioned key-value store under the API: transactions on an expected revision, ordered gap-free watch from a
+//! revision, reads at a past revision, compaction.
+//!
+//! Owns: the [`Store`] seam in the shape of etcd v3 (so that an etcd cluster can stand behind it), and the embedded
+//! backend over `disk`. Never does: know what a value means. Keys and values are bytes; only `registry` uses this crate.
+//!
+//! Begin with [`Store`]; the embedded backend is in `embedded`, the executable specification in `model`.
+
+mod seam;
+
+pub use seam::*;

@@ -1,0 +1,157 @@
+//! The seam: what `registry` asks of a store, and what every backend promises.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// A point in the store's history. Each committed transaction takes the next one; 0 is before the first.
+pub type Revision = u64;
+
+/// One key's value as of some revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The whole key.
+    pub key: Bytes,
+    /// The value's bytes, exactly as written.
+    pub value: Bytes,
+    /// Revision of the transaction that made the key (after its last absence).
+    pub create_revision: Revision,
+    /// Revision of the transaction that wrote this value.
+    pub mod_revision: Revision,
+}
+
+/// What a transaction requires of a key before any of its writes happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The key holds no value.
+    Absent,
+    /// The key's value was written at exactly this revision.
+    ModRevision(Revision),
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Sets the key to the value.
+    Put(Bytes, Bytes),
+    /// Removes the key. Removing an absent key changes nothing and emits no event.
+    Delete(Bytes),
+}
+
+/// Writes that happen together at one revision, or not at all. At most one write a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// Every one must hold; the first that does not, in order, fails the transaction.
+    pub expect: Vec<(Bytes, Expect)>,
+    /// Applied in order. May not be empty, nor name a key twice.
+    pub writes: Vec<Write>,
+}
+
+/// A committed, durable transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its revision; that of the store's head when the transaction changed nothing.
+    pub revision: Revision,
+}
+
+/// Why a store call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// An expectation did not hold. `current` is what the key held instead.
+    #[error("expectation failed on key {}", String::from_utf8_lossy(.key))]
+    Conflict {
+        /// The key whose expectation failed.
+        key: Bytes,
+        /// Its entry at that moment, if any.
+        current: Option<Box<Entry>>,
+    },
+    /// The revision asked for has been compacted away; the oldest still readable is named.
+    #[error("revision {requested} has been compacted; the oldest available is {oldest}")]
+    Compacted {
+        /// What the caller asked for.
+        requested: Revision,
+        /// The oldest revision that can still be read or watched from.
+        oldest: Revision,
+    },
+    /// The revision asked for has not happened yet.
+    #[error("revision {requested} is in the future; the current one is {current}")]
+    Future {
+        /// What the caller asked for.
+        requested: Revision,
+        /// The store's head.
+        current: Revision,
+    },
+    /// The transaction is malformed (empty, a key twice, or over the size limit).
+    #[error("invalid transaction: {0}")]
+    Invalid(String),
+    /// The backend cannot serve now. It is unknown whether a write under way happened.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// A range read: keys that start with `prefix`, in byte order.
+#[derive(Clone, Debug, Default)]
+pub struct Range {
+    /// Every returned key starts with it. Empty: the whole store.
+    pub prefix: Bytes,
+    /// Only keys greater than this one (for the next page).
+    pub after: Option<Bytes>,
+    /// At most so many entries; 0: no limit.
+    pub limit: usize,
+    /// Read as of this revision; `None`: the head.
+    pub at: Option<Revision>,
+}
+
+/// What a range read found, all of one revision.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// In key order.
+    pub entries: Vec<Entry>,
+    /// The revision that the page shows.
+    pub revision: Revision,
+    /// How many further keys the range has beyond `entries`.
+    pub remaining: u64,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The key.
+    pub key: Bytes,
+    /// The revision that changed it.
+    pub revision: Revision,
+    /// What it holds now; `None` when it was deleted.
+    pub entry: Option<Entry>,
+    /// What it held before; `None` when it was created.
+    pub previous: Option<Entry>,
+}
+
+/// A running watch: batches of events in revision order, none missing, none twice. The events of one transaction are
+/// never split over two batches. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watch {
+    /// Closed without an error when the store shuts down; a last `Err` when the watcher was too slow and must start
+    /// again from a list ([`Error::Compacted`]), or the backend failed.
+    pub events: mpsc::Receiver<Result<Vec<Event>, Error>>,
+}
+
+/// A revisioned store. All backends pass the same contract tests against the same model.
+///
+/// Promises: a transaction is atomic, and durable once `commit` returns `Ok`; revisions grow by one a transaction that
+/// changed something; a read at the head sees every transaction whose `commit` has returned; a watch sees transactions
+/// no later than a short time after they committed, in order.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Applies the transaction if all its expectations hold.
+    async fn commit(&self, txn: Txn) -> Result<Committed, Error>;
+    /// The key's entry as of `at` (`None`: the head), or `None` if it held nothing.
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error>;
+    /// A page of a range.
+    async fn range(&self, range: Range) -> Result<Page, Error>;
+    /// Every change to keys under `prefix` with a revision greater than `after`.
+    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error>;
+    /// Forgets history before `revision`: reads and watches below it fail from now on; the head stays whole.
+    async fn compact(&self, revision: Revision) -> Result<(), Error>;
+    /// The revision of the newest committed transaction.
+    async fn head(&self) -> Result<Revision, Error>;
+}
