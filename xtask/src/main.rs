@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo xtask`: everything a developer of Monoplane does besides `cargo build`. Start with `cargo xtask --help`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+mod house;
+mod layers;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Develop Monoplane: tests, rules of the house, benchmarks, generated files"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fail on an arrow or a word that ARCHITECTURE.md forbids
+    Layers {
+        /// The workspace to check
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    match Arguments::parse().command {
+        Task::Layers { root: other } => {
+            print!("{}", layers::run(other.as_deref().unwrap_or(root))?);
+        }
+    }
+    Ok(())
+}
