@@ -1,1 +1,24 @@
-//! placeholder
+//! The plane's own certificates: an authority made at first start, the certificates of every role under its upstream
+//! identity, serving certificates that follow a change of address, and the kubeconfig files that carry them.
+//!
+//! Owns: the files of the directory it is given, each written whole or not at all, so that a process killed at any
+//! moment finds a usable directory at its next start. Never does: read the clock (time is an argument), open a socket,
+//! or decide what an identity may do (that is `auth`).
+//!
+//! Begin with [`Authority::open`], then [`Authority::client`] and [`Authority::serving`].
+
+mod authority;
+mod credential;
+mod error;
+mod file;
+mod identity;
+mod issue;
+mod kubeconfig;
+
+pub use authority::Authority;
+pub use credential::Credential;
+pub use error::Error;
+pub use file::write_atomically;
+pub use identity::Identity;
+pub use issue::{api_server_names, kubelet_names};
+pub use kubeconfig::kubeconfig;
