@@ -1,0 +1,99 @@
+//! How the bytes travel: over HTTPS as a kubeconfig says, or straight into a handler of the same process.
+//!
+//! Both give `kube`'s [`Client`]; nothing above this module can tell them apart. A transport that loses, delays and
+//! repeats (for the simulator) is a `tower` layer in front of [`in_memory`]'s service.
+
+use http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use std::path::Path;
+use tower::BoxError;
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The kubeconfig cannot be read or makes no sense.
+    #[error("kubeconfig: {0}")]
+    Kubeconfig(#[from] KubeconfigError),
+    /// The credentials or the server's address in it cannot be used.
+    #[error("client: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// A client for the current context of a kubeconfig file. Relative paths in it are taken from the file's folder.
+///
+/// # Errors
+/// When the file cannot be read, or names credentials that cannot.
+pub async fn from_kubeconfig_file(path: &Path) -> Result<Client, TransportError> {
+    connect(Kubeconfig::read_from(path)?).await
+}
+
+/// A client for the current context of a kubeconfig given as text.
+///
+/// # Errors
+/// When the text is no kubeconfig, or names credentials that cannot be read.
+pub async fn from_kubeconfig(text: &str) -> Result<Client, TransportError> {
+    connect(Kubeconfig::from_yaml(text)?).await
+}
+
+async fn connect(kubeconfig: Kubeconfig) -> Result<Client, TransportError> {
+    // Two providers linked into one binary would make rustls panic when asked to choose: choose here.
+    // An error only says that another part of the process has already chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// A client whose requests are handed to `service` in this process: no socket, no TLS, the same HTTP. The service is the
+/// API server's own handler with the role's certificate attached by the caller, so authentication, authorisation and
+/// admission run as over the wire. Requests arrive as from a socket: an origin-form target and a Host header.
+///
+/// Must be called inside a tokio runtime (the client's buffer is a task, which ends with the last clone of the client).
+pub fn in_memory<S, B>(service: S) -> Client
+where
+    S: tower::Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let service = tower::util::MapRequest::new(service, with_origin);
+    Client::new(service, "default")
+}
+
+/// `kube` hands out a path with an empty or dangling query and no authority; a handler may expect what a socket delivers:
+/// an absolute-path target, a clean query and a Host.
+fn with_origin(request: Request<Body>) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = clean_target(&parts.uri);
+    parts.headers.entry(http::header::HOST).or_insert(http::HeaderValue::from_static("in-memory"));
+    Request::from_parts(parts, body)
+}
+
+fn clean_target(uri: &http::Uri) -> http::Uri {
+    let query = uri.query().map(|query| query.trim_matches('&')).filter(|query| !query.is_empty());
+    let target = match query {
+        Some(query) => format!("{}?{query}", uri.path()),
+        None => uri.path().to_owned(),
+    };
+    target.parse().unwrap_or_else(|_| uri.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean_target;
+
+    #[test]
+    fn targets_lose_dangling_query_marks() {
+        for (given, want) in [
+            ("/api/v1/pods?", "/api/v1/pods"),
+            ("/api/v1/pods?&limit=5", "/api/v1/pods?limit=5"),
+            ("/api/v1/pods?watch=true&", "/api/v1/pods?watch=true"),
+            ("/api/v1/pods", "/api/v1/pods"),
+            ("http://host:1/api?&a=b%20c", "/api?a=b%20c"),
+        ] {
+            assert_eq!(clean_target(&given.parse().unwrap()).to_string(), want);
+        }
+    }
+}
