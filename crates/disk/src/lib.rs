@@ -1,1 +1,20 @@
-//! placeholder
+//! One embedded engine behind a small trait: ordered maps of bytes in one file, atomic batches, group commit.
+//!
+//! Owns: the queue in front of the file (many writers share one fsync), snapshots, and SQLite, which does the storing.
+//! Never does: interpret what it stores, retry a failed fsync, or let two owners open one file. Only `store`, the durable
+//! worker and the embedded capability backends use this crate, each with a file of its own.
+//!
+//! Begin with [`Disk`]: [`Disk::open`], [`Disk::commit`], [`Disk::snapshot`]. The engine is chosen by measurement
+//! (`cargo bench -p disk`, docs/decisions/0001-embedded-engine.md); [`Engine`] is what another one would have to do.
+
+mod batch;
+mod commit;
+mod engine;
+mod error;
+mod sqlite;
+
+pub use batch::{Batch, Op, Table};
+pub use commit::{Disk, Reservation};
+pub use engine::{Direction, Engine, KeyRange, Reader, Snapshot, Visit};
+pub use error::{Error, OpenError};
+pub use sqlite::{Options, Sqlite};

@@ -1,0 +1,70 @@
+//! What a writer hands over.
+
+use bytes::Bytes;
+
+/// The name of an ordered map in the file: lower-case letters, digits and underscores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Table(&'static str);
+
+impl Table {
+    /// Names a table. Checked when the file is opened.
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// In which map.
+    pub table: Table,
+    /// Of which key.
+    pub key: Bytes,
+    /// To what; `None` removes the key.
+    pub value: Option<Bytes>,
+}
+
+/// Changes that reach the disk together or not at all, applied in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    ops: Vec<Op>,
+    size: usize,
+}
+
+impl Batch {
+    /// No changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) -> &mut Self {
+        self.push(Op { table, key: key.into(), value: Some(value.into()) })
+    }
+
+    /// Removes a key, if it is there.
+    pub fn delete(&mut self, table: Table, key: impl Into<Bytes>) -> &mut Self {
+        self.push(Op { table, key: key.into(), value: None })
+    }
+
+    fn push(&mut self, op: Op) -> &mut Self {
+        self.size += op.key.len() + op.value.as_ref().map_or(0, Bytes::len);
+        self.ops.push(op);
+        self
+    }
+
+    /// The changes, in order.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// Bytes of its keys and values.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}

@@ -1,0 +1,182 @@
+//! Group commit: the queue in front of the engine, and the thread that empties it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{Batch, Engine, Error, OpenError, Options, Reader, Snapshot, Sqlite, Table};
+
+/// Bytes that may wait in the queue before writers have to.
+const QUEUE_BYTES: usize = 16 << 20;
+/// What an entry of the queue counts beside its bytes: bounds the number of small batches that wait.
+const ENTRY_BYTES: usize = 1024;
+/// Bytes that one group takes at most, so that the first in it does not wait long for the last.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Called in queue order, on the writer's thread, once the batch is durable or has failed. Must be brief, and must not
+/// wait for the disk.
+type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+enum Request {
+    Commit { batch: Batch, done: Done, room: OwnedSemaphorePermit },
+    Close(oneshot::Sender<Result<(), Error>>),
+}
+
+/// An open file. Clones are handles to the same one; when the last is dropped the queue is written out and the file
+/// closed in the background, [`Disk::close`] waits for it.
+#[derive(Clone)]
+pub struct Disk {
+    queue: Sender<Request>,
+    room: Arc<Semaphore>,
+    reader: Arc<dyn Reader>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("room", &self.room.available_permits()).finish_non_exhaustive()
+    }
+}
+
+/// Room in the queue for one batch. Batches reach the disk in the order in which reservations are turned in, whatever
+/// the order they were made in, so an owner can take a reservation, decide under a lock, and submit without waiting.
+#[derive(Debug)]
+pub struct Reservation {
+    queue: Sender<Request>,
+    room: OwnedSemaphorePermit,
+}
+
+impl Reservation {
+    /// Queues the batch. `done` is called exactly once, in queue order, on the writer's thread, and must be brief. It is
+    /// called whether or not anybody still waits: what an owner has to do after each commit belongs there.
+    pub fn submit(self, batch: Batch, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        let request = Request::Commit { batch, done: Box::new(done), room: self.room };
+        if let Err(refused) = self.queue.send(request)
+            && let Request::Commit { done, .. } = refused.0
+        {
+            done(Err(Error::Closed));
+        }
+    }
+}
+
+impl Disk {
+    /// Opens the file, or makes it, with these tables. Tables that it has beside them are left alone.
+    pub fn open(options: &Options, tables: &[Table]) -> Result<Self, OpenError> {
+        let engine = Sqlite::open(options, tables)?;
+        Self::start(Box::new(engine)).map_err(|error| OpenError::Io {
+            path: options.path.clone(),
+            detail: format!("cannot start the writer's thread: {error}"),
+        })
+    }
+
+    /// Puts the queue in front of an engine.
+    pub fn start(engine: Box<dyn Engine>) -> std::io::Result<Self> {
+        let (queue, requests) = channel();
+        let reader = engine.reader();
+        std::thread::Builder::new().name("disk".into()).spawn(move || write(engine, &requests))?;
+        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), reader })
+    }
+
+    /// Waits for room in the queue for a batch of about `size` bytes.
+    pub async fn reserve(&self, size: usize) -> Result<Reservation, Error> {
+        // A batch greater than the whole queue waits until it has the queue for itself.
+        let cost = u32::try_from((size + ENTRY_BYTES).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(cost).await.map_err(|_| Error::Closed)?;
+        Ok(Reservation { queue: self.queue.clone(), room })
+    }
+
+    /// Writes the batch and returns when it is durable. Dropping the future does not undo it once it is queued.
+    pub async fn commit(&self, batch: Batch) -> Result<(), Error> {
+        let (done, outcome) = oneshot::channel();
+        let reservation = self.reserve(batch.size()).await?;
+        reservation.submit(batch, move |result| {
+            // Nobody listens any more if the caller was dropped, and the batch stands all the same.
+            let _ = done.send(result);
+        });
+        outcome.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// A fixed view of everything that was durable when this was called, or later.
+    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+        self.reader.snapshot()
+    }
+
+    /// Writes out what is queued and closes the file. Batches queued later fail with [`Error::Closed`].
+    pub async fn close(&self) -> Result<(), Error> {
+        self.room.close();
+        let (done, outcome) = oneshot::channel();
+        if self.queue.send(Request::Close(done)).is_err() {
+            return Ok(());
+        }
+        outcome.await.unwrap_or(Ok(()))
+    }
+}
+
+/// Empties the queue until it is closed: everything that came in while one group was being synced is the next group.
+fn write(mut engine: Box<dyn Engine>, requests: &Receiver<Request>) {
+    let mut group = Group::default();
+    let mut failed = None;
+    let mut closing = None;
+    while closing.is_none() {
+        let Ok(first) = requests.recv() else { break };
+        closing = group.push(first, &*engine);
+        while closing.is_none() && group.bytes < GROUP_BYTES {
+            let Ok(next) = requests.try_recv() else { break };
+            closing = group.push(next, &*engine);
+        }
+        if failed.is_none()
+            && !group.batches.is_empty()
+            && let Err(error) = engine.apply(&group.batches)
+        {
+            tracing::error!(%error, "the engine failed; nothing more is written until it is opened again");
+            failed = Some(error);
+        }
+        group.finish(&failed.clone().map_or(Ok(()), Err));
+    }
+    let closed = engine.close();
+    if let Err(error) = &closed {
+        tracing::warn!(%error, "closing the engine failed; nothing that was acknowledged is lost");
+    }
+    if let Some(done) = closing {
+        let _ = done.send(failed.map_or(closed, Err));
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    batches: Vec<Batch>,
+    waiting: Vec<(Done, OwnedSemaphorePermit)>,
+    bytes: usize,
+}
+
+impl Group {
+    fn push(
+        &mut self,
+        request: Request,
+        engine: &dyn Engine,
+    ) -> Option<oneshot::Sender<Result<(), Error>>> {
+        match request {
+            Request::Close(done) => Some(done),
+            Request::Commit { batch, done, room } => {
+                // Its writer's mistake: the others in the group must not pay for it.
+                if let Some(stray) = batch.ops().iter().find(|op| !engine.knows(op.table)) {
+                    done(Err(Error::NoTable(stray.table.name())));
+                    return None;
+                }
+                self.bytes += batch.size();
+                self.batches.push(batch);
+                self.waiting.push((done, room));
+                None
+            }
+        }
+    }
+
+    fn finish(&mut self, result: &Result<(), Error>) {
+        self.bytes = 0;
+        self.batches.clear();
+        for (done, room) in self.waiting.drain(..) {
+            drop(room);
+            done(result.clone());
+        }
+    }
+}

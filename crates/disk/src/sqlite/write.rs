@@ -1,0 +1,84 @@
+//! Writing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::checkpoint::Checkpointer;
+use super::read::{ReaderHandle, Readers};
+use super::{Options, SharedFile};
+use crate::{Batch, Engine, Error, OpenError, Reader, Table};
+
+/// A file and the connection that writes it.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    shared: SharedFile,
+    readers: Arc<Readers>,
+    checkpointer: Checkpointer,
+    log_pages: Arc<AtomicUsize>,
+}
+
+impl Sqlite {
+    /// Opens the file, or makes it.
+    pub fn open(options: &Options, tables: &[Table]) -> Result<Self, OpenError> {
+        let (shared, mut connection) = super::open::open(options, tables)?;
+        let io = |detail: String| OpenError::Io { path: options.path.clone(), detail };
+        let log_pages = Arc::new(AtomicUsize::new(0));
+        let pages = log_pages.clone();
+        let hook = move |_: &mut Wal, log: i32| {
+            pages.store(usize::try_from(log).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        connection.wal_hook(Some(hook)).map_err(|error| io(error.to_string()))?;
+        let shared = Arc::new(shared);
+        let checkpointer = Checkpointer::start(&shared).map_err(io)?;
+        let readers = Arc::new(Readers::new(shared.clone()));
+        Ok(Self { connection, shared, readers, checkpointer, log_pages })
+    }
+
+    fn transact(&mut self, group: &[Batch]) -> Result<(), Error> {
+        let failed = |error: rusqlite::Error| Error::Failed(error.to_string());
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        for op in group.iter().flat_map(Batch::ops) {
+            let statements = self.shared.statements.of(op.table)?;
+            let changed = match &op.value {
+                Some(value) => transaction
+                    .prepare_cached(&statements.put)
+                    .and_then(|mut put| put.execute((op.key.as_ref(), value.as_ref()))),
+                None => transaction
+                    .prepare_cached(&statements.delete)
+                    .and_then(|mut delete| delete.execute((op.key.as_ref(),))),
+            };
+            changed.map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+}
+
+impl Engine for Sqlite {
+    fn apply(&mut self, group: &[Batch]) -> Result<(), Error> {
+        self.checkpointer.finish(&self.connection);
+        self.transact(group)?;
+        self.checkpointer.written(self.log_pages.load(Ordering::Relaxed));
+        Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(ReaderHandle(self.readers.clone()))
+    }
+
+    fn knows(&self, table: Table) -> bool {
+        self.shared.statements.of(table).is_ok()
+    }
+
+    fn close(mut self: Box<Self>) -> Result<(), Error> {
+        self.checkpointer.stop();
+        self.readers.close();
+        // The last connection to close moves the log into the file and removes it.
+        self.connection.close().map_err(|(_, error)| Error::Failed(error.to_string()))
+    }
+}
