@@ -1,0 +1,55 @@
+//! Who has which ClusterRole everywhere.
+
+use super::table::BindingSpec;
+use super::table::Who::{self, Group, ServiceAccount, User};
+use crate::user::{AUTHENTICATED, UNAUTHENTICATED};
+
+const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+const SCHEDULER: &str = "system:kube-scheduler";
+
+/// A binding of the same name as its role, as upstream's are.
+const fn same(role: &'static str, subjects: &'static [Who]) -> BindingSpec {
+    BindingSpec { name: role, role, subjects }
+}
+
+pub(super) const CLUSTER: &[BindingSpec] = &[
+    same("cluster-admin", &[Group("system:masters")]),
+    same("system:monitoring", &[Group("system:monitoring")]),
+    same("system:discovery", &[Group(AUTHENTICATED)]),
+    same("system:basic-user", &[Group(AUTHENTICATED)]),
+    same("system:public-info-viewer", &[Group(AUTHENTICATED), Group(UNAUTHENTICATED)]),
+    same("system:service-account-issuer-discovery", &[Group("system:serviceaccounts")]),
+    same("system:node-proxier", &[User("system:kube-proxy")]),
+    same("system:kube-controller-manager", &[User(CONTROLLER_MANAGER)]),
+    same("system:kube-dns", &[ServiceAccount("kube-system", "kube-dns")]),
+    same("system:kube-scheduler", &[User(SCHEDULER)]),
+    same("system:volume-scheduler", &[User(SCHEDULER)]),
+    // Kubelets are authorized node by node instead.
+    same("system:node", &[]),
+    same(
+        "system:controller:deployment-controller",
+        &[ServiceAccount("kube-system", "deployment-controller")],
+    ),
+    same(
+        "system:controller:replicaset-controller",
+        &[ServiceAccount("kube-system", "replicaset-controller")],
+    ),
+    same(
+        "system:controller:generic-garbage-collector",
+        &[ServiceAccount("kube-system", "generic-garbage-collector")],
+    ),
+    same("system:controller:namespace-controller", &[ServiceAccount("kube-system", "namespace-controller")]),
+    same(
+        "system:controller:service-account-controller",
+        &[ServiceAccount("kube-system", "service-account-controller")],
+    ),
+    same("system:controller:node-controller", &[ServiceAccount("kube-system", "node-controller")]),
+    same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
+    same("system:monoplane:edge", &[Group("system:monoplane:edges")]),
+    same("system:monoplane:bootstrap", &[Group(super::BOOTSTRAP_GROUP)]),
+    BindingSpec {
+        name: "monoplane:cluster-admins",
+        role: "cluster-admin",
+        subjects: &[Group("monoplane:cluster-admins")],
+    },
+];

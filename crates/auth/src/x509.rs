@@ -1,0 +1,37 @@
+use crate::UserInfo;
+
+/// Why a certificate names no user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Not DER of an X.509 certificate, or a subject that is not text.
+    #[error("malformed client certificate: {0}")]
+    Malformed(String),
+    /// Without a common name there is no user name.
+    #[error("client certificate has no common name")]
+    NoCommonName,
+}
+
+/// The user whom a client certificate speaks for: its common name, with its organisations as groups.
+///
+/// The caller has verified the chain, the validity and the purpose; this function only reads.
+///
+/// # Errors
+/// When the certificate cannot be read or has no common name.
+pub fn user_of_certificate(der: &[u8]) -> Result<UserInfo, CertificateError> {
+    let malformed = |reason: String| CertificateError::Malformed(reason);
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(der).map_err(|error| malformed(error.to_string()))?;
+    let subject = certificate.subject();
+    let mut name = String::new();
+    for part in subject.iter_common_name() {
+        part.as_str().map_err(|error| malformed(error.to_string()))?.clone_into(&mut name);
+    }
+    if name.is_empty() {
+        return Err(CertificateError::NoCommonName);
+    }
+    let mut groups = Vec::new();
+    for part in subject.iter_organization() {
+        groups.push(part.as_str().map_err(|error| malformed(error.to_string()))?.to_owned());
+    }
+    Ok(UserInfo { name, groups, ..UserInfo::default() }.authenticated())
+}
