@@ -1,1 +1,31 @@
-//! placeholder
+//! Container images on disk: names, a content store, import of archives, and unpacked layers.
+//!
+//! Owns the image directory of a node. The store is an OCI image layout (`oci-layout`, `index.json`, `blobs/`) with one
+//! directory beside it, `layers/`, that holds unpacked layers ready to be an overlay's lower directories. Several
+//! processes may have it open at once (a node, and `monoplane image import`): writers take a lock on a file.
+//!
+//! It never runs anything, mounts nothing and knows no container. It trusts no byte of an image: digests are verified,
+//! sizes and numbers of entries are limited, and no path of an archive leads out of the directory it is unpacked to.
+//!
+//! Begin with [`Store`]; [`ImageBuilder`] makes images from memory.
+
+mod archive;
+mod builder;
+mod digest;
+mod error;
+mod import;
+mod layer;
+mod platform;
+mod reference;
+mod store;
+mod unpack;
+
+pub use builder::{BuiltImage, ImageBuilder};
+pub use digest::Digest;
+pub use error::Error;
+pub use oci_spec::image::{ImageConfiguration, ImageManifest};
+pub use reference::{Reference, ReferenceError};
+pub use store::{Limits, Store, StoredImage};
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,189 @@
+//! Import: OCI layouts (directory or tar) and `docker save` archives.
+
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use oci_spec::image::{
+    Descriptor, ImageConfiguration, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType,
+};
+use rustix::fs::FlockOperation;
+use serde::Deserialize;
+
+use crate::archive::Archive;
+use crate::store::{self, NAME, oci_digest};
+use crate::{Digest, Error, Reference, Result, Store, StoredImage, layer, platform};
+
+/// How deep indexes may be nested.
+const MAX_DEPTH: u8 = 4;
+
+/// One image of a docker-archive's `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Vec<String>,
+}
+
+impl Store {
+    /// Imports all images of an OCI layout (a directory or a tar) or of a `docker save` archive; the tar may be
+    /// compressed. `name` replaces the names that the archive gives, and must be given where it gives none.
+    ///
+    /// An image appears under its name when all of it is on disk, or not at all.
+    pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<StoredImage>> {
+        let _writing = self.writers(FlockOperation::LockShared)?;
+        let archive = Archive::open(path, &self.limits)?;
+        let found = if archive.has("index.json") {
+            self.import_layout(&archive)?
+        } else if archive.has("manifest.json") {
+            self.import_docker(&archive)?
+        } else {
+            return Err(Error::invalid(
+                "neither an OCI layout (index.json) nor a docker archive (manifest.json)",
+            ));
+        };
+        let mut images = Vec::new();
+        for (manifest, names) in found {
+            let mut image = self.check(manifest)?;
+            image.names = match name {
+                Some(name) => vec![name.clone()],
+                None => names,
+            };
+            if image.names.is_empty() {
+                return Err(Error::invalid("the archive gives the image no name: give one"));
+            }
+            images.push(image);
+        }
+        match images.as_slice() {
+            [] => Err(Error::invalid("the archive holds no image")),
+            [_, _, ..] if name.is_some() => Err(Error::invalid(
+                "the archive holds several images, which cannot all have the one name given",
+            )),
+            _ => {
+                for image in &images {
+                    image.names.iter().try_for_each(|name| self.tag(image.manifest, name))?;
+                }
+                Ok(images)
+            }
+        }
+    }
+
+    fn import_layout(&self, archive: &Archive) -> Result<Vec<(Digest, Vec<Reference>)>> {
+        let index: ImageIndex = store::parse(&archive.document("index.json", &self.limits)?)?;
+        let mut found: Vec<(Digest, Vec<Reference>)> = Vec::new();
+        for entry in index.manifests() {
+            let manifest = self.import_entry(archive, entry, MAX_DEPTH)?;
+            let name = layout_name(entry);
+            match found.iter_mut().find(|(known, _)| *known == manifest) {
+                Some((_, names)) => names.extend(name),
+                None => found.push((manifest, name.into_iter().collect())),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Stores the manifest that an index entry leads to, with all it needs.
+    fn import_entry(&self, archive: &Archive, entry: &Descriptor, depth: u8) -> Result<Digest> {
+        let digest: Digest = entry.digest().to_string().parse()?;
+        let bytes = archive.document(&blob_name(digest), &self.limits)?;
+        if Digest::of(&bytes) != digest {
+            return Err(Error::Invalid(format!("the archive's blob {digest} is damaged")));
+        }
+        if is_index(entry, &bytes) {
+            let index: ImageIndex = store::parse(&bytes)?;
+            let fitting = platform::pick(index.manifests())?;
+            return match depth {
+                0 => Err(Error::invalid("indexes are nested too deeply")),
+                _ => self.import_entry(archive, fitting, depth - 1),
+            };
+        }
+        let manifest: ImageManifest = store::parse(&bytes)?;
+        if manifest.layers().len() > self.limits.layers {
+            return Err(Error::TooLarge { what: "number of layers", limit: self.limits.layers as u64 });
+        }
+        for blob in std::iter::once(manifest.config()).chain(manifest.layers()) {
+            let digest: Digest = blob.digest().to_string().parse()?;
+            let (_, size) = self.put(archive.open_member(&blob_name(digest))?, Some(digest))?;
+            if size != blob.size() {
+                return Err(Error::Invalid(format!("blob {digest} has {size} bytes, not {}", blob.size())));
+            }
+        }
+        self.put(&bytes[..], Some(digest))?;
+        Ok(digest)
+    }
+
+    fn import_docker(&self, archive: &Archive) -> Result<Vec<(Digest, Vec<Reference>)>> {
+        let images: Vec<DockerImage> = store::parse(&archive.document("manifest.json", &self.limits)?)?;
+        let mut found = Vec::new();
+        for image in images {
+            let names = image.repo_tags.iter().flatten().map(|name| name.parse());
+            let names = names.collect::<Result<Vec<Reference>, _>>()?;
+            found.push((self.import_docker_image(archive, &image)?, names));
+        }
+        Ok(found)
+    }
+
+    /// A docker archive has no manifest of its own; this writes the one that its parts amount to.
+    fn import_docker_image(&self, archive: &Archive, image: &DockerImage) -> Result<Digest> {
+        if image.layers.len() > self.limits.layers {
+            return Err(Error::TooLarge { what: "number of layers", limit: self.limits.layers as u64 });
+        }
+        let bytes = archive.document(&image.config, &self.limits)?;
+        store::parse::<ImageConfiguration>(&bytes)?;
+        let (config, size) = self.put(&bytes[..], None)?;
+        let config = Descriptor::new(MediaType::ImageConfig, size, oci_digest(config)?);
+        let mut layers = Vec::new();
+        for name in &image.layers {
+            let (digest, size) = self.put(archive.open_member(name)?, None)?;
+            layers.push(Descriptor::new(self.layer_type(digest)?, size, oci_digest(digest)?));
+        }
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageManifest)
+            .config(config)
+            .layers(layers)
+            .build()
+            .map_err(Error::invalid)?;
+        let bytes = serde_json::to_vec(&manifest).map_err(Error::invalid)?;
+        Ok(self.put(&bytes[..], None)?.0)
+    }
+
+    fn layer_type(&self, digest: Digest) -> Result<MediaType> {
+        let mut blob = self.open_blob(digest)?.into_inner();
+        Ok(match layer::sniff(&mut blob).map_err(Error::io(&self.blob_path(digest)))? {
+            layer::Compression::None => MediaType::ImageLayer,
+            layer::Compression::Gzip => MediaType::ImageLayerGzip,
+            layer::Compression::Zstd => MediaType::ImageLayerZstd,
+        })
+    }
+
+    /// The plain bytes of a stored layer.
+    pub(crate) fn layer_stream(&self, digest: Digest) -> Result<impl Read + use<>> {
+        layer::decompress(BufReader::new(self.open_blob(digest)?)).map_err(Error::io(&self.blob_path(digest)))
+    }
+}
+
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn is_index(entry: &Descriptor, bytes: &[u8]) -> bool {
+    // Docker's media types are other words for the same shapes: the shape decides where the type is not OCI's.
+    match entry.media_type() {
+        MediaType::ImageIndex => true,
+        MediaType::ImageManifest => false,
+        _ => store::parse::<serde_json::Value>(bytes).is_ok_and(|value| value.get("manifests").is_some()),
+    }
+}
+
+/// The name that a layout gives an entry: containerd's and docker's annotation, or OCI's if it is more than a tag.
+fn layout_name(entry: &Descriptor) -> Option<Reference> {
+    let annotations = entry.annotations().as_ref()?;
+    if let Some(name) = annotations.get(NAME) {
+        return name.parse().ok();
+    }
+    let name = annotations.get(oci_spec::image::ANNOTATION_REF_NAME)?;
+    if name.contains(['/', ':']) { name.parse().ok() } else { None }
+}

@@ -1,0 +1,338 @@
+//! The content store: blobs by digest, and names that point at manifests.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use rustix::fs::FlockOperation;
+
+use crate::digest::Hashing;
+use crate::{Digest, Error, Reference, Result, platform};
+
+/// The annotation of an index entry that holds the image's full name (containerd's word for it).
+pub(crate) const NAME: &str = "io.containerd.image.name";
+
+/// How much of an image the store accepts. What is over a limit is refused, not cut.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one index, manifest or configuration.
+    pub document_bytes: u64,
+    /// Bytes of one blob, and of an archive once decompressed.
+    pub image_bytes: u64,
+    /// Bytes of one layer once unpacked.
+    pub layer_bytes: u64,
+    /// Entries of one layer.
+    pub layer_entries: u64,
+    /// Layers of one image: overlayfs takes 500, mount's options a page.
+    pub layers: usize,
+    /// Files of an archive that holds images.
+    pub archive_members: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const GIB: u64 = 1 << 30;
+        Self {
+            document_bytes: 4 << 20,
+            image_bytes: 64 * GIB,
+            layer_bytes: 64 * GIB,
+            layer_entries: 2_000_000,
+            layers: 127,
+            archive_members: 100_000,
+        }
+    }
+}
+
+/// An image that the store holds.
+#[derive(Clone, Debug)]
+pub struct StoredImage {
+    /// Its id: the digest of its configuration.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Names that point at it, sorted.
+    pub names: Vec<Reference>,
+    /// Bytes of its layers as stored.
+    pub size: u64,
+    /// Its configuration.
+    pub config: ImageConfiguration,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+/// An image store on disk.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) root: PathBuf,
+    pub(crate) limits: Limits,
+}
+
+impl Store {
+    /// Opens the store in this directory, or makes it. What crashed writers left behind is removed.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_with(root, Limits::default())
+    }
+
+    /// Opens it with limits of one's own.
+    pub fn open_with(root: impl Into<PathBuf>, limits: Limits) -> Result<Self> {
+        let store = Self { root: root.into(), limits };
+        for directory in ["blobs/sha256", "layers/sha256", "work"] {
+            let path = store.root.join(directory);
+            fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        }
+        let layout = store.root.join("oci-layout");
+        if !layout.exists() {
+            store.replace(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Where the store is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All images, by name.
+    pub fn list(&self) -> Result<Vec<StoredImage>> {
+        let mut images: Vec<StoredImage> = Vec::new();
+        for entry in self.index()?.manifests() {
+            let digest: Digest = entry.digest().to_string().parse()?;
+            let name = name_of(entry);
+            if let Some(known) = images.iter_mut().find(|image| image.manifest == digest) {
+                known.names.extend(name);
+                known.names.sort();
+                continue;
+            }
+            match self.load(digest, name) {
+                Ok(image) => images.push(image),
+                // One damaged image must not hide the others.
+                Err(error) => tracing::warn!(manifest = %digest, %error, "image left out of the list"),
+            }
+        }
+        images.sort_by(|a, b| a.names.cmp(&b.names));
+        Ok(images)
+    }
+
+    /// The image of this name, name with digest, or id (`sha256:…` or its hexadecimal part).
+    pub fn find(&self, image: &str) -> Result<Option<StoredImage>> {
+        let id = match image.len() {
+            64 => format!("sha256:{image}").parse::<Digest>().ok(),
+            _ => image.parse::<Digest>().ok(),
+        };
+        let images = self.list()?;
+        if let Some(id) = id {
+            return Ok(images.into_iter().find(|image| image.id == id || image.manifest == id));
+        }
+        let wanted: Reference = image.parse()?;
+        Ok(images.into_iter().find(|image| match wanted.digest() {
+            Some(digest) => {
+                image.manifest == digest
+                    && image.names.iter().any(|name| name.repository() == wanted.repository())
+            }
+            None => image.names.contains(&wanted),
+        }))
+    }
+
+    /// Points a name at a manifest that the store holds; the name leaves what it pointed at before.
+    pub fn tag(&self, manifest: Digest, name: &Reference) -> Result<()> {
+        let size = self.blob_size(manifest)?;
+        self.change_index(|manifests| {
+            manifests.retain(|entry| name_of(entry).as_ref() != Some(name));
+            let mut entry = Descriptor::new(MediaType::ImageManifest, size, oci_digest(manifest)?);
+            entry.set_annotations(Some([(NAME.to_owned(), name.to_string())].into()));
+            manifests.push(entry);
+            Ok(())
+        })
+    }
+
+    /// Forgets a name. The blobs stay until no name needs them and [`Store::prune`] runs.
+    pub fn untag(&self, name: &Reference) -> Result<bool> {
+        let mut found = false;
+        self.change_index(|manifests| {
+            let before = manifests.len();
+            manifests.retain(|entry| name_of(entry).as_ref() != Some(name));
+            found = manifests.len() < before;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Removes blobs that no name leads to, and returns the bytes freed. Unpacked layers stay: containers may use them.
+    pub fn prune(&self) -> Result<u64> {
+        let _nobody_writes = self.writers(FlockOperation::LockExclusive)?;
+        let mut wanted = std::collections::BTreeSet::new();
+        for image in self.list()? {
+            wanted.extend([image.manifest.hex(), image.id.hex()]);
+            wanted.extend(image.layers.iter().map(|layer| layer.digest().digest().to_owned()));
+        }
+        let blobs = self.root.join("blobs/sha256");
+        let mut freed = 0;
+        for entry in fs::read_dir(&blobs).map_err(Error::io(&blobs))? {
+            let entry = entry.map_err(Error::io(&blobs))?;
+            if !wanted.contains(&*entry.file_name().to_string_lossy()) {
+                freed += entry.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+                fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Stores a stream under its digest; refuses it if that is not `expected`.
+    pub(crate) fn put(&self, reader: impl Read, expected: Option<Digest>) -> Result<(Digest, u64)> {
+        let blobs = self.root.join("blobs/sha256");
+        let mut file = tempfile::NamedTempFile::new_in(self.root.join("work")).map_err(Error::io(&blobs))?;
+        let mut reader = Hashing::new(reader, self.limits.image_bytes);
+        std::io::copy(&mut reader, &mut file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::FileTooLarge => {
+                Error::TooLarge { what: "blob", limit: self.limits.image_bytes }
+            }
+            _ => Error::Io { path: blobs.clone(), source: error },
+        })?;
+        let size = reader.seen();
+        let digest = reader.digest();
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(Error::Invalid(format!("a blob should be {expected} and is {digest}")));
+        }
+        file.as_file().sync_data().map_err(Error::io(&blobs))?;
+        let path = self.blob_path(digest);
+        file.persist(&path).map_err(|error| Error::Io { path: path.clone(), source: error.error })?;
+        sync_directory(&blobs)?;
+        Ok((digest, size))
+    }
+
+    pub(crate) fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    pub(crate) fn open_blob(&self, digest: Digest) -> Result<BufReader<File>> {
+        let path = self.blob_path(digest);
+        Ok(BufReader::with_capacity(1 << 16, File::open(&path).map_err(Error::io(&path))?))
+    }
+
+    /// An index, manifest or configuration, verified.
+    pub(crate) fn document(&self, digest: Digest) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let limit = self.limits.document_bytes;
+        let path = self.blob_path(digest);
+        self.open_blob(digest)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io(&path))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge { what: "manifest or configuration", limit });
+        }
+        match Digest::of(&bytes) == digest {
+            true => Ok(bytes),
+            false => Err(Error::Invalid(format!("the stored blob {digest} is damaged"))),
+        }
+    }
+
+    fn blob_size(&self, digest: Digest) -> Result<u64> {
+        let path = self.blob_path(digest);
+        Ok(fs::metadata(&path).map_err(Error::io(&path))?.len())
+    }
+
+    fn load(&self, digest: Digest, name: Option<Reference>) -> Result<StoredImage> {
+        let manifest: ImageManifest = parse(&self.document(digest)?)?;
+        let id: Digest = manifest.config().digest().to_string().parse()?;
+        let config: ImageConfiguration = parse(&self.document(id)?)?;
+        let layers = manifest.layers().clone();
+        if layers.len() != config.rootfs().diff_ids().len() {
+            return Err(Error::invalid("the configuration names another number of layers than the manifest"));
+        }
+        if layers.len() > self.limits.layers {
+            return Err(Error::TooLarge { what: "number of layers", limit: self.limits.layers as u64 });
+        }
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        if os != "linux" || architecture != platform::architecture() {
+            let wanted = format!("linux/{}", platform::architecture());
+            return Err(Error::Platform { wanted, offered: format!("{os}/{architecture}") });
+        }
+        let size = layers.iter().map(Descriptor::size).fold(0, u64::saturating_add);
+        Ok(StoredImage { id, manifest: digest, names: name.into_iter().collect(), size, config, layers })
+    }
+
+    /// Reads a manifest that was just stored, as [`Store::list`] will, to refuse what could not be used.
+    pub(crate) fn check(&self, manifest: Digest) -> Result<StoredImage> {
+        self.load(manifest, None)
+    }
+
+    fn index(&self) -> Result<ImageIndex> {
+        let path = self.root.join("index.json");
+        match fs::read(&path) {
+            Ok(bytes) => parse(&bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut empty = ImageIndex::default();
+                empty.set_schema_version(2);
+                empty.set_manifests(Vec::new());
+                Ok(empty)
+            }
+            Err(error) => Err(Error::Io { path, source: error }),
+        }
+    }
+
+    fn change_index(&self, change: impl FnOnce(&mut Vec<Descriptor>) -> Result<()>) -> Result<()> {
+        let _one_at_a_time = self.lock("index.lock", FlockOperation::LockExclusive)?;
+        let mut index = self.index()?;
+        let mut manifests = index.manifests().clone();
+        change(&mut manifests)?;
+        index.set_manifests(manifests);
+        let bytes = serde_json::to_vec(&index).map_err(Error::invalid)?;
+        self.replace(&self.root.join("index.json"), &bytes)
+    }
+
+    /// Writes a small file so that a crash leaves the old one or the new one.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(self.root.join("work")).map_err(Error::io(path))?;
+        file.write_all(bytes).map_err(Error::io(path))?;
+        file.as_file().sync_all().map_err(Error::io(path))?;
+        file.persist(path).map_err(|error| Error::Io { path: path.to_owned(), source: error.error })?;
+        sync_directory(&self.root)
+    }
+
+    /// Held shared by whoever writes blobs or layers until a name leads to them, and alone by who removes some.
+    pub(crate) fn writers(&self, how: FlockOperation) -> Result<File> {
+        self.lock("writers.lock", how)
+    }
+
+    /// A lock among all processes that have this store open; released on drop.
+    fn lock(&self, name: &str, how: FlockOperation) -> Result<File> {
+        let path = self.root.join(name);
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(Error::io(&path))?;
+        rustix::fs::flock(&file, how).map_err(Error::os(&path))?;
+        Ok(file)
+    }
+
+    /// Removes what writers that crashed left in `work`, if nobody writes now.
+    fn sweep(&self) -> Result<()> {
+        let Ok(_nobody_writes) = self.writers(FlockOperation::NonBlockingLockExclusive) else {
+            return Ok(());
+        };
+        let work = self.root.join("work");
+        for entry in fs::read_dir(&work).map_err(Error::io(&work))? {
+            let path = entry.map_err(Error::io(&work))?.path();
+            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = gone {
+                tracing::warn!(path = %path.display(), %error, "a left-over of the image store stays");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory's entries durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::io(path))
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(Error::invalid)
+}
+
+/// Our digest as the OCI types want it.
+pub(crate) fn oci_digest(digest: Digest) -> Result<oci_spec::image::Digest> {
+    digest.to_string().parse().map_err(Error::invalid)
+}
+
+pub(crate) fn name_of(entry: &Descriptor) -> Option<Reference> {
+    entry.annotations().as_ref()?.get(NAME)?.parse().ok()
+}

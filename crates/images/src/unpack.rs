@@ -1,0 +1,429 @@
+//! Layers on disk, ready to be an overlay's lower directories.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::digest::Hashing;
+use crate::{Digest, Error, Result, Store, StoredImage, store};
+
+/// A file of this prefix hides the file of the rest of its name in the layers below.
+const WHITEOUT: &[u8] = b".wh.";
+/// A file of this name hides all that the layers below have in its directory.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Other files that aufs kept in layers.
+const AUFS: &[u8] = b".wh..wh.";
+/// Bytes of headers that one entry may have.
+const MAX_HEADERS: u64 = 1 << 20;
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+impl Store {
+    /// Unpacks the image's layers where that has not been done, and returns their directories, the base first.
+    ///
+    /// Needs root: owners and device nodes (overlayfs marks a deleted file with one) are the point of it.
+    pub fn unpack(&self, image: &StoredImage) -> Result<Vec<PathBuf>> {
+        let _writing = self.writers(FlockOperation::LockShared)?;
+        let diffs = image.config.rootfs().diff_ids();
+        let mut directories = Vec::with_capacity(diffs.len());
+        for (layer, diff) in image.layers.iter().zip(diffs) {
+            let (layer, diff) = (layer.digest().to_string().parse()?, diff.parse()?);
+            directories.push(self.unpack_layer(layer, diff)?);
+        }
+        Ok(directories)
+    }
+
+    fn unpack_layer(&self, layer: Digest, diff: Digest) -> Result<PathBuf> {
+        let parent = self.root.join("layers/sha256");
+        let done = parent.join(diff.hex());
+        if done.join("fs").is_dir() {
+            return Ok(done.join("fs"));
+        }
+        let work = tempfile::Builder::new().prefix("layer-").tempdir_in(self.root.join("work"));
+        let work = work.map_err(Error::io(&parent))?;
+        let root = work.path().join("fs");
+        fs::create_dir(&root).map_err(Error::io(&root))?;
+        let mut stream = Hashing::new(self.layer_stream(layer)?, self.limits.layer_bytes);
+        extract(&mut stream, &root, self.limits.layer_entries)?;
+        if stream.digest() != diff {
+            return Err(Error::Invalid(format!("layer {layer} does not unpack to {diff}")));
+        }
+        // Everything is on disk before the name says that it is.
+        let directory = File::open(&root).map_err(Error::io(&root))?;
+        rustix::fs::syncfs(&directory).map_err(Error::os(&root))?;
+        match fs::rename(work.path(), &done) {
+            Ok(()) => drop(work.keep()),
+            // Another process was faster; its copy is as good.
+            Err(_) if done.join("fs").is_dir() => {}
+            Err(source) => return Err(Error::Io { path: done, source }),
+        }
+        store::sync_directory(&parent)?;
+        Ok(done.join("fs"))
+    }
+}
+
+/// Unpacks one layer's tar into a directory.
+pub(crate) fn extract(stream: impl Read, root: &Path, limit: u64) -> Result<()> {
+    let directory = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty()).map_err(Error::os(root))?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755)).map_err(Error::os(root))?;
+    let mut extraction = Extraction { root: directory, times: Vec::new() };
+    let budget = Rc::new(Cell::new(0));
+    let mut archive = tar::Archive::new(Metered { inner: stream, budget: Rc::clone(&budget) });
+    let mut entries = archive.entries().map_err(broken)?;
+    let mut count = 0;
+    loop {
+        budget.set(MAX_HEADERS);
+        let Some(entry) = entries.next() else { break };
+        count += 1;
+        if count > limit {
+            return Err(Error::TooLarge { what: "entries of a layer", limit });
+        }
+        budget.set(u64::MAX);
+        let mut entry = entry.map_err(broken)?;
+        extraction.entry(&mut entry)?;
+        // Else skipping it would count as headers of the next.
+        io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+    }
+    extraction.finish()?;
+    budget.set(u64::MAX);
+    // What follows the end marker belongs to the digest.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
+    Ok(())
+}
+
+/// Bounds what is read between two entries' contents: long names and extended headers, which `tar` holds in memory.
+struct Metered<R> {
+    inner: R,
+    budget: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.budget.get().checked_sub(count as u64) {
+            Some(left) => self.budget.set(left),
+            None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry's headers")),
+        }
+        Ok(count)
+    }
+}
+
+/// What an entry says of a file beside its name, kind and content.
+struct Attributes {
+    owner: (Uid, Gid),
+    mode: Mode,
+    times: Timestamps,
+    xattrs: Vec<(String, Vec<u8>)>,
+}
+
+impl Attributes {
+    fn of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Self> {
+        // All ones means "leave as it is" to the kernel: no owner can be that.
+        let id = |id: io::Result<u64>| {
+            let id = id.map_err(broken)?;
+            let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| Error::invalid("an owner out of range"))
+        };
+        let header = entry.header();
+        let owner = (Uid::from_raw(id(header.uid())?), Gid::from_raw(id(header.gid())?));
+        let mode = Mode::from_raw_mode(header.mode().map_err(broken)? & 0o7777);
+        let seconds = header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0);
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        Ok(Self { owner, mode, times, xattrs: xattrs(entry)? })
+    }
+
+    /// Owner, mode and extended attributes; in this order, since a change of owner clears set-uid bits and
+    /// capabilities.
+    fn apply(&self, path: &Path, fd: BorrowedFd<'_>) -> Result<()> {
+        let (uid, gid) = self.owner;
+        rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(Error::os(path))?;
+        rustix::fs::fchmod(fd, self.mode).map_err(Error::os(path))?;
+        for (name, value) in &self.xattrs {
+            match rustix::fs::fsetxattr(fd, name.as_str(), value, XattrFlags::empty()) {
+                Ok(()) => {}
+                Err(Errno::NOTSUP | Errno::PERM) => {
+                    tracing::debug!(name, path = %path.display(), "an extended attribute is left out");
+                }
+                Err(error) => return Err(Error::os(path)(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Extraction {
+    root: OwnedFd,
+    /// Directories' times, set when nothing more is written into them.
+    times: Vec<(PathBuf, Timestamps)>,
+}
+
+impl Extraction {
+    fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<()> {
+        let path = inside(&entry.path_bytes())?;
+        let Some(name) = path.file_name() else {
+            // The root directory itself: its mode and owner count.
+            return Attributes::of(entry)?.apply(&path, self.root.as_fd());
+        };
+        let parent = self.parent(&path)?;
+        let result = match name.as_bytes() {
+            OPAQUE => rustix::fs::fsetxattr(&parent, "trusted.overlay.opaque", b"y", XattrFlags::empty()),
+            bytes if bytes.starts_with(AUFS) => Ok(()),
+            bytes if bytes.starts_with(WHITEOUT) => {
+                whiteout(&parent, OsStr::from_bytes(&bytes[WHITEOUT.len()..]))
+            }
+            _ => return self.node(entry, &path, parent, name),
+        };
+        result.map_err(Error::os(&path))
+    }
+
+    fn node(
+        &mut self,
+        entry: &mut tar::Entry<'_, impl Read>,
+        path: &Path,
+        parent: OwnedFd,
+        name: &OsStr,
+    ) -> Result<()> {
+        let kind = entry.header().entry_type();
+        let attributes = Attributes::of(entry)?;
+        if !kind.is_dir() {
+            make_way(&parent, name).map_err(Error::os(path))?;
+        }
+        match kind {
+            tar::EntryType::Directory => {
+                let directory = make_directory(&parent, name).map_err(Error::os(path))?;
+                attributes.apply(path, directory.as_fd())?;
+                self.times.push((path.to_owned(), attributes.times));
+                Ok(())
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
+                let mut file = File::from(file.map_err(Error::os(path))?);
+                io::copy(entry, &mut file).map_err(broken)?;
+                attributes.apply(path, file.as_fd())?;
+                rustix::fs::futimens(&file, &attributes.times).map_err(Error::os(path))
+            }
+            tar::EntryType::Symlink => {
+                let target = link(entry, path)?;
+                rustix::fs::symlinkat(&*target, &parent, name).map_err(Error::os(path))?;
+                let (uid, gid) = attributes.owner;
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags).map_err(Error::os(path))?;
+                rustix::fs::utimensat(&parent, name, &attributes.times, flags).map_err(Error::os(path))
+            }
+            tar::EntryType::Link => {
+                let target = inside(link(entry, path)?.as_os_str().as_bytes())?;
+                let from = self.parent(&target)?;
+                let of =
+                    target.file_name().ok_or_else(|| Error::invalid("a hard link to the root directory"))?;
+                // No flag: a link to a symbolic link is another name of the link itself, and follows nothing.
+                rustix::fs::linkat(&from, of, &parent, name, AtFlags::empty()).map_err(Error::os(path))
+            }
+            tar::EntryType::Char | tar::EntryType::Block | tar::EntryType::Fifo => {
+                special(entry.header(), &attributes, path, &parent, name)
+            }
+            other => {
+                tracing::debug!(?other, path = %path.display(), "an entry of an unknown kind is left out");
+                Ok(())
+            }
+        }
+    }
+
+    /// The directory that an entry goes into. Links on the way resolve as if the layer were the root, so none leads
+    /// out of it; directories that no entry announced are made.
+    fn parent(&self, path: &Path) -> Result<OwnedFd> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        match open_inside(&self.root, parent) {
+            Err(Errno::NOENT) => {}
+            other => return other.map_err(Error::os(path)),
+        }
+        let mut so_far = PathBuf::new();
+        for component in parent.components() {
+            let above = open_inside(&self.root, &so_far).map_err(Error::os(path))?;
+            so_far.push(component);
+            match rustix::fs::mkdirat(&above, component.as_os_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(Error::os(path)(error)),
+            }
+        }
+        open_inside(&self.root, parent).map_err(Error::os(path))
+    }
+
+    fn finish(self) -> Result<()> {
+        // The deepest first is not needed: setting times changes no other directory's.
+        for (path, times) in &self.times {
+            match open_inside(&self.root, path) {
+                Ok(directory) => rustix::fs::futimens(&directory, times).map_err(Error::os(path))?,
+                // A later entry took its place.
+                Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) => {}
+                Err(error) => return Err(Error::os(path)(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An entry's path, relative, without `.`; refused if it has `..`.
+fn inside(bytes: &[u8]) -> Result<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(bytes));
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => clean.push(part),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(Error::Invalid(format!("a layer's entry {path:?} leads out of it")));
+            }
+        }
+    }
+    match bytes.len() > 4096 || bytes.contains(&0) {
+        true => Err(Error::invalid("a layer's entry has an impossible path")),
+        false => Ok(clean),
+    }
+}
+
+fn open_inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+/// Removes what stands where an entry goes: the last of a name wins.
+fn make_way(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => remove_tree(parent, name),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_tree(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    // An explicit stack of names: a layer must not choose how deep our own stack goes.
+    let mut stack: Vec<Vec<u8>> = vec![name.as_bytes().to_vec()];
+    while let Some(top) = stack.last().cloned() {
+        let directory = rustix::fs::openat2(
+            parent,
+            &*top,
+            DIRECTORY,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )?;
+        let mut deeper = None;
+        for entry in rustix::fs::Dir::read_from(&directory)? {
+            let entry = entry?;
+            let child = entry.file_name().to_bytes();
+            if matches!(child, b"." | b"..") {
+                continue;
+            }
+            match rustix::fs::unlinkat(&directory, child, AtFlags::empty()) {
+                Ok(()) => {}
+                Err(Errno::ISDIR) => {
+                    deeper = Some([top.as_slice(), b"/", child].concat());
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match deeper {
+            Some(path) => stack.push(path),
+            None => {
+                rustix::fs::unlinkat(parent, &*top, AtFlags::REMOVEDIR)?;
+                stack.pop();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_directory(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    match rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()) {
+        Ok(existing) => return Ok(existing),
+        Err(Errno::NOENT) => {}
+        // A file or a link stands there.
+        Err(Errno::NOTDIR | Errno::LOOP) => make_way(parent, name)?,
+        Err(error) => return Err(error),
+    }
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+    rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
+}
+
+fn whiteout(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    if name.is_empty() || matches!(name.as_bytes(), b"." | b"..") {
+        return Err(Errno::INVAL);
+    }
+    make_way(parent, name)?;
+    rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), rustix::fs::makedev(0, 0))
+}
+
+fn special(
+    header: &tar::Header,
+    attributes: &Attributes,
+    path: &Path,
+    parent: &OwnedFd,
+    name: &OsStr,
+) -> Result<()> {
+    let number = |number: io::Result<Option<u32>>| number.map_err(broken).map(Option::unwrap_or_default);
+    let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
+    let (kind, device) = match header.entry_type() {
+        tar::EntryType::Fifo => (FileType::Fifo, 0),
+        tar::EntryType::Char => (FileType::CharacterDevice, device),
+        _ => (FileType::BlockDevice, device),
+    };
+    match rustix::fs::mknodat(parent, name, kind, attributes.mode, device) {
+        Ok(()) => {}
+        Err(Errno::PERM) => {
+            tracing::debug!(path = %path.display(), "a device node is left out");
+            return Ok(());
+        }
+        Err(error) => return Err(Error::os(path)(error)),
+    }
+    let (uid, gid) = attributes.owner;
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(Error::os(path))?;
+    // mknod took the umask off the mode.
+    rustix::fs::chmodat(parent, name, attributes.mode, AtFlags::empty()).map_err(Error::os(path))
+}
+
+fn link<'a>(entry: &'a tar::Entry<'_, impl Read>, path: &Path) -> Result<std::borrow::Cow<'a, Path>> {
+    let missing = || Error::Invalid(format!("the link {path:?} has no target"));
+    entry.link_name().map_err(broken)?.filter(|target| !target.as_os_str().is_empty()).ok_or_else(missing)
+}
+
+/// The extended attributes that a layer may set: users' own and file capabilities. Never `trusted.*`, which steer
+/// overlayfs itself (a redirect would reach any directory of the machine).
+fn xattrs(entry: &mut tar::Entry<'_, impl Read>) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for extension in entry.pax_extensions().map_err(broken)?.into_iter().flatten() {
+        let extension = extension.map_err(broken)?;
+        let name = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr."));
+        let allowed = |name: &&str| {
+            *name == "security.capability"
+                || (name.starts_with("user.") && !name.starts_with("user.overlay."))
+        };
+        if let Some(name) = name.filter(allowed) {
+            found.push((name.to_owned(), extension.value_bytes().to_vec()));
+        }
+    }
+    Ok(found)
+}
+
+fn broken(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => Error::Invalid(format!("the layer is too large: {error}")),
+        _ => Error::Invalid(format!("cannot unpack the layer: {error}")),
+    }
+}
