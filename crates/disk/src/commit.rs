@@ -24,7 +24,7 @@ enum Request {
 }
 
 /// An open file. Clones are handles to the same one; when the last is dropped the queue is written out and the file
-/// closed in the background, [`Disk::close`] waits for it.
+/// closed in the background. [`Disk::close`] waits for that, and only then can the file be opened again.
 #[derive(Clone)]
 pub struct Disk {
     queue: Sender<Request>,
@@ -150,11 +150,7 @@ struct Group {
 }
 
 impl Group {
-    fn push(
-        &mut self,
-        request: Request,
-        engine: &dyn Engine,
-    ) -> Option<oneshot::Sender<Result<(), Error>>> {
+    fn push(&mut self, request: Request, engine: &dyn Engine) -> Option<oneshot::Sender<Result<(), Error>>> {
         match request {
             Request::Close(done) => Some(done),
             Request::Commit { batch, done, room } => {

@@ -32,15 +32,18 @@ fn main() {
     if arguments.first().is_some_and(|first| first == "write") {
         return write(&arguments[1], Path::new(&arguments[2]), arguments[3].parse().unwrap(), &arguments[4]);
     }
-    let value = |flag: &str| {
-        arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1)).cloned()
-    };
+    let value =
+        |flag: &str| arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1)).cloned();
     let puts = value("--puts").map_or(200_000, |text| text.parse().unwrap());
     let directory = value("--dir").map_or_else(std::env::temp_dir, PathBuf::from);
-    let chosen: Vec<&str> =
-        ["plain", "sqlite", "fjall", "redb"].into_iter().filter(|e| arguments.iter().any(|a| a == e)).collect();
+    let chosen: Vec<&str> = ["plain", "sqlite", "fjall", "redb"]
+        .into_iter()
+        .filter(|e| arguments.iter().any(|a| a == e))
+        .collect();
     let engines = if chosen.is_empty() { vec!["plain", "sqlite", "fjall", "redb"] } else { chosen };
-    println!("| engine | writes | puts/s | p50 ms | p99 ms | p99.9 ms | CPU µs/put | bytes written a byte | RSS MB | reopen ms | after kill -9 ms | scan rows/s |");
+    println!(
+        "| engine | writes | puts/s | p50 ms | p99 ms | p99.9 ms | CPU µs/put | bytes written a byte | RSS MB | reopen ms | after kill -9 ms | scan rows/s |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for engine in engines {
         for layout in ["log", "log+index"] {
@@ -73,10 +76,12 @@ fn open(engine: &str, path: &Path) -> Box<dyn Engine> {
 fn measure(engine: &str, layout: &str, directory: &Path, puts: u64) {
     let directory = tempfile::tempdir_in(directory).unwrap();
     let path = directory.path().join("data");
-    let child = writer(engine, &path, puts, layout);
-    let report = BufReader::new(child.stdout.unwrap()).lines().map_while(Result::ok).last().unwrap_or_default();
+    let finished = writer(engine, &path, puts, layout).wait_with_output().unwrap();
+    let report = String::from_utf8(finished.stdout).unwrap();
+    let report = report.trim();
 
-    let (reopen, scan) = if engine == "plain" { (String::new(), String::new()) } else { reopen(engine, &path) };
+    let (reopen, scan) =
+        if engine == "plain" { (String::new(), String::new()) } else { reopen(engine, &path) };
     let killed = if engine == "plain" { String::new() } else { kill(engine, &path, layout) };
     println!("| {engine} | {layout} | {report} | {reopen} | {killed} | {scan} |");
 }
@@ -141,7 +146,9 @@ fn write(engine: &str, path: &Path, puts: u64, layout: &str) {
     let (cpu, start) = (cpu(), Instant::now());
     let mut times: Vec<Duration> = runtime.block_on(async {
         let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| tokio::spawn(put(disk.clone(), next.clone(), writer, puts / WRITERS, index, until_killed)))
+            .map(|writer| {
+                tokio::spawn(put(disk.clone(), next.clone(), writer, puts / WRITERS, index, until_killed))
+            })
             .collect();
         let mut times = Vec::new();
         for writer in writers {
@@ -166,7 +173,14 @@ fn write(engine: &str, path: &Path, puts: u64, layout: &str) {
     );
 }
 
-async fn put(disk: Disk, next: Arc<AtomicU64>, writer: u64, puts: u64, index: bool, print: bool) -> Vec<Duration> {
+async fn put(
+    disk: Disk,
+    next: Arc<AtomicU64>,
+    writer: u64,
+    puts: u64,
+    index: bool,
+    print: bool,
+) -> Vec<Duration> {
     let mut times = Vec::new();
     let mut seed = writer + 1;
     let mut put = 0;

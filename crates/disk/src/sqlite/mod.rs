@@ -31,7 +31,7 @@ pub struct Options {
 impl Options {
     /// The measured defaults.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), cache_bytes: 1 << 20, page_bytes: 16 << 10, log_bytes: 16 << 20 }
+        Self { path: path.into(), cache_bytes: 1 << 20, page_bytes: 8 << 10, log_bytes: 16 << 20 }
     }
 }
 
@@ -69,11 +69,15 @@ impl TableStatements {
         }
         // The prefix keeps names clear of SQL's and SQLite's own words.
         let t = format!("map_{name}");
-        let scan = |bound: &str, order: &str| format!("SELECT k, v FROM {t} WHERE k >= ?1{bound} ORDER BY k {order}");
+        let scan = |bound: &str, order: &str| {
+            format!("SELECT k, v FROM {t} WHERE k >= ?1{bound} ORDER BY k {order}")
+        };
         let both = |order: &str| [scan("", order), scan(" AND k < ?2", order)];
         Ok(Self {
             table,
-            create: format!("CREATE TABLE IF NOT EXISTS {t} (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID"),
+            create: format!(
+                "CREATE TABLE IF NOT EXISTS {t} (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID"
+            ),
             put: format!("REPLACE INTO {t} (k, v) VALUES (?1, ?2)"),
             delete: format!("DELETE FROM {t} WHERE k = ?1"),
             get: format!("SELECT v FROM {t} WHERE k = ?1"),
@@ -87,8 +91,6 @@ impl TableStatements {
 struct Shared {
     options: Options,
     statements: Statements,
-    /// Held while the file is open; the kernel lets go of it when the process ends.
-    _lock: std::fs::File,
 }
 
 type SharedFile = Arc<Shared>;

@@ -15,14 +15,23 @@ const FORMAT: i32 = 1;
 /// Reading and writing never wait for one another in this mode; opening and closing may, for a moment.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Locks the file, checks or makes it, and returns the connection that will write.
-pub(super) fn open(options: &Options, tables: &[Table]) -> Result<(Shared, Connection), OpenError> {
+/// An open file: what its connections share, the one that will write, and the lock that keeps others out until it is
+/// dropped or the process ends.
+pub(super) struct Opened {
+    pub(super) shared: Shared,
+    pub(super) connection: Connection,
+    pub(super) lock: File,
+}
+
+/// Locks the file, and checks or makes it.
+pub(super) fn open(options: &Options, tables: &[Table]) -> Result<Opened, OpenError> {
     let path = &options.path;
-    let statements = Statements::new(tables).map_err(|detail| OpenError::Io { path: path.clone(), detail })?;
+    let statements =
+        Statements::new(tables).map_err(|detail| OpenError::Io { path: path.clone(), detail })?;
     let lock = lock(path)?;
     let connection = connect(options, true).map_err(|error| explain(path, &error))?;
     prepare(options, &connection, &statements)?;
-    Ok((Shared { options: options.clone(), statements, _lock: lock }, connection))
+    Ok(Opened { shared: Shared { options: options.clone(), statements }, connection, lock })
 }
 
 /// A separate file is locked, because closing any handle to the database file would drop SQLite's own locks on it.
@@ -49,7 +58,11 @@ pub(super) fn connect(options: &Options, create: bool) -> rusqlite::Result<Conne
     if create {
         connection.pragma_update(None, "page_size", i64::try_from(options.page_bytes).unwrap_or(4096))?;
     }
-    connection.pragma_update(None, "cache_size", -i64::try_from(options.cache_bytes / 1024).unwrap_or(1024))?;
+    connection.pragma_update(
+        None,
+        "cache_size",
+        -i64::try_from(options.cache_bytes / 1024).unwrap_or(1024),
+    )?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Finds damage when a page is read instead of when it is misread.
@@ -66,7 +79,9 @@ fn prepare(options: &Options, connection: &Connection, statements: &Statements) 
     match (number("application_id")?, number("user_version")?) {
         (0, 0) if objects == 0 => {}
         (APPLICATION_ID, 1..=FORMAT) => {}
-        (APPLICATION_ID, found) => return Err(OpenError::TooNew { path: path.clone(), found, supported: FORMAT }),
+        (APPLICATION_ID, found) => {
+            return Err(OpenError::TooNew { path: path.clone(), found, supported: FORMAT });
+        }
         (id, _) => {
             let detail = format!("application id {id:#x}");
             return Err(OpenError::Foreign { path: path.clone(), detail });

@@ -1,5 +1,6 @@
 //! Writing.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,6 +8,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::checkpoint::Checkpointer;
+use super::open::Opened;
 use super::read::{ReaderHandle, Readers};
 use super::{Options, SharedFile};
 use crate::{Batch, Engine, Error, OpenError, Reader, Table};
@@ -19,12 +21,13 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     checkpointer: Checkpointer,
     log_pages: Arc<AtomicUsize>,
+    lock: File,
 }
 
 impl Sqlite {
     /// Opens the file, or makes it.
     pub fn open(options: &Options, tables: &[Table]) -> Result<Self, OpenError> {
-        let (shared, mut connection) = super::open::open(options, tables)?;
+        let Opened { shared, mut connection, lock } = super::open::open(options, tables)?;
         let io = |detail: String| OpenError::Io { path: options.path.clone(), detail };
         let log_pages = Arc::new(AtomicUsize::new(0));
         let pages = log_pages.clone();
@@ -36,7 +39,7 @@ impl Sqlite {
         let shared = Arc::new(shared);
         let checkpointer = Checkpointer::start(&shared).map_err(io)?;
         let readers = Arc::new(Readers::new(shared.clone()));
-        Ok(Self { connection, shared, readers, checkpointer, log_pages })
+        Ok(Self { connection, shared, readers, checkpointer, log_pages, lock })
     }
 
     fn transact(&mut self, group: &[Batch]) -> Result<(), Error> {
@@ -79,6 +82,8 @@ impl Engine for Sqlite {
         self.checkpointer.stop();
         self.readers.close();
         // The last connection to close moves the log into the file and removes it.
-        self.connection.close().map_err(|(_, error)| Error::Failed(error.to_string()))
+        let closed = self.connection.close().map_err(|(_, error)| Error::Failed(error.to_string()));
+        drop(self.lock);
+        closed
     }
 }

@@ -1,0 +1,262 @@
+//! What `disk` promises its owners.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use disk::{Batch, Direction, Disk, Engine, Error, KeyRange, OpenError, Options, Reader, Snapshot, Table};
+use proptest::prelude::*;
+
+const A: Table = Table::new("a");
+const B: Table = Table::new("b");
+
+fn open(path: &Path) -> Result<Disk, OpenError> {
+    Disk::open(&Options::new(path), &[A, B])
+}
+
+fn put(table: Table, key: &str, value: &str) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(table, key.to_owned(), value.to_owned());
+    batch
+}
+
+fn all(snapshot: &dyn Snapshot, table: Table, range: &KeyRange) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        found.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    };
+    snapshot.scan(table, range, &mut visit).unwrap();
+    found
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_closing_and_after_not_closing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let disk = open(&path).unwrap();
+    disk.commit(put(A, "k", "one")).await.unwrap();
+    disk.commit(put(B, "k", "other table")).await.unwrap();
+    disk.close().await.unwrap();
+    assert_eq!(disk.commit(put(A, "k", "late")).await, Err(Error::Closed));
+    assert!(matches!(disk.snapshot(), Err(Error::Closed)));
+
+    let disk = open(&path).unwrap();
+    let snapshot = disk.snapshot().unwrap();
+    assert_eq!(snapshot.get(A, b"k").unwrap().as_deref(), Some(&b"one"[..]));
+    assert_eq!(snapshot.get(B, b"k").unwrap().as_deref(), Some(&b"other table"[..]));
+    assert_eq!(snapshot.get(A, b"none").unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_snapshot_shows_nothing_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = open(&directory.path().join("file")).unwrap();
+    disk.commit(put(A, "k", "one")).await.unwrap();
+    let before = disk.snapshot().unwrap();
+    disk.commit(put(A, "k", "two")).await.unwrap();
+    assert_eq!(before.get(A, b"k").unwrap().as_deref(), Some(&b"one"[..]));
+    assert_eq!(disk.snapshot().unwrap().get(A, b"k").unwrap().as_deref(), Some(&b"two"[..]));
+}
+
+#[tokio::test]
+async fn done_is_called_in_the_order_of_submission() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = open(&directory.path().join("file")).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut reservations = Vec::new();
+    for _ in 0..100 {
+        reservations.push(disk.reserve(10).await.unwrap());
+    }
+    // The last to be reserved is the first to be turned in.
+    for (i, reservation) in reservations.into_iter().rev().enumerate() {
+        let order = order.clone();
+        reservation.submit(put(A, "k", &i.to_string()), move |result| {
+            result.unwrap();
+            order.lock().unwrap().push(i);
+        });
+    }
+    disk.close().await.unwrap();
+    assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_the_queue_still_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = open(&directory.path().join("file")).unwrap();
+    let mut batch = Batch::new();
+    batch.put(A, "large", vec![7; 20 << 20]);
+    disk.commit(batch).await.unwrap();
+    assert_eq!(disk.snapshot().unwrap().get(A, b"large").unwrap().unwrap().len(), 20 << 20);
+}
+
+#[tokio::test]
+async fn many_writers_and_readers_while_the_log_is_moved_into_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let options = Options { log_bytes: 128 << 10, ..Options::new(&path) };
+    let disk = Disk::open(&options, &[A]).unwrap();
+    let writers: Vec<_> = (0..8u32)
+        .map(|writer| {
+            let disk = disk.clone();
+            tokio::spawn(async move {
+                for i in 0..200u32 {
+                    let mut batch = Batch::new();
+                    batch.put(A, format!("{writer}/{i:04}"), vec![writer as u8; 4096]);
+                    disk.commit(batch).await.unwrap();
+                    let own = KeyRange::prefix(format!("{writer}/"));
+                    assert_eq!(all(&*disk.snapshot().unwrap(), A, &own).len(), i as usize + 1);
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let log = std::fs::metadata(path.with_file_name("file-wal")).unwrap().len();
+    assert!(log < 1600 * 4096 / 2, "the log was never started again: {log} bytes");
+    disk.close().await.unwrap();
+    assert_eq!(
+        all(&*Disk::open(&options, &[A]).unwrap().snapshot().unwrap(), A, &KeyRange::default()).len(),
+        1600
+    );
+}
+
+#[tokio::test]
+async fn a_table_the_file_was_not_opened_with_fails_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = open(&directory.path().join("file")).unwrap();
+    let stray = Table::new("stray");
+    assert_eq!(disk.commit(put(stray, "k", "v")).await, Err(Error::NoTable("stray")));
+    assert_eq!(disk.snapshot().unwrap().get(stray, b"k"), Err(Error::NoTable("stray")));
+    disk.commit(put(A, "k", "v")).await.unwrap();
+}
+
+#[tokio::test]
+async fn opening_says_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |name: &str, message: &str| {
+        let error = open(&directory.path().join(name)).unwrap_err().to_string();
+        assert!(error.contains(message) && error.contains(name), "{error}");
+    };
+    let held = open(&directory.path().join("held")).unwrap();
+    check("held", "in use by another process");
+    held.close().await.unwrap();
+
+    std::fs::write(directory.path().join("text"), "a shopping list, long enough to have a header in it")
+        .unwrap();
+    check("text", "not a file of this program");
+
+    let sql = |name: &str, statement: &str| {
+        rusqlite::Connection::open(directory.path().join(name)).unwrap().execute_batch(statement).unwrap();
+    };
+    sql("theirs", "CREATE TABLE t (x)");
+    check("theirs", "not a file of this program");
+
+    sql("held", "PRAGMA user_version = 99");
+    check("held", "has format 99, and this program knows formats up to 1");
+
+    let torn = open(&directory.path().join("torn")).unwrap();
+    torn.commit(put(A, "k", "v")).await.unwrap();
+    torn.close().await.unwrap();
+    let mut bytes = std::fs::read(directory.path().join("torn")).unwrap();
+    bytes[100..200].fill(0xee);
+    std::fs::write(directory.path().join("torn"), bytes).unwrap();
+    check("torn", "is damaged");
+
+    check("no/such/directory", "cannot open");
+    let error = Disk::open(&Options::new(directory.path().join("f")), &[Table::new("x; DROP")]).unwrap_err();
+    assert!(error.to_string().contains("table name"), "{error}");
+}
+
+/// Fails at the second group.
+struct Brittle(u32);
+
+impl Engine for Brittle {
+    fn apply(&mut self, _: &[Batch]) -> Result<(), Error> {
+        self.0 += 1;
+        assert!(self.0 <= 2, "called again after a failure");
+        if self.0 == 2 { Err(Error::Failed("no space left on device".into())) } else { Ok(()) }
+    }
+
+    fn knows(&self, _: Table) -> bool {
+        true
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        struct Nothing;
+        impl Reader for Nothing {
+            fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+                Err(Error::Closed)
+            }
+        }
+        Arc::new(Nothing)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_after_a_failure() {
+    let disk = Disk::start(Box::new(Brittle(0))).unwrap();
+    disk.commit(put(A, "k", "1")).await.unwrap();
+    for _ in 0..3 {
+        let failed = disk.commit(put(A, "k", "2")).await;
+        assert_eq!(failed, Err(Error::Failed("no space left on device".into())));
+    }
+    assert!(disk.close().await.is_err());
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop::sample::select(vec![0u8, 1, b'a', b'b', 0xfe, 0xff]), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_map_is_a_btreemap(
+        batches in prop::collection::vec(prop::collection::vec((key(), prop::option::of(key())), 0..6), 0..12),
+        ranges in prop::collection::vec((key(), prop::option::of(key()), any::<bool>()), 0..12),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut model = BTreeMap::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let disk = open(&directory.path().join("file")).unwrap();
+            for ops in batches {
+                let mut batch = Batch::new();
+                for (key, value) in ops {
+                    match value {
+                        Some(value) => {
+                            model.insert(key.clone(), value.clone());
+                            batch.put(A, key, value);
+                        }
+                        None => {
+                            model.remove(&key);
+                            batch.delete(A, key);
+                        }
+                    }
+                }
+                disk.commit(batch).await.unwrap();
+            }
+            let snapshot = disk.snapshot().unwrap();
+            for (from, to, backward) in ranges {
+                let inside = |key: &Vec<u8>| *key >= from && to.as_ref().is_none_or(|to| key < to);
+                let mut expected: Vec<_> =
+                    model.iter().filter(|(key, _)| inside(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+                if backward {
+                    expected.reverse();
+                }
+                let direction = if backward { Direction::Backward } else { Direction::Forward };
+                let range = KeyRange { from: from.clone().into(), to: to.clone().map(Bytes::from), direction };
+                assert_eq!(all(&*snapshot, A, &range), expected, "{range:?}");
+            }
+        });
+    }
+}
