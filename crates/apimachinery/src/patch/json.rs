@@ -1,0 +1,204 @@
+//! JSON Patch (RFC 6902) with upstream's limits.
+
+use serde_json::Value;
+
+use super::PatchError;
+
+/// Most operations in one patch.
+pub const MAX_OPERATIONS: usize = 10_000;
+/// How many bytes the values that a patch copies may come to.
+pub const MAX_COPIED_BYTES: usize = 3 << 20;
+
+/// Applies the operations in order. When one fails, `target` is left as it was.
+///
+/// # Errors
+/// When the patch is malformed, does not fit or grows the object too much.
+pub fn apply(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
+    let operations = patch.as_array().ok_or_else(|| malformed("a JSON patch is a list of operations"))?;
+    if operations.len() > MAX_OPERATIONS {
+        let message = format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        );
+        return Err(PatchError::TooLarge(message));
+    }
+    let mut result = target.clone();
+    let mut copied = 0;
+    for operation in operations {
+        step(&mut result, operation, &mut copied)?;
+    }
+    *target = result;
+    Ok(())
+}
+
+fn malformed(message: impl Into<String>) -> PatchError {
+    PatchError::Malformed(message.into())
+}
+
+fn step(root: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), PatchError> {
+    let text = |name: &str| operation.get(name).and_then(Value::as_str);
+    let name = text("op").unwrap_or_default();
+    let pointer = |key: &str| {
+        let pointer = text(key).ok_or_else(|| malformed(format!("{name} operation has no {key}")))?;
+        Pointer::parse(pointer)
+    };
+    let value = || operation.get("value").ok_or_else(|| malformed(format!("{name} operation has no value")));
+    match name {
+        "add" => add(root, &pointer("path")?, value()?.clone()),
+        "remove" => remove(root, &pointer("path")?, name).map(drop),
+        "replace" => {
+            let (path, value) = (pointer("path")?, value()?.clone());
+            *path.find_mut(root).ok_or_else(|| missing(name, &path))? = value;
+            Ok(())
+        }
+        "move" => {
+            let (from, path) = (pointer("from")?, pointer("path")?);
+            if path.is_below(&from) {
+                return Err(PatchError::Unfit(format!("move operation into itself: {}", path.text)));
+            }
+            let value = remove(root, &from, name)?;
+            add(root, &path, value)
+        }
+        "copy" => {
+            let (from, path) = (pointer("from")?, pointer("path")?);
+            let value = from.find(root).ok_or_else(|| missing(name, &from))?.clone();
+            *copied += size(&value);
+            if *copied > MAX_COPIED_BYTES {
+                let message = format!("Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}");
+                return Err(PatchError::TooLarge(message));
+            }
+            add(root, &path, value)
+        }
+        "test" => {
+            let path = pointer("path")?;
+            // Upstream takes an absent value for null, on both sides.
+            let expected = operation.get("value").unwrap_or(&Value::Null);
+            let found = path.find(root).unwrap_or(&Value::Null);
+            if same(found, expected) {
+                Ok(())
+            } else {
+                let path = path.text;
+                Err(PatchError::Unfit(format!("testing value {path} failed: test failed")))
+            }
+        }
+        other => Err(malformed(format!("Unexpected kind: {other}"))),
+    }
+}
+
+fn missing(operation: &str, path: &Pointer<'_>) -> PatchError {
+    let path = path.text;
+    PatchError::Unfit(format!(
+        "{operation} operation does not apply: doc is missing path: {path}: missing value"
+    ))
+}
+
+/// Roughly the bytes of the value's text.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(|item| size(item) + 1).sum::<usize>(),
+        Value::Object(map) => 2 + map.iter().map(|(name, value)| name.len() + size(value) + 4).sum::<usize>(),
+    }
+}
+
+/// Equal as JSON: numbers by value.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            a == b || a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| a.total_cmp(&b).is_eq())
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// A JSON pointer (RFC 6901).
+struct Pointer<'a> {
+    text: &'a str,
+    tokens: Vec<String>,
+}
+
+impl<'a> Pointer<'a> {
+    fn parse(text: &'a str) -> Result<Self, PatchError> {
+        if text.is_empty() {
+            return Ok(Self { text, tokens: Vec::new() });
+        }
+        let inner = text.strip_prefix('/').ok_or_else(|| malformed(format!("invalid JSON pointer: {text}")))?;
+        let tokens = inner.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+        Ok(Self { text, tokens })
+    }
+
+    fn is_below(&self, other: &Self) -> bool {
+        self.tokens.len() > other.tokens.len() && self.tokens.starts_with(&other.tokens)
+    }
+
+    fn find<'v>(&self, root: &'v Value) -> Option<&'v Value> {
+        self.tokens.iter().try_fold(root, |value, token| match value {
+            Value::Object(map) => map.get(token),
+            Value::Array(items) => items.get(index(token)?),
+            _ => None,
+        })
+    }
+
+    fn find_mut<'v>(&self, root: &'v mut Value) -> Option<&'v mut Value> {
+        descend(root, &self.tokens)
+    }
+
+    /// What holds the target, and the target's name in it.
+    fn holder<'v>(&self, root: &'v mut Value) -> Option<(&'v mut Value, &str)> {
+        let (last, way) = self.tokens.split_last()?;
+        Some((descend(root, way)?, last))
+    }
+}
+
+fn descend<'v>(root: &'v mut Value, tokens: &[String]) -> Option<&'v mut Value> {
+    tokens.iter().try_fold(root, |value, token| match value {
+        Value::Object(map) => map.get_mut(token),
+        Value::Array(items) => items.get_mut(index(token)?),
+        _ => None,
+    })
+}
+
+/// A list index: digits without leading zeros.
+fn index(token: &str) -> Option<usize> {
+    let plain = token == "0" || (!token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit()));
+    if plain { token.parse().ok() } else { None }
+}
+
+fn add(root: &mut Value, path: &Pointer<'_>, value: Value) -> Result<(), PatchError> {
+    if path.tokens.is_empty() {
+        *root = value;
+        return Ok(());
+    }
+    let (holder, last) = path.holder(root).ok_or_else(|| missing("add", path))?;
+    match holder {
+        Value::Object(map) => {
+            map.insert(last.to_owned(), value);
+            Ok(())
+        }
+        Value::Array(items) => {
+            let at = if last == "-" { Some(items.len()) } else { index(last) };
+            let at = at.filter(|at| *at <= items.len()).ok_or_else(|| missing("add", path))?;
+            items.insert(at, value);
+            Ok(())
+        }
+        _ => Err(missing("add", path)),
+    }
+}
+
+fn remove(root: &mut Value, path: &Pointer<'_>, operation: &str) -> Result<Value, PatchError> {
+    if path.tokens.is_empty() {
+        return Ok(root.take());
+    }
+    let (holder, last) = path.holder(root).ok_or_else(|| missing(operation, path))?;
+    match holder {
+        Value::Object(map) => map.remove(last),
+        Value::Array(items) => index(last).filter(|at| *at < items.len()).map(|at| items.remove(at)),
+        _ => None,
+    }
+    .ok_or_else(|| missing(operation, path))
+}
