@@ -13,8 +13,8 @@
 //!
 //! A line `package` names the prefix of the definitions that follow; a line `:Name` begins one, with the kinds that it
 //! is (`group/version/Kind`) and, where it is no object with fields, `=` and its type; any other line is a field, its type
-//! and its marks. Types: `s` text, `i` int32, `l` int64, `n` number, `b` boolean, `y` base64 bytes, `t` time, `q`
-//! quantity, `x` int or text, `j` any JSON, `r` an object of unknown fields, `[T` a list, `{T` a map, `@Name` another
+//! and its marks. Types: `s` text, `i` int32, `l` int64, `n` number, `b` boolean, `y` base64 bytes, `t` time, `u` time
+//! to the microsecond, `q` quantity, `x` int or text, `j` any JSON, `r` an object of unknown fields, `[T` a list, `{T` a map, `@Name` another
 //! definition (of the same package, if it has no dot). Marks: `!` required, `set`, `atomic`, `map=a,b` list types,
 //! `merge`, `replace`, `retain`, `key=name` patch strategies.
 
@@ -36,6 +36,7 @@ pub struct TableError {
 }
 
 /// Definitions by name and by kind. Lives as long as the program, since definitions refer to each other in circles.
+#[derive(Default)]
 pub struct Table {
     definitions: Vec<Definition>,
     by_name: HashMap<&'static str, HashMap<&'static str, u32>>,
@@ -169,7 +170,8 @@ impl Table {
         (0u32..).zip(&self.definitions).map(move |(index, _)| Ref::Named { table: self, index })
     }
 
-    pub(super) fn name(&'static self, index: u32) -> Option<&'static str> {
+    /// The full name of a definition.
+    pub fn name(&'static self, index: u32) -> Option<&'static str> {
         let definition = self.definitions.get(index as usize)?;
         Some(definition.full_name.get_or_init(|| format!("{}.{}", definition.package, definition.name)))
     }
@@ -273,6 +275,7 @@ impl Table {
             ("b", _) => of(Type::Boolean, ""),
             ("y", _) => of(Type::String, "byte"),
             ("t", _) => of(Type::String, "date-time"),
+            ("u", _) => of(Type::String, "micro-time"),
             ("q", _) => of(Type::Any, "quantity"),
             ("x", _) => of(Type::IntOrString, "int-or-string"),
             ("r", _) => Schema { preserve_unknown: true, ..of(Type::Object, "") },

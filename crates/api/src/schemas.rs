@@ -1,0 +1,102 @@
+//! Built-in schemas.
+
+use std::sync::LazyLock;
+
+use apimachinery::gvk::GroupVersionKind;
+use apimachinery::schema::table::Table;
+use apimachinery::schema::{Ref, Schema};
+
+/// What `cargo xtask schemas` made.
+const TEXT: &str = include_str!("../schema/v1.36.txt");
+
+/// The schemas of Kubernetes' kinds.
+#[derive(Clone, Copy)]
+pub struct Builtin(&'static Table);
+
+/// The schemas of Kubernetes 1.36. Cheap: the text is indexed at the first call, a definition parsed when first used.
+pub fn builtin() -> Builtin {
+    static TABLE: LazyLock<Table> =
+        // A test reads every line of the table, so a broken one does not get as far as here.
+        LazyLock::new(|| Table::new(TEXT).unwrap_or_default());
+    Builtin(&TABLE)
+}
+
+impl Builtin {
+    /// The schema of a kind.
+    pub fn kind(self, gvk: &GroupVersionKind) -> Option<&'static Schema> {
+        self.0.kind(gvk)
+    }
+
+    /// The schema of a kind, to hold.
+    pub fn kind_ref(self, gvk: &GroupVersionKind) -> Option<Ref> {
+        self.0.kind_ref(gvk)
+    }
+
+    /// The definition of that full name, such as `io.k8s.api.core.v1.PodSpec`.
+    pub fn definition(self, name: &str) -> Option<Ref> {
+        self.0.definition(name)
+    }
+
+    /// `ObjectMeta`, which every kind has.
+    pub fn object_meta(self) -> Option<Ref> {
+        self.definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+    }
+
+    /// The full name of a kind's definition, such as `io.k8s.api.apps.v1.Deployment`.
+    pub fn definition_name(self, gvk: &GroupVersionKind) -> Option<&'static str> {
+        match self.kind_ref(gvk)? {
+            Ref::Named { table, index } => table.name(index),
+            Ref::Inline(_) => None,
+        }
+    }
+
+    /// Every kind with its definition.
+    pub fn kinds(self) -> impl Iterator<Item = (GroupVersionKind, Ref)> {
+        self.0.kinds()
+    }
+
+    /// Every definition.
+    pub fn definitions(self) -> impl Iterator<Item = Ref> {
+        self.0.definitions()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use apimachinery::schema::Type;
+
+    use super::*;
+
+    #[test]
+    fn every_definition_is_read_and_known_by_name() {
+        let table: &'static Table = Box::leak(Box::new(Table::new(TEXT).unwrap()));
+        let mut count = 0;
+        for definition in table.definitions() {
+            let schema = definition.get();
+            assert_eq!(definition.name(), Some(schema.name.as_ref()));
+            assert!(table.definition(&schema.name).is_some(), "{}", schema.name);
+            for property in &schema.properties {
+                let node = property.schema.get();
+                let known = node.kind != Type::Any || node.preserve_unknown || node.format == "quantity";
+                assert!(known, "{}.{}", schema.name, property.name);
+            }
+            count += 1;
+        }
+        assert!(count > 500, "{count}");
+    }
+
+    #[test]
+    fn pods_are_as_upstream_says() {
+        let pod = builtin().kind(&GroupVersionKind::of("", "v1", "Pod")).unwrap();
+        assert_eq!(pod.name, "io.k8s.api.core.v1.Pod");
+        let containers = pod.at(["spec"]).unwrap().property("containers").unwrap();
+        assert!(containers.patch.merge);
+        assert_eq!(containers.patch.merge_key.as_deref(), Some("name"));
+        let ports = pod.at(["spec", "containers", "ports"]).unwrap();
+        assert_eq!(ports.list_map_keys, ["containerPort", "protocol"]);
+        assert_eq!(pod.at(["spec", "containers", "resources", "limits", "cpu"]).unwrap().format, "quantity");
+        let lease = builtin().kind(&GroupVersionKind::of("coordination.k8s.io", "v1", "Lease")).unwrap();
+        assert_eq!(lease.at(["spec", "renewTime"]).unwrap().format, "micro-time");
+        assert!(builtin().kind(&GroupVersionKind::of("", "v1", "Nothing")).is_none());
+    }
+}
