@@ -188,6 +188,10 @@ where
         self.shared.ready.send_replace(true);
     }
 
+    fn reached(&mut self, version: &str) {
+        self.shared.store.reach(version);
+    }
+
     fn failed(&mut self, error: &Error) {
         if matches!(error, Error::Api(status) if status.code == 403) {
             tracing::warn!(%error, "may not list or watch");

@@ -19,6 +19,7 @@ mod events;
 mod informer;
 mod key;
 mod queue;
+mod reader;
 pub mod reflector;
 mod store;
 pub mod transport;
@@ -29,7 +30,8 @@ pub use backoff::Backoff;
 pub use events::{EventRecorder, EventType};
 pub use informer::{Change, Informer, InformerOptions, Informers};
 pub use key::ObjectKey;
-pub use queue::WorkQueue;
+pub use queue::{WorkQueue, Working};
+pub use reader::Reader;
 pub use store::{Index, Store, by_controller_uid, by_label, by_namespace};
 
 pub use kube;

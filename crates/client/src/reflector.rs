@@ -39,6 +39,8 @@ pub trait Sink<K>: Send {
     fn delete(&mut self, object: K);
     /// A complete list has been applied: what it does not name is gone.
     fn listed(&mut self, keys: HashSet<ObjectKey>);
+    /// Everything that happened up to a version has been told.
+    fn reached(&mut self, _version: &str) {}
     /// The server could not be heard; it will be tried again.
     fn failed(&mut self, _error: &Error) {}
 }
@@ -181,8 +183,10 @@ where
         }
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
+            let version = page.metadata.resource_version.unwrap_or_default();
+            sink.reached(&version);
             sink.listed(keys);
-            return Ok(page.metadata.resource_version.unwrap_or_default());
+            return Ok(version);
         }
     }
 }
@@ -239,6 +243,7 @@ where
             }
             None => return Ok(Some(version)),
         }
+        sink.reached(&version);
         if !heard {
             heard = true;
             backoff.reset();

@@ -76,6 +76,15 @@ impl<K> Indexed<K> {
 struct Contents<K> {
     objects: HashMap<ObjectKey, Arc<K>>,
     indexes: Vec<Indexed<K>>,
+    reached: u64,
+}
+
+impl<K> Contents<K> {
+    fn index(&self, name: &str) -> Option<&Indexed<K>> {
+        let found = self.indexes.iter().find(|indexed| indexed.index.name == name);
+        debug_assert!(found.is_some(), "no index {name}");
+        found
+    }
 }
 
 /// The objects of one kind as last heard from the server. Readers only; an [`crate::Informer`] fills it. Reads never
@@ -86,7 +95,7 @@ pub struct Store<K> {
 
 impl<K> Default for Store<K> {
     fn default() -> Self {
-        Self { contents: RwLock::new(Contents { objects: HashMap::new(), indexes: Vec::new() }) }
+        Self { contents: RwLock::new(Contents { objects: HashMap::new(), indexes: Vec::new(), reached: 0 }) }
     }
 }
 
@@ -103,13 +112,40 @@ impl<K: Resource> Store<K> {
 
     /// The objects that an index holds under a value, ordered by key. Empty when the store has no such index.
     pub fn by_index(&self, index: &str, value: &str) -> Vec<Arc<K>> {
+        self.by_index_as_of(index, value).0
+    }
+
+    /// Whether an object that need not be in the store would be found under a value of an index.
+    pub(crate) fn would_index(&self, index: &str, value: &str, object: &K) -> bool {
         let contents = self.read();
-        let Some(indexed) = contents.indexes.iter().find(|indexed| indexed.index.name == index) else {
-            debug_assert!(false, "no index {index}");
-            return Vec::new();
-        };
-        let keys = indexed.keys.get(value).into_iter().flatten();
-        keys.filter_map(|key| contents.objects.get(key).cloned()).collect()
+        contents.index(index).is_some_and(|indexed| (indexed.index.values)(object).iter().any(|v| v == value))
+    }
+
+    pub(crate) fn get_as_of(&self, key: &ObjectKey) -> (Option<Arc<K>>, u64) {
+        let contents = self.read();
+        (contents.objects.get(key).cloned(), contents.reached)
+    }
+
+    pub(crate) fn list_as_of(&self) -> (Vec<Arc<K>>, u64) {
+        let contents = self.read();
+        (contents.objects.values().cloned().collect(), contents.reached)
+    }
+
+    pub(crate) fn by_index_as_of(&self, index: &str, value: &str) -> (Vec<Arc<K>>, u64) {
+        let contents = self.read();
+        let keys = contents.index(index).and_then(|indexed| indexed.keys.get(value)).into_iter().flatten();
+        (keys.filter_map(|key| contents.objects.get(key).cloned()).collect(), contents.reached)
+    }
+
+    /// The revision up to which everything that happened to this kind is in here.
+    pub fn reached(&self) -> u64 {
+        self.read().reached
+    }
+
+    /// Everything up to a version is in here.
+    pub(crate) fn reach(&self, version: &str) {
+        let mut contents = self.write();
+        contents.reached = contents.reached.max(revision(version));
     }
 
     /// How many there are.
@@ -147,7 +183,7 @@ impl<K: Resource> Store<K> {
         let key = ObjectKey::of(&object);
         let object = Arc::new(object);
         let mut contents = self.write();
-        let Contents { objects, indexes } = &mut *contents;
+        let Contents { objects, indexes, .. } = &mut *contents;
         let before = objects.insert(key.clone(), object.clone());
         if let Some(before) = &before {
             for indexed in indexes.iter_mut() {
@@ -183,6 +219,12 @@ impl<K: Resource> Store<K> {
     pub(crate) fn keys_not_in(&self, listed: &std::collections::HashSet<ObjectKey>) -> Vec<ObjectKey> {
         self.read().objects.keys().filter(|key| !listed.contains(key)).cloned().collect()
     }
+}
+
+/// A resourceVersion as a number. They are opaque by name, but ordered decimal numbers by the API's own documentation; a
+/// server that hands out others is served with what its watch says alone.
+pub(crate) fn revision(version: &str) -> u64 {
+    version.parse().unwrap_or(0)
 }
 
 fn same_uid<K: Resource>(a: &K, b: &K) -> bool {

@@ -1,1 +1,24 @@
-//! placeholder
+//! The controllers: each turns what is into what should be, for one kind of thing, through the API alone.
+//!
+//! Owns: one [`Controller`] a file (or folder), in one shape: a pure `plan(key, &View, &Memory, now) -> Plan`, and the
+//! runner that does the queueing, the back-off, the writing and the leader election for all of them ([`run`]).
+//!
+//! Never does: keep state of record (a restart or another leader loses nothing), talk to anything but the API, or decide
+//! anything outside a plan. It runs as well against an upstream API server.
+//!
+//! Begin with [`Controller`] and [`plan`], then read [`replicaset`]: it is the smallest that has everything.
+
+mod actor;
+pub mod deployment;
+mod merge;
+mod ownership;
+pub mod plan;
+mod pods;
+pub mod replicaset;
+mod run;
+mod runner;
+mod world;
+
+pub use run::{Options, run};
+pub use runner::Controller;
+pub use world::World;

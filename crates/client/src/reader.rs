@@ -1,0 +1,126 @@
+//! What a store holds, with our own writes in flight laid over it.
+
+use crate::store::revision;
+use crate::{Informer, ObjectKey};
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+enum Written<K> {
+    /// The server answered with this object; it counts until the store has caught up with its revision.
+    Present { object: Arc<K>, revision: u64 },
+    /// The server confirmed that this one is gone; it counts while the store still shows it.
+    Gone { uid: String },
+}
+
+/// Reads one kind as of the last thing that happened, be it heard from the server's watch or answered to our own write.
+///
+/// A controller that creates a pod and looks again at once must see that pod, or it creates another. The server's answer
+/// says at which revision the write happened, and the informer knows up to which revision it has heard: until it has
+/// passed that one, the answer is newer. Nothing is guessed and nothing times out. Clones share.
+pub struct Reader<K> {
+    informer: Informer<K>,
+    written: Arc<Mutex<HashMap<ObjectKey, Written<K>>>>,
+}
+
+impl<K> Clone for Reader<K> {
+    fn clone(&self) -> Self {
+        Self { informer: self.informer.clone(), written: self.written.clone() }
+    }
+}
+
+impl<K> Reader<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// Over an informer, with nothing written yet.
+    pub fn new(informer: Informer<K>) -> Self {
+        Self { informer, written: Arc::default() }
+    }
+
+    /// The informer beneath.
+    pub fn informer(&self) -> &Informer<K> {
+        &self.informer
+    }
+
+    /// The server's answer to a create, an update, a patch, or a delete that has only begun.
+    pub fn wrote(&self, object: K) {
+        let revision = revision(object.meta().resource_version.as_deref().unwrap_or_default());
+        if revision > self.informer.store().reached() {
+            let written = Written::Present { revision, object: Arc::new(object) };
+            let Written::Present { object, .. } = &written else { return };
+            self.written().insert(ObjectKey::of(&**object), written);
+        }
+    }
+
+    /// The server confirmed that the object of this UID is gone.
+    pub fn deleted(&self, key: ObjectKey, uid: String) {
+        self.written().insert(key, Written::Gone { uid });
+    }
+
+    /// The object of that name.
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        let (stored, reached) = self.informer.store().get_as_of(key);
+        let mut written = self.written();
+        match written.get(key) {
+            None => stored,
+            Some(over) => match over.over(stored.as_ref(), reached) {
+                Some(object) => object,
+                None => {
+                    written.remove(key);
+                    stored
+                }
+            },
+        }
+    }
+
+    /// Every object, in no order.
+    pub fn list(&self) -> Vec<Arc<K>> {
+        let (stored, reached) = self.informer.store().list_as_of();
+        self.overlaid(stored, reached, |_| true)
+    }
+
+    /// The objects that an index holds under a value.
+    pub fn by_index(&self, index: &str, value: &str) -> Vec<Arc<K>> {
+        let store = self.informer.store();
+        let (stored, reached) = store.by_index_as_of(index, value);
+        self.overlaid(stored, reached, |object| store.would_index(index, value, object))
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Written<K>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overlaid(&self, mut stored: Vec<Arc<K>>, reached: u64, belongs: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let mut written = self.written();
+        if written.is_empty() {
+            return stored;
+        }
+        let store = self.informer.store();
+        written.retain(|key, over| over.over(store.get(key).as_ref(), reached).is_some());
+        stored.retain(|object| !written.contains_key(&ObjectKey::of(&**object)));
+        for over in written.values() {
+            if let Written::Present { object, .. } = over
+                && belongs(object)
+            {
+                stored.push(object.clone());
+            }
+        }
+        stored
+    }
+}
+
+impl<K: Resource> Written<K> {
+    /// What to show instead of what is stored; `None` when the store knows better by now.
+    fn over(&self, stored: Option<&Arc<K>>, reached: u64) -> Option<Option<Arc<K>>> {
+        match self {
+            Self::Present { object, revision } => (*revision > reached).then(|| Some(object.clone())),
+            Self::Gone { uid } => {
+                let still_stored = stored.is_some_and(|stored| stored.meta().uid.as_ref() == Some(uid));
+                still_stored.then_some(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The ReplicaSets of a Deployment: which is the new one, what it would look like, and what their annotations record.
+
+use super::View;
+use crate::plan::controller_of;
+use client::kube::ResourceExt;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) const HASH_LABEL: &str = "pod-template-hash";
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+pub(super) const MAX: &str = "deployment.kubernetes.io/max-replicas";
+/// What belongs to the Deployment alone or is computed for each ReplicaSet.
+const NOT_COPIED: [&str; 6] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    REVISION,
+    REVISION_HISTORY,
+    DESIRED,
+    MAX,
+    "deprecated.deployment.rollback.to",
+];
+
+pub(super) fn replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+pub(super) fn size(set: &ReplicaSet) -> i32 {
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+pub(super) fn available(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+}
+
+pub(super) fn is_rolling(deployment: &Deployment) -> bool {
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
+    strategy.and_then(|strategy| strategy.type_.as_deref()).unwrap_or("RollingUpdate") == "RollingUpdate"
+}
+
+/// How many pods above, and how many available ones below the wanted number a rolling update may go. Never both zero,
+/// or it could not move.
+pub(super) fn bounds(deployment: &Deployment) -> (i32, i32) {
+    if !is_rolling(deployment) {
+        return (0, replicas(deployment));
+    }
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let wanted = replicas(deployment);
+    let quarter = IntOrString::String("25%".to_owned());
+    let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref()).unwrap_or(&quarter);
+    let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&quarter);
+    let surge = scaled(surge, wanted, true);
+    let unavailable = scaled(unavailable, wanted, false);
+    if surge == 0 && unavailable == 0 { (0, 1.min(wanted)) } else { (surge, unavailable.min(wanted)) }
+}
+
+fn scaled(value: &IntOrString, of: i32, round_up: bool) -> i32 {
+    let percent = match value {
+        IntOrString::Int(number) => return (*number).max(0),
+        IntOrString::String(text) => text.trim_end_matches('%').parse::<i64>().unwrap_or(0).max(0),
+    };
+    let hundredths = percent.saturating_mul(i64::from(of));
+    let whole = if round_up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 };
+    i32::try_from(whole).unwrap_or(i32::MAX)
+}
+
+/// A Deployment's sets: the one of its present template, and the others, oldest first.
+#[derive(Clone)]
+pub(super) struct Sets {
+    pub(super) new: Option<Arc<ReplicaSet>>,
+    pub(super) old: Vec<Arc<ReplicaSet>>,
+}
+
+impl Sets {
+    pub(super) fn sort(deployment: &Deployment, mut owned: Vec<Arc<ReplicaSet>>) -> Self {
+        owned.sort_by_key(|set| (set.creation_timestamp(), set.name_any()));
+        // Of several with the same template the oldest is the one: two controllers must agree on it.
+        let new = owned.iter().position(|set| is_of_template(deployment, set)).map(|at| owned.remove(at));
+        Self { new, old: owned }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<ReplicaSet>> {
+        self.old.iter().chain(self.new.iter())
+    }
+}
+
+fn is_of_template(deployment: &Deployment, set: &ReplicaSet) -> bool {
+    let wanted = deployment.spec.as_ref().map(|spec| &spec.template);
+    let given = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+    let (Some(wanted), Some(given)) = (wanted, given) else { return false };
+    let (wanted, given) = (without_hash(wanted), without_hash(given));
+    // An empty list and none mean the same, whichever the server chose to keep.
+    wanted == given || pruned(&wanted) == pruned(&given)
+}
+
+fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
+    let mut template = template.clone();
+    if let Some(metadata) = &mut template.metadata {
+        metadata.creation_timestamp = None;
+        if let Some(labels) = &mut metadata.labels {
+            labels.remove(HASH_LABEL);
+        }
+    }
+    template
+}
+
+fn pruned(template: &PodTemplateSpec) -> Value {
+    fn prune(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.values_mut().for_each(prune);
+                map.retain(|_, value| {
+                    !(value.is_null()
+                        || value.as_object().is_some_and(serde_json::Map::is_empty)
+                        || value.as_array().is_some_and(Vec::is_empty))
+                });
+            }
+            Value::Array(items) => items.iter_mut().for_each(prune),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(template).unwrap_or_default();
+    prune(&mut value);
+    value
+}
+
+/// A short name for a template: the same for the same template, another after each collision.
+pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut feed = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        }
+    };
+    feed(pruned(&without_hash(template)).to_string().as_bytes());
+    if let Some(collisions) = collisions {
+        feed(&collisions.to_le_bytes());
+    }
+    hash.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+}
+
+pub(super) fn annotation(set: &ReplicaSet, name: &str) -> Option<i64> {
+    set.annotations().get(name).and_then(|text| text.parse().ok())
+}
+
+pub(super) fn revision(set: &ReplicaSet) -> i64 {
+    annotation(set, REVISION).unwrap_or(0)
+}
+
+/// The annotations that a new set should have, given the sets before it; only those that differ from what it has.
+pub(super) fn new_annotations(
+    deployment: &Deployment,
+    current: &BTreeMap<String, String>,
+    old: &[Arc<ReplicaSet>],
+) -> BTreeMap<String, String> {
+    let copied = deployment.annotations().iter().filter(|(name, _)| !NOT_COPIED.contains(&name.as_str()));
+    let mut wanted: BTreeMap<String, String> = copied
+        .filter(|(name, value)| current.get(*name) != Some(*value))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
+    let next = old.iter().map(|set| revision(set)).max().unwrap_or(0) + 1;
+    let before = current.get(REVISION);
+    let number = before.and_then(|text| text.parse::<i64>().ok());
+    if number.is_none_or(|number| number < next) {
+        wanted.insert(REVISION.to_owned(), next.to_string());
+        if let Some(before) = before {
+            // It serves again after a rollback: keep the numbers that it served under.
+            let history = current.get(REVISION_HISTORY).filter(|history| !history.is_empty());
+            let history = history.map_or_else(|| before.clone(), |history| format!("{history},{before}"));
+            wanted.insert(REVISION_HISTORY.to_owned(), history);
+        }
+    }
+    wanted
+}
+
+/// The annotations by which sets remember the size of the whole.
+pub(super) fn size_annotations(deployment: &Deployment) -> [(String, String); 2] {
+    let wanted = replicas(deployment);
+    let (surge, _) = bounds(deployment);
+    [(DESIRED.to_owned(), wanted.to_string()), (MAX.to_owned(), wanted.saturating_add(surge).to_string())]
+}
+
+/// The set for the Deployment's present template, of a given size.
+pub(super) fn new_set(
+    deployment: &Deployment,
+    name: &str,
+    hash: &str,
+    size: i32,
+    old: &[Arc<ReplicaSet>],
+) -> Option<ReplicaSet> {
+    let spec = deployment.spec.as_ref()?;
+    let mut template = spec.template.clone();
+    let metadata = template.metadata.get_or_insert_default();
+    metadata.labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash.to_owned());
+    let labels = metadata.labels.clone();
+    let mut selector = spec.selector.clone();
+    selector.match_labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash.to_owned());
+    let mut annotations = new_annotations(deployment, &BTreeMap::new(), old);
+    annotations.extend(size_annotations(deployment));
+    Some(ReplicaSet {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: deployment.namespace(),
+            labels,
+            annotations: Some(annotations),
+            owner_references: Some(vec![controller_of(deployment)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ReplicaSetSpec {
+            replicas: Some(size),
+            min_ready_seconds: spec.min_ready_seconds,
+            selector,
+            template: Some(template),
+        }),
+        status: None,
+    })
+}
+
+/// Whether an object that is not ours, or not of our template, has the name that the new set would take.
+pub(super) fn collides(view: &View, name: &str) -> bool {
+    view.sets.iter().any(|set| set.name_any() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_round_up_for_surge_and_down_for_unavailability() {
+        let percent = |text: &str| IntOrString::String(text.to_owned());
+        assert_eq!(scaled(&percent("25%"), 10, true), 3);
+        assert_eq!(scaled(&percent("25%"), 10, false), 2);
+        assert_eq!(scaled(&percent("100%"), 7, false), 7);
+        assert_eq!(scaled(&IntOrString::Int(4), 1, true), 4);
+        assert_eq!(scaled(&percent("nonsense"), 10, true), 0);
+    }
+
+    #[test]
+    fn hashes_depend_on_template_and_collisions_only() {
+        let mut template = PodTemplateSpec::default();
+        let plain = template_hash(&template, None);
+        assert_ne!(plain, template_hash(&template, Some(1)));
+        template.metadata = Some(ObjectMeta {
+            labels: Some([(HASH_LABEL.to_owned(), "x".to_owned())].into()),
+            ..ObjectMeta::default()
+        });
+        assert_eq!(plain, template_hash(&template, None), "the hash itself does not count");
+        template.metadata = Some(ObjectMeta {
+            labels: Some([("app".to_owned(), "x".to_owned())].into()),
+            ..ObjectMeta::default()
+        });
+        assert_ne!(plain, template_hash(&template, None));
+        assert!(plain.bytes().all(|letter| b"bcdfghjklmnpqrstvwxz2456789".contains(&letter)));
+    }
+}

@@ -1,0 +1,42 @@
+//! All controllers under one lease.
+
+use crate::runner::Runner;
+use crate::{Controller, World};
+use client::Ambient;
+use client::election::{Election, ElectionConfig};
+use client::kube::Client;
+use clock::Tasks;
+use tokio_util::sync::CancellationToken;
+
+/// How the controllers run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Who this process is among those that could lead; `None` runs without a lease, which is right only when no other
+    /// process can run controllers against the same API server.
+    pub identity: Option<String>,
+}
+
+/// Runs the controllers until `cancel`: as long as this process holds the lease `kube-system/kube-controller-manager`
+/// (upstream's name, so that an upstream process and this one never lead together), or at all times without an identity.
+/// Nothing is watched while another leads.
+pub async fn run(client: Client, ambient: Ambient, options: Options, cancel: CancellationToken) {
+    let Some(identity) = options.identity.clone() else {
+        return lead(client, ambient, cancel).await;
+    };
+    let config = ElectionConfig::new("kube-system", "kube-controller-manager", identity);
+    let election = Election::new(client.clone(), config, ambient.clone());
+    election.run(&cancel, |leading| lead(client.clone(), ambient.clone(), leading)).await;
+}
+
+async fn lead(client: Client, ambient: Ambient, leading: CancellationToken) {
+    let tasks = Tasks::under(&leading);
+    let world = World::new(client, ambient, tasks.clone());
+    start::<crate::deployment::Deployments>(&world);
+    start::<crate::replicaset::ReplicaSets>(&world);
+    leading.cancelled().await;
+    tasks.stop().await;
+}
+
+fn start<C: Controller>(world: &World) {
+    Runner::<C>::new(world).start();
+}

@@ -1,0 +1,148 @@
+//! The one loop that every controller lives in.
+
+use crate::World;
+use crate::actor::{ActError, Actor};
+use crate::plan::{Failure, Plan};
+use async_trait::async_trait;
+use client::write::is_conflict;
+use client::{EventRecorder, WorkQueue, kube};
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How many keys of one controller are worked on at once.
+const WORKERS: usize = 4;
+/// A plan that asks for a time that has passed by the time it is carried out must not spin.
+const SOONEST: Duration = Duration::from_millis(20);
+
+/// One controller: how it is woken, what it looks at, and what it thinks. What it does is a value, and the runner's.
+#[async_trait]
+pub trait Controller: Send + Sync + Sized + 'static {
+    /// The source of its events, as upstream names it.
+    const NAME: &'static str;
+    /// What it is woken for.
+    type Key: Clone + Eq + Hash + Ord + Display + Send + Sync + 'static;
+    /// What it looks at for one key.
+    type View: Send + Sync;
+    /// What it must remember of a key and cannot read from the API; lost with the process or the lease.
+    type Memory: Default + Send + Sync + 'static;
+
+    /// Takes its readers from the world and puts keys into the queue when they change.
+    fn wire(world: &World, queue: &Arc<WorkQueue<Self::Key>>) -> Self;
+
+    /// What the informers hold for the key, with our own writes in flight laid over it.
+    fn view(&self, key: &Self::Key) -> Self::View;
+
+    /// What must be asked of the server each time, because no informer holds it.
+    async fn observe(&self, _key: &Self::Key, _view: &mut Self::View) -> Result<(), kube::Error> {
+        Ok(())
+    }
+
+    /// Decides. Pure: the same arguments give the same plan.
+    fn plan(key: &Self::Key, view: &Self::View, memory: &Self::Memory, now: Timestamp) -> Plan<Self::Memory>;
+
+    /// Notes in the memory for the next plan that a write of this one failed.
+    fn failed(_memory: &mut Self::Memory, _failure: &Failure) {}
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    #[error("observe: {0}")]
+    Observe(#[source] kube::Error),
+    #[error(transparent)]
+    Act(#[from] ActError),
+}
+
+pub(crate) struct Runner<C: Controller> {
+    controller: C,
+    queue: Arc<WorkQueue<C::Key>>,
+    memories: Mutex<HashMap<C::Key, C::Memory>>,
+    actor: Actor,
+    world: World,
+}
+
+impl<C: Controller> Runner<C> {
+    /// Wires the controller; its informers start.
+    pub(crate) fn new(world: &World) -> Arc<Self> {
+        let queue = WorkQueue::new(world.ambient().clone());
+        let recorder = EventRecorder::start(
+            world.client().clone(),
+            C::NAME,
+            None,
+            world.ambient().clone(),
+            world.tasks(),
+        );
+        Arc::new(Self {
+            controller: C::wire(world, &queue),
+            queue,
+            memories: Mutex::default(),
+            actor: Actor::new(world.clone(), recorder),
+            world: world.clone(),
+        })
+    }
+
+    /// Starts the workers; they begin once what the controller reads is complete.
+    pub(crate) fn start(self: Arc<Self>) {
+        for _ in 0..WORKERS {
+            let runner = self.clone();
+            self.world.tasks().spawn(C::NAME, async move {
+                runner.world.ready().await;
+                while let Some(working) = runner.queue.next().await {
+                    runner.work(working.key()).await;
+                }
+            });
+        }
+    }
+
+    async fn work(&self, key: &C::Key) {
+        match self.reconcile(key).await {
+            Ok(requeue_at) => {
+                self.queue.forget(key);
+                if let Some(at) = requeue_at {
+                    let wait = at.duration_since(self.world.ambient().clock.now());
+                    let wait: Duration = wait.try_into().unwrap_or_default();
+                    self.queue.add_after(key.clone(), wait.max(SOONEST));
+                }
+            }
+            Err(error) => {
+                match &error {
+                    ReconcileError::Act(act) if is_conflict(&act.error) => {
+                        tracing::debug!(controller = C::NAME, %key, %error, "planned on an older version");
+                    }
+                    _ => tracing::info!(controller = C::NAME, %key, %error, "will try again"),
+                }
+                self.queue.add_failed(key.clone());
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: &C::Key) -> Result<Option<Timestamp>, ReconcileError> {
+        let mut view = self.controller.view(key);
+        self.controller.observe(key, &mut view).await.map_err(ReconcileError::Observe)?;
+        let memory = self.memories().remove(key).unwrap_or_default();
+        let plan = C::plan(key, &view, &memory, self.world.ambient().clock.now());
+        drop(view);
+        if !plan.actions.is_empty() {
+            tracing::debug!(controller = C::NAME, %key, actions = plan.actions.len(), "acts");
+        }
+        let outcome = self.actor.perform(plan.actions).await;
+        let mut memory = plan.memory;
+        if let Err(error) = &outcome
+            && !is_conflict(&error.error)
+        {
+            C::failed(memory.get_or_insert_default(), &error.failure);
+        }
+        if let Some(memory) = memory {
+            self.memories().insert(key.clone(), memory);
+        }
+        outcome?;
+        Ok(plan.requeue_at)
+    }
+
+    fn memories(&self) -> MutexGuard<'_, HashMap<C::Key, C::Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,129 @@
+//! What all controllers of a process share: one informer a kind, and the answers to their own writes.
+
+use client::kube::api::{ApiResource, DynamicObject};
+use client::kube::{Client, Resource};
+use client::{Ambient, Informers, ObjectKey, Reader};
+use clock::Tasks;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a reader of any kind can be told.
+trait Absorb: Send + Sync {
+    fn wrote(&self, object: DynamicObject);
+    fn deleted(&self, key: ObjectKey, uid: String);
+    fn ready(&self) -> BoxFuture<'_, ()>;
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<K> Absorb for Reader<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    fn wrote(&self, object: DynamicObject) {
+        match object.try_parse::<K>() {
+            Ok(object) => Reader::wrote(self, object),
+            Err(error) => tracing::warn!(%error, "an answer of the server does not read as its kind"),
+        }
+    }
+
+    fn deleted(&self, key: ObjectKey, uid: String) {
+        Reader::deleted(self, key, uid);
+    }
+
+    fn ready(&self) -> BoxFuture<'_, ()> {
+        self.informer().ready().boxed()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[derive(Default)]
+struct Readers {
+    by_type: HashMap<TypeId, Arc<dyn Absorb>>,
+    by_kind: HashMap<(String, String), Arc<dyn Absorb>>,
+}
+
+/// The readers that controllers share. Clones share.
+#[derive(Clone)]
+pub struct World {
+    informers: Informers,
+    tasks: Tasks,
+    readers: Arc<Mutex<Readers>>,
+}
+
+impl World {
+    /// Nothing is watched yet; watches are tasks of `tasks`.
+    pub fn new(client: Client, ambient: Ambient, tasks: Tasks) -> Self {
+        Self { informers: Informers::new(client, ambient, tasks.clone()), tasks, readers: Arc::default() }
+    }
+
+    /// The client of the controllers.
+    pub fn client(&self) -> &Client {
+        self.informers.client()
+    }
+
+    /// The clock and generator of the controllers.
+    pub fn ambient(&self) -> &Ambient {
+        self.informers.ambient()
+    }
+
+    /// The owner of what the controllers start.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// The reader of a kind; the first call starts its informer.
+    pub fn reader<K>(&self) -> Reader<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let mut readers = self.readers();
+        if let Some(reader) =
+            readers.by_type.get(&TypeId::of::<K>()).and_then(|any| any.as_any().downcast_ref::<Reader<K>>())
+        {
+            return reader.clone();
+        }
+        let reader = Reader::new(self.informers.of::<K>());
+        let kind = (K::group(&()).into_owned(), K::kind(&()).into_owned());
+        readers.by_kind.insert(kind, Arc::new(reader.clone()));
+        readers.by_type.insert(TypeId::of::<K>(), Arc::new(reader.clone()));
+        reader
+    }
+
+    /// Returns once every informer asked for so far holds a complete list.
+    pub async fn ready(&self) {
+        let readers: Vec<_> = self.readers().by_type.values().cloned().collect();
+        for reader in readers {
+            reader.ready().await;
+        }
+    }
+
+    /// Lays the server's answer over what is watched of its kind, if it is watched.
+    pub(crate) fn wrote(&self, resource: &ApiResource, object: DynamicObject) {
+        if let Some(reader) = self.watching(resource) {
+            reader.wrote(object);
+        }
+    }
+
+    /// Hides what the server confirmed to be gone.
+    pub(crate) fn deleted(&self, resource: &ApiResource, key: ObjectKey, uid: String) {
+        if let Some(reader) = self.watching(resource) {
+            reader.deleted(key, uid);
+        }
+    }
+
+    fn watching(&self, resource: &ApiResource) -> Option<Arc<dyn Absorb>> {
+        self.readers().by_kind.get(&(resource.group.clone(), resource.kind.clone())).cloned()
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
