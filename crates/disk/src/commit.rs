@@ -47,15 +47,16 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Queues the batch. `done` is called exactly once, in queue order, on the writer's thread, and must be brief. It is
-    /// called whether or not anybody still waits: what an owner has to do after each commit belongs there.
-    pub fn submit(self, batch: Batch, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+    /// Queues the batch. If this returns `Ok`, `done` is called exactly once, in queue order, on the writer's thread, and
+    /// must be brief. It is called whether or not anybody still waits: what an owner has to do after each commit belongs
+    /// there. It is never called from within this function, so a lock may be held here that it takes.
+    pub fn submit(
+        self,
+        batch: Batch,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> Result<(), Error> {
         let request = Request::Commit { batch, done: Box::new(done), room: self.room };
-        if let Err(refused) = self.queue.send(request)
-            && let Request::Commit { done, .. } = refused.0
-        {
-            done(Err(Error::Closed));
-        }
+        self.queue.send(request).map_err(|_| Error::Closed)
     }
 }
 
@@ -92,7 +93,7 @@ impl Disk {
         reservation.submit(batch, move |result| {
             // Nobody listens any more if the caller was dropped, and the batch stands all the same.
             let _ = done.send(result);
-        });
+        })?;
         outcome.await.unwrap_or(Err(Error::Closed))
     }
 

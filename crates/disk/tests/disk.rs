@@ -74,10 +74,11 @@ async fn done_is_called_in_the_order_of_submission() {
     // The last to be reserved is the first to be turned in.
     for (i, reservation) in reservations.into_iter().rev().enumerate() {
         let order = order.clone();
-        reservation.submit(put(A, "k", &i.to_string()), move |result| {
+        let done = move |result: Result<(), Error>| {
             result.unwrap();
             order.lock().unwrap().push(i);
-        });
+        };
+        reservation.submit(put(A, "k", &i.to_string()), done).unwrap();
     }
     disk.close().await.unwrap();
     assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());

@@ -4,8 +4,13 @@
 //! Owns: the [`Store`] seam in the shape of etcd v3 (so that an etcd cluster can stand behind it), and the embedded
 //! backend over `disk`. Never does: know what a value means. Keys and values are bytes; only `registry` uses this crate.
 //!
-//! Begin with [`Store`]; the embedded backend is in `embedded`, the executable specification in `model`.
+//! Begin with [`Store`]; the embedded backend is [`Embedded`]. What every backend must do is written down as a program:
+//! the model and the contract in `tests/store`. [`Faulty`] makes any backend fail where a test wants it to.
 
+mod embedded;
+mod faulty;
 mod seam;
 
+pub use embedded::{Embedded, History};
+pub use faulty::{Fault, Faulty};
 pub use seam::*;

@@ -7,6 +7,11 @@ use tokio::sync::mpsc;
 /// A point in the store's history. Each committed transaction takes the next one; 0 is before the first.
 pub type Revision = u64;
 
+/// Bytes of keys and values that one transaction may write.
+pub const MAX_TXN_BYTES: usize = 3 << 19;
+/// Writes, and expectations, that one transaction may hold.
+pub const MAX_TXN_OPS: usize = 128;
+
 /// One key's value as of some revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -39,12 +44,64 @@ pub enum Write {
 }
 
 /// Writes that happen together at one revision, or not at all. At most one write a key.
+///
+/// [`MAX_TXN_OPS`] and [`MAX_TXN_BYTES`] bound it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     /// Every one must hold; the first that does not, in order, fails the transaction.
     pub expect: Vec<(Bytes, Expect)>,
     /// Applied in order. May not be empty, nor name a key twice.
     pub writes: Vec<Write>,
+}
+
+impl Txn {
+    /// Whether it is well-formed: every backend refuses one that is not, in these words.
+    pub fn check(&self) -> Result<(), Error> {
+        let invalid = |message: String| Err(Error::Invalid(message));
+        if self.writes.is_empty() {
+            return invalid("it has no writes".into());
+        }
+        if self.writes.len() > MAX_TXN_OPS || self.expect.len() > MAX_TXN_OPS {
+            return invalid(format!("it has more than {MAX_TXN_OPS} operations"));
+        }
+        if self.bytes() > MAX_TXN_BYTES {
+            return invalid(format!("it writes {} bytes, more than {MAX_TXN_BYTES}", self.bytes()));
+        }
+        let mut keys: Vec<_> = self.writes.iter().map(Write::key).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => invalid(format!("it writes key {} twice", String::from_utf8_lossy(pair[0]))),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of keys and values that it writes.
+    pub fn bytes(&self) -> usize {
+        let size = |write: &Write| match write {
+            Write::Put(key, value) => key.len() + value.len(),
+            Write::Delete(key) => key.len(),
+        };
+        self.writes.iter().map(size).sum()
+    }
+}
+
+impl Write {
+    /// The key it writes.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Write::Put(key, _) | Write::Delete(key) => key,
+        }
+    }
+}
+
+impl Expect {
+    /// Whether a key that holds this entry, or none, meets it. The argument is the entry's `mod_revision`.
+    pub fn holds(self, current: Option<Revision>) -> bool {
+        match self {
+            Expect::Absent => current.is_none(),
+            Expect::ModRevision(revision) => current == Some(revision),
+        }
+    }
 }
 
 /// A committed, durable transaction.
@@ -154,4 +211,8 @@ pub trait Store: Send + Sync + 'static {
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
     /// The revision of the newest committed transaction.
     async fn head(&self) -> Result<Revision, Error>;
+    /// Whether the backend takes writes; the error says why it does not.
+    async fn health(&self) -> Result<(), Error> {
+        self.head().await.map(|_| ())
+    }
 }

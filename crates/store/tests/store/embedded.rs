@@ -1,0 +1,84 @@
+//! The embedded backend: the contract, and what is its own.
+
+use std::path::PathBuf;
+
+use store::{Embedded, Error, History, Store};
+use tempfile::TempDir;
+
+use crate::contract::{Backend, bytes, contract, events, put};
+
+struct InFile(TempDir);
+
+impl InFile {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store")
+    }
+}
+
+impl Backend for InFile {
+    type Store = Embedded;
+
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    async fn open(&self) -> Embedded {
+        Embedded::open(&disk::Options::new(self.path()), History::default()).unwrap()
+    }
+
+    async fn close(store: Embedded) {
+        store.close().await.unwrap();
+    }
+}
+
+contract!(InFile);
+
+#[tokio::test]
+async fn closing_ends_watches_without_an_error_and_refuses_writes() {
+    let backend = InFile::new();
+    let store = backend.open().await;
+    let mut watch = store.watch(bytes(""), 0).await.unwrap();
+    store.commit(put("k", "v")).await.unwrap();
+    events(&mut watch, 1).await;
+    store.close().await.unwrap();
+    assert!(watch.events.recv().await.is_none());
+    assert!(matches!(store.commit(put("k", "v")).await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn maintaining_forgets_by_age_and_frees_the_log() {
+    let backend = InFile::new();
+    let history = History { age: std::time::Duration::from_secs(10), revisions: 1000 };
+    let store = Embedded::open(&disk::Options::new(backend.path()), history).unwrap();
+    for i in 0..3000 {
+        store.commit(put(i % 2, i)).await.unwrap();
+    }
+    let start = clock::Instant::default();
+    store.maintain(start).await.unwrap();
+    assert!(matches!(store.get(b"k", Some(1999)).await, Err(Error::Compacted { oldest: 2000, .. })));
+    store.maintain(start + std::time::Duration::from_secs(10)).await.unwrap();
+    assert!(matches!(store.get(b"k", Some(2999)).await, Err(Error::Compacted { oldest: 3000, .. })));
+    store.close().await.unwrap();
+
+    let file = disk::Disk::open(&disk::Options::new(backend.path()), &[disk::Table::new("log")]).unwrap();
+    let mut rows = 0;
+    let mut visit = |_: &[u8], _: &[u8]| {
+        rows += 1;
+        std::ops::ControlFlow::Continue(())
+    };
+    file.snapshot().unwrap().scan(disk::Table::new("log"), &disk::KeyRange::default(), &mut visit).unwrap();
+    assert_eq!(rows, 2);
+}
+
+#[tokio::test]
+async fn a_malformed_log_is_not_opened() {
+    let backend = InFile::new();
+    let log = disk::Table::new("log");
+    let file = disk::Disk::open(&disk::Options::new(backend.path()), &[log]).unwrap();
+    let mut batch = disk::Batch::new();
+    batch.put(log, vec![0; 12], vec![1, 2, 3]);
+    file.commit(batch).await.unwrap();
+    file.close().await.unwrap();
+    let error = Embedded::open(&disk::Options::new(backend.path()), History::default()).unwrap_err();
+    assert!(error.to_string().contains("malformed"), "{error}");
+}

@@ -1,0 +1,8 @@
+//! Every backend against the contract, and the embedded one against kill -9.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod contract;
+mod embedded;
+mod faulty;
+mod kill;
+mod model;
