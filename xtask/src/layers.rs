@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 6] = [
 const SIDEWAYS: [(&str, &str); 1] = [("monoplane", "cli")];
 
 /// Composition knows every room; development crates stand outside the house.
-const EVERYWHERE: [&str; 4] = ["monoplane", "testkit", "conformance", "simulator"];
+const EVERYWHERE: [&str; 5] = ["monoplane", "testkit", "harness", "conformance", "simulator"];
 
 /// No async runtime, no sockets, no files, no clock of their own.
 const PURE: [&str; 5] = ["apimachinery", "api", "auth", "runtime", "effects"];

@@ -49,10 +49,6 @@ fn lock(layout: &Layout) -> Result<std::fs::File> {
 
 async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
     let wanted = |role| !flags.disable.contains(&role);
-    let stop = CancellationToken::new();
-    let mut roles = JoinSet::new();
-    let mut states = Vec::new();
-
     let api = bind(SocketAddr::new(flags.bind_address, flags.api_port)).await?;
     let gateway = match wanted(Role::Edge) {
         true => Some(bind(SocketAddr::new(flags.bind_address, flags.http_port)).await?),
@@ -70,54 +66,73 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
 
     let names = recipes::Names::of(flags);
     let recipes = recipes::Recipes { flags, layout, log, names: &names };
-    let mut start = |recipe: child::Recipe| {
+    let mut plane = Plane::new()?;
+    if wanted(Role::Server) {
+        let server = plane.start(recipes.server(api)?);
+        if plane.until(ready(server)).await?.is_none() {
+            return plane.stop().await;
+        }
+        credentials::hand_out(layout, &names)?;
+    }
+    let mut others = Vec::new();
+    if wanted(Role::Node) && recipes::can_run_node() {
+        others.push(ready(plane.start(recipes.node()?)));
+    }
+    if let Some(listener) = gateway {
+        others.push(ready(plane.start(recipes.edge(listener)?)));
+    }
+    if plane.until(futures::future::join_all(others)).await?.is_some() {
+        say::up(&endpoints, wanted(Role::Node) && !recipes::can_run_node());
+        let states = plane.states.clone();
+        plane.until(record(layout, states)).await?;
+    }
+    plane.stop().await
+}
+
+/// The roles that run here.
+struct Plane {
+    keepers: JoinSet<Result<()>>,
+    states: Vec<(&'static str, watch::Receiver<State>)>,
+    stop: CancellationToken,
+    interrupt: Interrupt,
+}
+
+impl Plane {
+    fn new() -> Result<Self> {
+        let (keepers, stop) = (JoinSet::new(), CancellationToken::new());
+        Ok(Self { keepers, states: Vec::new(), stop, interrupt: Interrupt::new()? })
+    }
+
+    fn start(&mut self, recipe: child::Recipe) -> watch::Receiver<State> {
         let (sender, receiver) = watch::channel(State::default());
-        states.push((recipe.role, receiver.clone()));
-        roles.spawn(keeper::keep(recipe, sender, stop.clone()));
+        self.states.push((recipe.role, receiver.clone()));
+        self.keepers.spawn(keeper::keep(recipe, sender, self.stop.clone()));
         receiver
-    };
-    let mut interrupted = Interrupt::new()?;
-    let outcome = async {
-        if wanted(Role::Server) {
-            ready(start(recipes.server(api)?)).await?;
-            credentials::hand_out(layout, &names)?;
-        }
-        let mut others = Vec::new();
-        if wanted(Role::Node) && recipes::can_run_node() {
-            others.push(start(recipes.node()?));
-        }
-        if let Some(listener) = gateway {
-            others.push(start(recipes.edge(listener)?));
-        }
-        for other in others {
-            ready(other).await?;
-        }
-        anyhow::Ok(())
-    };
-    tokio::select! {
-        started = outcome => {
-            started?;
-            say::up(&endpoints, wanted(Role::Node) && !recipes::can_run_node());
-            let recorder = record(layout, &states);
-            tokio::select! {
-                () = recorder => {}
-                () = interrupted.wait() => {}
-                Some(ended) = roles.join_next() => ended.context("a role's keeper ended")??,
+    }
+
+    /// Waits for `work`; `None` when the plane was told to stop first.
+    async fn until<T>(&mut self, work: impl Future<Output = T>) -> Result<Option<T>> {
+        tokio::select! {
+            done = work => Ok(Some(done)),
+            () = self.interrupt.wait() => Ok(None),
+            Some(ended) = self.keepers.join_next() => {
+                ended.context("a role's keeper ended")??;
+                Ok(None)
             }
         }
-        () = interrupted.wait() => {}
-        Some(ended) = roles.join_next() => ended.context("a role's keeper ended")??,
     }
-    stop.cancel();
-    while let Some(ended) = roles.join_next().await {
-        ended.context("a role's keeper ended")??;
+
+    async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        while let Some(ended) = self.keepers.join_next().await {
+            ended.context("a role's keeper ended")??;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Keeps `processes.json` true. Ends never.
-async fn record(layout: &Layout, states: &[(&'static str, watch::Receiver<State>)]) {
-    let mut states = states.to_vec();
+async fn record(layout: &Layout, mut states: Vec<(&'static str, watch::Receiver<State>)>) {
     loop {
         let mut processes = serde_json::Map::new();
         processes.insert("up".to_owned(), serde_json::json!({ "pid": std::process::id() }));
@@ -128,8 +143,8 @@ async fn record(layout: &Layout, states: &[(&'static str, watch::Receiver<State>
                 serde_json::json!({ "pid": state.pid, "ready": state.ready, "restarts": state.restarts }),
             );
         }
-        if let Err(error) = write_file(&layout.processes(), &serde_json::Value::Object(processes).to_string().into_bytes(), 0o644)
-        {
+        let text = serde_json::Value::Object(processes).to_string();
+        if let Err(error) = write_file(&layout.processes(), text.as_bytes(), 0o644) {
             tracing::warn!(error = format!("{error:#}"), "cannot record the processes");
         }
         let changes = states.iter_mut().map(|(_, state)| Box::pin(state.changed()));
@@ -140,8 +155,11 @@ async fn record(layout: &Layout, states: &[(&'static str, watch::Receiver<State>
     }
 }
 
-async fn ready(mut state: watch::Receiver<State>) -> Result<()> {
-    state.wait_for(|s| s.ready).await.map(|_| ()).context("the role's keeper ended")
+/// Until the role serves; for ever when its keeper ended, which is reported elsewhere.
+async fn ready(mut state: watch::Receiver<State>) {
+    if state.wait_for(|s| s.ready).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// The address a client on this machine uses for a listener.

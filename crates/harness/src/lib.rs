@@ -1,0 +1,16 @@
+//! What whole-system tests, benchmarks and soaks share: a throw-away plane of the real binary and the means to drive and
+//! break it. Never part of what users run.
+//!
+//! Begin with [`Plane`].
+
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a failing fixture fails its test")]
+
+mod http;
+mod plane;
+mod redis;
+mod wait;
+
+pub use http::{Answer, send};
+pub use plane::{Plane, Said};
+pub use redis::Redis;
+pub use wait::{PATIENCE, eventually, is_root, kill};

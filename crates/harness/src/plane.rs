@@ -1,0 +1,207 @@
+//! A throw-away plane and the means to drive and break it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::wait::{eventually, kill};
+
+/// A running plane. Dropping it stops it and removes what it made.
+pub struct Plane {
+    binary: PathBuf,
+    directory: tempfile::TempDir,
+    flags: Vec<String>,
+    up: Option<Child>,
+    number: u32,
+}
+
+/// What a command printed.
+#[derive(Debug)]
+pub struct Said {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            ok: output.status.success(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Plane {
+    /// Starts a plane of this binary with these further flags of `up` and waits until every role serves.
+    pub fn start(binary: &str, flags: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("monoplane-test-").tempdir().expect("a directory");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).expect("permissions");
+        let number = std::process::id();
+        let mut plane =
+            Self { binary: binary.into(), directory, flags: flags.iter().map(|f| (*f).to_owned()).collect(), up: None, number };
+        plane.up();
+        plane
+    }
+
+    /// Starts `up` (again).
+    pub fn up(&mut self) {
+        let _ = std::fs::remove_file(self.data().join("processes.json"));
+        let log = std::fs::File::create(self.data().join("up.log")).expect("a log file");
+        let child = Command::new(&self.binary)
+            .args(["up", "--api-port", "0", "--http-port", "0", "--kubelet-port", "0", "--node-name", "test-node"])
+            .arg("--data-dir")
+            .arg(self.data())
+            .args(["--bridge", &format!("mt{}", self.number)])
+            .args(["--cgroup-root", &format!("monoplane-test-{}", self.number)])
+            .args(["--pod-cidr", &format!("10.{}.{}.0/24", 64 + self.number % 128, self.number / 128 % 256)])
+            .args(["--log", "info"])
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("monoplane starts");
+        self.up = Some(child);
+        eventually("the plane is up", || {
+            let text = std::fs::read_to_string(self.data().join("processes.json")).unwrap_or_default();
+            let processes: Value = serde_json::from_str(&text).unwrap_or_default();
+            let roles = processes.as_object()?;
+            roles.iter().all(|(role, p)| role == "up" || p["ready"] == true).then_some(())
+        });
+    }
+
+    /// Runs the binary itself on this plane's data directory.
+    pub fn monoplane(&self, words: &[&str]) -> Said {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--data-dir").arg(self.data());
+        command.stdin(Stdio::null()).output().expect("monoplane runs").into()
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// `endpoints.json`.
+    pub fn endpoint(&self, which: &str) -> String {
+        let text = std::fs::read_to_string(self.data().join("endpoints.json")).expect("endpoints.json");
+        let endpoints: Value = serde_json::from_str(&text).expect("JSON");
+        endpoints[which].as_str().unwrap_or_else(|| panic!("no {which} in {text}")).to_owned()
+    }
+
+    /// Process id of a role.
+    pub fn pid(&self, role: &str) -> u32 {
+        let text = std::fs::read_to_string(self.data().join("processes.json")).expect("processes.json");
+        let processes: Value = serde_json::from_str(&text).expect("JSON");
+        u32::try_from(processes[role]["pid"].as_u64().unwrap_or_else(|| panic!("no {role} in {text}"))).expect("a pid")
+    }
+
+    /// SIGKILL to every process of the plane at once; containers and their shims live on.
+    pub fn kill_everything(&mut self) {
+        self.kill_everything_of(&["up", "server", "node", "edge"]);
+    }
+
+    /// The same for a plane that runs only some roles.
+    pub fn kill_everything_of(&mut self, roles: &[&str]) {
+        let pids: Vec<u32> = roles.iter().map(|role| self.pid(role)).collect();
+        for pid in pids {
+            kill(pid, 9);
+        }
+        let mut up = self.up.take().expect("the plane runs");
+        up.wait().expect("up can be waited for");
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl(&self, words: &[&str]) -> Said {
+        self.kubectl_command().args(words).stdin(Stdio::null()).output().expect("kubectl runs").into()
+    }
+
+    /// Runs kubectl and insists that it succeeds.
+    #[track_caller]
+    pub fn kubectl_ok(&self, words: &[&str]) -> String {
+        let said = self.kubectl(words);
+        assert!(said.ok, "kubectl {}: {}{}\n{}", words.join(" "), said.out, said.err, self.log());
+        said.out
+    }
+
+    /// Runs kubectl with text on its standard input.
+    pub fn kubectl_with(&self, words: &[&str], input: &str) -> Said {
+        let mut child = self
+            .kubectl_command()
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl runs");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("kubectl reads");
+        child.wait_with_output().expect("kubectl ends").into()
+    }
+
+    /// Applies manifests and insists that it succeeds.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) -> String {
+        let said = self.kubectl_with(&["apply", "-f", "-"], manifest);
+        assert!(said.ok, "kubectl apply: {}{}\n{}", said.out, said.err, self.log());
+        said.out
+    }
+
+    /// A kubectl that talks to this plane.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(kubectl());
+        command.arg("--kubeconfig").arg(self.data().join("admin.kubeconfig"));
+        // Its discovery cache, away from other planes'.
+        command.arg("--cache-dir").arg(self.data().join("kubectl-cache"));
+        command
+    }
+
+    /// An object as JSON.
+    pub fn get(&self, words: &[&str]) -> Value {
+        let said = self.kubectl(&[&["get", "-o", "json"], words].concat());
+        serde_json::from_str(&said.out).unwrap_or_default()
+    }
+
+    /// The end of the plane's log, for a failing test's message.
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.data().join("up.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if let Some(mut up) = self.up.take() {
+            kill(up.id(), 15);
+            let _ = up.wait();
+        }
+        let _ = Command::new(&self.binary)
+            .args(["clean", "--data-dir"])
+            .arg(self.data())
+            .args(["--bridge", &format!("mt{}", self.number)])
+            .args(["--cgroup-root", &format!("monoplane-test-{}", self.number)])
+            .status();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+fn kubectl() -> PathBuf {
+    let tools = std::env::var_os("MONOPLANE_TOOLS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
+        PathBuf::from,
+    );
+    let kubectl = tools.join("kubectl");
+    assert!(kubectl.exists(), "{} is missing: run `cargo xtask tools`", kubectl.display());
+    kubectl
+}
+

@@ -1,0 +1,85 @@
+//! Components through the gateway: fresh instances, swapped stores, clear conditions.
+
+use base64::Engine;
+
+use harness::{Plane, Redis, eventually, send};
+
+use crate::start;
+
+const ECHO: &[u8] = include_bytes!("../../../../examples/echo/echo.wasm");
+const SHORTENER: &[u8] = include_bytes!("../../../../examples/shortener/shortener.wasm");
+
+fn component(name: &str, guest: &[u8], rest: &str) -> String {
+    let inline = base64::engine::general_purpose::STANDARD.encode(guest);
+    format!(
+        "apiVersion: monoplane.dev/v1alpha1\nkind: Component\nmetadata: {{name: {name}}}\nspec:\n  source: {{inline: {inline}}}\n  routes: [{{host: {name}.test, path: /}}]\n{rest}"
+    )
+}
+
+fn ready(plane: &Plane, kind: &str, name: &str) {
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", &format!("{kind}/{name}"), "--timeout=60s"]);
+}
+
+#[test]
+fn each_request_gets_a_fresh_instance() {
+    let plane = start(&["--disable", "node"]);
+    plane.apply(&component("echo", ECHO, ""));
+    ready(&plane, "component", "echo");
+    let gateway = plane.endpoint("gateway");
+    for word in ["one", "two", "three"] {
+        let answer = send(&gateway, "echo.test", "GET", "/", &[&format!("x-echo: {word}")], "").expect("an answer");
+        assert_eq!((answer.status, answer.body.trim()), (200, format!("{word} 1").as_str()));
+    }
+    let nowhere = send(&gateway, "nobody.test", "GET", "/", &[], "").expect("an answer");
+    assert_eq!(nowhere.status, 404);
+    plane.kubectl_ok(&["delete", "component", "echo"]);
+    eventually("the route is gone", || {
+        (send(&gateway, "echo.test", "GET", "/", &[], "")?.status == 404).then_some(())
+    });
+}
+
+#[test]
+fn a_store_changes_its_backend_under_a_running_component() {
+    let redis = Redis::start();
+    let plane = start(&["--disable", "node", "--egress-allow", &format!("127.0.0.1:{}", redis.port)]);
+    let store = |backend: &str| {
+        plane.apply(&format!("apiVersion: monoplane.dev/v1alpha1\nkind: KeyValueStore\nmetadata: {{name: links}}\nspec: {backend}\n"));
+    };
+    store("{embedded: {}}");
+    plane.apply(&component("short", SHORTENER, "  keyValue: [{name: default, store: links}]\n"));
+    ready(&plane, "component", "short");
+    let gateway = plane.endpoint("gateway");
+    let shorten = |url: &str| {
+        let made = send(&gateway, "short.test", "POST", "/", &[], url).expect("an answer");
+        assert_eq!(made.status, 201, "{made:?}");
+        made.header("location").expect("a location").to_owned()
+    };
+    let follow = |path: &str| send(&gateway, "short.test", "GET", path, &[], "").expect("an answer");
+    let first = shorten("https://example.com/first");
+    assert_eq!(follow(&first).header("location"), Some("https://example.com/first"));
+
+    let generation = plane.get(&["component", "short"])["metadata"]["generation"].clone();
+    store(&format!("{{redis: {{address: 'redis://127.0.0.1:{}'}}}}", redis.port));
+    eventually("the store is Redis", || (follow(&first).status == 404).then_some(()));
+    let second = shorten("https://example.com/second");
+    assert_eq!(follow(&second).header("location"), Some("https://example.com/second"));
+    assert!(redis.keys() > 0, "the link is in Redis");
+    store("{embedded: {}}");
+    eventually("the store is embedded again", || (follow(&first).status == 302).then_some(()));
+    assert_eq!(plane.get(&["component", "short"])["metadata"]["generation"], generation, "the component was untouched");
+}
+
+#[test]
+fn what_cannot_run_says_why() {
+    let plane = start(&["--disable", "node"]);
+    plane.apply(&component("broken", b"\0asm not a component", ""));
+    plane.apply(&component("lonely", SHORTENER, "  keyValue: [{name: default, store: nowhere}]\n"));
+    let reason = |name: &str| {
+        let object = plane.get(&["component", name]);
+        let conditions = object["status"]["conditions"].as_array()?.clone();
+        let ready = conditions.into_iter().find(|c| c["type"] == "Ready" && c["status"] == "False")?;
+        Some(ready["reason"].as_str()?.to_owned())
+    };
+    eventually("a broken component says so", || ["SourceInvalid", "CompileFailed"].contains(&reason("broken")?.as_str()).then_some(()));
+    eventually("a missing store is named", || (reason("lonely")? == "StoreNotFound").then_some(()));
+}
