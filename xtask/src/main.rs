@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod house;
 mod layers;
 mod test;
@@ -30,6 +31,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         filter: Vec<String>,
     },
+    /// Measure the figures of the README, each beside a peer or a limit
+    Bench {
+        /// Which figures; all when none is named
+        families: Vec<bench::Family>,
+        /// Seconds of load a figure
+        #[arg(long, default_value_t = 8)]
+        seconds: u32,
+    },
     /// Bring kubectl, helm, Redis and what else the tests need into target/tools
     Tools,
     /// Fail on an arrow or a word that ARCHITECTURE.md forbids
@@ -44,6 +53,7 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     match Arguments::parse().command {
         Task::Test { filter } => test::run(root, &filter)?,
+        Task::Bench { families, seconds } => bench::run(root, &families, seconds)?,
         Task::Tools => tools::install(root)?,
         Task::Layers { root: other } => {
             print!("{}", layers::run(other.as_deref().unwrap_or(root))?);

@@ -24,11 +24,21 @@ impl Answer {
 }
 
 /// Sends a request to `endpoint` (`http://address:port`) under a host name; `None` when the connection broke.
-pub fn send(endpoint: &str, host: &str, method: &str, path: &str, headers: &[&str], body: &str) -> Option<Answer> {
+pub fn send(
+    endpoint: &str,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> Option<Answer> {
     let address = endpoint.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for header in headers {
         request += header;
         request += "\r\n";

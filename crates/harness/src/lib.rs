@@ -3,14 +3,21 @@
 //!
 //! Begin with [`Plane`].
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a failing fixture fails its test")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failing fixture fails its test"
+)]
 
 mod http;
+mod manifest;
 mod plane;
 mod redis;
 mod wait;
 
 pub use http::{Answer, send};
+pub use manifest::component;
 pub use plane::{Plane, Said};
 pub use redis::Redis;
 pub use wait::{PATIENCE, eventually, is_root, kill};

@@ -45,8 +45,13 @@ impl Plane {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("permissions");
         let number = std::process::id();
-        let mut plane =
-            Self { binary: binary.into(), directory, flags: flags.iter().map(|f| (*f).to_owned()).collect(), up: None, number };
+        let mut plane = Self {
+            binary: binary.into(),
+            directory,
+            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
+            up: None,
+            number,
+        };
         plane.up();
         plane
     }
@@ -56,7 +61,17 @@ impl Plane {
         let _ = std::fs::remove_file(self.data().join("processes.json"));
         let log = std::fs::File::create(self.data().join("up.log")).expect("a log file");
         let child = Command::new(&self.binary)
-            .args(["up", "--api-port", "0", "--http-port", "0", "--kubelet-port", "0", "--node-name", "test-node"])
+            .args([
+                "up",
+                "--api-port",
+                "0",
+                "--http-port",
+                "0",
+                "--kubelet-port",
+                "0",
+                "--node-name",
+                "test-node",
+            ])
             .arg("--data-dir")
             .arg(self.data())
             .args(["--bridge", &format!("mt{}", self.number)])
@@ -101,7 +116,8 @@ impl Plane {
     pub fn pid(&self, role: &str) -> u32 {
         let text = std::fs::read_to_string(self.data().join("processes.json")).expect("processes.json");
         let processes: Value = serde_json::from_str(&text).expect("JSON");
-        u32::try_from(processes[role]["pid"].as_u64().unwrap_or_else(|| panic!("no {role} in {text}"))).expect("a pid")
+        u32::try_from(processes[role]["pid"].as_u64().unwrap_or_else(|| panic!("no {role} in {text}")))
+            .expect("a pid")
     }
 
     /// SIGKILL to every process of the plane at once; containers and their shims live on.
@@ -196,12 +212,9 @@ impl Drop for Plane {
 }
 
 fn kubectl() -> PathBuf {
-    let tools = std::env::var_os("MONOPLANE_TOOLS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
-        PathBuf::from,
-    );
+    let tools = std::env::var_os("MONOPLANE_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"), PathBuf::from);
     let kubectl = tools.join("kubectl");
     assert!(kubectl.exists(), "{} is missing: run `cargo xtask tools`", kubectl.display());
     kubectl
 }
-

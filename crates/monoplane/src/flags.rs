@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Which log lines to print, as in `info` or `warn,gateway=debug`
     #[arg(long, global = true, env = "MONOPLANE_LOG", default_value = "warn", value_name = "FILTER")]
     pub log: String,
+    /// Kubeconfig for apply, get, logs and delete [default: that of the plane in the data directory]
+    #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 const START: &str = "\
@@ -192,7 +195,7 @@ pub struct Node {
     pub at: AtDataDir,
     /// Kubeconfig with the node's own identity [default: <data-dir>/node/kubeconfig]
     #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    pub node_kubeconfig: Option<PathBuf>,
     /// Address that the kubelet listens on and registers
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind_address: IpAddr,
@@ -215,7 +218,7 @@ pub struct Edge {
     pub at: AtDataDir,
     /// Kubeconfig with the edge's own identity [default: <data-dir>/edge/kubeconfig]
     #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    pub edge_kubeconfig: Option<PathBuf>,
     /// Address to listen on (a socket passed by a supervisor is used instead)
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind_address: IpAddr,

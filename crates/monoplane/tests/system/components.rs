@@ -1,7 +1,5 @@
 //! Components through the gateway: fresh instances, swapped stores, clear conditions.
 
-use base64::Engine;
-
 use harness::{Plane, Redis, eventually, send};
 
 use crate::start;
@@ -10,10 +8,7 @@ const ECHO: &[u8] = include_bytes!("../../../../examples/echo/echo.wasm");
 const SHORTENER: &[u8] = include_bytes!("../../../../examples/shortener/shortener.wasm");
 
 fn component(name: &str, guest: &[u8], rest: &str) -> String {
-    let inline = base64::engine::general_purpose::STANDARD.encode(guest);
-    format!(
-        "apiVersion: monoplane.dev/v1alpha1\nkind: Component\nmetadata: {{name: {name}}}\nspec:\n  source: {{inline: {inline}}}\n  routes: [{{host: {name}.test, path: /}}]\n{rest}"
-    )
+    harness::component(name, &format!("{name}.test"), guest, rest)
 }
 
 fn ready(plane: &Plane, kind: &str, name: &str) {

@@ -1,6 +1,5 @@
 //! Durable functions: what was promised happens once, whatever is killed in between.
 
-use base64::Engine;
 
 use harness::{Answer, Plane, eventually, send};
 
@@ -9,23 +8,9 @@ use crate::start;
 const ORDER: &[u8] = include_bytes!("../../../../examples/order/order.wasm");
 
 fn deploy(plane: &Plane) {
-    let inline = base64::engine::general_purpose::STANDARD.encode(ORDER);
-    plane.apply(&format!(
-        "apiVersion: monoplane.dev/v1alpha1
-kind: KeyValueStore
-metadata: {{name: orders}}
-spec: {{embedded: {{}}}}
----
-apiVersion: monoplane.dev/v1alpha1
-kind: Component
-metadata: {{name: order}}
-spec:
-  source: {{inline: {inline}}}
-  routes: [{{host: order.test, path: /}}]
-  keyValue: [{{name: default, store: orders}}]
-  durable: {{suspendAfter: 1s}}
-"
-    ));
+    plane.apply("apiVersion: monoplane.dev/v1alpha1\nkind: KeyValueStore\nmetadata: {name: orders}\nspec: {embedded: {}}\n");
+    let rest = "  keyValue: [{name: default, store: orders}]\n  durable: {suspendAfter: 1s}\n";
+    plane.apply(&harness::component("order", "order.test", ORDER, rest));
     plane.kubectl_ok(&["wait", "--for=condition=Ready", "component/order", "--timeout=60s"]);
 }
 

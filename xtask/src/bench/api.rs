@@ -1,0 +1,73 @@
+//! The API under load, authorisation on, each figure beside its limit measured in the same run.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use harness::Plane;
+
+use super::wrk::Load;
+use super::{Table, binary};
+
+const TOKEN: &str = "bench-token";
+const NAMESPACE: &str = "bench";
+
+/// Creates, gets and lists against a plane without node and edge.
+///
+/// # Errors
+/// When a request fails.
+pub fn run(root: &Path, seconds: u32) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let tokens = work.path().join("tokens.csv");
+    std::fs::write(&tokens, format!("{TOKEN},bench,1,\"monoplane:cluster-admins\"\n"))?;
+    super::readable(work.path(), &tokens)?;
+    let tokens = tokens.to_str().context("a path that is no text")?;
+    let plane = Plane::start(&binary(root)?, &["--disable", "node,edge", "--token-auth-file", tokens]);
+    plane.kubectl_ok(&["create", "namespace", NAMESPACE]);
+    let url = plane.endpoint("api");
+    let load = |threads, connections, script: &str, target: &str| Load {
+        url: url.clone(),
+        threads,
+        connections,
+        seconds,
+        script: Some(root.join("benches/api").join(script)),
+        environment: vec![
+            ("TOKEN", TOKEN.to_owned()),
+            ("NAMESPACE", NAMESPACE.to_owned()),
+            ("TARGET", target.to_owned()),
+        ],
+        ..Load::default()
+    };
+    let mut table = Table::new("the API over TLS, authorisation on, 2 wrk threads");
+    let version = load(2, 32, "read.lua", "/version").run()?;
+    table.row("GET /version, 32 connections (the limit: no object read)", &version, None);
+    let creates = load(2, 32, "create.lua", "").run()?;
+    table.row("create 1 KiB ConfigMaps, fsynced, 32 connections", &creates, None);
+    plane.kubectl_ok(&["create", "configmap", "probe", "-n", NAMESPACE, "--from-literal=a=b"]);
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
+    let mut writer = writing(&plane)?;
+    let gets = load(2, 32, "read.lua", &format!("{path}/probe")).run();
+    let lists = load(2, 8, "read.lua", &format!("{path}?limit=500")).run();
+    writer.kill()?;
+    writer.wait()?;
+    table.row(
+        "GET one ConfigMap while it is written, 32 connections",
+        &gets?,
+        Some(("of /version", version.rate)),
+    );
+    table.row("LIST 500 ConfigMaps (650 KB) while they are written, 8 connections", &lists?, None);
+    table.print();
+    Ok(())
+}
+
+/// Somebody who keeps changing the object that is read, so that a remembered answer would be a wrong one.
+fn writing(plane: &Plane) -> Result<std::process::Child> {
+    let kubectl = plane.kubectl_command();
+    let mut words = vec![kubectl.get_program().to_string_lossy().into_owned()];
+    words.extend(kubectl.get_args().map(|a| a.to_string_lossy().into_owned()));
+    let patch = format!(
+        "while sleep 0.2; do {} -n {NAMESPACE} label --overwrite cm probe n=$(date +%N); done",
+        words.join(" ")
+    );
+    Command::new("sh").args(["-c", &patch]).stdout(Stdio::null()).spawn().context("starting a writer")
+}

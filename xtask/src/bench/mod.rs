@@ -1,0 +1,96 @@
+//! `cargo xtask bench`: the figures of the README, each beside a peer or a limit measured in the same run.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::tools;
+use wrk::Found;
+
+mod api;
+mod components;
+mod idle;
+mod wrk;
+
+/// A family of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Family {
+    /// Creates, gets and lists over TLS
+    Api,
+    /// Components through the gateway, beside wasmtime serve and bare hyper
+    Components,
+    /// Start, memory and CPU at rest
+    Idle,
+    /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
+    Micro,
+}
+
+/// Runs the families, all of them when none is named.
+///
+/// # Errors
+/// When a server cannot be started, or answers wrongly.
+pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
+    tools::install(root)?;
+    tools::run(Command::new("cargo").args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
+    let wanted = |family| families.is_empty() || families.contains(&family);
+    if wanted(Family::Idle) {
+        idle::run(root, seconds.max(10) * 6)?;
+    }
+    if wanted(Family::Api) {
+        api::run(root, seconds)?;
+    }
+    if wanted(Family::Components) {
+        components::run(root, seconds)?;
+    }
+    if wanted(Family::Micro) {
+        tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;
+    }
+    Ok(())
+}
+
+fn binary(root: &Path) -> Result<String> {
+    let path = root.join("target/release/monoplane");
+    path.to_str().map(str::to_owned).context("a path that is no text")
+}
+
+/// Lets the unprivileged roles read a file that a benchmark made.
+fn readable(folder: &Path, file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    Ok(std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644))?)
+}
+
+fn rule() {
+    println!("{}", "-".repeat(110));
+}
+
+/// Rates side by side.
+struct Table {
+    title: &'static str,
+    rows: Vec<String>,
+}
+
+impl Table {
+    fn new(title: &'static str) -> Self {
+        Self { title, rows: Vec::new() }
+    }
+
+    fn row(&mut self, what: &str, found: &Found, beside: Option<(&str, f64)>) {
+        let ratio =
+            beside.map(|(peer, rate)| format!("{:.2} x {peer}", found.rate / rate)).unwrap_or_default();
+        let rate = if what.is_empty() { String::new() } else { format!("{:.0}/s", found.rate) };
+        let (median, high) =
+            if what.is_empty() { ("", "") } else { (found.median.as_str(), found.high.as_str()) };
+        self.rows.push(format!("{what:<66} {rate:>10}  p50 {median:<9} p99 {high:<9} {ratio}"));
+    }
+
+    fn print(&self) {
+        println!("\n{}", self.title);
+        rule();
+        for row in &self.rows {
+            println!("{row}");
+        }
+    }
+}
