@@ -79,13 +79,18 @@ impl Embedded {
         let result = {
             let mut pending = lock(&self.pending);
             let (batch, result) = decide(&Latest { store: self, pending: &pending })?;
-            let slots = pending.add(&batch);
-            let shared = self.pending.clone();
-            room.submit(batch, move |outcome| {
-                lock(&shared).remove(slots);
+            let slots = batch.ops().iter().map(|op| (op.table, op.key.clone())).collect::<Vec<_>>();
+            pending.add(&batch);
+            let (shared, taken) = (self.pending.clone(), slots.clone());
+            let queued = room.submit(batch, move |outcome| {
+                lock(&shared).remove(taken);
                 // Nobody listens any more if the caller was dropped; the batch stands all the same.
                 let _ = done.send(outcome);
             });
+            if let Err(error) = queued {
+                pending.remove(slots);
+                return Err(unavailable(error));
+            }
             result
         };
         durable.await.unwrap_or(Err(disk::Error::Closed)).map_err(unavailable)?;
@@ -109,15 +114,13 @@ impl Latest<'_> {
 }
 
 impl Pending {
-    fn add(&mut self, batch: &Batch) -> Vec<Slot> {
-        let slots = batch.ops().iter().map(|op| {
-            let slot = (op.table, op.key.clone());
-            let entry = self.values.entry(slot.clone()).or_insert(PendingValue { value: None, writers: 0 });
+    fn add(&mut self, batch: &Batch) {
+        for op in batch.ops() {
+            let entry = self.values.entry((op.table, op.key.clone()));
+            let entry = entry.or_insert(PendingValue { value: None, writers: 0 });
             entry.value.clone_from(&op.value);
             entry.writers += 1;
-            slot
-        });
-        slots.collect()
+        }
     }
 
     fn remove(&mut self, slots: Vec<Slot>) {

@@ -1,0 +1,305 @@
+//! Compiled components on disk, and the one place where bytes become machine code.
+//!
+//! An artifact is executed as it stands, so nothing is loaded that this host (or another holder of the same key) did
+//! not write: each carries an HMAC-SHA256 tag over its content, its component's digest and the engine's code hash. The
+//! directory is the owner's alone; the tag guards against what is copied, restored or half written into it.
+#![allow(unsafe_code)] // `Component::deserialize_file` trusts its input; `load` is its only caller.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ring::rand::SecureRandom;
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Goes into every tag, so that the key can serve no other purpose by accident.
+const DOMAIN: &[u8] = b"monoplane compiled component 1\0";
+
+/// A compiled component, loaded and ready to be linked. Cheap to clone.
+#[derive(Clone)]
+pub struct Artifact {
+    digest: Arc<str>,
+    pub(crate) component: Component,
+}
+
+impl Artifact {
+    /// The digest of the component's own bytes, `sha256:…`.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+impl std::fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Artifact").field(&self.digest).finish()
+    }
+}
+
+/// The digest of a component's bytes, `sha256:…`.
+pub fn digest(component: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(component)))
+}
+
+/// The key that artifacts are authenticated with.
+#[derive(Clone)]
+pub struct MacKey(ring::hmac::Key);
+
+impl MacKey {
+    /// A key of 32 secret bytes.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret))
+    }
+
+    /// The key kept in `path`, made at first use and readable by the owner only.
+    pub fn load_or_create(path: &Path) -> io::Result<Self> {
+        match fs::read(path) {
+            Ok(bytes) => {
+                let secret = bytes.as_slice().try_into().map_err(|_| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{} does not hold 32 bytes", path.display()),
+                    )
+                })?;
+                return Ok(Self::new(secret));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut secret = [0; 32];
+        ring::rand::SystemRandom::new()
+            .fill(&mut secret)
+            .map_err(|_| io::Error::other("the system gives no random bytes"))?;
+        let parent = path.parent().unwrap_or(Path::new("."));
+        let temporary = parent.join(format!(".key.{}", std::process::id()));
+        write_new(&temporary, &[&secret])?;
+        // A hard link fails where another process was faster; its key is then the one.
+        let linked = fs::hard_link(&temporary, path);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Ok(()) => Ok(Self::new(&secret)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::load_or_create(path),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MacKey")
+    }
+}
+
+/// The cache cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}: {source}", path.display())]
+pub struct CacheError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Artifacts by the digest of their component, all for one engine's code hash.
+#[derive(Debug)]
+pub struct ArtifactCache {
+    directory: PathBuf,
+    code_hash: String,
+    key: MacKey,
+    temporaries: AtomicU64,
+}
+
+impl ArtifactCache {
+    /// Opens the cache in `root`, making it if absent. What other versions of the engine left there goes: it could never
+    /// be loaded again.
+    pub fn open(root: &Path, key: MacKey, code_hash: &str) -> Result<Self, CacheError> {
+        let directory = root.join(code_hash);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|source| CacheError { action: "make", path: directory.clone(), source })?;
+        let failed = |source| CacheError { action: "list", path: root.to_owned(), source };
+        for entry in fs::read_dir(root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let stale = entry.file_name() != code_hash && is_code_hash(&entry.file_name());
+            if stale && let Err(error) = fs::remove_dir_all(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "cannot remove stale artifacts");
+            }
+        }
+        Ok(Self { directory, code_hash: code_hash.to_owned(), key, temporaries: AtomicU64::new(0) })
+    }
+
+    /// Keeps `code`, made of the component with `digest`. The file appears whole or not at all.
+    pub fn put(&self, digest: &str, code: &[u8]) -> Result<(), CacheError> {
+        let path = self.path(digest);
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.directory.join(format!(".{}.{number}", std::process::id()));
+        let failed = |source| CacheError { action: "write", path: path.clone(), source };
+        let tag = self.tag(digest, code);
+        let written = write_new(&temporary, &[tag.as_ref()])
+            .and_then(|()| fs::rename(&temporary, tag_path(&path)))
+            .and_then(|()| write_new(&temporary, &[code]))
+            .and_then(|()| fs::rename(&temporary, &path));
+        if written.is_err() {
+            // Best effort: the next opening by another version sweeps the directory anyway.
+            let _ = fs::remove_file(&temporary);
+        }
+        written.map_err(failed)
+    }
+
+    /// The artifact of the component with `digest`, if there is one with a true tag. One with a false tag is as good as
+    /// none, and is removed.
+    pub fn get(&self, engine: &Engine, digest: &str) -> Result<Option<Artifact>, CacheError> {
+        let path = self.path(digest);
+        let failed = |source| CacheError { action: "read", path: path.clone(), source };
+        let Some((code, tag)) = read_pair(&path).map_err(failed)? else { return Ok(None) };
+        if ring::hmac::verify(&self.key.0, &self.message(digest, &code), &tag).is_err() {
+            tracing::warn!(path = %path.display(), "artifact with a false tag removed");
+            fs::remove_file(&path).map_err(failed)?;
+            return Ok(None);
+        }
+        drop(code);
+        match load(engine, &path) {
+            Ok(component) => Ok(Some(Artifact { digest: digest.into(), component })),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "artifact does not load; it is compiled again");
+                fs::remove_file(&path).map_err(failed)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        // The digest is ours (`sha256:` and hexadecimal), the colon is no friend of file names.
+        self.directory.join(digest.replace(':', "-"))
+    }
+
+    fn tag(&self, digest: &str, code: &[u8]) -> ring::hmac::Tag {
+        ring::hmac::sign(&self.key.0, &self.message(digest, code))
+    }
+
+    /// What the tag is over: the content by its hash, so that no second copy of it is made.
+    fn message(&self, digest: &str, code: &[u8]) -> Vec<u8> {
+        let content = ring::digest::digest(&ring::digest::SHA256, code);
+        [DOMAIN, self.code_hash.as_bytes(), b"\0", digest.as_bytes(), b"\0", content.as_ref()].concat()
+    }
+}
+
+/// Maps the artifact at `path`, whose tag has just been verified, into memory as code.
+fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the content was made by `Engine::precompile_component` of an engine with the same code hash, by this host
+    // or another holder of the key: the caller has verified its tag. It lies in a directory that only this user can
+    // write, where files are put by rename and never written in place, so it is still what was verified and stays so
+    // while it is mapped.
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
+fn read_pair(path: &Path) -> io::Result<Option<(Vec<u8>, [u8; 32])>> {
+    let open = |path: &Path| match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    };
+    let (Some(mut code_file), Some(mut tag_file)) = (open(path)?, open(&tag_path(path))?) else {
+        return Ok(None);
+    };
+    let mut tag = [0; 32];
+    if tag_file.read_exact(&mut tag).is_err() {
+        return Ok(None);
+    }
+    let mut code = Vec::new();
+    code_file.read_to_end(&mut code)?;
+    Ok(Some((code, tag)))
+}
+
+fn tag_path(path: &Path) -> PathBuf {
+    path.with_extension("tag")
+}
+
+fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+fn is_code_hash(name: &std::ffi::OsStr) -> bool {
+    name.len() == 16 && name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{CodeSettings, code_hash};
+
+    fn compiled() -> (Engine, Vec<u8>) {
+        let engine = CodeSettings { reservation: 1 << 20 }.compiling().unwrap();
+        let code = engine.precompile_component(b"\0asm\x0d\0\x01\0").unwrap();
+        (engine, code)
+    }
+
+    #[test]
+    fn what_was_put_is_got_and_what_was_touched_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, code) = compiled();
+        let cache =
+            ArtifactCache::open(directory.path(), MacKey::new(&[7; 32]), &code_hash(&engine)).unwrap();
+        let digest = digest(b"x");
+        assert!(cache.get(&engine, &digest).unwrap().is_none());
+        cache.put(&digest, &code).unwrap();
+        assert_eq!(cache.get(&engine, &digest).unwrap().unwrap().digest(), digest);
+
+        let path = cache.path(&digest);
+        let mut touched = fs::read(&path).unwrap();
+        touched[100] ^= 1;
+        fs::write(&path, touched).unwrap();
+        assert!(cache.get(&engine, &digest).unwrap().is_none());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn another_key_or_another_digest_is_not_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, code) = compiled();
+        let open =
+            |key| ArtifactCache::open(directory.path(), MacKey::new(&key), &code_hash(&engine)).unwrap();
+        open([1; 32]).put(&digest(b"x"), &code).unwrap();
+        let (x, y) = (open([1; 32]).path(&digest(b"x")), open([1; 32]).path(&digest(b"y")));
+        fs::copy(&x, &y).unwrap();
+        fs::copy(tag_path(&x), tag_path(&y)).unwrap();
+        assert!(open([1; 32]).get(&engine, &digest(b"y")).unwrap().is_none());
+        assert!(open([2; 32]).get(&engine, &digest(b"x")).unwrap().is_none());
+    }
+
+    #[test]
+    fn other_engines_leftovers_are_swept_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("0123456789abcdef")).unwrap();
+        fs::create_dir(directory.path().join("kept")).unwrap();
+        ArtifactCache::open(directory.path(), MacKey::new(&[7; 32]), "fedcba9876543210").unwrap();
+        assert!(!directory.path().join("0123456789abcdef").exists());
+        assert!(directory.path().join("kept").exists());
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let (first, second) =
+            (MacKey::load_or_create(&path).unwrap(), MacKey::load_or_create(&path).unwrap());
+        let tag = ring::hmac::sign(&first.0, b"m");
+        assert!(ring::hmac::verify(&second.0, b"m", tag.as_ref()).is_ok());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, b"short").unwrap();
+        assert!(MacKey::load_or_create(&path).is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! What a component may import, and what happens when it imports something else.
+
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::class;
+use crate::component::DeployError;
+use crate::guest::Guest;
+use crate::interfaces::{config, key_value, refused, replay};
+
+/// The export that makes a component one that answers HTTP.
+const HANDLER: &str = "wasi:http/incoming-handler";
+
+/// What components are linked against, made once.
+pub(crate) struct Linkers {
+    plain: Linker<Guest>,
+    durable: Linker<Guest>,
+}
+
+impl Linkers {
+    pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        let mut plain = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut plain)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut plain)?;
+        key_value::link(&mut plain)?;
+        config::link(&mut plain)?;
+        let mut durable = plain.clone();
+        replay::link(&mut durable)?;
+        Ok(Self { plain, durable })
+    }
+
+    /// Links a component, or says what is missing.
+    pub(crate) fn link(&self, component: &Component, durable: bool) -> Result<ProxyPre<Guest>, DeployError> {
+        check_imports(component, durable)?;
+        check_exports(component)?;
+        let linked = if durable {
+            let mut linker = self.durable.clone();
+            refused::link(&mut linker, component).and_then(|()| linker.instantiate_pre(component))
+        } else {
+            self.plain.instantiate_pre(component)
+        };
+        // Every interface is one that we have: what remains is a function of it that is not there, or differs.
+        let linked = linked
+            .map_err(|error| DeployError::ImportsUnsatisfied { missing: vec![format!("{error:#}")] })?;
+        ProxyPre::new(linked).map_err(|_| DeployError::NotHttp)
+    }
+}
+
+/// Finds the imports that this host does not have or, for a durable component, whose effect nobody has decided.
+fn check_imports(component: &Component, durable: bool) -> Result<(), DeployError> {
+    let engine = component.engine();
+    let (mut missing, mut unclassified) = (Vec::new(), Vec::new());
+    for (import, item) in component.component_type().imports(engine) {
+        let Some(interface) = class::find(import) else {
+            missing.push(import.to_owned());
+            continue;
+        };
+        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        let functions =
+            instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        let undecided = functions.filter(|(function, _)| interface.effect(function).is_none());
+        unclassified.extend(undecided.map(|(function, _)| format!("{import}#{function}")));
+    }
+    if !missing.is_empty() {
+        return Err(DeployError::ImportsUnsatisfied { missing });
+    }
+    if durable && !unclassified.is_empty() {
+        return Err(DeployError::Unclassified { interfaces: unclassified });
+    }
+    Ok(())
+}
+
+fn check_exports(component: &Component) -> Result<(), DeployError> {
+    let ty = component.component_type();
+    let serves = |name: &str| {
+        name.split_once('@').is_some_and(|(name, version)| name == HANDLER && version.starts_with("0.2."))
+    };
+    if ty.exports(component.engine()).any(|(name, _)| serves(name)) {
+        Ok(())
+    } else {
+        Err(DeployError::NotHttp)
+    }
+}

@@ -1,0 +1,155 @@
+//! One instance's life: made, called, timed, ended.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use effects::Halt;
+use http::Request;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::choke::Recording;
+use crate::component::Component;
+use crate::gate::Place;
+use crate::guest::Guest;
+
+/// The guest's own answer: a response, or one of WASI's error codes.
+pub(crate) type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+
+/// Why an instance ended without having come to its end.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    Halted(Halt),
+    Limit(&'static str),
+    /// There was no place for it.
+    Busy,
+    /// It trapped; the text says how.
+    Failed(String),
+}
+
+/// A running instance. Dropping it ends the instance at once.
+pub(crate) struct Run {
+    guest: Pin<Box<dyn Future<Output = Result<(), Ending>> + Send>>,
+    cpu_left: Duration,
+    wall: Wall,
+}
+
+/// The limit by the clock. Its timer is made when the instance first has to wait: most never do.
+enum Wall {
+    Unlimited,
+    Until(Instant),
+    Armed(Pin<Box<Sleep>>),
+}
+
+impl Run {
+    /// Prepares an instance that answers `request`; it starts when polled. Its answer comes through the receiver.
+    pub(crate) fn new<B>(
+        component: Arc<Component>,
+        request: Request<B>,
+        recording: Recording,
+        places: [Place; 2],
+    ) -> (Self, oneshot::Receiver<Answer>)
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let limits = component.spec.limits;
+        // A durable invocation may last for years, and what it waits for is the recorder's business.
+        let wall = match recording {
+            Some(_) => Wall::Unlimited,
+            None => Wall::Until(Instant::now() + limits.wall_time),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let guest = Box::pin(live(component, request, recording, places, sender));
+        (Self { guest, cpu_left: limits.cpu_time, wall }, receiver)
+    }
+}
+
+async fn live<B>(
+    component: Arc<Component>,
+    request: Request<B>,
+    recording: Recording,
+    places: [Place; 2],
+    sender: oneshot::Sender<Answer>,
+) -> Result<(), Ending>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<wasmtime_wasi_http::Error>,
+{
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let mut store = Store::new(component.proxy.engine(), Guest::new(component.clone(), recording, places));
+    store.limiter(|guest| &mut guest.limiter);
+    // At each tick of the epoch the guest gives its thread back; `Run` counts the time and the runtime decides who is
+    // next.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    let outcome = async {
+        let mut http = store.data_mut().http();
+        let request = http.new_incoming_request(scheme, request)?;
+        let out = http.new_response_outparam(sender)?;
+        let proxy = component.proxy.instantiate_async(&mut store).await?;
+        proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+    }
+    .await;
+    outcome.map_err(|error| ending(error, store.data()))
+}
+
+fn ending(error: wasmtime::Error, guest: &Guest) -> Ending {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Ending::Busy;
+    }
+    let error = match error.downcast::<Halt>() {
+        Ok(halt) => return Ending::Halted(halt),
+        Err(error) => error,
+    };
+    if guest.limiter.refused() {
+        return Ending::Limit("memory");
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => Ending::Limit("stack"),
+        _ => Ending::Failed(format!("{error:#}")),
+    }
+}
+
+impl Future for Run {
+    type Output = Result<(), Ending>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Time inside `poll` is the guest's and its host calls': a thread that is kept off its core counts too, which
+        // errs on the side of ending a guest on an overloaded machine.
+        let started = Instant::now();
+        let polled = self.guest.as_mut().poll(cx);
+        let spent = started.elapsed();
+        if polled.is_ready() {
+            return polled;
+        }
+        let Some(left) = self.cpu_left.checked_sub(spent) else {
+            return Poll::Ready(Err(Ending::Limit("cpu time")));
+        };
+        self.cpu_left = left;
+        self.wall.poll(cx).map(|()| Err(Ending::Limit("wall time")))
+    }
+}
+
+impl Wall {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Until(deadline) = self {
+            *self = Self::Armed(Box::pin(tokio::time::sleep_until((*deadline).into())));
+        }
+        match self {
+            Self::Armed(sleep) => sleep.as_mut().poll(cx),
+            Self::Unlimited | Self::Until(_) => Poll::Pending,
+        }
+    }
+}
