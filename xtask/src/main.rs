@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod house;
 mod layers;
+mod soak;
 mod test;
 mod tools;
 
@@ -39,6 +40,9 @@ enum Task {
         #[arg(long, default_value_t = 8)]
         seconds: u32,
     },
+    /// What takes too long for every change: kill storms, property tests with many cases
+    #[command(subcommand)]
+    Soak(soak::Soak),
     /// Bring kubectl, helm, Redis and what else the tests need into target/tools
     Tools,
     /// Fail on an arrow or a word that ARCHITECTURE.md forbids
@@ -54,6 +58,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Task::Test { filter } => test::run(root, &filter)?,
         Task::Bench { families, seconds } => bench::run(root, &families, seconds)?,
+        Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Layers { root: other } => {
             print!("{}", layers::run(other.as_deref().unwrap_or(root))?);

@@ -85,6 +85,19 @@ impl Plane {
             .spawn()
             .expect("monoplane starts");
         self.up = Some(child);
+        self.wait_until_up();
+    }
+
+    /// Starts `up` again after it was killed from outside.
+    pub fn revive(&mut self) {
+        if let Some(mut up) = self.up.take() {
+            up.wait().expect("up can be waited for");
+        }
+        self.up();
+    }
+
+    /// Waits until every role serves.
+    pub fn wait_until_up(&self) {
         eventually("the plane is up", || {
             let text = std::fs::read_to_string(self.data().join("processes.json")).unwrap_or_default();
             let processes: Value = serde_json::from_str(&text).unwrap_or_default();
