@@ -29,9 +29,21 @@ pub struct Op {
     pub value: Option<Bytes>,
 }
 
-/// Changes that reach the disk together or not at all, applied in order.
+/// Keys that a batch removes whatever they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emptied {
+    /// In which map.
+    pub table: Table,
+    /// The smallest key.
+    pub from: Bytes,
+    /// The smallest key beyond.
+    pub to: Bytes,
+}
+
+/// Changes that reach the disk together or not at all: first its ranges are emptied, then the others are applied in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    emptied: Vec<Emptied>,
     ops: Vec<Op>,
     size: usize,
 }
@@ -52,6 +64,14 @@ impl Batch {
         self.push(Op { table, key: key.into(), value: None })
     }
 
+    /// Removes every key from `from` up to but not including `to` that was there before this batch.
+    pub fn delete_range(&mut self, table: Table, from: impl Into<Bytes>, to: impl Into<Bytes>) -> &mut Self {
+        let emptied = Emptied { table, from: from.into(), to: to.into() };
+        self.size += emptied.from.len() + emptied.to.len();
+        self.emptied.push(emptied);
+        self
+    }
+
     fn push(&mut self, op: Op) -> &mut Self {
         self.size += op.key.len() + op.value.as_ref().map_or(0, Bytes::len);
         self.ops.push(op);
@@ -61,6 +81,16 @@ impl Batch {
     /// The changes, in order.
     pub fn ops(&self) -> &[Op] {
         &self.ops
+    }
+
+    /// The ranges that it empties before them.
+    pub fn emptied(&self) -> &[Emptied] {
+        &self.emptied
+    }
+
+    /// Every table that it names.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = Table> {
+        self.emptied.iter().map(|emptied| emptied.table).chain(self.ops.iter().map(|op| op.table))
     }
 
     /// Bytes of its keys and values.

@@ -13,7 +13,7 @@ mod engine;
 mod error;
 mod sqlite;
 
-pub use batch::{Batch, Op, Table};
+pub use batch::{Batch, Emptied, Op, Table};
 pub use commit::{Disk, Reservation};
 pub use engine::{Direction, Engine, KeyRange, Reader, Snapshot, Visit};
 pub use error::{Error, OpenError};

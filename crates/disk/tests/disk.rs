@@ -222,7 +222,10 @@ proptest! {
 
     #[test]
     fn a_map_is_a_btreemap(
-        batches in prop::collection::vec(prop::collection::vec((key(), prop::option::of(key())), 0..6), 0..12),
+        batches in prop::collection::vec(
+            (prop::option::of((key(), key())), prop::collection::vec((key(), prop::option::of(key())), 0..6)),
+            0..12,
+        ),
         ranges in prop::collection::vec((key(), prop::option::of(key()), any::<bool>()), 0..12),
     ) {
         let directory = tempfile::tempdir().unwrap();
@@ -230,8 +233,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let disk = open(&directory.path().join("file")).unwrap();
-            for ops in batches {
+            for (emptied, ops) in batches {
                 let mut batch = Batch::new();
+                if let Some((from, to)) = emptied {
+                    model.retain(|key, _| !(*key >= from && *key < to));
+                    batch.delete_range(A, from, to);
+                }
                 for (key, value) in ops {
                     match value {
                         Some(value) => {

@@ -45,6 +45,7 @@ struct TableStatements {
     create: String,
     put: String,
     delete: String,
+    empty: String,
     get: String,
     /// Forward and backward, each without and with an upper bound.
     scan: [[String; 2]; 2],
@@ -80,6 +81,7 @@ impl TableStatements {
             ),
             put: format!("REPLACE INTO {t} (k, v) VALUES (?1, ?2)"),
             delete: format!("DELETE FROM {t} WHERE k = ?1"),
+            empty: format!("DELETE FROM {t} WHERE k >= ?1 AND k < ?2"),
             get: format!("SELECT v FROM {t} WHERE k = ?1"),
             scan: [both("ASC"), both("DESC")],
         })

@@ -11,7 +11,7 @@ use super::checkpoint::Checkpointer;
 use super::open::Opened;
 use super::read::{ReaderHandle, Readers};
 use super::{Options, SharedFile};
-use crate::{Batch, Engine, Error, OpenError, Reader, Table};
+use crate::{Batch, Emptied, Engine, Error, OpenError, Reader, Table};
 
 /// A file and the connection that writes it.
 #[derive(Debug)]
@@ -46,17 +46,24 @@ impl Sqlite {
         let failed = |error: rusqlite::Error| Error::Failed(error.to_string());
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        for op in group.iter().flat_map(Batch::ops) {
-            let statements = self.shared.statements.of(op.table)?;
-            let changed = match &op.value {
-                Some(value) => transaction
-                    .prepare_cached(&statements.put)
-                    .and_then(|mut put| put.execute((op.key.as_ref(), value.as_ref()))),
-                None => transaction
-                    .prepare_cached(&statements.delete)
-                    .and_then(|mut delete| delete.execute((op.key.as_ref(),))),
-            };
-            changed.map_err(failed)?;
+        for batch in group {
+            for Emptied { table, from, to } in batch.emptied() {
+                let mut empty =
+                    transaction.prepare_cached(&self.shared.statements.of(*table)?.empty).map_err(failed)?;
+                empty.execute((from.as_ref(), to.as_ref())).map_err(failed)?;
+            }
+            for op in batch.ops() {
+                let statements = self.shared.statements.of(op.table)?;
+                let changed = match &op.value {
+                    Some(value) => transaction
+                        .prepare_cached(&statements.put)
+                        .and_then(|mut put| put.execute((op.key.as_ref(), value.as_ref()))),
+                    None => transaction
+                        .prepare_cached(&statements.delete)
+                        .and_then(|mut delete| delete.execute((op.key.as_ref(),))),
+                };
+                changed.map_err(failed)?;
+            }
         }
         transaction.commit().map_err(failed)
     }
