@@ -125,6 +125,8 @@ pub struct Status {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: where an expired list can go on, inconsistently.
+    pub continue_token: Option<Box<str>>,
 }
 
 /// The JSON form of a status, failed or not.
@@ -155,13 +157,20 @@ fn is_unknown(reason: &Reason) -> bool {
 
 impl Status {
     fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     /// The same with those details.
     #[must_use]
     pub fn with_details(mut self, details: Details) -> Self {
         self.details = Some(Box::new(details));
+        self
+    }
+
+    /// The same with a token by which an expired list can go on.
+    #[must_use]
+    pub fn with_continue(mut self, token: &str) -> Self {
+        self.continue_token = Some(token.into());
         self
     }
 
@@ -361,14 +370,16 @@ impl Status {
             reason: wire.reason,
             message: wire.message.into_owned(),
             details: wire.details.map(|details| Box::new(details.into_owned())),
+            continue_token: wire.metadata.get("continue").and_then(Value::as_str).map(Into::into),
         })
     }
 
     fn wire(&self) -> Wire<'_> {
+        let token = self.continue_token.as_deref().map(|token| ("continue".to_owned(), Value::from(token)));
         Wire {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: serde_json::Map::new(),
+            metadata: token.into_iter().collect(),
             status: "Failure".into(),
             message: self.message.as_str().into(),
             reason: self.reason,
@@ -471,7 +482,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let status = Status::too_many_requests("slow down", 3);
+        let status = Status::too_many_requests("slow down", 3).with_continue("here");
         assert_eq!(Status::from_json(&status.to_json()), Some(status));
         let done = success(Details { name: "x".into(), ..Details::default() });
         assert_eq!(done["status"], "Success");

@@ -18,6 +18,7 @@ mod openapi;
 mod prune;
 mod rules;
 mod structural;
+mod structure;
 pub mod table;
 mod validate;
 
@@ -238,10 +239,6 @@ impl Schema {
     /// The description, if the schema has one.
     pub fn description(&self) -> Option<&str> {
         self.rules.as_ref().map(|rules| rules.description.as_str()).filter(|text| !text.is_empty())
-    }
-
-    fn rules_mut(&mut self) -> &mut Rules {
-        self.rules.get_or_insert_default()
     }
 }
 

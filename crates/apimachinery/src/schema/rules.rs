@@ -46,7 +46,7 @@ pub struct Rules {
     /// Exactly one of these holds.
     pub one_of: Vec<Schema>,
     /// This does not hold.
-    pub not: Option<Schema>,
+    pub not: Option<Box<Schema>>,
     /// Keys that are kept for the OpenAPI document but mean nothing here (`example`, `externalDocs`,
     /// `x-kubernetes-validations`).
     pub carried: serde_json::Map<String, Value>,

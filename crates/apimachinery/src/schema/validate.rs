@@ -1,14 +1,228 @@
-//! Whether an object keeps to its schema, in upstream's words.
+//! Whether a custom object keeps to its schema, in upstream's words.
 
-use serde_json::Value;
+use serde_json::{Map, Number, Value};
 
-use super::Schema;
-use crate::field::{ErrorList, Path};
+use super::{Bound, Ref, Rules, Schema, Type, formats, lists};
+use crate::field::{ErrorList, FieldError, Path, quote};
 
 impl Schema {
-    /// What is wrong with the tree.
-    pub fn validate(&self, tree: &Value, path: &Path<'_>) -> ErrorList {
-        let _ = (tree, path);
-        Vec::new()
+    /// What is wrong with the tree. Of an update, what was there before in `old` and did not change is not held against it
+    /// (upstream's ratcheting), so that a schema can become stricter under existing objects.
+    pub fn validate(&self, tree: &Value, old: Option<&Value>, path: &Path<'_>) -> ErrorList {
+        let mut errors = Vec::new();
+        self.check(tree, old, path, &mut errors);
+        errors
+    }
+
+    fn check(&self, tree: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
+        if old == Some(tree) || (tree.is_null() && self.nullable) {
+            return;
+        }
+        if !self.takes(tree) {
+            let expected = if self.kind == Type::IntOrString { "integer,string" } else { self.kind.as_str() };
+            let found = Type::of(tree);
+            let detail = format!("{path} in body must be of type {expected}: {}", quote(found));
+            errors.push(FieldError::type_invalid(path, found, detail));
+            return;
+        }
+        if let Some(rules) = &self.rules {
+            rules.check(tree, path, errors);
+        }
+        match tree {
+            Value::Object(map) => self.check_object(map, old, path, errors),
+            Value::Array(items) => {
+                self.check_items(items, old, path, errors);
+                lists::check(self, items, path, errors);
+            }
+            Value::String(text) if !self.format.is_empty() && !formats::holds(&self.format, text) => {
+                let detail = format!("{path} in body must be of type {}: {}", self.format, quote(text));
+                errors.push(FieldError::type_invalid(path, text.as_str(), detail));
+            }
+            _ => {}
+        }
+    }
+
+    fn check_object(&self, map: &Map<String, Value>, old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
+        for name in self.required.iter().filter(|name| !map.contains_key(name.as_ref())) {
+            errors.push(FieldError::required(&path.child(name), ""));
+        }
+        for (name, value) in map {
+            if let Some(schema) = self.child(name) {
+                schema.check(value, old.and_then(|old| old.get(name)), &path.child(name), errors);
+            }
+        }
+    }
+
+    fn check_items(&self, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
+        let Some(schema) = self.items.as_ref().map(Ref::get) else { return };
+        for (index, item) in items.iter().enumerate() {
+            let before = old.and_then(Value::as_array).and_then(|old| lists::counterpart(self, old, item));
+            schema.check(item, before, &path.index(index), errors);
+        }
+    }
+
+    fn takes(&self, tree: &Value) -> bool {
+        match self.kind {
+            Type::Any => true,
+            Type::Object => tree.is_object(),
+            Type::Array => tree.is_array(),
+            Type::String => tree.is_string(),
+            Type::Boolean => tree.is_boolean(),
+            Type::Number => tree.is_number(),
+            Type::Integer => is_whole(tree),
+            Type::IntOrString => tree.is_string() || is_whole(tree),
+        }
+    }
+}
+
+fn is_whole(tree: &Value) -> bool {
+    tree.as_number().is_some_and(|number| !number.is_f64() || number.as_f64().is_some_and(|n| n.fract().abs() < f64::MIN_POSITIVE))
+}
+
+/// As Go prints a number: without a fraction of zero.
+fn shown(number: &Number) -> String {
+    match number.as_f64() {
+        Some(value) if number.is_f64() => value.to_string(),
+        _ => number.to_string(),
+    }
+}
+
+fn compare(a: &Number, b: &Number) -> std::cmp::Ordering {
+    match (a.as_i128(), b.as_i128()) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => a.as_f64().unwrap_or_default().total_cmp(&b.as_f64().unwrap_or_default()),
+    }
+}
+
+fn len(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+impl Rules {
+    fn check(&self, tree: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+        if !self.enumeration.is_empty() && !self.enumeration.iter().any(|known| same(known, tree)) {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let known: Vec<String> = self.enumeration.iter().map(text).collect();
+            errors.push(FieldError::not_supported(path, tree.clone(), &known));
+        }
+        match tree {
+            Value::String(text) => self.check_text(text, path, errors),
+            Value::Number(number) => self.check_number(number, path, errors),
+            Value::Array(items) => self.check_count(items.len(), "items", path, errors),
+            Value::Object(map) => self.check_count(map.len(), "properties", path, errors),
+            _ => {}
+        }
+        self.check_junctors(tree, path, errors);
+    }
+
+    fn check_text(&self, text: &str, path: &Path<'_>, errors: &mut ErrorList) {
+        let mut invalid = |detail: String| errors.push(FieldError::invalid(path, text, detail));
+        if let Some(least) = self.min_length.filter(|least| len(text.chars().count()) < *least) {
+            invalid(format!("{path} in body should be at least {least} chars long"));
+        }
+        if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+            invalid(format!("{path} in body should match '{}'", pattern.as_str()));
+        }
+        if let Some(most) = self.max_length.filter(|most| len(text.chars().count()) > *most) {
+            errors.push(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
+        }
+    }
+
+    fn check_number(&self, number: &Number, path: &Path<'_>, errors: &mut ErrorList) {
+        let mut invalid = |what: String| {
+            let detail = format!("{path} in body should be {what}");
+            errors.push(FieldError::invalid(path, number.clone(), detail));
+        };
+        let words = |bound: &Bound, exclusive: &str, inclusive: &str| {
+            format!("{} {}", if bound.exclusive { exclusive } else { inclusive }, shown(&bound.value))
+        };
+        if let Some(bound) = &self.maximum {
+            let order = compare(number, &bound.value);
+            if order.is_gt() || (order.is_eq() && bound.exclusive) {
+                invalid(words(bound, "less than", "less than or equal to"));
+            }
+        }
+        if let Some(bound) = &self.minimum {
+            let order = compare(number, &bound.value);
+            if order.is_lt() || (order.is_eq() && bound.exclusive) {
+                invalid(words(bound, "greater than", "greater than or equal to"));
+            }
+        }
+        if let Some(factor) = self.multiple_of.as_ref().filter(|factor| !is_multiple(number, factor)) {
+            invalid(format!("a multiple of {}", shown(factor)));
+        }
+    }
+
+    fn check_count(&self, count: usize, what: &str, path: &Path<'_>, errors: &mut ErrorList) {
+        let (least, most) = match what {
+            "items" => (self.min_items, self.max_items),
+            _ => (self.min_properties, self.max_properties),
+        };
+        if let Some(least) = least.filter(|least| len(count) < *least) {
+            let detail = format!("{path} in body should have at least {least} {what}");
+            errors.push(FieldError::invalid(path, len(count), detail));
+        }
+        if let Some(most) = most.filter(|most| len(count) > *most) {
+            errors.push(FieldError::too_many(path, count, usize::try_from(most).unwrap_or(usize::MAX)));
+        }
+    }
+
+    fn check_junctors(&self, tree: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+        let name = || quote(&path.to_string());
+        for schema in &self.all_of {
+            schema.check(tree, None, path, errors);
+        }
+        if !self.any_of.is_empty() {
+            let best = closest(&self.any_of, tree, path);
+            if !best.is_empty() {
+                let detail = format!("{} must validate at least one schema (anyOf)", name());
+                errors.push(FieldError::invalid(path, "", detail));
+                errors.extend(best);
+            }
+        }
+        if !self.one_of.is_empty() {
+            let valid = self.one_of.iter().filter(|schema| schema.validate(tree, None, path).is_empty()).count();
+            let found = match valid {
+                1 => None,
+                0 => Some("Found none valid".to_owned()),
+                more => Some(format!("Found {more} valid alternatives")),
+            };
+            if let Some(found) = found {
+                let detail = format!("{} must validate one and only one schema (oneOf). {found}", name());
+                errors.push(FieldError::invalid(path, "", detail));
+                errors.extend(if valid == 0 { closest(&self.one_of, tree, path) } else { Vec::new() });
+            }
+        }
+        if let Some(schema) = &self.not
+            && schema.validate(tree, None, path).is_empty()
+        {
+            let detail = format!("{} must not validate the schema (not)", name());
+            errors.push(FieldError::invalid(path, "", detail));
+        }
+    }
+}
+
+/// The findings of the alternative with the fewest; none if one holds.
+fn closest(alternatives: &[Schema], tree: &Value, path: &Path<'_>) -> ErrorList {
+    let findings = alternatives.iter().map(|schema| schema.validate(tree, None, path));
+    findings.min_by_key(Vec::len).unwrap_or_default()
+}
+
+fn is_multiple(number: &Number, factor: &Number) -> bool {
+    match (number.as_i128(), factor.as_i128()) {
+        (_, Some(0)) => true,
+        (Some(number), Some(factor)) => number % factor == 0,
+        _ => {
+            let quotient = number.as_f64().unwrap_or_default() / factor.as_f64().unwrap_or(1.0);
+            (quotient - quotient.round()).abs() < 1e-9
+        }
+    }
+}
+
+/// Equal as JSON: 1 and 1.0 are one number.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
+        _ => a == b,
     }
 }
