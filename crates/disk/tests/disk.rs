@@ -117,13 +117,26 @@ async fn many_writers_and_readers_while_the_log_is_moved_into_the_file() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let log = std::fs::metadata(path.with_file_name("file-wal")).unwrap().len();
-    assert!(log < 1600 * 4096 / 2, "the log was never started again: {log} bytes");
     disk.close().await.unwrap();
     assert_eq!(
         all(&*Disk::open(&options, &[A]).unwrap().snapshot().unwrap(), A, &KeyRange::default()).len(),
         1600
     );
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let options = Options { log_bytes: 128 << 10, ..Options::new(&path) };
+    let disk = Disk::open(&options, &[A]).unwrap();
+    for i in 0..500u32 {
+        let mut batch = Batch::new();
+        batch.put(A, i.to_be_bytes().to_vec(), vec![7; 8192]);
+        disk.commit(batch).await.unwrap();
+    }
+    let log = std::fs::metadata(path.with_file_name("file-wal")).unwrap().len();
+    assert!(log < 6 * (128 << 10), "500 values of 8 KiB have left a log of {log} bytes");
 }
 
 #[tokio::test]

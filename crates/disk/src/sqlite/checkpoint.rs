@@ -51,6 +51,10 @@ impl Checkpointer {
                 let _ = wake.try_send(());
             }
         }
+        if pages >= self.threshold * BEHIND {
+            // The thread does not keep up: the writer waits for the disk itself, so that the log stays bounded.
+            self.little_left.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Called by the writer between two groups: copies the little that is left, if that is so.
@@ -69,6 +73,8 @@ impl Checkpointer {
     }
 }
 
+/// How many times too long the log may be before the writer helps.
+pub(super) const BEHIND: usize = 4;
 /// Passes over the log in one go, each shorter than the one before as long as copying outruns the writer.
 const PASSES: usize = 4;
 

@@ -89,7 +89,7 @@ fn prepare(options: &Options, connection: &Connection, statements: &Statements) 
     }
     connection.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
     // Room that the log once needed is kept up to here: overwriting it syncs faster than growing a file does.
-    let keep = i64::try_from(options.log_bytes.saturating_mul(4)).unwrap_or(i64::MAX);
+    let keep = i64::try_from(options.log_bytes.saturating_mul(super::checkpoint::BEHIND)).unwrap_or(i64::MAX);
     connection.pragma_update(None, "journal_size_limit", keep).map_err(sql)?;
     let create = || -> rusqlite::Result<()> {
         let transaction = connection.unchecked_transaction()?;
