@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Resources;
 
 /// Which container of the pod, and which run of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerMetadata {
     /// The container's name in the pod.
     pub name: String,
@@ -15,7 +17,7 @@ pub struct ContainerMetadata {
 }
 
 /// How a mount follows mounts made after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountPropagation {
     /// Neither side sees the other's later mounts.
     #[default]
@@ -27,7 +29,7 @@ pub enum MountPropagation {
 }
 
 /// A bind mount into a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Absolute path inside.
     pub container_path: String,
@@ -40,7 +42,7 @@ pub struct Mount {
 }
 
 /// Who and what a container's processes are. The default is CRI's: the image's user and the default capabilities.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityContext {
     /// Numeric user; `None`: the image's.
     pub run_as_user: Option<i64>,
@@ -61,7 +63,7 @@ pub struct SecurityContext {
 }
 
 /// A container to create.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// Which container, which run.
     pub metadata: ContainerMetadata,
@@ -96,7 +98,7 @@ pub struct ContainerConfig {
 }
 
 /// Where a container is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     /// Made, not started.
     Created,
@@ -109,7 +111,7 @@ pub enum ContainerState {
 }
 
 /// A container as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStatus {
     /// Its id.
     pub id: String,
@@ -144,7 +146,7 @@ pub struct ContainerStatus {
 }
 
 /// What a container uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStats {
     /// When it was read, nanoseconds since the Unix epoch.
     pub timestamp: i64,

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// Which namespace of a kind a sandbox lives in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceMode {
     /// One for the pod.
     #[default]
@@ -17,7 +19,7 @@ pub enum NamespaceMode {
 }
 
 /// What a sandbox is for: the pod's identity and the attempt.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxMetadata {
     /// Pod name.
     pub name: String,
@@ -30,7 +32,7 @@ pub struct SandboxMetadata {
 }
 
 /// Name resolution within the pod; written to its `/etc/resolv.conf`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
     /// Name server addresses.
     pub servers: Vec<String>,
@@ -41,7 +43,7 @@ pub struct DnsConfig {
 }
 
 /// Limits of a cgroup. `None`: not limited.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Relative CPU weight, in the 2..=262144 scale of cgroup v1.
     pub cpu_shares: Option<u64>,
@@ -58,7 +60,7 @@ pub struct Resources {
 }
 
 /// A sandbox to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxConfig {
     /// Whose it is.
     pub metadata: SandboxMetadata,
@@ -87,7 +89,7 @@ pub struct SandboxConfig {
 }
 
 /// Whether a sandbox can hold running containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxState {
     /// Its namespaces exist.
     Ready,
@@ -96,7 +98,7 @@ pub enum SandboxState {
 }
 
 /// A sandbox as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxStatus {
     /// Its id.
     pub id: String,

@@ -61,7 +61,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// All containers.
     async fn list_containers(&self) -> Result<Vec<ContainerStatus>, Error>;
     /// Runs a command in it and waits, at most `timeout`.
-    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error>;
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration)
+    -> Result<ExecOutput, Error>;
     /// What it uses now.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error>;
     /// Closes and opens its log file again, after it was rotated.

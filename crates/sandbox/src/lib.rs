@@ -1,1 +1,30 @@
-//! placeholder
+//! Linux containers: an implementation of [`runtime::Runtime`] over libcontainer.
+//!
+//! Owns sandboxes and containers on this machine: namespaces, control groups, overlay roots, output, exec, and the
+//! **shim**, a process a pod that is the parent of the pod's containers and outlives this one ([`shim`]). What a
+//! sandbox is made of lives in its directory, so that a new process of the node finds and adopts it.
+//!
+//! It knows nothing of Kubernetes' objects and does not set up networks: [`PodNetwork`] is given to it.
+//!
+//! Not there yet, and refused or said where asked for: terminals, seccomp profiles (containers run unconfined by
+//! seccomp, which is Kubernetes' default too), user namespaces, `Bidirectional` mounts. Device access is limited by
+//! the device controller on cgroup v1 only; on v2 containers are kept from devices by having neither MKNOD nor device
+//! nodes on their root file system.
+//!
+//! Begin with [`Containers`]; then `manager` for the node's side and `shim::server` for the shim's.
+
+mod capabilities;
+mod cgroup;
+mod config;
+mod files;
+mod link;
+mod manager;
+mod process;
+mod protocol;
+mod sandbox;
+mod service;
+pub mod shim;
+mod spec;
+
+pub use config::{Config, PodNetwork, ShimCommand};
+pub use manager::Containers;

@@ -1,0 +1,128 @@
+//! Which capabilities a container gets.
+
+use runtime::SecurityContext;
+
+/// What containers get by default: containerd's set without MKNOD, since a device node that a container makes is only
+/// kept from use by the device cgroup, which is not there on every machine.
+const DEFAULT: [&str; 13] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
+];
+
+/// All that Linux has, in the kernel's order.
+const ALL: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The names, with `CAP_`, in the kernel's order. `last` is the highest number that the running kernel knows.
+pub(crate) fn granted(security: &SecurityContext, last: usize) -> Result<Vec<String>, String> {
+    let known: Vec<&str> = ALL.iter().take(last + 1).copied().collect();
+    let plain = |name: &String| {
+        let upper = name.to_ascii_uppercase();
+        upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
+    };
+    let add: Vec<String> = security.add_capabilities.iter().map(plain).collect();
+    let drop: Vec<String> = security.drop_capabilities.iter().map(plain).collect();
+    for name in add.iter().chain(&drop) {
+        if name != "ALL" && !ALL.contains(&name.as_str()) {
+            return Err(format!("capability {name:?} does not exist"));
+        }
+    }
+    let has = |list: &[String], name: &str| list.iter().any(|listed| listed == name);
+    let granted = known.into_iter().filter(|name| {
+        if security.privileged {
+            return true;
+        }
+        // A name beats ALL, and of two names dropping wins.
+        match (has(&add, name), has(&drop, name)) {
+            (_, true) => false,
+            (true, false) => true,
+            (false, false) if has(&add, "ALL") => true,
+            (false, false) => !has(&drop, "ALL") && DEFAULT.contains(name),
+        }
+    });
+    Ok(granted.map(|name| format!("CAP_{name}")).collect())
+}
+
+/// The highest capability of the running kernel.
+pub(crate) fn last() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
+    text.trim().parse().unwrap_or(ALL.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(add: &[&str], drop: &[&str], privileged: bool) -> Result<Vec<String>, String> {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let context = SecurityContext {
+            privileged,
+            add_capabilities: own(add),
+            drop_capabilities: own(drop),
+            ..SecurityContext::default()
+        };
+        granted(&context, ALL.len() - 1)
+    }
+
+    #[test]
+    fn names_are_added_and_dropped_as_kubernetes_means_them() {
+        assert_eq!(check(&[], &[], false).unwrap().len(), DEFAULT.len());
+        assert_eq!(check(&["NET_BIND_SERVICE"], &["ALL"], false).unwrap(), ["CAP_NET_BIND_SERVICE"]);
+        assert_eq!(check(&["ALL"], &["SYS_ADMIN"], false).unwrap().len(), ALL.len() - 1);
+        assert!(check(&["cap_net_admin"], &[], false).unwrap().contains(&"CAP_NET_ADMIN".to_owned()));
+        assert_eq!(check(&[], &[], true).unwrap().len(), ALL.len());
+        assert!(check(&["FLY"], &[], false).unwrap_err().contains("FLY"));
+    }
+}

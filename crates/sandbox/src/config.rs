@@ -1,0 +1,42 @@
+//! What the node's process gives this crate.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+/// How the program that plays the shim is started: `executable args… --sandbox DIRECTORY`. It must call
+/// [`crate::shim::main`] with the words after `args`, before it starts any thread.
+#[derive(Clone, Debug)]
+pub struct ShimCommand {
+    /// The program, usually this one.
+    pub executable: PathBuf,
+    /// The hidden subcommand.
+    pub args: Vec<String>,
+}
+
+/// Where and how sandboxes are kept.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The handler's name, as in RuntimeClass.
+    pub name: String,
+    /// Directory for all that sandboxes and containers keep, their writable layers too. Emptied by
+    /// [`crate::Containers::cleanup`].
+    pub state_dir: PathBuf,
+    /// The shim's program.
+    pub shim: ShimCommand,
+    /// Control group for the shims themselves, relative to the hierarchies' root (`monoplane/shims`).
+    pub shim_cgroup: String,
+}
+
+/// Gives pods their network. Implemented over the `network` crate by whoever composes the node.
+#[async_trait]
+pub trait PodNetwork: Send + Sync + 'static {
+    /// Connects the network namespace at this path (its loopback is down, it has nothing else) and returns the pod's
+    /// addresses, the primary one first. Repeating it returns the same.
+    async fn attach(&self, sandbox_id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String>;
+    /// Takes the addresses back; the namespace may be gone. Repeating it succeeds.
+    async fn detach(&self, sandbox_id: &str) -> Result<(), String>;
+    /// Takes back what belongs to none of these sandboxes: what a crash left over.
+    async fn retain(&self, sandbox_ids: &[String]) -> Result<(), String>;
+}

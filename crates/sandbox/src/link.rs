@@ -1,0 +1,83 @@
+//! The node's end of the protocol with a shim.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use runtime::Error;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::files::{SOCKET, SandboxFiles};
+use crate::protocol::{self, Call, MAX_FRAME, Reply, Request, VERSION};
+
+/// How long a shim may take for any call but exec. Making a container is the slowest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection with one call on its way.
+pub(crate) struct Link {
+    stream: UnixStream,
+}
+
+impl Link {
+    /// Connects and sends a call, with files if it takes some.
+    pub(crate) async fn open(files: &SandboxFiles, call: Call, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
+        let stream = connect(&files.0).await?;
+        let frame = protocol::encode(&Request { version: VERSION, call })?;
+        let mut sent = 0;
+        while sent < frame.len() {
+            let part = &frame[sent..];
+            let with = if sent == 0 { fds } else { &[] };
+            sent += stream.async_io(Interest::WRITABLE, || send(&stream, part, with)).await?;
+        }
+        Ok(Self { stream })
+    }
+
+    /// The next answer; an error of kind `UnexpectedEof` when the shim hung up.
+    pub(crate) async fn next(&mut self) -> io::Result<Reply> {
+        let length = self.stream.read_u32().await? as usize;
+        if length > MAX_FRAME {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame too long"));
+        }
+        let mut frame = vec![0; length];
+        self.stream.read_exact(&mut frame).await?;
+        Ok(serde_json::from_slice(&frame)?)
+    }
+}
+
+/// Makes a call and waits for its answer.
+pub(crate) async fn call(files: &SandboxFiles, call: Call) -> Result<Reply, Error> {
+    let what = format!("{call:?}");
+    let answer = async {
+        let mut link = Link::open(files, call, &[]).await?;
+        link.next().await
+    };
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(Error::Failed(format!("the sandbox's shim does not answer: {error}"))),
+        Err(_) => Err(Error::Timeout(format!("the sandbox's shim took over {PATIENCE:?} for {what}"))),
+    }
+}
+
+fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many files"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(sendmsg(stream.as_fd(), &[IoSlice::new(bytes)], &mut ancillary, flags)?)
+}
+
+/// Connects by way of a descriptor of the directory: its path may be longer than a socket's address can be.
+async fn connect(directory: &Path) -> io::Result<UnixStream> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory: OwnedFd = rustix::fs::open(directory, flags, Mode::empty())?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())).await
+}

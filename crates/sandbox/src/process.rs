@@ -1,0 +1,99 @@
+//! Processes by number and birth, and the fork that makes one.
+#![allow(unsafe_code)] // fork, and what a fork does to itself (descriptors, signals, environment), have no safe form
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{FromRawFd, RawFd};
+
+use nix::unistd::{ForkResult, Pid};
+
+/// When a process began, in the kernel's ticks since boot; `None` when there is none, or only its remains.
+pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command in parentheses may hold anything, parentheses too.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let ticks = fields.nth(18)?.parse().ok()?;
+    (state != "Z" && state != "X").then_some(ticks)
+}
+
+/// Runs `child` in a copy of this process that ends with the code it returns, and gives the copy's number.
+///
+/// For single-threaded processes only, which the shim is: in a copy of a process with threads, a lock that another
+/// thread held stays locked for ever.
+pub(crate) fn fork(child: impl FnOnce() -> i32) -> nix::Result<Pid> {
+    // SAFETY: the process has one thread (a shim never starts another), so the copy's memory is consistent.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let code = child();
+            // SAFETY: ends the process at once; exit handlers belong to the original.
+            unsafe { nix::libc::_exit(code) }
+        }
+    }
+}
+
+/// In a fresh fork: makes these three the standard files and `report` descriptor 3, and closes all others, so that a
+/// container's first process holds nothing of the shim's.
+pub(crate) fn arrange_descriptors(stdio: [RawFd; 3], report: RawFd) -> io::Result<File> {
+    let moves = stdio.into_iter().zip(0..).chain([(report, 3)]);
+    for (from, to) in moves {
+        // SAFETY: dup2 takes any numbers; what it closes belongs to the original process, which keeps its own.
+        if from != to && unsafe { nix::libc::dup2(from, to) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: as above; no owner of a closed descriptor is used in this process again.
+    if unsafe { nix::libc::syscall(nix::libc::SYS_close_range, 4u32, u32::MAX, 0u32) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: descriptor 3 was made just now, and for this.
+    Ok(unsafe { File::from_raw_fd(3) })
+}
+
+/// In a fresh fork: signals as a program expects them. Rust ignores PIPE and the shim blocks what it reads as a file,
+/// and both would pass through exec.
+pub(crate) fn default_signals() {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    for number in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: the default action runs no code of ours.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
+    let _ = SigSet::all().thread_unblock();
+}
+
+/// In a fresh fork: children that end are forgotten by the kernel itself.
+pub(crate) fn ignore_children() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: ignoring runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+}
+
+/// Replaces this process's environment.
+pub(crate) fn replace_environment(variables: &HashMap<String, String>) {
+    for (name, _) in std::env::vars_os() {
+        // SAFETY: the process has one thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, value) in variables {
+        // An empty name, or one with `=` or NUL, would panic.
+        if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') {
+            // SAFETY: as above.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_by_its_birth() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(start_ticks(me), start_ticks(me));
+        assert!(start_ticks(me).is_some());
+        assert_eq!(start_ticks(-1), None);
+    }
+}

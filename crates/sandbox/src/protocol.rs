@@ -1,0 +1,126 @@
+//! What a node process and a pod's shim say to each other: frames of a length and JSON over a unix socket, one call a
+//! connection.
+//!
+//! Both ends may be of different releases of the program, since a shim outlives the node process that started it. The
+//! version is in each request; a shim answers a version that it does not know with an error that says so.
+
+use serde::{Deserialize, Serialize};
+
+/// The version that this program speaks.
+pub(crate) const VERSION: u32 = 1;
+/// The longest frame that either end takes.
+pub(crate) const MAX_FRAME: usize = 1 << 20;
+
+/// A call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) version: u32,
+    pub(crate) call: Call,
+}
+
+/// The calls. Files that a call needs lie in the container's directory, written before the call.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Call {
+    /// All containers; answered by [`Reply::State`].
+    State,
+    /// All containers now, then each that changes, until the caller hangs up: [`Reply::Container`] each.
+    Watch,
+    /// Makes a container; answered by [`Reply::Container`], as the next ones.
+    Create { container: String },
+    /// Runs it.
+    Start { container: String },
+    /// Signals its first process.
+    Kill { container: String, signal: i32 },
+    /// Forgets one that has ended.
+    Delete { container: String },
+    /// Opens its log file again.
+    ReopenLog { container: String },
+    /// Runs a command in it with the three files that come along; answered by [`Reply::Exited`]. A caller that hangs up
+    /// ends the command.
+    Exec { container: String, command: Vec<String> },
+    /// Ends all containers and then the shim.
+    Shutdown,
+}
+
+/// The answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    Done,
+    State(Vec<ContainerRecord>),
+    Container(ContainerRecord),
+    Exited(i32),
+    NotFound,
+    Error(String),
+}
+
+/// A container as its shim knows it; also the file that tells its end when the shim is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) id: String,
+    /// First process; 0 before it is made.
+    pub(crate) pid: i32,
+    /// When that process began, in the kernel's ticks: tells it from a later one of the same number.
+    pub(crate) start_ticks: u64,
+    /// Nanoseconds since the Unix epoch, 0: not yet. So the next two.
+    pub(crate) created_at: i64,
+    pub(crate) started_at: i64,
+    pub(crate) finished_at: i64,
+    pub(crate) exit_code: i32,
+    pub(crate) oom_killed: bool,
+    pub(crate) message: String,
+}
+
+/// A frame: big-endian length, then JSON.
+pub(crate) fn encode(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// Takes the first whole frame's content off a buffer. An error is a frame that is too long.
+pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, usize> {
+    let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > MAX_FRAME {
+        return Err(length);
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    let rest = buffer.split_off(4 + length);
+    let mut frame = std::mem::replace(buffer, rest);
+    frame.drain(..4);
+    Ok(Some(frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_cut(words in prop::collection::vec(".{0,20}", 0..6), cut in 1usize..9) {
+            let stream: Vec<u8> = words.iter().flat_map(|word| encode(word).unwrap()).collect();
+            let (mut buffer, mut read) = (Vec::new(), Vec::new());
+            for piece in stream.chunks(cut) {
+                buffer.extend_from_slice(piece);
+                while let Some(frame) = take_frame(&mut buffer).unwrap() {
+                    read.push(serde_json::from_slice::<String>(&frame).unwrap());
+                }
+            }
+            prop_assert_eq!(read, words);
+            prop_assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_frame_too_long_is_refused_at_its_length() {
+        assert_eq!(take_frame(&mut vec![0xff, 0xff, 0xff, 0xff]), Err(u32::MAX as usize));
+    }
+}

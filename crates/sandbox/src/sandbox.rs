@@ -1,0 +1,194 @@
+//! One sandbox as the node's process knows it: a mirror of what its shim says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use runtime::{ContainerState, ContainerStatus, SandboxState, SandboxStatus};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord};
+use crate::protocol::ContainerRecord;
+
+/// A sandbox.
+pub(crate) struct Sandbox {
+    pub(crate) id: String,
+    pub(crate) files: SandboxFiles,
+    pub(crate) record: SandboxRecord,
+    /// Held by whoever stops or removes it.
+    pub(crate) ending: tokio::sync::Mutex<()>,
+    /// Ends the task that listens to its shim.
+    pub(crate) watcher: CancellationToken,
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+struct State {
+    ready: bool,
+    ips: Vec<IpAddr>,
+    containers: BTreeMap<String, Known>,
+}
+
+#[derive(Clone)]
+struct Known {
+    file: ContainerFile,
+    record: ContainerRecord,
+}
+
+impl Sandbox {
+    pub(crate) fn new(files: SandboxFiles, record: SandboxRecord, ready: bool) -> Self {
+        let state = State { ready, ips: record.ips.clone(), containers: BTreeMap::new() };
+        Self {
+            id: record.id.clone(),
+            files,
+            record,
+            ending: tokio::sync::Mutex::new(()),
+            watcher: CancellationToken::new(),
+            state: Mutex::new(state),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is complete in itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state().ready
+    }
+
+    /// Marks it ended. True when it was ready until now.
+    pub(crate) fn set_not_ready(&self) -> bool {
+        let was = std::mem::replace(&mut self.state().ready, false);
+        let _ = std::fs::write(self.files.stopped(), b"");
+        self.changed.send_replace(());
+        was
+    }
+
+    pub(crate) fn status(&self) -> SandboxStatus {
+        let state = self.state();
+        SandboxStatus {
+            id: self.id.clone(),
+            metadata: self.record.config.metadata.clone(),
+            state: if state.ready { SandboxState::Ready } else { SandboxState::NotReady },
+            created_at: self.record.created_at,
+            ips: state.ips.clone(),
+            labels: self.record.config.labels.clone(),
+            annotations: self.record.config.annotations.clone(),
+        }
+    }
+
+    /// The containers' own control groups.
+    pub(crate) fn group(&self, container: &str) -> String {
+        format!("/{}/{container}", self.record.config.cgroup_parent.trim_matches('/'))
+    }
+
+    pub(crate) fn add(&self, file: ContainerFile) {
+        let record = ContainerRecord { id: file.id.clone(), ..ContainerRecord::default() };
+        self.state().containers.insert(file.id.clone(), Known { file, record });
+    }
+
+    pub(crate) fn forget(&self, container: &str) {
+        self.state().containers.remove(container);
+    }
+
+    pub(crate) fn container_file(&self, container: &str) -> Option<ContainerFile> {
+        self.state().containers.get(container).map(|known| known.file.clone())
+    }
+
+    pub(crate) fn container_ids(&self) -> Vec<String> {
+        self.state().containers.keys().cloned().collect()
+    }
+
+    /// What a shim reported. True when it is news.
+    pub(crate) fn update(&self, record: ContainerRecord) -> bool {
+        let mut state = self.state();
+        let Some(known) = state.containers.get_mut(&record.id) else { return false };
+        // Reports travel over several connections; the end of a container is never taken back.
+        let older = known.record.finished_at > 0
+            || (known.record.started_at > 0 && record.started_at == 0 && record.finished_at == 0);
+        if older || known.record == record {
+            return false;
+        }
+        known.record = record;
+        drop(state);
+        self.changed.send_replace(());
+        true
+    }
+
+    /// For the containers that the shim can no longer tell of: what it wrote last, or that they are lost.
+    pub(crate) fn conclude(&self, now: i64) {
+        for id in self.container_ids() {
+            let state_file = self.files.container(&id).state();
+            let Ok(mut record) = files::read::<ContainerRecord>(&state_file) else { continue };
+            if record.finished_at == 0 {
+                record.finished_at = now;
+                record.exit_code = 137;
+                record.message = "killed, since the sandbox's shim had ended".to_owned();
+                let _ = files::write(&state_file, &record);
+            }
+            self.update(record);
+        }
+    }
+
+    pub(crate) fn container_status(&self, container: &str) -> Option<ContainerStatus> {
+        let state = self.state();
+        state.containers.get(container).map(|known| self.status_of(known))
+    }
+
+    /// All containers whose making has come to an end.
+    pub(crate) fn container_statuses(&self) -> Vec<ContainerStatus> {
+        let state = self.state();
+        let made = state.containers.values().filter(|known| known.record.pid > 0);
+        made.map(|known| self.status_of(known)).collect()
+    }
+
+    fn status_of(&self, known: &Known) -> ContainerStatus {
+        let (file, record) = (&known.file, &known.record);
+        let state = match record {
+            record if record.finished_at > 0 => ContainerState::Exited,
+            record if record.started_at > 0 => ContainerState::Running,
+            record if record.pid > 0 => ContainerState::Created,
+            _ => ContainerState::Unknown,
+        };
+        let reason = match (state, record.oom_killed, record.exit_code) {
+            (ContainerState::Exited, true, _) => "OOMKilled",
+            (ContainerState::Exited, false, 0) => "Completed",
+            (ContainerState::Exited, false, _) => "Error",
+            _ => "",
+        };
+        ContainerStatus {
+            id: file.id.clone(),
+            sandbox_id: self.id.clone(),
+            metadata: file.config.metadata.clone(),
+            state,
+            created_at: record.created_at,
+            started_at: record.started_at,
+            finished_at: record.finished_at,
+            exit_code: record.exit_code,
+            reason: reason.to_owned(),
+            message: record.message.clone(),
+            image: file.config.image.clone(),
+            image_id: file.image_id.clone(),
+            log_path: self.record.config.log_directory.join(&file.config.log_path),
+            labels: file.config.labels.clone(),
+            annotations: file.config.annotations.clone(),
+        }
+    }
+
+    /// Waits until a container has ended, or is no longer known.
+    pub(crate) async fn ended(&self, container: &str) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            match self.container_status(container) {
+                Some(status) if status.state != ContainerState::Exited => {}
+                _ => return,
+            }
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! The runtime seam, call by call.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use nix::sys::signal::Signal;
+use runtime::{
+    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
+    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::timeout;
+
+use crate::cgroup::Tree;
+use crate::files::{self, ContainerFile, ContainerFiles, Plan, SandboxFiles, ShimProcess, UserPlan};
+use crate::link::{self, Link};
+use crate::manager::{Containers, blocking, failed, new_id, now};
+use crate::protocol::{Call, Reply};
+use crate::sandbox::Sandbox;
+use crate::spec;
+use crate::{ShimCommand, capabilities};
+
+/// How long a shim may take to become reachable.
+const SHIM_START: Duration = Duration::from_secs(20);
+/// How long a killed container may take to be gone: the kernel's time, not the program's.
+const KILLED: Duration = Duration::from_secs(20);
+/// Most that is kept of each output of a command.
+const MAX_OUTPUT: usize = 16 << 20;
+/// How long the outputs of a command that has ended may stay open, held by what it left running.
+const DRAIN: Duration = Duration::from_secs(2);
+
+#[async_trait]
+impl Runtime for Containers {
+    fn name(&self) -> &str {
+        &self.inner.config.name
+    }
+
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, Error> {
+        check_group(&config.cgroup_parent)?;
+        // Finished even if the caller goes away, so that nothing half-made is forgotten.
+        let inner = Arc::clone(&self.inner);
+        joined(tokio::spawn(async move { inner.run(config).await })).await
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
+        match self.inner.sandbox(id) {
+            Ok(sandbox) => {
+                let inner = Arc::clone(&self.inner);
+                joined(tokio::spawn(async move { inner.stop(&sandbox).await })).await
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
+        match self.inner.sandbox(id) {
+            Ok(sandbox) => {
+                let inner = Arc::clone(&self.inner);
+                joined(tokio::spawn(async move { inner.remove(&sandbox).await })).await
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn sandbox_status(&self, id: &str) -> Result<SandboxStatus, Error> {
+        Ok(self.inner.sandbox(id)?.status())
+    }
+
+    async fn list_sandboxes(&self) -> Result<Vec<SandboxStatus>, Error> {
+        Ok(self.inner.all().iter().map(|sandbox| sandbox.status()).collect())
+    }
+
+    async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<String, Error> {
+        let sandbox = self.inner.sandbox(sandbox_id)?;
+        if !sandbox.is_ready() {
+            return Err(Error::Failed(format!("sandbox {sandbox_id} is not ready")));
+        }
+        let this = self.clone();
+        joined(tokio::spawn(async move { this.create(&sandbox, config).await })).await
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        let call = Call::Start { container: id.to_owned() };
+        match link::call(&sandbox.files, call).await? {
+            Reply::Container(record) => {
+                sandbox.update(record);
+                Ok(())
+            }
+            reply => Err(refused(reply, id)),
+        }
+    }
+
+    async fn stop_container(&self, id: &str, patience: Duration) -> Result<(), Error> {
+        let Ok((sandbox, file)) = self.inner.sandbox_of(id) else { return Ok(()) };
+        let started = match sandbox.container_status(id).map(|status| status.state) {
+            Some(ContainerState::Running) => true,
+            Some(ContainerState::Created) => false,
+            _ => return Ok(()),
+        };
+        if started && !patience.is_zero() {
+            self.signal(&sandbox, id, file.stop_signal).await?;
+            if timeout(patience, sandbox.ended(id)).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.signal(&sandbox, id, Signal::SIGKILL as i32).await?;
+        let late = |_| Error::Timeout(format!("container {id} was killed and is not gone after {KILLED:?}"));
+        timeout(KILLED, sandbox.ended(id)).await.map_err(late)
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        let Ok((sandbox, _)) = self.inner.sandbox_of(id) else { return Ok(()) };
+        self.stop_container(id, Duration::ZERO).await?;
+        if sandbox.is_ready() {
+            match link::call(&sandbox.files, Call::Delete { container: id.to_owned() }).await? {
+                Reply::Done | Reply::NotFound => {}
+                reply => return Err(refused(reply, id)),
+            }
+        }
+        let directory = sandbox.files.container(id).0;
+        blocking(move || match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(&"container directory")(error))
+            }
+            _ => Ok(()),
+        })
+        .await?;
+        sandbox.forget(id);
+        Ok(())
+    }
+
+    async fn container_status(&self, id: &str) -> Result<ContainerStatus, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        sandbox.container_status(id).ok_or_else(|| not_found(id))
+    }
+
+    async fn list_containers(&self) -> Result<Vec<ContainerStatus>, Error> {
+        Ok(self.inner.all().iter().flat_map(|sandbox| sandbox.container_statuses()).collect())
+    }
+
+    async fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Result<ExecOutput, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        if command.is_empty() {
+            return Err(Error::Invalid("exec: no command".to_owned()));
+        }
+        // Hanging up, which leaving this function does, ends the command.
+        let late = |_| Error::Timeout(format!("command {:?} ran longer than {limit:?}", command.join(" ")));
+        timeout(limit, exec(&sandbox, id, command.clone())).await.map_err(late)?
+    }
+
+    async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        let (tree, group) = (self.inner.tree.clone(), sandbox.group(id));
+        let usage = blocking(move || tree.usage(&group).map_err(failed(&"control group"))).await?;
+        Ok(ContainerStats {
+            timestamp: now(),
+            cpu_nanoseconds: usage.cpu_nanoseconds,
+            memory_working_set: usage.memory_working_set,
+            pids: usage.pids,
+        })
+    }
+
+    async fn reopen_log(&self, id: &str) -> Result<(), Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        match link::call(&sandbox.files, Call::ReopenLog { container: id.to_owned() }).await? {
+            Reply::Done => Ok(()),
+            reply => Err(refused(reply, id)),
+        }
+    }
+
+    async fn next_event(&self) -> Result<RuntimeEvent, Error> {
+        Ok(self.inner.next_event().await)
+    }
+
+    async fn image_status(&self, image: &str) -> Result<Option<Image>, Error> {
+        Ok(self.image(image).await?.map(|image| describe(&image)))
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>, Error> {
+        let store = Arc::clone(&self.inner.images);
+        let images = blocking(move || store.list().map_err(image_error)).await?;
+        Ok(images.iter().map(describe).collect())
+    }
+
+    async fn pull_image(&self, image: &str) -> Result<String, Error> {
+        Err(Error::Unsupported(format!(
+            "pulling {image} from a registry is not there yet: import it with `monoplane image import`"
+        )))
+    }
+}
+
+impl Containers {
+    async fn image(&self, name: &str) -> Result<Option<images::StoredImage>, Error> {
+        let (store, name) = (Arc::clone(&self.inner.images), name.to_owned());
+        blocking(move || store.find(&name).map_err(image_error)).await
+    }
+
+    async fn create(&self, sandbox: &Arc<Sandbox>, config: ContainerConfig) -> Result<String, Error> {
+        let missing = || Error::NotFound { kind: "image", id: config.image.clone() };
+        let image = self.image(&config.image).await?.ok_or_else(missing)?;
+        let id = new_id()?;
+        let files = sandbox.files.container(&id);
+        let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
+        let (of, to) = (Arc::clone(sandbox), files.clone());
+        let name = id.clone();
+        let file = blocking(move || prepare(&of, &to, &name, config, &image, &store, &tree)).await?;
+        sandbox.add(file);
+        let reply = link::call(&sandbox.files, Call::Create { container: id.clone() }).await;
+        let error = match reply {
+            Ok(Reply::Container(record)) => {
+                sandbox.update(record);
+                return Ok(id);
+            }
+            Ok(reply) => refused(reply, &id),
+            Err(error) => error,
+        };
+        sandbox.forget(&id);
+        let _ = blocking(move || fs::remove_dir_all(&files.0).map_err(failed(&"container directory"))).await;
+        Err(error)
+    }
+
+    async fn signal(&self, sandbox: &Sandbox, id: &str, signal: i32) -> Result<(), Error> {
+        let call = Call::Kill { container: id.to_owned(), signal };
+        match link::call(&sandbox.files, call).await? {
+            Reply::Done | Reply::NotFound => Ok(()),
+            reply => Err(refused(reply, id)),
+        }
+    }
+}
+
+/// Writes all that the shim needs to make a container.
+fn prepare(
+    sandbox: &Sandbox,
+    files: &ContainerFiles,
+    id: &str,
+    config: ContainerConfig,
+    image: &images::StoredImage,
+    store: &images::Store,
+    tree: &Tree,
+) -> Result<ContainerFile, Error> {
+    let pod = &sandbox.record.config;
+    let image_config = image.config.config().clone().unwrap_or_default();
+    let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
+    let shm = sandbox.files.shm();
+    let etc = |name: &str| sandbox.files.0.join(name);
+    let spec = spec::build(&spec::Input {
+        container: &config,
+        sandbox: pod,
+        image: &image.config,
+        group: sandbox.group(id),
+        files: vec![
+            ("/etc/hosts", etc("hosts")),
+            ("/etc/hostname", etc("hostname")),
+            ("/etc/resolv.conf", etc("resolv.conf")),
+        ],
+        shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
+        pid_namespace: pid_namespace(&sandbox.files, pod)?,
+        unified: matches!(tree, Tree::V2(_)),
+        last_capability: capabilities::last(),
+    })?;
+    let id_number = |field: &str, id: i64| {
+        u32::try_from(id)
+            .map_err(|_| Error::Invalid(format!("securityContext.{field}: {id} is out of range")))
+    };
+    let security = &config.security;
+    let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
+    let plan = Plan {
+        layers: store.unpack(image).map_err(image_error)?,
+        log: pod.log_directory.join(&config.log_path),
+        stdin: config.stdin,
+        user: UserPlan {
+            image: image_config.user().clone().unwrap_or_default(),
+            uid: security.run_as_user.map(|id| id_number("runAsUser", id)).transpose()?,
+            gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
+            groups: groups.collect::<Result<_, _>>()?,
+        },
+    };
+    let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
+    let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
+    let write = || {
+        fs::create_dir_all(&files.0)?;
+        files::write(&files.spec(), &spec)?;
+        files::write(&files.plan(), &plan)?;
+        files::write(&files.record(), &file)
+    };
+    write().map_err(failed(&"container directory"))?;
+    Ok(file)
+}
+
+/// The pod's shared process namespace, which its shim keeps.
+fn pid_namespace(files: &SandboxFiles, pod: &SandboxConfig) -> Result<Option<PathBuf>, Error> {
+    if pod.pid != NamespaceMode::Pod {
+        return Ok(None);
+    }
+    let shim: ShimProcess = files::read(&files.shim_process()).map_err(failed(&"shim"))?;
+    Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", shim.pause_pid))))
+}
+
+async fn exec(sandbox: &Sandbox, id: &str, command: Vec<String>) -> Result<ExecOutput, Error> {
+    let broken = |error: io::Error| Error::Failed(format!("exec: {error}"));
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from);
+    let null = fs::File::open("/dev/null").map_err(broken)?;
+    let (output, output_writer) = pipe().map_err(broken)?;
+    let (errors, errors_writer) = pipe().map_err(broken)?;
+    let call = Call::Exec { container: id.to_owned(), command };
+    let fds = [null.as_fd(), output_writer.as_fd(), errors_writer.as_fd()];
+    let mut link = Link::open(&sandbox.files, call, &fds).await.map_err(broken)?;
+    drop((output_writer, errors_writer));
+    let output = Receiver::from_owned_fd(output).map_err(broken)?;
+    let errors = Receiver::from_owned_fd(errors).map_err(broken)?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    // Both at once: a command whose output nobody reads would wait for ever.
+    let reply = {
+        let outputs = async { tokio::join!(collect(output, &mut stdout), collect(errors, &mut stderr)) };
+        let mut outputs = std::pin::pin!(outputs);
+        let mut reply = std::pin::pin!(link.next());
+        let mut open = true;
+        let reply = loop {
+            tokio::select! {
+                reply = &mut reply => break reply.map_err(broken)?,
+                _ = &mut outputs, if open => open = false,
+            }
+        };
+        if open {
+            let _ = timeout(DRAIN, outputs.as_mut()).await;
+        }
+        reply
+    };
+    match reply {
+        Reply::Exited(exit_code) => {
+            Ok(ExecOutput { stdout: Bytes::from(stdout), stderr: Bytes::from(stderr), exit_code })
+        }
+        reply => Err(refused(reply, id)),
+    }
+}
+
+/// Reads to the end, and keeps the first part.
+async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let room = MAX_OUTPUT.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..count.min(room)]);
+    }
+}
+
+/// Starts a shim and waits until it can be reached.
+pub(crate) async fn start_shim(shim: &ShimCommand, files: &SandboxFiles) -> Result<(), Error> {
+    let mut command = tokio::process::Command::new(&shim.executable);
+    command.args(&shim.args).arg("--sandbox").arg(&files.0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let run = async { command.spawn()?.wait_with_output().await };
+    let program = shim.executable.display().to_string();
+    match timeout(SHIM_START, run).await {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Error::Failed(format!("the sandbox's shim did not start ({}): {why}", output.status)))
+        }
+        Ok(Err(error)) => Err(failed(&program)(error)),
+        Err(_) => Err(Error::Timeout(format!("the sandbox's shim did not start within {SHIM_START:?}"))),
+    }
+}
+
+/// The pod's host name, hosts and name resolution; each may be replaced by a mount of the caller's.
+pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig, ips: &[IpAddr]) -> io::Result<()> {
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    ips.iter().for_each(|ip| hosts.push_str(&format!("{ip}\t{}\n", config.hostname)));
+    if config.network == NamespaceMode::Node {
+        hosts = fs::read_to_string("/etc/hosts").unwrap_or(hosts);
+    }
+    fs::write(files.0.join("hosts"), hosts)?;
+    fs::write(files.0.join("hostname"), format!("{}\n", config.hostname))?;
+    let dns = &config.dns;
+    let mut text: String = dns.servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    for (word, values) in [("search", &dns.searches), ("options", &dns.options)] {
+        if !values.is_empty() {
+            text.push_str(&format!("{word} {}\n", values.join(" ")));
+        }
+    }
+    if text.is_empty() {
+        text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    }
+    fs::write(files.0.join("resolv.conf"), text)
+}
+
+fn describe(image: &images::StoredImage) -> Image {
+    let user = image.config.config().as_ref().and_then(|config| config.user().clone()).unwrap_or_default();
+    let user = user.split(':').next().unwrap_or_default();
+    let (uid, username) = match user.parse() {
+        Ok(uid) => (Some(uid), String::new()),
+        // No user is root.
+        Err(_) if user.is_empty() => (Some(0), String::new()),
+        Err(_) => (None, user.to_owned()),
+    };
+    let tagged = image.names.iter().filter(|name| name.tag().is_some()).map(ToString::to_string).collect();
+    let mut digests: Vec<String> =
+        image.names.iter().map(|name| name.at(image.manifest).to_string()).collect();
+    digests.dedup();
+    Image { id: image.id.to_string(), tags: tagged, digests, size: image.size, uid, username }
+}
+
+fn image_error(error: images::Error) -> Error {
+    match error {
+        images::Error::Reference(error) => Error::Invalid(error.to_string()),
+        images::Error::NotFound(id) => Error::NotFound { kind: "image", id },
+        other => Error::Failed(other.to_string()),
+    }
+}
+
+fn not_found(container: &str) -> Error {
+    Error::NotFound { kind: "container", id: container.to_owned() }
+}
+
+fn refused(reply: Reply, container: &str) -> Error {
+    match reply {
+        Reply::NotFound => not_found(container),
+        Reply::Error(why) => Error::Failed(why),
+        other => Error::Failed(format!("an answer that does not fit: {other:?}")),
+    }
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    task.await.unwrap_or_else(|error| Err(Error::Failed(format!("a task ended badly: {error}"))))
+}
+
+/// `TERM`, `SIGTERM`, `15`, or nothing, which is TERM.
+fn parse_signal(text: Option<&str>) -> Result<Signal, Error> {
+    let text = text.unwrap_or("TERM");
+    let upper = text.to_ascii_uppercase();
+    let parsed = match upper.parse::<i32>() {
+        Ok(number) => Signal::try_from(number).ok(),
+        Err(_) if upper.starts_with("SIG") => upper.parse().ok(),
+        Err(_) => format!("SIG{upper}").parse().ok(),
+    };
+    parsed.ok_or_else(|| Error::Invalid(format!("stop signal: {text:?} is no signal")))
+}
+
+/// A control group that stays below the hierarchy's root.
+fn check_group(group: &str) -> Result<(), Error> {
+    let parts = group.trim_matches('/');
+    let fine = !parts.is_empty() && parts.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    match fine {
+        true => Ok(()),
+        false => {
+            Err(Error::Invalid(format!("cgroup_parent: {group:?} is no path below the hierarchy's root")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_read_in_all_their_forms() {
+        for text in [None, Some("TERM"), Some("SIGTERM"), Some("sigterm"), Some("15")] {
+            assert_eq!(parse_signal(text).unwrap(), Signal::SIGTERM);
+        }
+        assert!(parse_signal(Some("SIGNOTHING")).is_err());
+        assert!(parse_signal(Some("99")).is_err());
+    }
+
+    #[test]
+    fn control_groups_stay_below_the_root() {
+        assert!(check_group("monoplane/pod1").is_ok());
+        for bad in ["", "/", "a/../b", "a//b", ".."] {
+            assert!(check_group(bad).is_err(), "{bad}");
+        }
+    }
+}

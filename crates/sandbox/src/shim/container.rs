@@ -1,0 +1,141 @@
+//! One container of a shim: its record, its output, its end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
+
+use super::log::{Log, Stream};
+use crate::cgroup::Tree;
+use crate::files::{self, ContainerFiles, Plan};
+use crate::process;
+use crate::protocol::ContainerRecord;
+
+/// One output pipe.
+pub(crate) struct Output {
+    pub(crate) fd: OwnedFd,
+    stream: Stream,
+}
+
+/// A container, from the call to create it until it is forgotten.
+pub(crate) struct Container {
+    pub(crate) record: ContainerRecord,
+    pub(crate) files: ContainerFiles,
+    /// Its control group.
+    pub(crate) group: String,
+    pub(crate) outputs: Vec<Output>,
+    log: Log,
+    /// The writing end of its standard input, where that is to stay open.
+    _stdin: Option<OwnedFd>,
+}
+
+/// The container's ends of its pipes: input, output, errors. Dropped when it has them.
+pub(crate) struct Stdio {
+    pub(crate) input: OwnedFd,
+    pub(crate) output: OwnedFd,
+    pub(crate) errors: OwnedFd,
+}
+
+impl Container {
+    pub(crate) fn new(id: &str, files: ContainerFiles, group: String) -> io::Result<(Self, Stdio)> {
+        let plan: Plan = files::read(&files.plan())?;
+        let log = Log::open(&plan.log).map_err(|error| {
+            io::Error::new(error.kind(), format!("log file {}: {error}", plan.log.display()))
+        })?;
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (output_reader, output) = pipe()?;
+        let (errors_reader, errors) = pipe()?;
+        let (input, stdin) = match plan.stdin {
+            true => pipe().map(|(reader, writer)| (reader, Some(writer)))?,
+            false => (OwnedFd::from(std::fs::File::open("/dev/null")?), None),
+        };
+        for reader in [&output_reader, &errors_reader] {
+            rustix::io::ioctl_fionbio(reader, true)?;
+        }
+        let outputs = vec![
+            Output { fd: output_reader, stream: Stream::new("stdout") },
+            Output { fd: errors_reader, stream: Stream::new("stderr") },
+        ];
+        let record = ContainerRecord { id: id.to_owned(), ..ContainerRecord::default() };
+        let container = Self { record, files, group, outputs, log, _stdin: stdin };
+        Ok((container, Stdio { input, output, errors }))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.record.pid != 0 && self.record.finished_at == 0
+    }
+
+    pub(crate) fn created(&mut self, pid: i32) {
+        self.record.pid = pid;
+        self.record.start_ticks = process::start_ticks(pid).unwrap_or_default();
+        self.record.created_at = now();
+        self.save();
+    }
+
+    pub(crate) fn started(&mut self) {
+        // It may have ended before its start was reported.
+        self.record.started_at = now();
+        self.save();
+    }
+
+    /// Its first process has ended: nothing of it may go on, and what it wrote last is still to be logged.
+    pub(crate) fn ended(&mut self, exit_code: i32, tree: &Tree) {
+        self.record.exit_code = exit_code;
+        self.record.oom_killed = tree.memory_kills(&self.group) > 0;
+        self.record.finished_at = now();
+        tree.kill_once(&self.group);
+        for index in 0..self.outputs.len() {
+            while self.read_output(index) == Some(true) {}
+        }
+        self.save();
+    }
+
+    /// Reads once from an output and logs it. True: there may be more; `None`: it has ended.
+    fn read_output(&mut self, index: usize) -> Option<bool> {
+        let mut buffer = [0; 8192];
+        let output = self.outputs.get_mut(index)?;
+        let (time, mut records) = (timestamp(), Vec::new());
+        let more = match rustix::io::read(&output.fd, &mut buffer) {
+            Ok(0) => None,
+            Ok(count) => {
+                output.stream.feed(&buffer[..count], &time, &mut records);
+                Some(true)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Some(false),
+            Err(_) => None,
+        };
+        if more.is_none() {
+            output.stream.finish(&time, &mut records);
+        }
+        if !records.is_empty() {
+            self.log.write(&records, &time);
+        }
+        more
+    }
+
+    /// Reads what is ready once; an output that has ended is closed.
+    pub(crate) fn pump(&mut self, index: usize) {
+        if self.read_output(index).is_none() && index < self.outputs.len() {
+            self.outputs.remove(index);
+        }
+    }
+
+    pub(crate) fn reopen_log(&mut self) -> io::Result<()> {
+        self.log.reopen()
+    }
+
+    fn save(&self) {
+        // Read only when the shim is gone; a shim that lives answers itself.
+        let _ = files::write(&self.files.state(), &self.record);
+    }
+}
+
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn timestamp() -> String {
+    format!("{:.9}", jiff::Timestamp::now())
+}

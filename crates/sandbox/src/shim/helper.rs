@@ -1,0 +1,193 @@
+//! What libcontainer does, done in a forked copy of the shim: it changes namespaces, working directory and dumpability
+//! of the process that calls it, and allocates more than the shim may keep.
+//!
+//! The copy writes one frame with its result to descriptor 3 and ends. The process it made is then the shim's child,
+//! since the shim is the next subreaper.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+
+use super::{rootfs, user};
+use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
+use crate::{process, protocol};
+
+/// What a helper does.
+pub(crate) enum Task {
+    Create { files: ContainerFiles },
+    Start,
+    Exec { files: ContainerFiles, command: Vec<String>, number: u64 },
+}
+
+/// What it reports: the first process's number (0 from [`Task::Start`]), or why not.
+pub(crate) type Outcome = Result<i32, String>;
+
+/// Starts a helper. `stdio` becomes its standard files, and so the container's.
+pub(crate) fn spawn(
+    sandbox: &SandboxFiles,
+    container: &str,
+    task: &Task,
+    stdio: [BorrowedFd<'_>; 3],
+) -> std::io::Result<(Pid, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    let pid = process::fork(|| {
+        let numbers = stdio.map(|fd| fd.as_raw_fd());
+        let Ok(mut report) = process::arrange_descriptors(numbers, writer.as_raw_fd()) else { return 1 };
+        process::default_signals();
+        let outcome = run(sandbox, container, task);
+        match protocol::encode(&outcome) {
+            Ok(frame) if report.write_all(&frame).is_ok() => 0,
+            _ => 1,
+        }
+    })?;
+    Ok((pid, reader))
+}
+
+fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
+    match task {
+        Task::Create { files } => create(sandbox, container, files),
+        Task::Start => {
+            let mut container = Container::load(sandbox.oci().join(container)).map_err(chain)?;
+            container.start().map_err(chain)?;
+            Ok(0)
+        }
+        Task::Exec { files, command, number } => exec(sandbox, container, files, command, *number),
+    }
+}
+
+fn builder(sandbox: &SandboxFiles, container: &str) -> Result<ContainerBuilder, String> {
+    ContainerBuilder::new(container.to_owned(), SyscallType::default())
+        .with_executor(Command)
+        .with_root_path(sandbox.oci())
+        .and_then(ContainerBuilder::validate_id)
+        .map_err(chain)
+}
+
+fn create(sandbox: &SandboxFiles, container: &str, files: &ContainerFiles) -> Outcome {
+    let plan: Plan = files::read(&files.plan()).map_err(|error| error.to_string())?;
+    rootfs::mount_overlay(files, &plan)?;
+    let root = File::open(files.rootfs()).map_err(|error| format!("root: {error}"))?;
+    let identity = user::resolve(&root, &plan.user)?;
+    let mut spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
+    let cwd = spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/").to_owned();
+    rootfs::make_directory(&root.into(), Path::new(&cwd), (identity.uid, identity.gid))?;
+    spec["process"]["user"] = serde_json::json!({
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "additionalGids": identity.groups,
+    });
+    files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
+    let made = builder(sandbox, container)?
+        .as_init(&files.0)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .map_err(chain)?;
+    let pid = made.pid().ok_or("libcontainer gave no process")?;
+    Ok(pid.as_raw())
+}
+
+fn exec(
+    sandbox: &SandboxFiles,
+    container: &str,
+    files: &ContainerFiles,
+    command: &[String],
+    number: u64,
+) -> Outcome {
+    let spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
+    // The container's own process with another command: same user, capabilities, environment and directory.
+    let mut process = spec["process"].clone();
+    process["args"] = command.into();
+    process["terminal"] = false.into();
+    let path = files.0.join(format!("exec-{number}.json"));
+    files::write(&path, &process).map_err(|error| error.to_string())?;
+    let made = builder(sandbox, container)?
+        .as_tenant()
+        .with_process(Some(&path))
+        .with_detach(true)
+        .build()
+        .map_err(chain);
+    let _ = std::fs::remove_file(&path);
+    Ok(made?.as_raw())
+}
+
+/// An error with its causes: libcontainer's outer ones say little.
+fn chain(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Runs the configured command; libcontainer's own wants it executable by everyone.
+#[derive(Clone)]
+struct Command;
+
+impl Command {
+    fn find(spec: &Spec) -> Result<(PathBuf, Vec<String>), String> {
+        let process = spec.process().as_ref().ok_or("no process configured")?;
+        let args = process.args().clone().unwrap_or_default();
+        let name = args.first().ok_or("no command configured")?.clone();
+        let environment = process.env().clone().unwrap_or_default();
+        let path = environment.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or("");
+        let candidates: Vec<PathBuf> = match name.contains('/') {
+            true => vec![PathBuf::from(&name)],
+            false => path.split(':').map(|directory| Path::new(directory).join(&name)).collect(),
+        };
+        let mut why = format!("exec: {name:?}: executable file not found in $PATH");
+        for candidate in candidates {
+            match candidate.metadata() {
+                Ok(metadata) if metadata.is_dir() => why = format!("exec: {name:?}: is a directory"),
+                Ok(_) => match rustix::fs::access(&candidate, rustix::fs::Access::EXEC_OK) {
+                    Ok(()) => return Ok((candidate, args)),
+                    Err(error) => why = format!("exec: {name:?}: {error}"),
+                },
+                Err(error) if name.contains('/') => why = format!("exec: {name:?}: {error}"),
+                Err(_) => {}
+            }
+        }
+        Err(why)
+    }
+}
+
+impl Executor for Command {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let (path, args) = Self::find(spec).map_err(ExecutorError::Other)?;
+        let c = |text: &[u8]| CString::new(text).map_err(|_| ExecutorError::InvalidArg);
+        let path = c(path.as_os_str().as_encoded_bytes())?;
+        let args = args.iter().map(|arg| c(arg.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+        match nix::unistd::execv(&path, &args) {
+            Ok(never) => match never {},
+            Err(error) => Err(ExecutorError::Other(format!("exec {path:?}: {error}"))),
+        }
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        Self::find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+    }
+
+    fn setup_envs(
+        &self,
+        envs: HashMap<String, String>,
+    ) -> Result<(), libcontainer::workload::ExecutorSetEnvsError> {
+        process::replace_environment(&envs);
+        Ok(())
+    }
+}

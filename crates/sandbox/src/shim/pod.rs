@@ -1,0 +1,144 @@
+//! Turning a process into a pod: namespaces of its own, host name, kernel settings, shared memory.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Pid;
+use runtime::{NamespaceMode, SandboxConfig};
+
+use crate::cgroup::Tree;
+use crate::files::{self, SandboxFiles, ShimConfig, ShimProcess};
+use crate::process;
+
+/// The shim itself is the last that the kernel should kill for memory.
+const OOM_SCORE: &str = "-999";
+
+/// Makes the calling process a pod. The pod lasts as long as the value returned.
+pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Option<OwnedFd>, String> {
+    let config = &shim.config;
+    let tree = Tree::detect().map_err(|error| format!("control groups: {error}"))?;
+    tree.create(&shim.own_group, &runtime::Resources::default())
+        .and_then(|()| tree.enter(&shim.own_group, Pid::this()))
+        .map_err(|error| format!("control group {}: {error}", shim.own_group))?;
+    fs::write("/proc/self/oom_score_adj", OOM_SCORE).map_err(|error| format!("oom_score_adj: {error}"))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| format!("subreaper: {error}"))?;
+    // A shim's name in ps, beside the program's.
+    let _ = nix::sys::prctl::set_name(c"monoplane-shim");
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    for (mode, flag) in [
+        (config.network, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS),
+        (config.ipc, CloneFlags::CLONE_NEWIPC),
+    ] {
+        if mode != NamespaceMode::Node {
+            flags |= flag;
+        }
+    }
+    unshare(flags).map_err(|error| format!("namespaces: {error}"))?;
+    // Mounts of the machine still come and go here; none of ours shows there.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .map_err(|error| format!("mount propagation: {error}"))?;
+    if config.ipc != NamespaceMode::Node {
+        mount_shm(&files.shm())?;
+    }
+    if config.network != NamespaceMode::Node && !config.hostname.is_empty() {
+        nix::unistd::sethostname(&config.hostname).map_err(|error| format!("host name: {error}"))?;
+    }
+    set_kernel_settings(config)?;
+    let pid = i32::try_from(std::process::id()).unwrap_or_default();
+    let start_ticks = process::start_ticks(pid).ok_or("/proc is not mounted")?;
+    let (pause_pid, lifeline) = match config.pid {
+        NamespaceMode::Pod => start_pause().map(|(pid, lifeline)| (pid, Some(lifeline)))?,
+        NamespaceMode::Container | NamespaceMode::Node => (0, None),
+    };
+    let process = ShimProcess { pid, start_ticks, pause_pid };
+    files::write(&files.shim_process(), &process).map_err(|error| error.to_string())?;
+    Ok(lifeline)
+}
+
+/// Starts the first process of a process namespace that the pod's containers share. It ends, and with it all in the
+/// namespace, when the lifeline is closed: at the latest when the shim ends, however it ends.
+fn start_pause() -> Result<(i32, OwnedFd), String> {
+    let pipe =
+        || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| error.to_string());
+    let ((life, lifeline), (report, reporter)) = (pipe()?, pipe()?);
+    // An extra process: entering a process namespace takes effect for children only, and is for good.
+    let between = process::fork(|| {
+        if unshare(CloneFlags::CLONE_NEWPID).is_err() {
+            return 1;
+        }
+        let pause = process::fork(|| {
+            process::default_signals();
+            process::ignore_children();
+            let (Ok(_), Ok(_)) = (nix::unistd::setsid(), nix::sys::prctl::set_name(c"pause")) else {
+                return 1;
+            };
+            // The lifeline's reading end alone stays open; its other end is the shim's and nobody else's.
+            let Ok(life) = process::arrange_descriptors([0, 1, 2], life.as_raw_fd()) else { return 1 };
+            let mut nothing = [0; 1];
+            while let Err(rustix::io::Errno::INTR) = rustix::io::read(&life, &mut nothing) {}
+            0
+        });
+        let Ok(pause) = pause else { return 1 };
+        let told = rustix::io::write(&reporter, &pause.as_raw().to_ne_bytes());
+        i32::from(told.is_err())
+    });
+    let between = between.map_err(|error| format!("pause: {error}"))?;
+    let _ = nix::sys::wait::waitpid(between, None);
+    drop(reporter);
+    let mut number = [0; 4];
+    match rustix::io::read(&report, &mut number) {
+        Ok(4) => Ok((i32::from_ne_bytes(number), lifeline)),
+        _ => Err("the pod's shared process namespace could not be made".to_owned()),
+    }
+}
+
+fn mount_shm(path: &Path) -> Result<(), String> {
+    fs::create_dir_all(path).map_err(|error| format!("shared memory: {error}"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("shm"), path, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
+        .map_err(|error| format!("shared memory: {error}"))
+}
+
+/// Kernel settings that belong to the pod's namespaces; others would be the machine's.
+fn set_kernel_settings(config: &SandboxConfig) -> Result<(), String> {
+    for (name, value) in &config.sysctls {
+        check_setting(name, config)?;
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::write(&path, value).map_err(|error| format!("sysctl {name}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn check_setting(name: &str, config: &SandboxConfig) -> Result<(), String> {
+    const IPC: [&str; 4] = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem"];
+    let clean = name.split('.').all(|part| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    });
+    let ipc = name.starts_with("kernel.shm") || name.starts_with("fs.mqueue.") || IPC.contains(&name);
+    let own = (name.starts_with("net.") && config.network != NamespaceMode::Node)
+        || (ipc && config.ipc != NamespaceMode::Node);
+    match clean && own {
+        true => Ok(()),
+        false => Err(format!("sysctl {name}: not a setting of the pod's own namespaces")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settings_of_own_namespaces_pass() {
+        let pod = SandboxConfig::default();
+        let host = SandboxConfig { network: NamespaceMode::Node, ..SandboxConfig::default() };
+        assert!(check_setting("net.ipv4.ip_unprivileged_port_start", &pod).is_ok());
+        assert!(check_setting("kernel.shmmax", &pod).is_ok());
+        assert!(check_setting("net.core.somaxconn", &host).is_err());
+        for name in ["kernel.core_pattern", "vm.swappiness", "net..x", "net./../../etc", ""] {
+            assert!(check_setting(name, &pod).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A container's root: an overlay of its image's layers, mounted in a mount namespace that only it will see.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::files::{ContainerFiles, Plan};
+
+/// Mounts the overlay at the bundle's `rootfs`. The caller is a process of its own, which ends when the container is
+/// made: the mount then lives on in the container's namespace alone, and goes with it.
+pub(crate) fn mount_overlay(files: &ContainerFiles, plan: &Plan) -> Result<(), String> {
+    let at = |what: &str| {
+        let what = what.to_owned();
+        move |error: std::io::Error| format!("{what}: {error}")
+    };
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("new mount namespace: {error}"))?;
+    // Short names: a mount's options are limited to a page, which full paths of many layers pass.
+    let short = files.0.join("l");
+    for directory in [&short, &files.0.join("upper"), &files.0.join("work"), &files.rootfs()] {
+        fs::create_dir_all(directory).map_err(at("container directory"))?;
+    }
+    let mut lower = Vec::new();
+    for (index, layer) in plan.layers.iter().rev().enumerate() {
+        let name = index.to_string();
+        match symlink(layer, short.join(&name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(at("layer")(error));
+            }
+            _ => lower.push(name),
+        }
+    }
+    if lower.is_empty() {
+        fs::create_dir_all(short.join("none")).map_err(at("container directory"))?;
+        lower.push("none".to_owned());
+    }
+    std::env::set_current_dir(&short).map_err(at("container directory"))?;
+    let options = format!("lowerdir={},upperdir=../upper,workdir=../work", lower.join(":"));
+    // Without devices: an image may hold nodes of any disk, and a device is for the device cgroup only to refuse.
+    let target = Path::new("../rootfs");
+    mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(|error| format!("overlay of {} layers: {error}", lower.len()))?;
+    std::env::set_current_dir("/").map_err(at("root directory"))
+}
+
+/// Makes the working directory where the image lacks it, as other runtimes do.
+pub(crate) fn make_directory(
+    root: &std::os::fd::OwnedFd,
+    path: &Path,
+    owner: (u32, u32),
+) -> Result<(), String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let open = |path: &Path| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    let mut so_far = std::path::PathBuf::from("/");
+    for part in path.components() {
+        let std::path::Component::Normal(part) = part else { continue };
+        let above = open(&so_far).map_err(|error| format!("working directory {path:?}: {error}"))?;
+        so_far.push(part);
+        if !matches!(open(&so_far), Err(rustix::io::Errno::NOENT)) {
+            continue;
+        }
+        let made = rustix::fs::mkdirat(&above, part, Mode::from_raw_mode(0o755)).and_then(|()| {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
+            rustix::fs::chownat(&above, part, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        });
+        made.map_err(|error| format!("working directory {path:?}: {error}"))?;
+    }
+    Ok(())
+}

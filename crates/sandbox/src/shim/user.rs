@@ -1,0 +1,123 @@
+//! Who a container's processes are: names looked up in the image's own `/etc/passwd` and `/etc/group`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::files::UserPlan;
+
+/// How much of such a file is read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Numeric identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Resolves against a root directory; links in it lead nowhere outside.
+pub(crate) fn resolve(root: impl AsFd, plan: &UserPlan) -> Result<Identity, String> {
+    let read = |path: &str| read_inside(&root, path).map_err(|error| format!("the image's {path}: {error}"));
+    identity(plan, &read("/etc/passwd")?, &read("/etc/group")?)
+}
+
+fn read_inside(root: impl AsFd, path: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let fd = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
+        other => other?,
+    };
+    let file = File::from(fd);
+    // A fifo or a device in its place must not be read.
+    if !file.metadata()?.is_file() {
+        return Ok(String::new());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn identity(plan: &UserPlan, passwd: &str, group: &str) -> Result<Identity, String> {
+    let (user, image_group) = match plan.image.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        None => (plan.image.as_str(), None),
+    };
+    // name:password:uid:gid:… and name:password:gid:members
+    let rows = |text: &'_ str| -> Vec<Vec<String>> {
+        let rows = text.lines().map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>());
+        rows.filter(|row| row.len() >= 4).collect()
+    };
+    let (passwd, group) = (rows(passwd), rows(group));
+    let number = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+    let (uid, row) = match (plan.uid, number(user)) {
+        (Some(uid), _) | (None, Some(uid)) => (uid, passwd.iter().find(|row| number(&row[2]) == Some(uid))),
+        (None, None) if user.is_empty() => (0, passwd.iter().find(|row| number(&row[2]) == Some(0))),
+        (None, None) => {
+            let row = passwd.iter().find(|row| row[0] == user);
+            let row = row.ok_or_else(|| format!("the image's user {user:?} is not in its /etc/passwd"))?;
+            let uid = number(&row[2]);
+            (uid.ok_or_else(|| format!("the image's user {user:?} has no numeric id"))?, Some(row))
+        }
+    };
+    // The image's group goes with the image's user only.
+    let image_group = image_group.filter(|_| plan.uid.is_none());
+    let gid = match (plan.gid, image_group) {
+        (Some(gid), _) => gid,
+        (None, Some(name)) => match number(name) {
+            Some(gid) => gid,
+            None => {
+                let row = group.iter().find(|row| row[0] == name).and_then(|row| number(&row[2]));
+                row.ok_or_else(|| format!("the image's group {name:?} is not in its /etc/group"))?
+            }
+        },
+        (None, None) => row.and_then(|row| number(&row[3])).unwrap_or(0),
+    };
+    let mut groups = plan.groups.clone();
+    // Who names a group has chosen; else those that list the user come along.
+    if let Some(row) = row.filter(|_| image_group.is_none()) {
+        let member = |row_of: &&Vec<String>| row_of[3].split(',').any(|member| member == row[0]);
+        groups.extend(group.iter().filter(member).filter_map(|row| number(&row[2])));
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(Identity { uid, gid, groups })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:100:101::/:\nbroken\n";
+    const GROUP: &str = "root:x:0:\nwww:x:101:\nlogs:x:4:web,other\ndocker:x:999:web\n";
+
+    fn check(image: &str, uid: Option<u32>, gid: Option<u32>, wanted: Result<(u32, u32, &[u32]), &str>) {
+        let plan = UserPlan { image: image.into(), uid, gid, groups: vec![] };
+        let found = identity(&plan, PASSWD, GROUP);
+        match wanted {
+            Ok((uid, gid, groups)) => {
+                assert_eq!(found, Ok(Identity { uid, gid, groups: groups.to_vec() }), "{image}")
+            }
+            Err(why) => assert!(found.unwrap_err().contains(why), "{image}"),
+        }
+    }
+
+    #[test]
+    fn users_are_found_as_the_image_knows_them() {
+        check("", None, None, Ok((0, 0, &[])));
+        check("web", None, None, Ok((100, 101, &[4, 999])));
+        check("100", None, None, Ok((100, 101, &[4, 999])));
+        check("web:logs", None, None, Ok((100, 4, &[])));
+        check("7:8", None, None, Ok((7, 8, &[])));
+        check("7", None, None, Ok((7, 0, &[])));
+        check("web:logs", Some(5), None, Ok((5, 0, &[])));
+        check("root", Some(100), Some(3), Ok((100, 3, &[4, 999])));
+        check("nobody", None, None, Err("/etc/passwd"));
+        check("web:nothing", None, None, Err("/etc/group"));
+        check("4294967295", None, None, Err("/etc/passwd"));
+    }
+}

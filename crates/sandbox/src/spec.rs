@@ -1,0 +1,349 @@
+//! The OCI configuration of a container, from what CRI asks and what the image says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use images::ImageConfiguration;
+use runtime::{
+    ContainerConfig, Error, MountPropagation, NamespaceMode, Resources, SandboxConfig, SecurityContext,
+};
+use serde_json::{Value, json};
+
+use crate::capabilities;
+
+/// What a container searches for programs if its image says nothing.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Parts of /proc and /sys that tell of the machine, or steer it.
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+];
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// All that a configuration is made of.
+pub(crate) struct Input<'a> {
+    pub(crate) container: &'a ContainerConfig,
+    pub(crate) sandbox: &'a SandboxConfig,
+    pub(crate) image: &'a ImageConfiguration,
+    /// The container's control group, absolute in the hierarchy.
+    pub(crate) group: String,
+    /// The sandbox's files by the path they take in the container, unless a mount takes it.
+    pub(crate) files: Vec<(&'static str, PathBuf)>,
+    /// The pod's shared memory; `None`: the machine's.
+    pub(crate) shm: Option<&'a Path>,
+    /// The pod's process namespace, where its containers share one.
+    pub(crate) pid_namespace: Option<PathBuf>,
+    /// Whether the machine has the unified control group tree.
+    pub(crate) unified: bool,
+    pub(crate) last_capability: usize,
+}
+
+/// Builds the configuration. The user is filled in by the shim, which sees the image's files.
+pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
+    let (container, security) = (input.container, &input.container.security);
+    if container.tty {
+        return Err(Error::Unsupported("terminals (tty) are not there yet".to_owned()));
+    }
+    let args = arguments(container, input.image)?;
+    let capabilities = capabilities::granted(security, input.last_capability)
+        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
+    let image = image_config(input.image);
+    let cwd = match (container.working_dir.as_str(), image.working_dir().as_deref()) {
+        ("", None | Some("")) => "/",
+        ("", Some(image)) => image,
+        (asked, _) => asked,
+    };
+    if !cwd.starts_with('/') {
+        return Err(Error::Invalid(format!("workingDir: {cwd:?} is not absolute")));
+    }
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "root": { "path": "rootfs", "readonly": security.readonly_rootfs },
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": args,
+            "env": environment(container, input.image, &input.sandbox.hostname),
+            "cwd": cwd,
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+                "inheritable": [], "ambient": [],
+            },
+            "noNewPrivileges": security.no_new_privs,
+            "oomScoreAdj": container.resources.oom_score_adj.clamp(-1000, 1000),
+        },
+        "mounts": mounts(input)?,
+        "linux": {
+            "cgroupsPath": input.group,
+            "namespaces": namespaces(input),
+            "resources": resources(&container.resources, security, input.unified),
+            "maskedPaths": if security.privileged { json!([]) } else { json!(MASKED) },
+            "readonlyPaths": if security.privileged { json!([]) } else { json!(READONLY) },
+        },
+    }))
+}
+
+fn image_config(image: &ImageConfiguration) -> oci_spec::image::Config {
+    image.config().clone().unwrap_or_default()
+}
+
+/// CRI's rule: a command replaces the entry point and drops the image's arguments; arguments replace arguments.
+fn arguments(container: &ContainerConfig, image: &ImageConfiguration) -> Result<Vec<String>, Error> {
+    let config = image_config(image);
+    let mut args = container.command.clone();
+    if args.is_empty() {
+        args = config.entrypoint().clone().unwrap_or_default();
+        if container.args.is_empty() {
+            args.extend(config.cmd().clone().unwrap_or_default());
+        }
+    }
+    args.extend(container.args.iter().cloned());
+    match args.is_empty() {
+        true => Err(Error::Invalid("no command specified, and the image has none".to_owned())),
+        false => Ok(args),
+    }
+}
+
+/// The image's variables, then the host name, then the container's; a later one replaces an earlier.
+fn environment(container: &ContainerConfig, image: &ImageConfiguration, hostname: &str) -> Vec<String> {
+    let mut order: Vec<String> = Vec::new();
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
+    let image = image_config(image).env().clone().unwrap_or_default();
+    let image = std::iter::once(PATH.to_owned()).chain(image);
+    let pairs = image
+        .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .chain((!hostname.is_empty()).then(|| ("HOSTNAME".to_owned(), hostname.to_owned())))
+        .chain(container.envs.iter().cloned());
+    for (name, value) in pairs {
+        if values.insert(name.clone(), value).is_none() {
+            order.push(name);
+        }
+    }
+    order.into_iter().map(|name| format!("{name}={}", values.get(&name).map_or("", String::as_str))).collect()
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value {
+    json!({ "destination": destination, "type": kind, "source": source, "options": options })
+}
+
+fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
+    let privileged = input.container.security.privileged;
+    let system = if privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", system]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", system]),
+    ];
+    let shm = input.shm.unwrap_or(Path::new("/dev/shm")).to_string_lossy().into_owned();
+    mounts.push(mount("/dev/shm", "bind", &shm, &["rbind", "nosuid", "noexec", "nodev"]));
+    let taken = |path: &str| input.container.mounts.iter().any(|mount| mount.container_path == path);
+    for (path, source) in &input.files {
+        if !taken(path) {
+            mounts.push(mount(path, "bind", &source.to_string_lossy(), &["rbind", "rprivate", "rw"]));
+        }
+    }
+    for volume in &input.container.mounts {
+        if !volume.container_path.starts_with('/') || volume.container_path.contains("..") {
+            let path = &volume.container_path;
+            return Err(Error::Invalid(format!(
+                "mounts: container path {path:?} must be absolute, without \"..\""
+            )));
+        }
+        let propagation = match volume.propagation {
+            MountPropagation::Private => "rprivate",
+            MountPropagation::HostToContainer => "rslave",
+            MountPropagation::Bidirectional => {
+                return Err(Error::Unsupported("mount propagation Bidirectional".to_owned()));
+            }
+        };
+        let access = if volume.readonly { "ro" } else { "rw" };
+        let source = volume.host_path.to_string_lossy();
+        mounts.push(mount(&volume.container_path, "bind", &source, &["rbind", propagation, access]));
+    }
+    // A mount over a directory would hide mounts made below it before.
+    let (system, rest) = mounts.split_at(6);
+    let mut rest = rest.to_vec();
+    rest.sort_by_key(|mount| mount["destination"].as_str().map_or(0, |path| path.matches('/').count()));
+    Ok([system, &rest].concat())
+}
+
+/// Network, IPC and UTS namespaces are the shim's, which the container's first process is born into.
+fn namespaces(input: &Input<'_>) -> Vec<Value> {
+    let mut namespaces = vec![json!({ "type": "mount" })];
+    match (&input.pid_namespace, input.sandbox.pid) {
+        (Some(path), _) => namespaces.push(json!({ "type": "pid", "path": path })),
+        (None, NamespaceMode::Node) => {}
+        (None, _) => namespaces.push(json!({ "type": "pid" })),
+    }
+    if input.unified {
+        namespaces.push(json!({ "type": "cgroup" }));
+    }
+    namespaces
+}
+
+fn resources(resources: &Resources, security: &SecurityContext, unified: bool) -> Value {
+    let mut found = json!({ "devices": devices(security.privileged) });
+    let limited = |limit: Option<i64>| limit.filter(|limit| *limit > 0);
+    if let Some(limit) = limited(resources.memory_limit) {
+        // The same with swap: a limit that swap could evade would be none.
+        found["memory"] = json!({ "limit": limit, "swap": limit });
+        if unified {
+            // One process of a container killed for memory and the others left is a state nobody planned for.
+            found["unified"] = json!({ "memory.oom.group": "1" });
+        }
+    }
+    if let Some(limit) = limited(resources.pids_limit) {
+        found["pids"] = json!({ "limit": limit });
+    }
+    let mut cpu = serde_json::Map::new();
+    cpu.extend(resources.cpu_shares.map(|shares| ("shares".to_owned(), json!(shares))));
+    if let Some(quota) = limited(resources.cpu_quota) {
+        cpu.insert("quota".to_owned(), json!(quota));
+        cpu.insert("period".to_owned(), json!(resources.cpu_period.unwrap_or(100_000)));
+    }
+    if !cpu.is_empty() {
+        found["cpu"] = cpu.into();
+    }
+    found
+}
+
+/// Device rules: nothing but the harmless ones that every program expects.
+fn devices(privileged: bool) -> Value {
+    let rule = |kind: &str, major: i64, minor: i64, access: &str| json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": access });
+    if privileged {
+        return json!([{ "allow": true, "type": "a", "access": "rwm" }]);
+    }
+    json!([
+        { "allow": false, "type": "a", "access": "rwm" },
+        rule("c", 1, 3, "rwm"),   // null
+        rule("c", 1, 5, "rwm"),   // zero
+        rule("c", 1, 7, "rwm"),   // full
+        rule("c", 1, 8, "rwm"),   // random
+        rule("c", 1, 9, "rwm"),   // urandom
+        rule("c", 5, 0, "rwm"),   // tty
+        rule("c", 5, 1, "rwm"),   // console
+        rule("c", 5, 2, "rwm"),   // ptmx
+        rule("c", 136, -1, "rwm"), // pts
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(config: Value) -> ImageConfiguration {
+        let image = json!({
+            "architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [] },
+        });
+        serde_json::from_value(image).unwrap()
+    }
+
+    fn built(container: &ContainerConfig, config: Value, unified: bool) -> Result<Value, Error> {
+        let image = image(config);
+        build(&Input {
+            container,
+            sandbox: &SandboxConfig { hostname: "pod".into(), ..SandboxConfig::default() },
+            image: &image,
+            group: "/a/b".into(),
+            files: vec![("/etc/hosts", "/s/hosts".into())],
+            shm: Some(Path::new("/s/shm")),
+            pid_namespace: None,
+            unified,
+            last_capability: 40,
+        })
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn commands_and_arguments_merge_as_cri_says() {
+        let config = json!({ "Entrypoint": ["e"], "Cmd": ["c"] });
+        for (command, args, wanted) in [
+            (&[][..], &[][..], &["e", "c"][..]),
+            (&[], &["a"], &["e", "a"]),
+            (&["x"], &[], &["x"]),
+            (&["x"], &["a"], &["x", "a"]),
+        ] {
+            let container =
+                ContainerConfig { command: words(command), args: words(args), ..ContainerConfig::default() };
+            let spec = built(&container, config.clone(), false).unwrap();
+            assert_eq!(spec["process"]["args"], json!(wanted));
+        }
+        let error = built(&ContainerConfig::default(), json!({}), false).unwrap_err();
+        assert!(error.to_string().contains("no command"), "{error}");
+    }
+
+    #[test]
+    fn a_later_variable_replaces_an_earlier() {
+        let container = ContainerConfig {
+            command: words(&["x"]),
+            envs: vec![("B".into(), "3".into()), ("PATH".into(), "/p".into())],
+            ..ContainerConfig::default()
+        };
+        let spec = built(&container, json!({ "Env": ["A=1", "B=2"] }), false).unwrap();
+        assert_eq!(spec["process"]["env"], json!(["PATH=/p", "A=1", "B=3", "HOSTNAME=pod"]));
+    }
+
+    #[test]
+    fn the_configuration_is_one_that_libcontainer_reads() {
+        let volume = |path: &str| runtime::Mount {
+            container_path: path.into(),
+            host_path: "/h".into(),
+            ..runtime::Mount::default()
+        };
+        let container = ContainerConfig {
+            command: words(&["x"]),
+            mounts: vec![volume("/data/deep/er"), volume("/etc/hosts"), volume("/data")],
+            resources: Resources {
+                memory_limit: Some(1 << 20),
+                pids_limit: Some(9),
+                cpu_shares: Some(2),
+                cpu_quota: Some(1000),
+                ..Resources::default()
+            },
+            ..ContainerConfig::default()
+        };
+        for unified in [false, true] {
+            let spec = built(&container, json!({}), unified).unwrap();
+            let parsed: oci_spec::runtime::Spec = serde_json::from_value(spec).unwrap();
+            let resources = parsed.linux().as_ref().unwrap().resources().clone().unwrap();
+            assert_eq!(resources.memory().unwrap().limit(), Some(1 << 20));
+            assert_eq!(resources.unified().is_some(), unified);
+            let mounts = parsed.mounts().clone().unwrap();
+            let at = |path: &str| mounts.iter().position(|m| m.destination() == Path::new(path)).unwrap();
+            assert!(at("/data") < at("/data/deep/er"));
+            assert_eq!(mounts[at("/etc/hosts")].source().as_deref(), Some(Path::new("/h")));
+            assert_eq!(mounts.iter().filter(|m| m.destination() == Path::new("/etc/hosts")).count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused_by_name() {
+        let tty = ContainerConfig { tty: true, command: words(&["x"]), ..ContainerConfig::default() };
+        assert!(matches!(built(&tty, json!({}), false), Err(Error::Unsupported(_))));
+        let bad = runtime::Mount { container_path: "/a/../b".into(), ..runtime::Mount::default() };
+        let mount =
+            ContainerConfig { mounts: vec![bad], command: words(&["x"]), ..ContainerConfig::default() };
+        assert!(matches!(built(&mount, json!({}), false), Err(Error::Invalid(_))));
+    }
+}
