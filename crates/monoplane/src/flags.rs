@@ -47,6 +47,8 @@ pub enum Command {
     /// Bring images into this machine's store, and list them
     #[command(subcommand)]
     Image(Image),
+    /// End every container that runs here and remove what the node made: interfaces, mounts, cgroups
+    Clean(Clean),
     /// Create or change objects from manifests
     Apply(cli::Apply),
     /// Show objects
@@ -272,4 +274,21 @@ pub struct Demo {
     /// Leave the plane running at the end
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Flags of `clean`.
+#[derive(Clone, Debug, Args)]
+pub struct Clean {
+    /// Where the state lives
+    #[command(flatten)]
+    pub at: AtDataDir,
+    /// Name of the bridge that pods hang on
+    #[arg(long, default_value = "mono0", value_name = "NAME")]
+    pub bridge: String,
+    /// Parent of all pods' cgroups
+    #[arg(long, default_value = "monoplane", value_name = "NAME")]
+    pub cgroup_root: String,
+    /// Remove the data directory as well: every object, key, journal and image
+    #[arg(long)]
+    pub all: bool,
 }

@@ -4,11 +4,18 @@
 //! Begin with [`flags`] for what can be asked of it, `up` for the supervisor, and `role` for what each process is made of.
 
 mod check;
+mod clean;
+mod demo;
 mod flags;
+mod hello;
+mod image;
 mod layout;
 mod notify;
+mod role;
 mod say;
+mod status;
 mod up;
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -16,9 +23,16 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use flags::{Arguments, Command};
+use layout::Layout;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match arguments.command {
+        // Children that must stay small and single-threaded: they go their own way before anything else is started.
+        Command::Shim { ref words } => return role::shim(words),
+        Command::CompileComponent { .. } => return wasm::compile_child_main(),
+        _ => {}
+    }
     match start_log(&arguments.log).and_then(|()| run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -37,7 +51,22 @@ fn start_log(filter: &str) -> Result<()> {
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Up(flags) => up::run(&flags, &arguments.log),
+        Command::Server(flags) => role::server::run(&flags),
+        Command::Node(flags) => role::node::run(&flags),
+        Command::Edge(flags) => role::edge::run(&flags),
         Command::Check(flags) => check::run(flags.json),
-        _ => anyhow::bail!("not wired yet"),
+        Command::Status(at) => verbs::block_on(status::run(&Layout::new(&at)?)),
+        Command::Kubeconfig(at) => {
+            say::line(Layout::new(&at)?.read_endpoints()?.kubeconfig.display());
+            Ok(())
+        }
+        Command::Image(verb) => image::run(&verb),
+        Command::Clean(flags) => clean::run(&flags),
+        Command::Demo(flags) => demo::run(&flags),
+        Command::Apply(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),
+        Command::Get(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),
+        Command::Logs(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),
+        Command::Delete(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),
+        Command::Shim { .. } | Command::CompileComponent { .. } => Ok(()),
     }
 }

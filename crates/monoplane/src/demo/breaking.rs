@@ -30,7 +30,7 @@ pub async fn container(plane: &Plane) -> Result<(Duration, String)> {
     let pid = process_of(&uid).with_context(|| format!("no process in pod {name}'s cgroup"))?;
     let started = Instant::now();
     kill_process(pid, Signal::KILL)?;
-    let pods: Api<Pod> = Api::namespaced(plane.client()?, "default");
+    let pods: Api<Pod> = Api::namespaced(plane.client().await?, "default");
     eventually("the container was restarted", || async {
         let pod = pods.get(&name).await?;
         let status = pod.status.and_then(|s| s.container_statuses).and_then(|s| s.into_iter().next());

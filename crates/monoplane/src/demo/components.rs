@@ -35,7 +35,7 @@ pub async fn apply(plane: &Plane, manifest: &str) -> Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), manifest)?;
     let apply = cli::Apply { filename: vec![file.path().to_owned()], namespace: "default".to_owned() };
-    apply.run(&plane.client()?, &mut std::io::sink()).await
+    apply.run(&plane.client().await?, &mut std::io::sink()).await
 }
 
 /// The manifest of a component with its guest inside.
@@ -51,7 +51,7 @@ pub fn component(name: &str, host: &str, guest: &[u8], rest: &str) -> String {
 /// # Errors
 /// When it is not in time, with its condition.
 pub async fn ready(plane: &Plane, name: &str) -> Result<()> {
-    let client = plane.client()?;
+    let client = plane.client().await?;
     let path = format!("/apis/monoplane.dev/v1alpha1/namespaces/default/components/{name}");
     eventually(&format!("component {name} is Ready"), || async {
         let request = ::http::Request::get(&path).body(Vec::new())?;

@@ -42,7 +42,7 @@ pub type Running = BTreeMap<String, (String, i32)>;
 /// When it is not in time.
 pub async fn node_ready(plane: &Plane, up: Duration) -> Result<(Duration, String)> {
     let started = Instant::now();
-    let nodes: Api<Node> = Api::all(plane.client()?);
+    let nodes: Api<Node> = Api::all(plane.client().await?);
     eventually("the node is Ready", || async {
         let Some(node) = nodes.get_opt(NODE).await? else { return Ok(None) };
         let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
@@ -64,7 +64,7 @@ pub async fn deploy(plane: &Plane) -> Result<((), String)> {
 }
 
 async fn pods(plane: &Plane) -> Result<Vec<Pod>> {
-    let pods: Api<Pod> = Api::namespaced(plane.client()?, "default");
+    let pods: Api<Pod> = Api::namespaced(plane.client().await?, "default");
     Ok(pods.list(&ListParams::default().labels("app=hello")).await?.items)
 }
 

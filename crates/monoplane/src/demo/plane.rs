@@ -181,8 +181,9 @@ impl Plane {
     ///
     /// # Errors
     /// When its kubeconfig cannot be read.
-    pub fn client(&self) -> Result<Client> {
-        client::transport::from_kubeconfig_file(&self.layout.admin_kubeconfig()).context("reading the admin kubeconfig")
+    pub async fn client(&self) -> Result<Client> {
+        let client = client::transport::from_kubeconfig_file(&self.layout.admin_kubeconfig()).await;
+        client.context("reading the admin kubeconfig")
     }
 }
 

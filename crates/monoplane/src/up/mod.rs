@@ -21,6 +21,7 @@ mod keeper;
 mod recipes;
 
 use keeper::State;
+pub use recipes::can_run_node;
 
 /// A port of a plane that was killed a moment ago may take so long to become free.
 const BIND_WITHIN: Duration = Duration::from_secs(3);

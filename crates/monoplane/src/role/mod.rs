@@ -1,0 +1,35 @@
+//! What each role is made of: the one place where the rooms are put together.
+
+use anyhow::{Context, Result};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+mod confine;
+pub mod edge;
+pub mod node;
+pub mod server;
+
+/// A supervised role must not outlive its supervisor: the next one would find its sockets and files taken.
+fn end_with_parent(supervised: bool) -> Result<()> {
+    if supervised {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the supervisor")?;
+    }
+    Ok(())
+}
+
+/// A token that is cancelled when this process is asked to end.
+fn stop_on_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
+}
