@@ -58,7 +58,8 @@ pub enum Mutation {
     Put(Table, Vec<u8>, Vec<u8>),
     /// Removes a row.
     Delete(Table, Vec<u8>),
-    /// Removes the rows from the first key up to and without the second.
+    /// Removes the rows from the first key up to and without the second, as they were before the batch: ranges are
+    /// emptied before anything else in it.
     DeleteRange(Table, Vec<u8>, Vec<u8>),
 }
 

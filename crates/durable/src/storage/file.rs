@@ -59,23 +59,18 @@ impl FileStorage {
         }
         Ok(())
     }
+}
 
-    fn batch(&self, mutations: Vec<Mutation>) -> Result<Batch, StorageError> {
-        let mut batch = Batch::new();
-        for mutation in mutations {
-            match mutation {
-                Mutation::Put(table, key, value) => batch.put(on_disk(table), key, value),
-                Mutation::Delete(table, key) => batch.delete(on_disk(table), key),
-                Mutation::DeleteRange(table, from, to) => {
-                    for (key, _) in self.range(table, &from, Some(&to), usize::MAX)? {
-                        batch.delete(on_disk(table), key);
-                    }
-                    &mut batch
-                }
-            };
-        }
-        Ok(batch)
+fn batch(mutations: Vec<Mutation>) -> Batch {
+    let mut batch = Batch::new();
+    for mutation in mutations {
+        match mutation {
+            Mutation::Put(table, key, value) => batch.put(on_disk(table), key, value),
+            Mutation::Delete(table, key) => batch.delete(on_disk(table), key),
+            Mutation::DeleteRange(table, from, to) => batch.delete_range(on_disk(table), from, to),
+        };
     }
+    batch
 }
 
 fn on_disk(table: Table) -> disk::Table {
@@ -122,9 +117,8 @@ impl Storage for FileStorage {
         {
             let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
             self.check(&mut conditions, condition, &mutations)?;
-            let batch = self.batch(mutations)?;
             // Whoever handed it in may be gone; the batch stands all the same.
-            room.submit(batch, move |result| drop(done.send(result)));
+            room.submit(batch(mutations), move |result| drop(done.send(result))).map_err(failed)?;
         }
         Ok(Box::pin(async move { outcome.await.unwrap_or(Err(disk::Error::Closed)).map_err(failed) }))
     }

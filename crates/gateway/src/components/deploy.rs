@@ -1,0 +1,339 @@
+//! Components: from source to served.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::monoplane::v1alpha1::{Component, component_reason as reason};
+use bytes::Bytes;
+use client::ObjectKey;
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt as _;
+use wasm::{Artifact, CompileError, DeployError};
+
+use super::condition::{self, Readiness};
+use super::translate::{self, Refusal, Source};
+use super::{Controller, Failure, Item};
+use crate::request::{State, Target};
+use crate::routing::claims::{Claim, decide};
+use crate::routing::{HostPattern, PathPrefix};
+
+/// The largest component that is read from a file.
+const FILE_BYTES: u64 = 256 << 20;
+/// How soon a component is looked at again some of whose older revisions have unfinished invocations.
+const PINNED: Duration = Duration::from_secs(60);
+
+/// What became of a component.
+pub(super) struct Record {
+    created: Timestamp,
+    routes: Vec<(HostPattern, PathPrefix)>,
+    target: Arc<Target>,
+    /// What serves it; an older revision while a newer one is not ready.
+    deployed: Option<Arc<wasm::Component>>,
+    /// Revisions that the host holds.
+    revisions: BTreeSet<String>,
+    /// The routes that are somebody else's.
+    conflicts: Vec<String>,
+}
+
+impl Controller {
+    pub(super) async fn look_at_component(&self, key: &ObjectKey) -> Result<(), Failure> {
+        let Some(object) = self.components.get(key) else { return self.remove(key).await };
+        let (routes, bad_route) = translate::routes(&object);
+        self.claim(key, &object, routes);
+        let deployed = self.deploy(key, &object).await?;
+        self.serve(key, &object, &deployed);
+        self.settle_revisions(key, &object).await;
+        let refusal = deployed.err().or(bad_route).or_else(|| self.conflict(key));
+        if !self.components.is_current() {
+            return Ok(());
+        }
+        self.components.snapshot.keep(&*object).await?;
+        self.report_component(key, &object, refusal).await
+    }
+
+    async fn remove(&self, key: &ObjectKey) -> Result<(), Failure> {
+        let record = self.records().remove(key);
+        if let Some(record) = record {
+            self.swap_table();
+            // Unfinished invocations of a component that is gone wait until it comes back or they are cancelled.
+            record.revisions.iter().for_each(|revision| self.setup.host.retire(revision));
+        }
+        self.components.snapshot.forget(key).await;
+        Ok(())
+    }
+
+    /// Takes the component's routes, though it may not answer on them yet.
+    fn claim(&self, key: &ObjectKey, object: &Component, routes: Vec<(HostPattern, PathPrefix)>) {
+        let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+        {
+            let mut records = self.records();
+            let record = records.entry(key.clone()).or_insert_with(|| Record {
+                created,
+                routes: Vec::new(),
+                target: Arc::new(Target {
+                    name: key.to_string(),
+                    state: State::NotReady("it is being compiled".into()),
+                }),
+                deployed: None,
+                revisions: BTreeSet::new(),
+                conflicts: Vec::new(),
+            });
+            if record.routes == routes && record.created == created {
+                return;
+            }
+            (record.created, record.routes) = (created, routes);
+        }
+        self.swap_table();
+    }
+
+    /// Brings the component to the host: the new one, or why there is none.
+    async fn deploy(
+        &self,
+        key: &ObjectKey,
+        object: &Component,
+    ) -> Result<Result<Arc<wasm::Component>, Refusal>, Failure> {
+        let missing = translate::stores(object).find(|(_, full)| !self.is_usable(full));
+        if let Some((name, full)) = missing {
+            let message =
+                format!("spec.keyValue[{name}]: KeyValueStore {full} does not exist or is not ready");
+            return Ok(Err(Refusal::new(reason::STORE_NOT_FOUND, message)));
+        }
+        let artifact = match self.compile(key, object).await? {
+            Ok(artifact) => artifact,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(self.link(key, object, artifact).await)
+    }
+
+    async fn link(
+        &self,
+        key: &ObjectKey,
+        object: &Component,
+        artifact: Artifact,
+    ) -> Result<Arc<wasm::Component>, Refusal> {
+        let spec = translate::spec(object, artifact, |full| self.setup.stores.get(full))?;
+        let component = self.setup.host.deploy(&key.to_string(), spec).map_err(refuse_deploy)?;
+        let revision = component.revision();
+        if let Some(record) = self.records().get_mut(key) {
+            record.revisions.insert(revision.clone());
+        }
+        if let Some(worker) = self.edge.worker.as_ref().filter(|_| object.spec.durable.is_some())
+            && let Err(error) = worker.component_ready(&revision).await
+        {
+            tracing::warn!(revision, %error, "the durable worker was not told");
+        }
+        Ok(component)
+    }
+
+    fn is_usable(&self, full: &str) -> bool {
+        let key = full.split_once('/').map(|(namespace, name)| ObjectKey::new(namespace, name));
+        key.is_some_and(|key| self.usable().get(&key).copied().unwrap_or(false))
+    }
+
+    async fn compile(
+        &self,
+        key: &ObjectKey,
+        object: &Component,
+    ) -> Result<Result<Artifact, Refusal>, Failure> {
+        let bytes = match translate::source(&object.spec.source, self.setup.allow_files) {
+            Ok(Source::Inline(bytes)) => bytes,
+            Ok(Source::File(path)) => match read(&path).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let message = format!("spec.source.path: Invalid value: {}: {error}", path.display());
+                    return Ok(Err(Refusal::new(reason::SOURCE_INVALID, message)));
+                }
+            },
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let digest = format!("sha256:{:x}", Sha256::digest(&bytes));
+        if let Ok(Some(artifact)) = self.setup.host.cached(&digest).await {
+            return Ok(Ok(artifact));
+        }
+        if self.components.is_current() {
+            let compiling = Refusal::new(reason::COMPILING, "the component is being compiled");
+            self.report_component(key, object, Some(compiling)).await?;
+        }
+        match self.setup.host.compile(bytes).await {
+            Ok(artifact) => Ok(Ok(artifact)),
+            Err(error @ (CompileError::Invalid(_) | CompileError::TooLarge { .. })) => {
+                Ok(Err(Refusal::new(reason::SOURCE_INVALID, error)))
+            }
+            // What the machine lacks may be there later; what the component lacks will not.
+            Err(error @ CompileError::Cache(_)) => {
+                if self.components.is_current() {
+                    let refusal = Refusal::new(reason::COMPILE_FAILED, &error);
+                    self.report_component(key, object, Some(refusal)).await?;
+                }
+                Err(Failure::Files(std::io::Error::other(error)))
+            }
+            Err(error) => Ok(Err(Refusal::new(reason::COMPILE_FAILED, error))),
+        }
+    }
+
+    /// Lets requests reach what was deployed; what was served before goes on if there is nothing new.
+    fn serve(&self, key: &ObjectKey, object: &Component, deployed: &Result<Arc<wasm::Component>, Refusal>) {
+        {
+            let mut records = self.records();
+            let Some(record) = records.get_mut(key) else { return };
+            let state = match (deployed, &record.deployed) {
+                (Ok(component), _) => {
+                    record.deployed = Some(component.clone());
+                    match translate::suspend_after(object) {
+                        Some(suspend_after) => State::Durable(component.clone(), suspend_after),
+                        None => State::Serving(component.clone()),
+                    }
+                }
+                (Err(_), Some(_)) => return,
+                (Err(refusal), None) => State::NotReady(refusal.message.clone()),
+            };
+            record.target = Arc::new(Target { name: key.to_string(), state });
+        }
+        self.swap_table();
+    }
+
+    /// Drops older revisions, but for those that durable invocations are pinned to, which are brought back.
+    async fn settle_revisions(&self, key: &ObjectKey, object: &Component) {
+        let name = key.to_string();
+        let lanes = match &self.edge.worker {
+            Some(worker) => worker.lanes().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let pinned: BTreeSet<String> = lanes
+            .into_iter()
+            .map(|lane| lane.component.to_string())
+            .filter(|component| durable::unpinned(component) == name)
+            .collect();
+        let (current, held) = match self.records().get(key) {
+            Some(record) => {
+                (record.deployed.as_ref().map(|deployed| deployed.revision()), record.revisions.clone())
+            }
+            None => return,
+        };
+        for missing in pinned.difference(&held) {
+            self.bring_back(key, object, missing).await;
+        }
+        for old in held.iter().filter(|held| Some(*held) != current.as_ref() && !pinned.contains(*held)) {
+            self.setup.host.retire(old);
+            if let Some(record) = self.records().get_mut(key) {
+                record.revisions.remove(old);
+            }
+        }
+        if pinned.iter().any(|pinned| Some(pinned) != current.as_ref()) {
+            self.queue.add_after(Item::Component(key.clone()), PINNED);
+        }
+    }
+
+    /// Deploys an older revision from the cache, with what the component is given now.
+    async fn bring_back(&self, key: &ObjectKey, object: &Component, revision: &str) {
+        let digest = revision.split_once('@').map_or("", |(_, digest)| digest);
+        let outcome = match self.setup.host.cached(digest).await {
+            Ok(Some(artifact)) => {
+                self.link(key, object, artifact).await.map(drop).map_err(|refusal| refusal.message)
+            }
+            Ok(None) => Err("it is no longer in the cache".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = outcome {
+            tracing::warn!(revision, why, "unfinished invocations wait for a revision that cannot be had");
+        }
+    }
+
+    /// Decides anew who has which route. Those whose conflicts changed are looked at.
+    fn swap_table(&self) {
+        let mut records = self.records();
+        let claims = records.iter().map(|(key, record)| Claim {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            created: record.created,
+            routes: record.routes.clone(),
+            target: record.target.clone(),
+        });
+        let mut decision = decide(claims);
+        for (key, record) in records.iter_mut() {
+            let found =
+                decision.conflicts.remove(&(key.namespace.clone(), key.name.clone())).unwrap_or_default();
+            let conflicts: Vec<_> = found.iter().map(ToString::to_string).collect();
+            if record.conflicts != conflicts {
+                record.conflicts = conflicts;
+                self.queue.add(Item::Component(key.clone()));
+            }
+        }
+        // Under the lock, so that an older decision never replaces a newer one.
+        self.edge.routes.store(Arc::new(decision.table));
+    }
+
+    fn conflict(&self, key: &ObjectKey) -> Option<Refusal> {
+        let records = self.records();
+        let conflicts = &records.get(key)?.conflicts;
+        (!conflicts.is_empty()).then(|| Refusal::new(reason::ROUTE_CONFLICT, conflicts.join("; ")))
+    }
+
+    async fn report_component(
+        &self,
+        key: &ObjectKey,
+        object: &Component,
+        refusal: Option<Refusal>,
+    ) -> Result<(), Failure> {
+        let digest =
+            self.records().get(key).and_then(|record| Some(record.deployed.as_ref()?.digest().to_owned()));
+        let readiness = match refusal {
+            None => Readiness {
+                ready: true,
+                reason: reason::READY,
+                message: "the component answers requests".into(),
+            },
+            Some(Refusal { reason, message }) => {
+                let message = match &digest {
+                    Some(digest) if !matches!(reason, reason::ROUTE_CONFLICT | translate::ROUTE_INVALID) => {
+                        format!("{message} (revision {digest} goes on serving)")
+                    }
+                    _ => message,
+                };
+                Readiness { ready: false, reason, message }
+            }
+        };
+        let status = object.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
+        let conditions =
+            object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let more = json!({ "digest": digest });
+        let now = self.setup.ambient.clock.now();
+        let change = condition::change(
+            status.as_ref(),
+            conditions,
+            object.metadata.generation,
+            &readiness,
+            &more,
+            now,
+        );
+        self.report(object, change, &readiness).await
+    }
+}
+
+fn refuse_deploy(error: DeployError) -> Refusal {
+    let reason = match error {
+        DeployError::ImportsUnsatisfied { .. } | DeployError::Unclassified { .. } => {
+            reason::IMPORTS_UNSATISFIED
+        }
+        DeployError::NotHttp => reason::SOURCE_INVALID,
+        DeployError::TooLarge(_) | DeployError::Invalid(_) => translate::SPEC_INVALID,
+    };
+    Refusal::new(reason, error)
+}
+
+async fn read(path: &Path) -> std::io::Result<Bytes> {
+    let file = tokio::fs::File::open(path).await?;
+    if !file.metadata().await?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    let read = file.take(FILE_BYTES + 1).read_to_end(&mut bytes).await?;
+    if read as u64 > FILE_BYTES {
+        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES} bytes")));
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,185 @@
+//! Keeps what is served equal to what the API says: Components and KeyValueStores in, a route table and bound stores out.
+//!
+//! One [`Controller`] looks at one key at a time. It never stands on the request path: compiling happens in the host's
+//! child process, and the table is swapped when a component is ready. What is served stays so when the API goes away,
+//! when a new version of a component turns out to be broken, and (from a [`snapshot`]) across a restart.
+
+mod condition;
+mod deploy;
+mod known;
+mod snapshot;
+mod stores;
+mod translate;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::monoplane::v1alpha1::{Component, KeyValueStore};
+use capabilities::Stores;
+use client::{
+    Ambient, Api, Client, EventRecorder, EventType, Informers, ObjectKey, Patch, PatchParams, WorkQueue,
+};
+use clock::Tasks;
+use egress::Connector;
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::request::Edge;
+use condition::{Change, Readiness};
+use deploy::Record;
+use known::Known;
+
+/// The keys that the controller works on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Item {
+    Store(ObjectKey),
+    Component(ObjectKey),
+}
+
+/// Keys in work at a time. Compiling happens elsewhere, one at a time; a second worker keeps the rest moving.
+const WORKERS: usize = 2;
+
+/// What the controller needs.
+pub(crate) struct Setup {
+    pub(crate) client: Client,
+    pub(crate) ambient: Ambient,
+    pub(crate) node: Option<String>,
+    pub(crate) host: wasm::Host,
+    pub(crate) stores: Arc<Stores>,
+    pub(crate) egress: Connector,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) allow_files: bool,
+}
+
+/// See the module.
+pub(crate) struct Controller {
+    setup: Setup,
+    edge: Arc<Edge>,
+    events: EventRecorder,
+    queue: Arc<WorkQueue<Item>>,
+    components: Known<Component>,
+    stores: Known<KeyValueStore>,
+    /// What became of each component.
+    records: Mutex<BTreeMap<ObjectKey, Record>>,
+    /// Whether each store can be used.
+    usable: Mutex<BTreeMap<ObjectKey, bool>>,
+}
+
+/// Why a key has to be looked at again.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("API: {0}")]
+    Api(Box<kube::Error>),
+    #[error("{0}")]
+    Files(#[from] std::io::Error),
+    /// What is already said in the object's condition.
+    #[error("not usable")]
+    NotUsable,
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(Box::new(error))
+    }
+}
+
+impl Controller {
+    /// Starts with what is on disk, then follows the API; the work is `tasks`'.
+    pub(crate) async fn start(setup: Setup, edge: Arc<Edge>, tasks: &Tasks) -> std::io::Result<()> {
+        let informers = Informers::new(setup.client.clone(), setup.ambient.clone(), tasks.clone());
+        let events = EventRecorder::start(
+            setup.client.clone(),
+            "monoplane-edge",
+            setup.node.as_deref(),
+            setup.ambient.clone(),
+            tasks,
+        );
+        let folder = setup.data_dir.join("objects");
+        let components = Known::open(informers.of::<Component>(), &folder, "components").await?;
+        let stores = Known::open(informers.of::<KeyValueStore>(), &folder, "keyvaluestores").await?;
+        let controller = Arc::new(Self {
+            queue: WorkQueue::new(setup.ambient.clone()),
+            setup,
+            edge,
+            events,
+            components,
+            stores,
+            records: Mutex::default(),
+            usable: Mutex::default(),
+        });
+        controller.follow(tasks);
+        Ok(())
+    }
+
+    fn follow(self: &Arc<Self>, tasks: &Tasks) {
+        // Stores first: the components that bind them then find them usable.
+        self.stores.follow(tasks, &self.queue, Item::Store);
+        self.components.follow(tasks, &self.queue, Item::Component);
+        for _ in 0..WORKERS {
+            let controller = self.clone();
+            tasks.spawn("components", async move {
+                while let Some(working) = controller.queue.next().await {
+                    controller.work(working.key()).await;
+                }
+            });
+        }
+    }
+
+    async fn work(&self, item: &Item) {
+        let outcome = match item {
+            Item::Store(key) => self.look_at_store(key).await,
+            Item::Component(key) => self.look_at_component(key).await,
+        };
+        match outcome {
+            Ok(()) => self.queue.forget(item),
+            Err(failure) => {
+                tracing::debug!(?item, %failure, "will be looked at again");
+                self.queue.add_failed(item.clone());
+            }
+        }
+    }
+
+    /// Makes the object's status say so, and tells those who look at it what is new.
+    async fn report<K>(
+        &self,
+        object: &K,
+        change: Option<Change>,
+        readiness: &Readiness,
+    ) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + std::fmt::Debug,
+    {
+        let Some(change) = change else { return Ok(()) };
+        let meta = object.meta();
+        let api: Api<K> =
+            Api::namespaced(self.setup.client.clone(), meta.namespace.as_deref().unwrap_or_default());
+        let name = meta.name.as_deref().unwrap_or_default();
+        let params = PatchParams { field_manager: Some("monoplane-edge".into()), ..PatchParams::default() };
+        match api.patch_status(name, &params, &Patch::Merge(&change.patch)).await {
+            Ok(_) => {}
+            // It is gone, which the informer will say.
+            Err(error) if client::write::is_not_found(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if change.news {
+            let kind = if readiness.ready { EventType::Normal } else { EventType::Warning };
+            self.events.record(object, kind, readiness.reason, readiness.message.clone());
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn usable(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, bool>> {
+        self.usable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

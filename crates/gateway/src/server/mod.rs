@@ -1,0 +1,179 @@
+//! Listeners, the threads that serve their connections, and the end of both.
+
+mod connection;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::request::Edge;
+
+/// Bounds of the listeners and their connections.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// Threads that serve connections, each with a runtime of its own.
+    pub threads: usize,
+    /// Connections at a time, over all listeners. More wait in the kernel's queue.
+    pub connections: usize,
+    /// How long a client may take over a request's head, and between requests.
+    pub head_timeout: Duration,
+    /// How long connections may take to finish what is under way when the gateway stops.
+    pub drain: Duration,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams: u32,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            connections: 16_384,
+            head_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            streams: 256,
+        }
+    }
+}
+
+/// A connection on its way to a thread.
+struct Accepted {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    _room: OwnedSemaphorePermit,
+}
+
+/// A thread that serves connections.
+struct Thread {
+    connections: mpsc::Sender<Accepted>,
+    open: Arc<AtomicUsize>,
+    handle: JoinHandle<()>,
+}
+
+/// Serves the listeners until `stop` is cancelled, then finishes what is under way.
+pub(crate) async fn serve(
+    listeners: Vec<std::net::TcpListener>,
+    edge: Arc<Edge>,
+    limits: ServerLimits,
+    stop: &CancellationToken,
+) -> std::io::Result<()> {
+    // Threads end with this call, however it ends.
+    let stop = stop.child_token();
+    let _stop = stop.clone().drop_guard();
+    let threads: Vec<Thread> = (0..limits.threads.max(1))
+        .map(|number| start(number, edge.clone(), limits.clone(), stop.clone()))
+        .collect::<std::io::Result<_>>()?;
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let listeners: Vec<TcpListener> = listeners
+        .into_iter()
+        .map(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        })
+        .collect::<std::io::Result<_>>()?;
+    let accepting = listeners.iter().map(|listener| accept(listener, &threads, &room));
+    stop.run_until_cancelled(futures::future::join_all(accepting)).await;
+    drop(listeners);
+    for thread in threads {
+        drop(thread.connections);
+        let joined = tokio::task::spawn_blocking(move || thread.handle.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("a thread of the gateway ended by a panic");
+        }
+    }
+    Ok(())
+}
+
+/// Accepts connections for ever and gives each to the thread that has the fewest.
+async fn accept(listener: &TcpListener, threads: &[Thread], room: &Arc<Semaphore>) {
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a peer that gave up: neither may end the listener, nor spin.
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be handed over");
+                continue;
+            }
+        };
+        let Some(thread) = threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed)) else {
+            return;
+        };
+        thread.open.fetch_add(1, Ordering::Relaxed);
+        if thread.connections.send(Accepted { stream, peer, _room: permit }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn start(
+    number: usize,
+    edge: Arc<Edge>,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) -> std::io::Result<Thread> {
+    // The runtime is made here so that its failure is an error and no panic in a thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (connections, mut receiver) = mpsc::channel::<Accepted>(64);
+    let open = Arc::new(AtomicUsize::new(0));
+    let count = open.clone();
+    let main = async move {
+        let tasks = TaskTracker::new();
+        let builder = connection::builder(&limits);
+        while let Some(accepted) = receiver.recv().await {
+            let closed = Closed(count.clone());
+            let Accepted { stream, peer, _room } = accepted;
+            let stream = match prepare(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was lost before it was served");
+                    continue;
+                }
+            };
+            let connection =
+                connection::serve(builder.clone(), stream, peer, edge.clone(), limits.clone(), stop.clone());
+            tasks.spawn(async move {
+                connection.await;
+                drop((closed, _room));
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+    };
+    let thread = std::thread::Builder::new().name(format!("gateway-{number}"));
+    let handle = thread.spawn(move || {
+        runtime.block_on(main);
+        // Guests that go on after their reply's end are bounded by their wall time, which is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(Thread { connections, open, handle })
+}
+
+fn prepare(stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
+    // Replies are written whole: waiting for more only delays the last segment.
+    stream.set_nodelay(true)?;
+    TcpStream::from_std(stream)
+}
+
+/// Counts a connection out.
+struct Closed(Arc<AtomicUsize>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
