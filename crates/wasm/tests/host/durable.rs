@@ -1,0 +1,172 @@
+//! Durable invocations, with an accident at every step.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use effects::{Halt, InvokeError, Invoker, Reply};
+use wasm::{ComponentSpec, ServeError};
+
+use crate::fixture::{Fixture, Peer, get};
+use crate::journal::Journal;
+
+async fn durable(fixture: &Fixture, guest: &str, change: impl FnOnce(&mut ComponentSpec)) -> String {
+    let mut spec = fixture.spec(guest).await;
+    spec.durable = true;
+    change(&mut spec);
+    fixture.host.deploy(&format!("test/{guest}"), spec).unwrap().revision()
+}
+
+fn request(method: &str, path: &str, body: &str) -> effects::Request {
+    http::Request::builder().method(method).uri(path).body(Bytes::from(body.to_owned())).unwrap()
+}
+
+fn body(reply: &Reply) -> String {
+    String::from_utf8(reply.body().to_vec()).unwrap()
+}
+
+/// Runs one life after the other, the first ending after no step, the next after one, and so on: every place in the
+/// journal sees an accident before it and one after it.
+async fn survive(
+    fixture: &Fixture,
+    revision: &str,
+    journal: &Journal,
+    request: impl Fn() -> effects::Request,
+) -> (Reply, usize) {
+    for lives in 0..100 {
+        match fixture.host.invoke(revision, request(), journal.life(lives)).await {
+            Ok(reply) => return (reply, lives),
+            Err(InvokeError::Halted(Halt::Unavailable(_) | Halt::Suspended)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("never came to its end");
+}
+
+#[tokio::test]
+async fn an_order_is_taken_once_and_confirmed_once_whatever_happens() {
+    let fixture = Fixture::new();
+    let store = fixture.store("orders").await;
+    let revision =
+        durable(&fixture, "order", |spec| drop(spec.key_value.insert("default".into(), store.clone()))).await;
+    let journal = Journal::default();
+    let order = || request("POST", "/", r#"{"order": "A-1", "sleepSeconds": 3600}"#);
+    let (reply, lives) = survive(&fixture, &revision, &journal, order).await;
+    assert!(lives > 10, "{lives}");
+    let text = body(&reply);
+    assert!(
+        text.contains(r#""status":"confirmed""#) && text.contains(r#""timesReceived":1,"timesConfirmed":1"#),
+        "{text}"
+    );
+    assert_eq!(store.get("count/A-1/received").await.unwrap().unwrap(), "1");
+    assert_eq!(store.get("count/A-1/confirmed").await.unwrap().unwrap(), "1");
+    assert!(journal.calls().contains(&"sleep".to_owned()));
+
+    // Asked again, it answers the same and touches nothing.
+    let again = fixture.host.invoke(&revision, order(), journal.life(1000)).await.unwrap();
+    assert_eq!(body(&again), text);
+    assert_eq!(store.get("count/A-1/received").await.unwrap().unwrap(), "1");
+}
+
+#[tokio::test]
+async fn requests_go_out_under_the_key_of_their_place() {
+    let peer = Peer::start().await;
+    let fixture = Fixture::with(peer.policy(), wasm::CompileLimits::default());
+    let store = fixture.store("steps").await;
+    let revision = durable(&fixture, "probe", |spec| {
+        spec.key_value.insert("default".into(), store.clone());
+        spec.allowed_outbound_hosts.push(format!("http://{}", peer.address).parse().unwrap());
+    })
+    .await;
+    let journal = Journal::default();
+    let path = format!("/steps/{}/pay", peer.address);
+    let (reply, _) = survive(&fixture, &revision, &journal, || request("GET", &path, "")).await;
+    assert_eq!(body(&reply), "Ok(1) 200 POST /pay key=key-1 Ok(1)");
+    // Sent again where it was in doubt, each time under the same key, by which its receiver can tell.
+    let seen = peer.seen();
+    assert!(!seen.is_empty() && seen.iter().all(|line| line == "POST /pay key=key-1"), "{seen:?}");
+    assert_eq!(
+        journal.calls(),
+        [
+            "wasi:keyvalue/atomics#increment",
+            "wasi:http/outgoing-handler#handle",
+            "wasi:keyvalue/atomics#increment"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn time_and_chance_come_out_the_same_again() {
+    let fixture = Fixture::new();
+    let revision = durable(&fixture, "probe", |_| {}).await;
+    for path in ["/random", "/elapsed/100", "/sleep/5000"] {
+        let journal = Journal::default();
+        let (first, _) = survive(&fixture, &revision, &journal, || request("GET", path, "")).await;
+        let again =
+            fixture.host.invoke(&revision, request("GET", path, ""), journal.life(1000)).await.unwrap();
+        assert_eq!(body(&first), body(&again), "{path}");
+        assert!(!journal.calls().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_replayed_is_refused_by_name() {
+    let fixture = Fixture::new();
+    let revision = durable(&fixture, "probe", |_| {}).await;
+    let journal = Journal::default();
+    let refused =
+        fixture.host.invoke(&revision, request("GET", "/socket/1.1.1.1:80", ""), journal.life(100)).await;
+    match refused {
+        Err(InvokeError::Halted(Halt::Refused(function))) => {
+            assert!(function.starts_with("wasi:sockets/"), "{function}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn another_path_than_the_journals_is_found_out() {
+    let fixture = Fixture::new();
+    let store = fixture.store("x").await;
+    let revision =
+        durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), store))).await;
+    let journal = Journal::default();
+    let run = |path: &str| fixture.host.invoke(&revision, request("GET", path, ""), journal.life(100));
+    run("/increment/a").await.unwrap();
+    assert!(matches!(
+        run("/increment/b").await,
+        Err(InvokeError::Halted(Halt::Diverged { sequence: 0, .. }))
+    ));
+    assert!(matches!(run("/random").await, Err(InvokeError::Halted(Halt::Diverged { sequence: 0, .. }))));
+}
+
+#[tokio::test]
+async fn durable_and_other_components_are_not_mixed_up() {
+    let fixture = Fixture::new();
+    let plain = fixture.deployed("echo").await;
+    let recorder = || Journal::default().life(100);
+    let error =
+        fixture.host.invoke(&plain.revision(), request("GET", "/", ""), recorder()).await.unwrap_err();
+    assert!(matches!(error, InvokeError::Failed(_)), "{error}");
+
+    let revision = durable(&fixture, "echo", |_| {}).await;
+    let component = fixture.host.deployed("test/echo", plain.digest()).unwrap();
+    assert!(!Arc::ptr_eq(&plain, &component));
+    assert!(matches!(component.serve(get("/")).await, Err(ServeError::Durable(_))));
+    let reply = fixture.host.invoke(&revision, request("GET", "/", ""), recorder()).await.unwrap();
+    assert_eq!(body(&reply), " 1\n");
+
+    fixture.host.retire(&revision);
+    let error = fixture.host.invoke(&revision, request("GET", "/", ""), recorder()).await.unwrap_err();
+    assert!(matches!(error, InvokeError::NotReady(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_reply_over_the_limit_is_an_error_that_names_it() {
+    let fixture = Fixture::new();
+    let revision = durable(&fixture, "probe", |spec| spec.limits.buffered_body = 1000).await;
+    let run = |path: &'static str| {
+        fixture.host.invoke(&revision, request("GET", path, ""), Journal::default().life(9))
+    };
+    assert_eq!(run("/big/1000").await.unwrap().body().len(), 1000);
+    assert!(matches!(run("/big/1001").await, Err(InvokeError::LimitExceeded { limit: "body size" })));
+}

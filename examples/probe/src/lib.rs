@@ -1,0 +1,168 @@
+//! Does what the host's tests ask of it by path: well-behaved things, and things that a host must survive.
+
+use std::time::{Duration, Instant};
+
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+};
+use web::Answer;
+
+use crate::wasi::keyvalue::{atomics, store};
+
+wit_bindgen::generate!({ path: "../wit", world: "monoplane:examples/storing", generate_all });
+wasip2::http::proxy::export!(Probe);
+
+struct Probe;
+
+impl wasip2::exports::http::incoming_handler::Guest for Probe {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let path = web::path(&request);
+        let mut words = path.trim_matches('/').splitn(2, '/');
+        let (what, argument) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        match what {
+            "stream" => stream(number(argument), out),
+            "after" => after(out),
+            "nothing" => {}
+            _ => answer(what, argument, &request).send(out),
+        }
+    }
+}
+
+fn answer(what: &str, argument: &str, request: &IncomingRequest) -> Answer {
+    match what {
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "allocate" => {
+            let mut kept = Vec::new();
+            loop {
+                kept.push(vec![1_u8; 1 << 20]);
+            }
+        }
+        "recurse" => Answer::text(200, recurse(1).to_string()),
+        "panic" => panic!("as asked"),
+        "exit" => std::process::exit(3),
+        "sleep" => {
+            std::thread::sleep(Duration::from_millis(number(argument)));
+            Answer::text(200, "slept")
+        }
+        "elapsed" => {
+            let before = Instant::now();
+            std::thread::sleep(Duration::from_millis(number(argument)));
+            Answer::text(200, before.elapsed().as_millis().to_string())
+        }
+        "body" => match web::body(request, usize::MAX) {
+            Ok(body) => Answer::text(200, body.len().to_string()),
+            Err(why) => Answer::text(400, why),
+        },
+        "big" => Answer::text(200, "x".repeat(number(argument) as usize)),
+        "environment" => {
+            let pairs = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
+            Answer::text(200, pairs.collect::<String>())
+        }
+        "log" => {
+            println!("out {argument}");
+            eprintln!("err {argument}");
+            Answer::text(200, "logged")
+        }
+        "file" => Answer::text(200, describe(std::fs::read("/etc/passwd").map(|_| "read"))),
+        "directory" => Answer::text(200, describe(std::fs::read_dir("/").map(|_| "listed"))),
+        "socket" => Answer::text(200, describe(std::net::TcpStream::connect(argument).map(|_| "connected"))),
+        "random" => Answer::text(200, format!("{:x}", wasip2::random::random::get_random_u64())),
+        "get" => fetch(Method::Get, argument),
+        "post" => fetch(Method::Post, argument),
+        "increment" => match store::open("default") {
+            Ok(bucket) => Answer::text(200, format!("{:?}", atomics::increment(&bucket, argument, 1))),
+            Err(error) => Answer::text(503, error.to_string()),
+        },
+        // A write, a request and another write, each of which must happen once.
+        "steps" => {
+            let Ok(bucket) = store::open("default") else { return Answer::text(503, "no store") };
+            let first = atomics::increment(&bucket, "first", 1);
+            let fetched = fetch(Method::Post, argument);
+            let second = atomics::increment(&bucket, "second", 1);
+            Answer::text(200, format!("{first:?} {} {second:?}", fetched.body))
+        }
+        _ => Answer::text(404, "what?"),
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+fn recurse(depth: u64) -> u64 {
+    std::hint::black_box(recurse(std::hint::black_box(depth + 1)) + 1)
+}
+
+fn describe<E: std::fmt::Display>(outcome: Result<&str, E>) -> String {
+    match outcome {
+        Ok(done) => done.to_owned(),
+        Err(error) => format!("refused: {error}"),
+    }
+}
+
+/// Writes a piece, waits, and so on: the client must see each piece as it is written.
+fn stream(pieces: u64, out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(out, Ok(response));
+    if let Ok(stream) = body.write() {
+        for piece in 0..pieces {
+            if stream.blocking_write_and_flush(format!("{piece}\n").as_bytes()).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let _ = OutgoingBody::finish(body, None);
+}
+
+/// Answers, and then does something more.
+fn after(out: ResponseOutparam) {
+    Answer::text(200, "answered").send(out);
+    std::thread::sleep(Duration::from_millis(20));
+    if let Ok(bucket) = store::open("default") {
+        let _ = bucket.set("after", b"done");
+    }
+}
+
+/// Sends a request to `HOST:PORT/PATH` and answers what came back.
+fn fetch(method: Method, target: &str) -> Answer {
+    let (authority, path) = target.split_once('/').unwrap_or((target, ""));
+    let request = OutgoingRequest::new(Fields::new());
+    let prepared = request
+        .set_method(&method)
+        .and_then(|()| request.set_scheme(Some(&Scheme::Http)))
+        .and_then(|()| request.set_authority(Some(authority)))
+        .and_then(|()| request.set_path_with_query(Some(&format!("/{path}"))));
+    if prepared.is_err() {
+        return Answer::text(400, "no such target");
+    }
+    if let (Method::Post, Ok(body)) = (&method, request.body()) {
+        if let Ok(stream) = body.write() {
+            let _ = stream.blocking_write_and_flush(b"posted");
+        }
+        let _ = OutgoingBody::finish(body, None);
+    }
+    let future = match outgoing_handler::handle(request, None) {
+        Ok(future) => future,
+        Err(error) => return Answer::text(502, format!("{error:?}")),
+    };
+    future.subscribe().block();
+    let response = match future.get() {
+        Some(Ok(Ok(response))) => response,
+        Some(Ok(Err(error))) => return Answer::text(502, format!("{error:?}")),
+        _ => return Answer::text(502, "no answer"),
+    };
+    let mut bytes = Vec::new();
+    if let Ok(body) = response.consume()
+        && let Ok(stream) = body.stream()
+    {
+        while let Ok(piece) = stream.blocking_read(1 << 16) {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    Answer::text(200, format!("{} {}", response.status(), String::from_utf8_lossy(&bytes)))
+}
