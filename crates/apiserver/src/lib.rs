@@ -1,1 +1,38 @@
-//! placeholder
+//! The HTTP surface of the Kubernetes API: discovery, OpenAPI, the verbs with all their options, watch streams,
+//! subresources and reviews.
+//!
+//! Owns: the one handler, [`ApiServer::handle`], through which every request passes whatever carries it: authentication,
+//! authorization, bounds in flight, the verb, the form of the answer; and the TLS sockets in front of it. Never does:
+//! know what a kind means (that is `registry`), start a container, or let anybody past authentication, the authorizer and
+//! admission, the server's own roles included.
+//!
+//! Begin with [`ApiServer`], then `verb` for what a request becomes, `document` for what clients discover, and `tls`.
+
+mod admission;
+mod authenticate;
+mod authorize;
+mod body;
+mod connection;
+mod dial;
+mod document;
+mod health;
+mod incoming;
+mod install;
+mod negotiate;
+mod path;
+mod query;
+mod request_info;
+mod respond;
+mod review;
+mod server;
+mod shape;
+pub mod tls;
+mod verb;
+mod watch;
+
+pub use admission::{Admission, Escalation};
+pub use authenticate::Authenticators;
+pub use body::{Body, BodyError};
+pub use connection::{Chain, ConnectError, Connection};
+pub use dial::{DialError, NodeAddress, NodeAnswer, NodeDialer};
+pub use server::{ApiServer, Limits, Options};

@@ -11,13 +11,22 @@ pub enum CertificateError {
     NoCommonName,
 }
 
-/// The user whom a client certificate speaks for: its common name, with its organisations as groups.
+/// Whom a client certificate speaks for, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedUser {
+    /// Its common name, with its organisations as groups.
+    pub user: UserInfo,
+    /// The last second, since 1970, at which the certificate is valid.
+    pub not_after: i64,
+}
+
+/// The user whom a client certificate speaks for.
 ///
 /// The caller has verified the chain, the validity and the purpose; this function only reads.
 ///
 /// # Errors
 /// When the certificate cannot be read or has no common name.
-pub fn user_of_certificate(der: &[u8]) -> Result<UserInfo, CertificateError> {
+pub fn user_of_certificate(der: &[u8]) -> Result<CertifiedUser, CertificateError> {
     let malformed = |reason: String| CertificateError::Malformed(reason);
     let (_, certificate) =
         x509_parser::parse_x509_certificate(der).map_err(|error| malformed(error.to_string()))?;
@@ -33,5 +42,8 @@ pub fn user_of_certificate(der: &[u8]) -> Result<UserInfo, CertificateError> {
     for part in subject.iter_organization() {
         groups.push(part.as_str().map_err(|error| malformed(error.to_string()))?.to_owned());
     }
-    Ok(UserInfo { name, groups, ..UserInfo::default() }.authenticated())
+    Ok(CertifiedUser {
+        user: UserInfo { name, groups, ..UserInfo::default() }.authenticated(),
+        not_after: certificate.validity().not_after.timestamp(),
+    })
 }

@@ -1,0 +1,168 @@
+//! From a connection and headers to a user: certificate, bearer token, else anonymous; and whom the user acts for.
+
+use std::sync::Arc;
+
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use arc_swap::ArcSwap;
+use auth::{
+    Attributes, Authorizer, Decision, Resource, Target, TokenFile, UserInfo, forbidden_message, user,
+};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use jiff::Timestamp;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::UnixTime;
+
+use crate::connection::{Certified, Chain, ConnectError, Connection};
+
+/// Everything that can tell who asks.
+pub struct Authenticators {
+    verifier: Arc<dyn ClientCertVerifier>,
+    tokens: ArcSwap<TokenFile>,
+    anonymous: Arc<UserInfo>,
+}
+
+impl std::fmt::Debug for Authenticators {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Authenticators")
+    }
+}
+
+impl Authenticators {
+    /// Client certificates by this verifier (see [`crate::tls::client_verifier`]), and static tokens.
+    pub fn new(verifier: Arc<dyn ClientCertVerifier>, tokens: TokenFile) -> Self {
+        Self { verifier, tokens: ArcSwap::from_pointee(tokens), anonymous: Arc::new(UserInfo::anonymous()) }
+    }
+
+    /// Verifies the chain that a client presented, if it did, and reads whom it names.
+    pub(crate) fn certified(
+        &self,
+        chain: Chain<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Certified>, ConnectError> {
+        let Some((own, intermediates)) = chain.split_first() else { return Ok(None) };
+        let since_epoch = now.duration_since(Timestamp::UNIX_EPOCH);
+        let since_epoch = std::time::Duration::try_from(since_epoch).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(since_epoch);
+        self.verifier.verify_client_cert(own, intermediates, now)?;
+        let certified = auth::user_of_certificate(own)?;
+        Ok(Some(Certified { user: Arc::new(certified.user), not_after: certified.not_after }))
+    }
+
+    /// Who sends a request with these headers over this connection.
+    pub(crate) fn user(
+        &self,
+        connection: &Connection,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Arc<UserInfo>, Status> {
+        if let Some(user) = connection.user_at(now) {
+            return Ok(user.clone());
+        }
+        let Some(token) = bearer(headers) else { return Ok(self.anonymous.clone()) };
+        self.tokens.load().user(token).cloned().ok_or_else(|| Status::unauthorized(""))
+    }
+
+    /// Whose token this is: the answer to a TokenReview.
+    pub(crate) fn user_of_token(&self, token: &str) -> Option<Arc<UserInfo>> {
+        self.tokens.load().user(token).cloned()
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// The user that a request acts for: itself, unless its headers say `Impersonate-User` and the like and the authorizer
+/// lets it.
+pub(crate) fn impersonate(
+    headers: &HeaderMap,
+    user: Arc<UserInfo>,
+    authorizer: &dyn Authorizer,
+) -> Result<Arc<UserInfo>, Status> {
+    let is_ours = |name: &str| name.starts_with("impersonate-");
+    if !headers.keys().any(|name| is_ours(name.as_str())) {
+        return Ok(user);
+    }
+    let wanted = wanted_user(headers)?;
+    for (group, resource, subresource, namespace, name) in checks(&wanted) {
+        let target =
+            Resource { group, version: "v1", resource, subresource, namespace, name, field_selector: "" };
+        let attributes = Attributes { user: &user, verb: "impersonate", target: Target::Resource(target) };
+        if let Decision::NoOpinion(reason) = authorizer.authorize(&attributes) {
+            let of = GroupResource::new(group.to_owned(), resource.to_owned());
+            return Err(Status::forbidden(&of, name, forbidden_message(&attributes, &reason)));
+        }
+    }
+    Ok(Arc::new(complete(wanted)))
+}
+
+fn wanted_user(headers: &HeaderMap) -> Result<UserInfo, Status> {
+    let text = |name: &str| {
+        let values = headers.get_all(name).iter();
+        let values: Vec<String> = values.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+        values
+    };
+    let mut wanted = UserInfo {
+        name: text("impersonate-user").into_iter().next().unwrap_or_default(),
+        uid: text("impersonate-uid").into_iter().next().unwrap_or_default(),
+        groups: text("impersonate-group"),
+        ..UserInfo::default()
+    };
+    for name in headers.keys() {
+        if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+            let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
+            wanted.extra.insert(key, text(name.as_str()));
+        }
+    }
+    if wanted.name.is_empty() {
+        let why = "requested impersonation without impersonating a user";
+        return Err(Status::internal_error(why));
+    }
+    Ok(wanted)
+}
+
+/// What must be allowed for each part of the wanted user: group, resource, subresource, namespace and name.
+fn checks(wanted: &UserInfo) -> Vec<(&str, &str, &str, &str, &str)> {
+    let account =
+        wanted.name.strip_prefix(user::SERVICE_ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':'));
+    let mut checks = vec![match account {
+        Some((namespace, name)) => ("", "serviceaccounts", "", namespace, name),
+        None => ("", "users", "", "", wanted.name.as_str()),
+    }];
+    checks.extend(wanted.groups.iter().map(|group| ("", "groups", "", "", group.as_str())));
+    if !wanted.uid.is_empty() {
+        checks.push(("authentication.k8s.io", "uids", "", "", wanted.uid.as_str()));
+    }
+    for (key, values) in &wanted.extra {
+        checks.extend(
+            values
+                .iter()
+                .map(|value| ("authentication.k8s.io", "userextras", key.as_str(), "", value.as_str())),
+        );
+    }
+    checks
+}
+
+/// The groups that come with the name.
+fn complete(mut wanted: UserInfo) -> UserInfo {
+    if wanted.name == user::ANONYMOUS {
+        if !wanted.is_in(user::UNAUTHENTICATED) {
+            wanted.groups.push(user::UNAUTHENTICATED.to_owned());
+        }
+        return wanted;
+    }
+    let account =
+        wanted.name.strip_prefix(user::SERVICE_ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':'));
+    if let Some((namespace, _)) = account
+        && wanted.groups.is_empty()
+    {
+        wanted.groups =
+            vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    }
+    wanted.authenticated()
+}

@@ -1,0 +1,262 @@
+//! The authorizers in force, and what keeps them in step with the stored roles, bindings and pods.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use apimachinery::status::Status;
+use arc_swap::ArcSwap;
+use auth::bootstrap::BootstrapAuthorizer;
+use auth::node::{Graph, NodeAuthorizer, Referenced, Related};
+use auth::rbac::{Binding, Objects, Policy, Role};
+use auth::{Attributes, Authorizer, Decision, UserInfo};
+use clock::{Clock, Tasks};
+use registry::{Kind, ListOptions, Object, Registry, ResourceVersionMatch, WatchEvent};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+/// The authorizers: what the server needs to install itself, kubelets, then roles.
+pub(crate) struct Authorization {
+    bootstrap: BootstrapAuthorizer,
+    node: NodeAuthorizer<Arc<SharedGraph>>,
+    pods: Arc<SharedGraph>,
+    policy: ArcSwap<Policy>,
+    stored: Mutex<Stored>,
+    /// One bit for each followed kind that has been read once.
+    synced: watch::Sender<u8>,
+}
+
+#[derive(Default)]
+struct SharedGraph(RwLock<Graph>);
+
+impl Related for SharedGraph {
+    fn pod_is_on(&self, node: &str, namespace: &str, pod: &str) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).pod_is_on(node, namespace, pod)
+    }
+
+    fn is_referenced(&self, node: &str, kind: Referenced, namespace: &str, name: &str) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_referenced(node, kind, namespace, name)
+    }
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+#[derive(Default)]
+struct Stored {
+    roles: HashMap<Key, Role>,
+    cluster_roles: HashMap<Key, Role>,
+    role_bindings: HashMap<Key, Binding>,
+    cluster_role_bindings: HashMap<Key, Binding>,
+}
+
+impl Default for Authorization {
+    fn default() -> Self {
+        let pods = Arc::new(SharedGraph::default());
+        Self {
+            bootstrap: BootstrapAuthorizer::default(),
+            node: NodeAuthorizer::new(pods.clone()),
+            pods,
+            policy: ArcSwap::default(),
+            stored: Mutex::default(),
+            synced: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Authorizer for Authorization {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let mut reasons = Vec::new();
+        let policy = self.policy.load();
+        let chain: [&dyn Authorizer; 3] = [&self.bootstrap, &self.node, &**policy];
+        for authorizer in chain {
+            match authorizer.authorize(attributes) {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                allowed => return allowed,
+            }
+        }
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+impl Authorization {
+    /// The roles and bindings as last seen.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// The rules that hold for a user in a namespace, and what was wrong while they were collected. A kubelet's cannot
+    /// be listed whole.
+    pub(crate) fn rules_for(
+        &self,
+        user: &UserInfo,
+        namespace: &str,
+    ) -> (Vec<auth::rbac::PolicyRule>, Vec<String>) {
+        let (mut rules, mut errors) = self.policy.load().rules_for(user, namespace);
+        if user.is_in(auth::bootstrap::BOOTSTRAP_GROUP) {
+            rules.extend_from_slice(self.bootstrap.rules());
+        }
+        if user.node().is_some() {
+            errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
+        }
+        (rules, errors)
+    }
+
+    /// Returns when roles, bindings and pods have all been read once.
+    pub(crate) async fn synced(&self) {
+        // An error would mean that the sender is gone, and it is borrowed here.
+        let _ = self.synced.subscribe().wait_for(|bits| *bits == ALL).await;
+    }
+
+    /// Whether they have.
+    pub(crate) fn is_synced(&self) -> bool {
+        *self.synced.borrow() == ALL
+    }
+
+    /// Follows the registry until the tasks are stopped.
+    pub(crate) fn follow(self: &Arc<Self>, registry: &Arc<Registry>, clock: &Arc<dyn Clock>, tasks: &Tasks) {
+        for followed in FOLLOWED {
+            let (this, registry, clock) = (self.clone(), registry.clone(), clock.clone());
+            tasks.spawn("authorization", async move {
+                loop {
+                    if let Err(status) = this.follow_once(&registry, followed).await {
+                        tracing::warn!(resource = followed.1, %status, "cannot follow what authorization needs");
+                        clock.sleep(std::time::Duration::from_secs(1)).await;
+                    }
+                }
+            });
+        }
+    }
+
+    /// One watch, from the first object to the end of the stream.
+    async fn follow_once(&self, registry: &Registry, (group, plural, bit): Followed) -> Result<(), Status> {
+        let kinds = registry.kinds();
+        let Some(kind) = kinds.lookup(group, "v1", plural) else {
+            return Err(Status::internal_error(format!("{plural} are not served")));
+        };
+        let options = ListOptions {
+            allow_bookmarks: true,
+            send_initial_events: true,
+            resource_version_match: Some(ResourceVersionMatch::NotOlderThan),
+            ..ListOptions::default()
+        };
+        let mut events = registry.watch(kind, "", &options).await?;
+        // What was known stays in force until all that is there now has been seen.
+        let mut initial = Some(Vec::new());
+        while let Some(event) = events.next().await {
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => match &mut initial {
+                    Some(objects) => objects.push(object),
+                    None => self.change(kind, &object, true),
+                },
+                WatchEvent::Deleted(object) => match &mut initial {
+                    Some(objects) => objects.retain(|known| key(known) != key(&object)),
+                    None => self.change(kind, &object, false),
+                },
+                WatchEvent::Bookmark { initial_events_end: true, .. } => {
+                    self.replace(kind, initial.take().unwrap_or_default());
+                    self.synced.send_modify(|bits| *bits |= bit);
+                }
+                WatchEvent::Bookmark { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn change(&self, kind: &Kind, object: &Object, present: bool) {
+        if kind.plural == "pods" {
+            let mut graph = self.pods.0.write().unwrap_or_else(PoisonError::into_inner);
+            let (namespace, name) = key(object);
+            if present {
+                graph.set(&namespace, &name, &object.tree())
+            } else {
+                graph.remove(&namespace, &name)
+            }
+            return;
+        }
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        stored.change(kind, object, present);
+        self.policy.store(Arc::new(stored.policy()));
+    }
+
+    fn replace(&self, kind: &Kind, objects: Vec<Object>) {
+        if kind.plural == "pods" {
+            let mut graph = Graph::default();
+            for object in objects {
+                let (namespace, name) = key(&object);
+                graph.set(&namespace, &name, &object.tree());
+            }
+            *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = graph;
+            return;
+        }
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        stored.clear(kind);
+        for object in objects {
+            stored.change(kind, &object, true);
+        }
+        self.policy.store(Arc::new(stored.policy()));
+    }
+}
+
+/// Group, plural, and the bit that says that it has been read.
+type Followed = (&'static str, &'static str, u8);
+const RBAC: &str = "rbac.authorization.k8s.io";
+const FOLLOWED: [Followed; 5] = [
+    (RBAC, "roles", 1),
+    (RBAC, "clusterroles", 2),
+    (RBAC, "rolebindings", 4),
+    (RBAC, "clusterrolebindings", 8),
+    ("", "pods", 16),
+];
+const ALL: u8 = 31;
+
+impl Stored {
+    fn change(&mut self, kind: &Kind, object: &Object, present: bool) {
+        match kind.plural.as_str() {
+            "roles" => apply(&mut self.roles, object, present),
+            "clusterroles" => apply(&mut self.cluster_roles, object, present),
+            "rolebindings" => apply(&mut self.role_bindings, object, present),
+            _ => apply(&mut self.cluster_role_bindings, object, present),
+        }
+    }
+
+    fn clear(&mut self, kind: &Kind) {
+        match kind.plural.as_str() {
+            "roles" => self.roles.clear(),
+            "clusterroles" => self.cluster_roles.clear(),
+            "rolebindings" => self.role_bindings.clear(),
+            _ => self.cluster_role_bindings.clear(),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::new(Objects {
+            roles: self.roles.values().cloned().collect(),
+            cluster_roles: self.cluster_roles.values().cloned().collect(),
+            role_bindings: self.role_bindings.values().cloned().collect(),
+            cluster_role_bindings: self.cluster_role_bindings.values().cloned().collect(),
+        })
+    }
+}
+
+/// Takes in an object as it is now. One that cannot be read grants nothing.
+fn apply<T: DeserializeOwned>(map: &mut HashMap<Key, T>, object: &Object, present: bool) {
+    let key = key(object);
+    match serde_json::from_slice(object.body()) {
+        Ok(read) if present => {
+            map.insert(key, read);
+        }
+        _ => {
+            map.remove(&key);
+        }
+    }
+}
+
+fn key(object: &Object) -> Key {
+    #[derive(serde::Deserialize)]
+    struct Headed {
+        metadata: auth::rbac::Named,
+    }
+    let headed: Option<Headed> = serde_json::from_slice(object.body()).ok();
+    headed.map(|headed| (headed.metadata.namespace, headed.metadata.name)).unwrap_or_default()
+}

@@ -1,0 +1,72 @@
+//! Paths that are no resources: discovery, OpenAPI, the version, health.
+
+use std::sync::Arc;
+
+use apimachinery::status::Status;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::health;
+use crate::negotiate::{self, Syntax};
+use crate::respond::{self, Answer};
+use crate::server::{ApiServer, Call};
+
+pub(crate) fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
+    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
+        return Err(Status::no_such_path());
+    }
+    let path = call.parts.uri.path();
+    if let Some(answer) = health::serve(server, path, call.query) {
+        return answer;
+    }
+    match path.trim_end_matches('/') {
+        "" => paths(server),
+        "/version" => version(),
+        trimmed => server.documents.serve(&server.registry, &call.parts.headers, trimmed, call.query),
+    }
+}
+
+/// What there is.
+fn paths(server: &ApiServer) -> Answer {
+    let kinds = server.registry.kinds();
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for group in kinds.groups().iter().filter(|group| !group.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+    }
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+    );
+    respond::tree(StatusCode::OK, Syntax::Json, &json!({"paths": paths}))
+}
+
+/// The version of Kubernetes that we speak, and our own behind it.
+fn version() -> Answer {
+    let version = json!({
+        "major": "1",
+        "minor": "36",
+        "gitVersion": concat!("v1.36.0+monoplane.", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": concat!("linux", "/", "amd64"),
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+    });
+    respond::tree(StatusCode::OK, Syntax::Json, &version)
+}
+
+/// Whether the client has the document already.
+pub(crate) fn is_known(headers: &http::HeaderMap, etag: &str) -> bool {
+    let known = headers.get(http::header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    known.is_some_and(|known| known.split(',').any(|each| each.trim() == etag || each.trim() == "*"))
+}
+
+/// Whether a document may be sent as JSON to this client.
+pub(crate) fn takes_json(headers: &http::HeaderMap) -> Result<(), Status> {
+    negotiate::form(headers).map(|_| ())
+}

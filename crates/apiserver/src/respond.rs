@@ -1,0 +1,75 @@
+//! Answers: their heads, and how trees and failures are written.
+
+use apimachinery::status::Status;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WARNING};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::Value;
+
+use crate::body::Body;
+use crate::negotiate::Syntax;
+
+/// An answer, before it becomes HTTP's.
+pub(crate) type Answer = Result<Response<Body>, Status>;
+
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// JSON bytes as they are.
+pub(crate) fn json(code: StatusCode, body: Body) -> Response<Body> {
+    with_type(code, JSON, body)
+}
+
+/// Bytes of a media type.
+pub(crate) fn with_type(code: StatusCode, media_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, media_type);
+    headers.insert(CACHE_CONTROL, NO_CACHE);
+    response
+}
+
+/// Plain text.
+pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    with_type(code, HeaderValue::from_static("text/plain; charset=utf-8"), Body::whole(text))
+}
+
+/// JSON bytes, or the same as YAML.
+pub(crate) fn bytes(code: StatusCode, syntax: Syntax, bytes: Bytes) -> Answer {
+    match syntax {
+        Syntax::Json => Ok(json(code, Body::whole(bytes))),
+        Syntax::Yaml => tree(code, syntax, &serde_json::from_slice(&bytes).map_err(Status::internal_error)?),
+    }
+}
+
+/// A tree.
+pub(crate) fn tree(code: StatusCode, syntax: Syntax, tree: &Value) -> Answer {
+    let bytes = match syntax {
+        Syntax::Json => serde_json::to_vec(tree).map_err(Status::internal_error)?,
+        Syntax::Yaml => serde_yaml_ng::to_string(tree).map_err(Status::internal_error)?.into_bytes(),
+    };
+    Ok(with_type(code, HeaderValue::from_static(syntax.media_type()), Body::whole(bytes)))
+}
+
+/// A failure. Always JSON: a client whose form we cannot write must still be told so.
+pub(crate) fn failure(status: &Status) -> Response<Body> {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(code, Body::whole(status.to_json()));
+    let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry_after > 0 {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
+    response
+}
+
+/// Adds the warnings as headers, in the form that clients print.
+pub(crate) fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        let printable: String = quoted.chars().filter(|character| !character.is_control()).collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{printable}\"").as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}

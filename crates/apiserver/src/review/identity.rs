@@ -1,0 +1,25 @@
+//! Who am I, and whose token is this?
+
+use apimachinery::field::{FieldError, Path};
+use apimachinery::status::Status;
+use serde_json::{Value, json};
+
+use super::Asked;
+
+pub(super) fn own(asked: &Asked<'_>) -> Result<Value, Status> {
+    Ok(asked.with_status(json!({"userInfo": &**asked.call.user})))
+}
+
+pub(super) fn of_token(asked: &Asked<'_>) -> Result<Value, Status> {
+    let token = asked.text("/spec/token");
+    if token.is_empty() {
+        let spec = Path::new("spec");
+        return Err(asked
+            .invalid(vec![FieldError::required(&spec.child("token"), "token is required for TokenReview")]));
+    }
+    let status = match asked.server.authenticators.user_of_token(token) {
+        Some(user) => json!({"authenticated": true, "user": &*user}),
+        None => json!({"user": {}, "error": "[invalid bearer token]"}),
+    };
+    Ok(asked.with_status(status))
+}

@@ -1,0 +1,287 @@
+//! The handler that every transport calls, and the way of a request through it: who, what, may they, then the verb.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use auth::{Attributes, Authorizer, Decision, Resource, Target, UserInfo, forbidden_message};
+use bytes::Bytes;
+use clock::{Clock, Tasks};
+use futures::FutureExt;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use registry::Registry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admission::Admission;
+use crate::authenticate::{Authenticators, impersonate};
+use crate::authorize::Authorization;
+use crate::body::{Body, BodyError};
+use crate::connection::{Chain, ConnectError, Connection};
+use crate::dial::NodeDialer;
+use crate::document::Documents;
+use crate::query::Query;
+use crate::request_info::{RequestInfo, ResourceInfo, resolve};
+use crate::respond::{self, Answer};
+use crate::{health, incoming, path, verb};
+
+/// Bounds on what clients can ask for at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Reads in flight.
+    pub reads: usize,
+    /// Writes in flight.
+    pub writes: usize,
+    /// Watches, logs and other streams.
+    pub streams: usize,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// How long a request may take that is no stream.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let time = Duration::from_secs(60);
+        Self { reads: 400, writes: 200, streams: 20_000, body: 3 * 1024 * 1024, time }
+    }
+}
+
+/// What a server is made of.
+pub struct Options {
+    /// Where the objects are.
+    pub registry: Arc<Registry>,
+    /// Who is asking.
+    pub authenticators: Authenticators,
+    /// What writes must pass beside the registry's own validation.
+    pub admission: Arc<dyn Admission>,
+    /// The way to the kubelets, for logs.
+    pub dialer: Arc<dyn NodeDialer>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// `host:port` under which clients outside reach the server.
+    pub advertise: String,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The API server: one handler, called by every transport.
+pub struct ApiServer {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticators: Authenticators,
+    pub(crate) authorization: Arc<Authorization>,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) documents: Documents,
+    pub(crate) limits: Limits,
+    pub(crate) readiness: health::Readiness,
+    pub(crate) tasks: Tasks,
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("ApiServer")
+    }
+}
+
+/// One request, as the verbs see it.
+pub(crate) struct Call<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) query: &'a Query,
+    pub(crate) user: &'a Arc<UserInfo>,
+    pub(crate) now: jiff::Timestamp,
+    pub(crate) body: Bytes,
+}
+
+impl ApiServer {
+    /// Starts a server; its tasks run under `tasks` and end with them. It is not ready before
+    /// [`ApiServer::install_policy`] has run.
+    pub fn start(options: Options, tasks: &Tasks) -> Arc<Self> {
+        let authorization = Arc::new(Authorization::default());
+        authorization.follow(&options.registry, &options.clock, tasks);
+        Arc::new(Self {
+            registry: options.registry,
+            authenticators: options.authenticators,
+            authorization,
+            admission: options.admission,
+            dialer: options.dialer,
+            clock: options.clock,
+            documents: Documents::new(options.advertise),
+            limits: options.limits,
+            readiness: health::Readiness::default(),
+            tasks: tasks.child(),
+            reads: Arc::new(Semaphore::new(options.limits.reads)),
+            writes: Arc::new(Semaphore::new(options.limits.writes)),
+            streams: Arc::new(Semaphore::new(options.limits.streams)),
+        })
+    }
+
+    /// A connection on which a client presented these certificates (none: it will be anonymous, or send tokens).
+    ///
+    /// # Errors
+    /// When the certificates do not verify, or name no user.
+    pub fn connect(
+        &self,
+        chain: Chain<'_>,
+        peer: Option<std::net::SocketAddr>,
+    ) -> Result<Connection, ConnectError> {
+        let certified = self.authenticators.certified(chain, self.clock.now())?;
+        Ok(Connection { peer, certified })
+    }
+
+    /// Whether `/readyz` says so.
+    pub fn is_ready(&self) -> bool {
+        health::is_ready(self)
+    }
+
+    /// Answers one request. Never fails: what goes wrong is an answer, too.
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>, connection: &Connection) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BodyError>,
+    {
+        let (parts, body) = request.into_parts();
+        // A bug in one request must not end the others: the unwinding ends here. What it was working on is dropped.
+        match AssertUnwindSafe(self.answer(&parts, body, connection)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => respond::failure(&status),
+            Err(_) => {
+                tracing::error!(method = %parts.method, path = parts.uri.path(), "a request panicked");
+                let why = "This request caused apiserver to panic. Look in the logs for details.";
+                let mut status = Status::internal_error(why);
+                why.clone_into(&mut status.message);
+                respond::failure(&status)
+            }
+        }
+    }
+
+    async fn answer<B>(self: &Arc<Self>, parts: &Parts, body: B, connection: &Connection) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BodyError>,
+    {
+        let now = self.clock.now();
+        let query = Query::parse(parts.uri.query());
+        let user = self.authenticators.user(connection, &parts.headers, now)?;
+        let user = impersonate(&parts.headers, user, &*self.authorization)?;
+        let info = resolve(&parts.method, parts.uri.path(), &query);
+        let long = matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
+        let permit = self.admit_in_flight(&parts.method, long)?;
+        self.authorize(&user, &info, parts, &query)?;
+        let call = Call { parts, query: &query, user: &user, now, body: Bytes::new() };
+        if long {
+            return self.stream(call, info, permit).await;
+        }
+        let lasts = self.time_of(&query)?;
+        let work = self.work(call, body, info);
+        let answered = tokio::select! {
+            biased;
+            answer = work => answer,
+            () = self.clock.sleep(lasts) => {
+                let seconds = lasts.as_secs();
+                Err(Status::timeout(format!("request did not complete within the allotted timeout ({seconds}s)"), 0))
+            }
+        };
+        drop(permit);
+        answered
+    }
+
+    /// A request that ends by itself.
+    async fn work<B>(self: &Arc<Self>, mut call: Call<'_>, body: B, info: RequestInfo<'_>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BodyError>,
+    {
+        if matches!(call.parts.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
+            call.body = incoming::read(body, &call.parts.headers, self.limits.body).await?;
+        }
+        match info {
+            RequestInfo::Resource(info) => verb::dispatch(self, call, info).boxed().await,
+            RequestInfo::Path { .. } => path::serve(self, &call),
+        }
+    }
+
+    /// A request that goes on until one side ends it. Its place is held for as long as its body lives.
+    async fn stream(
+        self: &Arc<Self>,
+        call: Call<'_>,
+        info: RequestInfo<'_>,
+        permit: OwnedSemaphorePermit,
+    ) -> Answer {
+        match info {
+            RequestInfo::Resource(info) => verb::dispatch_stream(self, call, info, permit).boxed().await,
+            RequestInfo::Path { .. } => Err(Status::no_such_path()),
+        }
+    }
+
+    fn admit_in_flight(&self, method: &Method, long: bool) -> Result<OwnedSemaphorePermit, Status> {
+        let places = match *method {
+            _ if long => &self.streams,
+            Method::GET | Method::HEAD | Method::OPTIONS => &self.reads,
+            _ => &self.writes,
+        };
+        let too_many = || Status::too_many_requests("Too many requests, please try again later.", 1);
+        places.clone().try_acquire_owned().map_err(|_| too_many())
+    }
+
+    fn authorize(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo<'_>,
+        parts: &Parts,
+        query: &Query,
+    ) -> Result<(), Status> {
+        let (verb, target) = match info {
+            RequestInfo::Path { verb } => (*verb, Target::Path(parts.uri.path())),
+            RequestInfo::Resource(info) => (info.verb, Target::Resource(target_of(info, query))),
+        };
+        let attributes = Attributes { user, verb, target };
+        match self.authorization.authorize(&attributes) {
+            Decision::Allow(_) => Ok(()),
+            Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
+        }
+    }
+
+    /// How long the request may take: the server's bound, or less where the client says so.
+    fn time_of(&self, query: &Query) -> Result<Duration, Status> {
+        let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else {
+            return Ok(self.limits.time);
+        };
+        let bad = || Status::bad_request(format!("invalid timeout specified in the request URL: {text:?}"));
+        let wanted: jiff::SignedDuration = match text.parse::<u64>() {
+            Ok(seconds) => jiff::SignedDuration::from_secs(i64::try_from(seconds).map_err(|_| bad())?),
+            Err(_) => text.parse().map_err(|_| bad())?,
+        };
+        let wanted = Duration::try_from(wanted).map_err(|_| bad())?;
+        Ok(if wanted.is_zero() { self.limits.time } else { wanted.min(self.limits.time) })
+    }
+}
+
+pub(crate) fn target_of<'a>(info: &'a ResourceInfo<'_>, query: &'a Query) -> Resource<'a> {
+    Resource {
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        field_selector: query.get("fieldSelector").unwrap_or_default(),
+    }
+}
+
+pub(crate) fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let message = forbidden_message(attributes, reason);
+    match attributes.resource() {
+        None => Status::forbidden(&GroupResource::of("", ""), "", message),
+        Some(target) => {
+            let resource = GroupResource::new(target.group.to_owned(), target.resource.to_owned());
+            Status::forbidden(&resource, target.name, message)
+        }
+    }
+}

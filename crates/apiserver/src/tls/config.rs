@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use pki::{Authority, Credential};
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A certificate or key that rustls refuses.
+    #[error("TLS: {0}")]
+    Refused(#[from] rustls::Error),
+    /// An authority that nothing can be verified against.
+    #[error("TLS: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// A certificate that names no server.
+    #[error("TLS: {0}")]
+    Name(#[from] rustls_pki_types::InvalidDnsNameError),
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+pub(super) fn roots(authority: &Authority) -> Result<RootCertStore, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate().clone())?;
+    Ok(roots)
+}
+
+/// What verifies client certificates, for sockets and in memory alike. A client without one may connect: it sends a
+/// token, or is anonymous.
+///
+/// # Errors
+/// When the authority's certificate cannot be trusted.
+pub fn client_verifier(authority: &Authority) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authority)?), provider());
+    Ok(builder.allow_unauthenticated().build()?)
+}
+
+/// TLS for the API: its serving certificate, optional client certificates, HTTP/2 and HTTP/1.1.
+///
+/// # Errors
+/// When the certificate and key cannot be used.
+pub fn server_config(
+    serving: &Credential,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![serving.certificate.clone()], serving.key.clone_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

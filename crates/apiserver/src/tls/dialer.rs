@@ -1,0 +1,111 @@
+//! The direct way to kubelets: HTTPS, with the server's own client certificate, to a serving certificate of the plane's
+//! authority that names the address dialled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clock::Clock;
+use futures::StreamExt;
+use http::{Request, header};
+use http_body_util::{BodyDataStream, Empty};
+use hyper_util::rt::TokioIo;
+use pki::{Authority, Credential};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::config::{TlsError, provider, roots};
+use crate::body::BodyError;
+use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer};
+
+/// How long connecting and the head of the answer may take; the body may go on for as long as it likes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Dials kubelets over HTTPS.
+pub struct HttpsDialer {
+    connector: TlsConnector,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for HttpsDialer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("HttpsDialer")
+    }
+}
+
+impl HttpsDialer {
+    /// Trusts the authority, and shows this client certificate.
+    ///
+    /// # Errors
+    /// When the certificate and key cannot be used.
+    pub fn new(authority: &Authority, client: &Credential, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(authority)?)
+            .with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?;
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), clock })
+    }
+
+    async fn ask(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError> {
+        let failed = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
+        let host = node.host.trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, node.port)).await.map_err(|error| failed(&error))?;
+        stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
+        let tls = self.connector.connect(name, stream).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|error| failed(&error))?;
+        let request = Request::get(path)
+            .header(header::HOST, format!("{}:{}", node.host, node.port))
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| failed(&error))?;
+        // The connection is driven here until the answer has a head, and then by whoever reads the body: it needs no
+        // task of its own, and ends when the reader goes.
+        let mut connection = Box::pin(connection);
+        let response = {
+            let mut response = std::pin::pin!(sender.send_request(request));
+            tokio::select! {
+                response = &mut response => response.map_err(|error| failed(&error))?,
+                ended = &mut connection => {
+                    let ended = ended.err().map_or_else(|| "connection closed".to_owned(), |error| error.to_string());
+                    // The answer may have arrived with the end.
+                    match futures::FutureExt::now_or_never(response) {
+                        Some(Ok(response)) => response,
+                        _ => return Err(DialError::Unreachable(ended)),
+                    }
+                }
+            }
+        };
+        let code = response.status();
+        let body = BodyDataStream::new(response.into_body());
+        let state = (body, Some(connection), sender);
+        let body = futures::stream::unfold(state, |(mut body, mut connection, sender)| async move {
+            let chunk = loop {
+                let Some(driving) = connection.as_mut() else { break body.next().await };
+                tokio::select! {
+                    biased;
+                    chunk = body.next() => break chunk,
+                    _ = driving => connection = None,
+                }
+            };
+            let chunk = chunk?.map_err(BodyError::from);
+            Some((chunk, (body, connection, sender)))
+        });
+        Ok(NodeAnswer { code, body: body.boxed() })
+    }
+}
+
+#[async_trait]
+impl NodeDialer for HttpsDialer {
+    async fn get(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError> {
+        tokio::select! {
+            answer = self.ask(node, path) => answer,
+            () = self.clock.sleep(PATIENCE) => {
+                Err(DialError::Unreachable(format!("no answer from {}:{} in time", node.host, node.port)))
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! TLS: who may connect, and the sockets over which they do.
+
+mod config;
+mod dialer;
+mod listener;
+
+pub use config::{TlsError, client_verifier, server_config};
+pub use dialer::HttpsDialer;
+pub use listener::{Listener, Sockets};

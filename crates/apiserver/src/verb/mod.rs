@@ -1,0 +1,135 @@
+//! The verbs on resources: from what a request names to the registry's calls and back.
+
+mod delete;
+mod log;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use registry::{Kind, Part, RequestContext};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::negotiate::{self, Form};
+use crate::query::WriteOptions;
+use crate::request_info::ResourceInfo;
+use crate::respond::Answer;
+use crate::review;
+use crate::server::{ApiServer, Call};
+
+/// A request on a resource that is served: the call, the kind, and where in it.
+pub(crate) struct On<'a> {
+    pub(crate) server: &'a Arc<ApiServer>,
+    pub(crate) call: Call<'a>,
+    pub(crate) kind: Arc<Kind>,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) form: Form,
+}
+
+/// A request that ends by itself.
+pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: ResourceInfo<'_>) -> Answer {
+    if let Some(review) = review::find(&info) {
+        return review::answer(server, &call, &info, review);
+    }
+    let on = locate(server, call, &info)?;
+    let part = part_of(&info.subresource);
+    match (info.verb, part) {
+        ("get", Some(part)) => read::get(on, part).await,
+        ("list", Some(Part::Whole)) => read::list(on).await,
+        ("create", Some(Part::Whole)) => write::create(on).await,
+        ("create", None) if info.subresource == "binding" => write::bind(on).await,
+        ("update", Some(part)) => write::update(on, part).await,
+        ("patch", Some(part)) => write::patch(on, part).await,
+        ("delete", Some(Part::Whole)) => delete::one(on).await,
+        ("deletecollection", Some(Part::Whole)) => delete::many(on).await,
+        _ => Err(not_supported(&info)),
+    }
+}
+
+/// A request that goes on: a watch or a log.
+pub(crate) async fn dispatch_stream(
+    server: &Arc<ApiServer>,
+    call: Call<'_>,
+    info: ResourceInfo<'_>,
+    permit: OwnedSemaphorePermit,
+) -> Answer {
+    let on = locate(server, call, &info)?;
+    match (info.verb, &*info.subresource) {
+        ("watch", "") => read::watch(on, permit).await,
+        ("get", "log") => log::get(on, permit).await,
+        _ => Err(not_supported(&info)),
+    }
+}
+
+fn part_of(subresource: &str) -> Option<Part> {
+    [Part::Whole, Part::Status, Part::Scale, Part::Finalize]
+        .into_iter()
+        .find(|part| part.name() == subresource)
+}
+
+fn not_supported(info: &ResourceInfo<'_>) -> Status {
+    let resource = GroupResource::new(info.group.clone().into_owned(), info.resource.clone().into_owned());
+    Status::method_not_supported(&resource, info.verb)
+}
+
+/// The kind that the path names, if it serves the verb at that place.
+fn locate<'a>(
+    server: &'a Arc<ApiServer>,
+    call: Call<'a>,
+    info: &'a ResourceInfo<'_>,
+) -> Result<On<'a>, Status> {
+    let kinds = server.registry.kinds();
+    let kind =
+        kinds.lookup(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?.clone();
+    // A namespace's own path names it twice.
+    let is_own_namespace = info.group.is_empty() && info.resource == "namespaces";
+    let namespace: &str = if is_own_namespace { "" } else { &info.namespace };
+    let verbs = if info.subresource.is_empty() {
+        kind.verbs
+    } else {
+        kind.subresource(&info.subresource).ok_or_else(Status::no_such_path)?.verbs
+    };
+    let misplaced = if kind.namespaced {
+        // Across all namespaces there are only lists and watches.
+        namespace.is_empty() && !matches!(info.verb, "list" | "watch")
+    } else {
+        !namespace.is_empty()
+    };
+    if misplaced || info.rest {
+        return Err(Status::no_such_path());
+    }
+    let creates_by_name = info.verb == "create" && info.subresource.is_empty() && !info.name.is_empty();
+    if !verbs.contains(&info.verb) || creates_by_name {
+        return Err(not_supported(info));
+    }
+    let form = negotiate::form(&call.parts.headers)?;
+    Ok(On { server, call, kind, namespace, name: &info.name, form })
+}
+
+impl On<'_> {
+    /// The surroundings of a write.
+    fn context(&self, options: WriteOptions) -> RequestContext {
+        let admission = self.server.admission.of_request(self.call.user, self.server);
+        let mut context = RequestContext::new(self.call.now, admission);
+        context.dry_run = options.dry_run;
+        context.field_validation = options.field_validation;
+        context.field_manager = options.field_manager;
+        if context.field_manager.is_empty() {
+            context.field_manager = self.user_agent();
+        }
+        if let Some(warning) = &self.kind.deprecation {
+            context.warnings.add(warning.clone());
+        }
+        context
+    }
+
+    /// The first word of the client's name for itself: who manages fields where nobody is named.
+    fn user_agent(&self) -> String {
+        let agent = self.call.parts.headers.get(http::header::USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        agent.split('/').next().unwrap_or_default().chars().take(128).collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! get, list and watch.
+
+use apimachinery::status::Status;
+use http::StatusCode;
+use registry::{List, Object, Part};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::On;
+use crate::body::Body;
+use crate::negotiate::{Shape, Syntax};
+use crate::respond::{self, Answer};
+use crate::shape::{self, Include};
+use crate::watch::{self, Watching};
+
+/// One object, or a part of it.
+pub(super) async fn get(on: On<'_>, part: Part) -> Answer {
+    let object = on.server.registry.get(&on.kind, on.namespace, on.name, part).await?;
+    let mut answer = on.object(StatusCode::OK, object, part)?;
+    on.warn_of_deprecation(&mut answer);
+    Ok(answer)
+}
+
+/// A collection.
+pub(super) async fn list(on: On<'_>) -> Answer {
+    let options = on.call.query.list_options()?;
+    let list = on.server.registry.list(&on.kind, on.namespace, &options).await?;
+    let mut answer = on.list(&list)?;
+    on.warn_of_deprecation(&mut answer);
+    Ok(answer)
+}
+
+/// Changes of a collection, or of one of its objects.
+pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
+    if on.form.syntax != Syntax::Json {
+        return Err(Status::not_acceptable(&["application/json"]));
+    }
+    let mut options = on.call.query.list_options()?;
+    if !on.name.is_empty() && options.field_selector.is_empty() {
+        // The old form of a watch names the object in the path.
+        options.field_selector = format!("metadata.name={}", on.name);
+    }
+    let lasts = watch::duration(on.call.query.number("timeoutSeconds")?, on.call.now);
+    let events = match on.server.registry.watch(&on.kind, on.namespace, &options).await {
+        Ok(events) => events,
+        // Clients expect this one as an event: they then list again.
+        Err(status) if status.code == 410 => return watch::error(&status),
+        Err(status) => return Err(status),
+    };
+    let watching = Watching {
+        registry: on.server.registry.clone(),
+        shape: on.form.shape,
+        include: Include::parse(on.call.query.get("includeObject"))?,
+        clock: on.server.clock.clone(),
+        stop: on.server.tasks.token().clone(),
+        kind: on.kind.clone(),
+        events,
+        _permit: permit,
+    };
+    let mut answer = watch::answer(watching, lasts)?;
+    on.warn_of_deprecation(&mut answer);
+    Ok(answer)
+}
+
+impl On<'_> {
+    /// An object in the form that the client wants.
+    pub(super) fn object(&self, code: StatusCode, object: Object, part: Part) -> Answer {
+        let bytes = match self.form.shape {
+            // A Scale has no columns of its own.
+            Shape::Table if part != Part::Scale => {
+                let include = Include::parse(self.call.query.get("includeObject"))?;
+                let registry = &self.server.registry;
+                shape::table_of_object(registry, &self.kind, object, include, true, self.call.now)?.into()
+            }
+            Shape::Metadata => shape::partial(&object, false)?.into(),
+            _ => object.to_bytes(),
+        };
+        respond::bytes(code, self.form.syntax, bytes)
+    }
+
+    /// A list in the form that the client wants.
+    pub(super) fn list(&self, list: &List) -> Answer {
+        let bytes = match self.form.shape {
+            Shape::Whole if self.form.syntax == Syntax::Json => {
+                return Ok(respond::json(StatusCode::OK, Body::pieces(list.segments())));
+            }
+            Shape::Whole => list.to_bytes(),
+            Shape::Table => {
+                let include = Include::parse(self.call.query.get("includeObject"))?;
+                let (registry, now) = (&self.server.registry, self.call.now);
+                shape::table_of_list(registry, &self.kind, list, include, now)?.into()
+            }
+            Shape::Metadata => shape::partial_list(list)?.into(),
+        };
+        respond::bytes(StatusCode::OK, self.form.syntax, bytes)
+    }
+
+    fn warn_of_deprecation(&self, answer: &mut http::Response<Body>) {
+        if let Some(warning) = &self.kind.deprecation {
+            respond::warn(answer, vec![warning.clone()]);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! create, update, patch and the binding of pods.
+
+use apimachinery::status::Status;
+use http::StatusCode;
+use registry::{Part, Patch, RequestContext};
+use serde_json::{Value, json};
+
+use super::On;
+use crate::incoming;
+use crate::negotiate::{self, Syntax};
+use crate::respond::{self, Answer};
+
+/// A new object.
+pub(super) async fn create(on: On<'_>) -> Answer {
+    let (context, body) = on.write("CreateOptions")?;
+    let object = on.server.registry.create(&context, &on.kind, on.namespace, body).await?;
+    on.finish(&context, on.object(StatusCode::CREATED, object, Part::Whole))
+}
+
+/// A pod's node.
+pub(super) async fn bind(on: On<'_>) -> Answer {
+    let (context, body) = on.write("CreateOptions")?;
+    on.server.registry.bind(&context, on.namespace, on.name, body).await?;
+    let success =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    on.finish(&context, respond::tree(StatusCode::CREATED, on.form.syntax, &success))
+}
+
+/// An object, or a part of it, as a whole.
+pub(super) async fn update(on: On<'_>, part: Part) -> Answer {
+    let (context, body) = on.write("UpdateOptions")?;
+    let registry = &on.server.registry;
+    let updated = registry.update(&context, &on.kind, on.namespace, on.name, part, body).await?;
+    on.finish(&context, on.object(code_of(updated.created), updated.object, part))
+}
+
+/// A change to an object or a part of it.
+pub(super) async fn patch(on: On<'_>, part: Part) -> Answer {
+    let options = on.call.query.write_options("PatchOptions")?;
+    let media_type = negotiate::content_type(&on.call.parts.headers);
+    let strategic = !on.kind.custom;
+    let to_patch: fn(Value) -> Patch = match media_type {
+        "application/json-patch+json" => Patch::Json,
+        "application/merge-patch+json" => Patch::Merge,
+        "application/strategic-merge-patch+json" if strategic => Patch::Strategic,
+        _ => return Err(unknown_patch(strategic)),
+    };
+    let (body, errors) = incoming::decode(&on.call.body, Syntax::Json)?;
+    let mut context = on.context(options);
+    context.decode_errors = errors;
+    let registry = &on.server.registry;
+    let patched = registry.patch(&context, &on.kind, on.namespace, on.name, part, &to_patch(body)).await?;
+    on.finish(&context, on.object(code_of(patched.created), patched.object, part))
+}
+
+fn code_of(created: bool) -> StatusCode {
+    if created { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+fn unknown_patch(strategic: bool) -> Status {
+    let all = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+    ];
+    Status::unsupported_media_type(if strategic { &all } else { &all[..2] })
+}
+
+impl On<'_> {
+    /// The context and the object of a create or update.
+    fn write(&self, options: &'static str) -> Result<(RequestContext, Value), Status> {
+        let options = self.call.query.write_options(options)?;
+        let syntax = negotiate::body_syntax(&self.call.parts.headers)?;
+        let (body, errors) = incoming::decode(&self.call.body, syntax)?;
+        let mut context = self.context(options);
+        context.decode_errors = errors;
+        Ok((context, body))
+    }
+
+    /// The answer, with what was collected on the way.
+    pub(super) fn finish(&self, context: &RequestContext, answer: Answer) -> Answer {
+        let mut answer = answer?;
+        respond::warn(&mut answer, context.warnings.take());
+        Ok(answer)
+    }
+}
