@@ -79,7 +79,11 @@ impl GroupVersion {
 
     /// The resource of that plural in this group and version.
     pub fn resource(&self, resource: impl Into<Name>) -> GroupVersionResource {
-        GroupVersionResource { group: self.group.clone(), version: self.version.clone(), resource: resource.into() }
+        GroupVersionResource {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            resource: resource.into(),
+        }
     }
 }
 
@@ -121,7 +125,11 @@ impl GroupVersionKind {
 impl GroupVersionResource {
     /// From literals, usable in constants.
     pub const fn of(group: &'static str, version: &'static str, resource: &'static str) -> Self {
-        Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version), resource: Cow::Borrowed(resource) }
+        Self {
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            resource: Cow::Borrowed(resource),
+        }
     }
 
     /// From anything that becomes text.
@@ -153,7 +161,11 @@ impl GroupResource {
 
     /// In that version.
     pub fn version(&self, version: impl Into<Name>) -> GroupVersionResource {
-        GroupVersionResource { group: self.group.clone(), version: version.into(), resource: self.resource.clone() }
+        GroupVersionResource {
+            group: self.group.clone(),
+            version: version.into(),
+            resource: self.resource.clone(),
+        }
     }
 }
 
@@ -176,7 +188,11 @@ impl GroupKind {
 
 impl fmt::Display for GroupVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.version) } else { write!(f, "{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            f.write_str(&self.version)
+        } else {
+            write!(f, "{}/{}", self.group, self.version)
+        }
     }
 }
 

@@ -146,7 +146,11 @@ impl<'de> Visitor<'de> for Tree<'_> {
 /// When the text is no JSON object.
 pub fn parse_object(text: &[u8]) -> Result<Parsed, serde_json::Error> {
     let parsed = parse(text)?;
-    if parsed.tree.is_object() { Ok(parsed) } else { Err(serde_json::Error::custom("expected a JSON object")) }
+    if parsed.tree.is_object() {
+        Ok(parsed)
+    } else {
+        Err(serde_json::Error::custom("expected a JSON object"))
+    }
 }
 
 #[cfg(test)]

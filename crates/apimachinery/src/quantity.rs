@@ -210,13 +210,18 @@ impl Scale {
         match self {
             Self::Ten { exponent, .. } => {
                 let point = i64::try_from(whole.len()).unwrap_or(i64::MAX);
-                shift_decimal(whole.bytes().chain(fraction.bytes()), point.saturating_add(*exponent).saturating_add(9))
+                shift_decimal(
+                    whole.bytes().chain(fraction.bytes()),
+                    point.saturating_add(*exponent).saturating_add(9),
+                )
             }
             Self::Two { exponent } => {
                 let factor = 1i128 << exponent;
-                let whole = whole.bytes().try_fold(0i128, |sum, digit| push_digit(sum, digit));
+                let whole = whole.bytes().try_fold(0i128, push_digit);
                 let whole = whole.and_then(|n| n.checked_mul(factor)).and_then(|n| n.checked_mul(NANOS));
-                whole.and_then(|n| n.checked_add(fraction_nanos(fraction, factor))).map_or(MAX_UNITS * NANOS, cap)
+                whole
+                    .and_then(|n| n.checked_add(fraction_nanos(fraction, factor)))
+                    .map_or(MAX_UNITS * NANOS, cap)
             }
         }
     }

@@ -193,7 +193,8 @@ impl Status {
 
     /// 404 `pods "x" not found`.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::new(404, Reason::NotFound, format!("{resource} {} not found", quote(name))).about(resource, name)
+        Self::new(404, Reason::NotFound, format!("{resource} {} not found", quote(name)))
+            .about(resource, name)
     }
 
     /// 404 for a path that nothing serves.
@@ -225,7 +226,8 @@ impl Status {
 
     /// 409 in upstream's words for a stale resourceVersion.
     pub fn modified(resource: &GroupResource, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
     }
 
@@ -331,8 +333,9 @@ impl Status {
     /// 415, naming what would be read.
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let list = accepted.join(", ");
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {list}");
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {list}"
+        );
         Self::new(415, Reason::UnsupportedMediaType, message)
     }
 
@@ -433,10 +436,18 @@ mod tests {
     #[test]
     fn messages_are_upstreams() {
         let check = |status: Status, code: u16, reason: &str, message: &str| {
-            assert_eq!((status.code, status.reason.as_str(), status.message.as_str()), (code, reason, message));
+            assert_eq!(
+                (status.code, status.reason.as_str(), status.message.as_str()),
+                (code, reason, message)
+            );
         };
         check(Status::not_found(&DEPLOYMENTS, "x"), 404, "NotFound", "deployments.apps \"x\" not found");
-        check(Status::already_exists(&DEPLOYMENTS, "x"), 409, "AlreadyExists", "deployments.apps \"x\" already exists");
+        check(
+            Status::already_exists(&DEPLOYMENTS, "x"),
+            409,
+            "AlreadyExists",
+            "deployments.apps \"x\" already exists",
+        );
         check(
             Status::modified(&DEPLOYMENTS, "x"),
             409,

@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::gvk::{GroupVersionError, GroupVersionKind};
 use crate::time;
-pub use validate::{NameRule, validate, validate_update};
+pub use validate::{
+    MAX_ANNOTATION_BYTES, NameRule, validate, validate_annotations, validate_labels, validate_update,
+};
 
 /// An owner of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,8 @@ fn is_alnum(byte: u8) -> bool {
 fn is_dns_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = [bytes.first(), bytes.last()];
-    ends.iter().all(|end| end.is_some_and(|byte| is_alnum(*byte))) && bytes.iter().all(|b| is_alnum(*b) || *b == b'-')
+    ends.iter().all(|end| end.is_some_and(|byte| is_alnum(*byte)))
+        && bytes.iter().all(|b| is_alnum(*b) || *b == b'-')
 }
 
 fn is_name_part(text: &str) -> bool {
@@ -108,4 +109,104 @@ pub fn qualified_name(text: &str) -> Faults {
 /// A label's value.
 pub fn label_value(text: &str) -> Faults {
     check(text, LABEL_MAX, text.is_empty() || is_name_part(text), LABEL_VALUE)
+}
+
+/// The name of a port: what IANA registers as a service name.
+pub fn port_name(text: &str) -> Faults {
+    const MAX: usize = 15;
+    let mut faults = Vec::new();
+    if text.len() > MAX {
+        faults.push(max_length(MAX));
+    }
+    if text.is_empty() || !text.bytes().all(|b| is_alnum(b) || b == b'-') {
+        faults.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+    }
+    if !text.bytes().any(|b| b.is_ascii_lowercase()) {
+        faults.push("must contain at least one letter (a-z)".to_owned());
+    }
+    if text.contains("--") {
+        faults.push("must not contain consecutive hyphens".to_owned());
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        faults.push("must not begin or end with a hyphen".to_owned());
+    }
+    faults
+}
+
+/// The number of a port.
+pub fn port_number(port: i64) -> Faults {
+    if (1..=65_535).contains(&port) {
+        Vec::new()
+    } else {
+        vec!["must be between 1 and 65535, inclusive".to_owned()]
+    }
+}
+
+/// The name of an environment variable.
+pub fn environment_variable(text: &str) -> Faults {
+    let mut faults = Vec::new();
+    if text.is_empty() {
+        faults.push("environment variable name must be non-empty".to_owned());
+    } else if !text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+        let sentence = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+        faults.push(sentence.to_owned());
+    }
+    faults
+}
+
+/// A C identifier.
+pub fn c_identifier(text: &str) -> Faults {
+    const SENTENCE: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let well_formed =
+        text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.bytes().all(fits);
+    check(text, usize::MAX, well_formed, SENTENCE)
+}
+
+/// A key of a ConfigMap or Secret: a file name.
+pub fn config_key(text: &str) -> Faults {
+    const SENTENCE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let mut faults = check(text, SUBDOMAIN_MAX, !text.is_empty() && text.bytes().all(fits), SENTENCE);
+    match text {
+        "." => faults.push("must not be '.'".to_owned()),
+        ".." => faults.push("must not be '..'".to_owned()),
+        _ if text.starts_with("..") => faults.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_takes_what_it_should() {
+        type Rule = fn(&str) -> Faults;
+        let long = "a".repeat(64);
+        let rules: [(Rule, &[&str], &[&str]); 9] = [
+            (dns1123_label, &["a", "0-a"], &["", "-a", "a-", "a.b", "A", "é", &long]),
+            (dns1123_subdomain, &["a", "a.b-c"], &["", ".a", "a..b", "a.-b", "A"]),
+            (dns1035_label, &["a", "a-0"], &["", "0a", "a.b"]),
+            (path_segment, &["a", "system:x", "A b"], &[".", "..", "a/b", "a%b"]),
+            (qualified_name, &["a", "A_b.c", "x.y/Z"], &["", "/a", "a/", "a/b/c", "A/b", "-a", &long]),
+            (label_value, &["", "a", "A_b.c-d"], &["-a", "a-", "a b", &long]),
+            (port_name, &["http", "p-1"], &["", "1", "a--b", "-a", "a-", "HTTP", "sixteen-letters-x"]),
+            (environment_variable, &["A", "a.b", "1"], &["", "a=b", "é", "a\n"]),
+            (config_key, &["a", ".bashrc", "A_b"], &["", ".", "..", "..a", "a/b", "é"]),
+        ];
+        for (rule, good, bad) in rules {
+            for text in good {
+                assert_eq!(rule(text), [""; 0], "{text:?}");
+            }
+            for text in bad {
+                assert_ne!(rule(text), [""; 0], "{text:?}");
+            }
+        }
+        assert!(
+            c_identifier("_a1").is_empty() && !c_identifier("1a").is_empty() && !c_identifier("").is_empty()
+        );
+        assert!(port_number(65_535).is_empty() && !port_number(0).is_empty());
+    }
 }

@@ -64,7 +64,9 @@ fn step(root: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), P
             let value = from.find(root).ok_or_else(|| missing(name, &from))?.clone();
             *copied += size(&value);
             if *copied > MAX_COPIED_BYTES {
-                let message = format!("Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}");
+                let message = format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}"
+                );
                 return Err(PatchError::TooLarge(message));
             }
             add(root, &path, value)
@@ -127,7 +129,8 @@ impl<'a> Pointer<'a> {
         if text.is_empty() {
             return Ok(Self { text, tokens: Vec::new() });
         }
-        let inner = text.strip_prefix('/').ok_or_else(|| malformed(format!("invalid JSON pointer: {text}")))?;
+        let inner =
+            text.strip_prefix('/').ok_or_else(|| malformed(format!("invalid JSON pointer: {text}")))?;
         let tokens = inner.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
         Ok(Self { text, tokens })
     }

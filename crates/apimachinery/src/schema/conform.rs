@@ -89,9 +89,12 @@ impl Schema {
             }
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::IntOrString, Value::String(_)) => Ok(()),
-            (Type::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
+            (Type::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                Ok(())
+            }
             (Type::IntOrString, other) => {
-                let message = format!("json: cannot unmarshal {} into Go value of type int32", go_kind(other));
+                let message =
+                    format!("json: cannot unmarshal {} into Go value of type int32", go_kind(other));
                 Err(DecodeError { message })
             }
             (Type::Any, _) if self.format == "quantity" => conform_quantity(tree),
@@ -174,7 +177,9 @@ impl Schema {
                 Some(at) => Err(DecodeError { message: format!("illegal base64 data at input byte {at}") }),
             },
             "date-time" => time::normalize(text).map_err(|error| DecodeError { message: error.to_string() }),
-            "micro-time" => time::normalize_micro(text).map_err(|error| DecodeError { message: error.to_string() }),
+            "micro-time" => {
+                time::normalize_micro(text).map_err(|error| DecodeError { message: error.to_string() })
+            }
             _ => Ok(()),
         }
     }
@@ -191,7 +196,8 @@ impl Schema {
 
     /// The Go type that upstream's message would name.
     fn go_type(&self) -> String {
-        let inner = |found: &Option<Ref>| found.as_ref().map(|found| found.get().go_type()).unwrap_or_default();
+        let inner =
+            |found: &Option<Ref>| found.as_ref().map(|found| found.get().go_type()).unwrap_or_default();
         match self.kind {
             Type::Object if self.additional.is_some() => format!("map[string]{}", inner(&self.additional)),
             Type::Object => {

@@ -47,7 +47,8 @@ impl Schema {
             Value::Object(map) => {
                 let doomed = |schema: &Schema| !schema.nullable && schema.default_value().is_none();
                 map.retain(|name, value| {
-                    !value.is_null() || self.property(name).is_none_or(|property| !doomed(property.schema.get()))
+                    !value.is_null()
+                        || self.property(name).is_none_or(|property| !doomed(property.schema.get()))
                 });
                 for (name, value) in map.iter_mut() {
                     if let Some(child) = self.child(name) {

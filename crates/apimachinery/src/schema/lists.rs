@@ -44,7 +44,8 @@ pub(super) fn counterpart<'v>(schema: &Schema, old: &'v [Value], item: &Value) -
 
 /// The values of the list's keys; where an item has none, the default counts.
 fn key_of(schema: &Schema, item: &Value) -> Map<String, Value> {
-    let default = |name: &str| schema.items.as_ref().map(Ref::get)?.property(name)?.schema.get().default_value();
+    let default =
+        |name: &str| schema.items.as_ref().map(Ref::get)?.property(name)?.schema.get().default_value();
     let entries = schema.list_map_keys.iter().filter_map(|name| {
         let value = item.get(name.as_ref()).or_else(|| default(name))?;
         Some((name.clone().into_owned(), value.clone()))

@@ -212,7 +212,9 @@ impl Schema {
 
     /// The node that describes the entry `name` of an object: a property, or what a map holds.
     pub fn child(&self, name: &str) -> Option<&Schema> {
-        self.property(name).map(|property| property.schema.get()).or_else(|| self.additional.as_ref().map(Ref::get))
+        self.property(name)
+            .map(|property| property.schema.get())
+            .or_else(|| self.additional.as_ref().map(Ref::get))
     }
 
     /// The node at a path of field names; list items are skipped through.

@@ -167,9 +167,8 @@ impl Rules {
         set("description", text(&self.description));
         set("title", text(&self.title));
         set("enum", (!self.enumeration.is_empty()).then(|| Value::from(self.enumeration.clone())));
-        let exclusive = |bound: &Option<Bound>| {
-            bound.as_ref().filter(|bound| bound.exclusive).map(|_| Value::Bool(true))
-        };
+        let exclusive =
+            |bound: &Option<Bound>| bound.as_ref().filter(|bound| bound.exclusive).map(|_| Value::Bool(true));
         let limit = |bound: &Option<Bound>| bound.as_ref().map(|bound| Value::Number(bound.value.clone()));
         set("minimum", limit(&self.minimum));
         set("exclusiveMinimum", exclusive(&self.minimum));

@@ -72,7 +72,11 @@ impl Pattern {
     /// When it is malformed or too large.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
         const MAX_COMPILED_BYTES: usize = 1 << 20;
-        regex::RegexBuilder::new(text).size_limit(MAX_COMPILED_BYTES).dfa_size_limit(MAX_COMPILED_BYTES).build().map(Self)
+        regex::RegexBuilder::new(text)
+            .size_limit(MAX_COMPILED_BYTES)
+            .dfa_size_limit(MAX_COMPILED_BYTES)
+            .build()
+            .map(Self)
     }
 
     /// Its text.

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Number, Value};
 
-use super::{Bound, ListType, MapType, PatchStrategy, Pattern, Property, Ref, Rules, Schema, Type, owned, structure};
+use super::{
+    Bound, ListType, MapType, PatchStrategy, Pattern, Property, Ref, Rules, Schema, Type, owned, structure,
+};
 use crate::field::{ErrorList, FieldError, Path};
 
 /// Where a node stands.
@@ -16,7 +18,8 @@ pub(super) enum Level {
 }
 
 /// What OpenAPI knows and a CRD may not use.
-const FORBIDDEN: [&str; 6] = ["$ref", "definitions", "dependencies", "id", "patternProperties", "additionalItems"];
+const FORBIDDEN: [&str; 6] =
+    ["$ref", "definitions", "dependencies", "id", "patternProperties", "additionalItems"];
 /// What is kept for the documents without being looked at.
 const CARRIED: [&str; 3] = ["example", "externalDocs", "x-kubernetes-validations"];
 const TYPES: [(&str, Type); 6] = [
@@ -96,11 +99,18 @@ impl Reader {
                 let at = path.child("properties");
                 let child = self.node(value, Level::Field, &at.key(name));
                 let patch = PatchStrategy::default();
-                schema.properties.push(Property { name: owned(name), patch, atomic: false, schema: child.into() });
+                schema.properties.push(Property {
+                    name: owned(name),
+                    patch,
+                    atomic: false,
+                    schema: child.into(),
+                });
             }
         }
         match map.get("items") {
-            Some(Value::Array(_)) => self.forbid(&path.child("items"), "items must be a schema object and not an array"),
+            Some(Value::Array(_)) => {
+                self.forbid(&path.child("items"), "items must be a schema object and not an array")
+            }
             Some(items) if !items.is_null() => {
                 schema.items = Some(self.node(items, Level::Item, &path.child("items")).into());
             }
@@ -212,7 +222,12 @@ impl Reader {
             let at = path.child("properties");
             let child = self.nested(value, &at.key(name));
             let patch = PatchStrategy::default();
-            schema.properties.push(Property { name: owned(name), patch, atomic: false, schema: child.into() });
+            schema.properties.push(Property {
+                name: owned(name),
+                patch,
+                atomic: false,
+                schema: child.into(),
+            });
         }
         if let Some(items) = map.get("items").filter(|items| items.is_object()) {
             schema.items = Some(self.nested(items, &path.child("items")).into());
@@ -288,7 +303,13 @@ fn flag(map: &Map<String, Value>, key: &str) -> bool {
 }
 
 fn texts(map: &Map<String, Value>, key: &str) -> Vec<crate::gvk::Name> {
-    map.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(owned).collect()
+    map.get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(owned)
+        .collect()
 }
 
 fn count(map: &Map<String, Value>, key: &str) -> Option<u64> {

@@ -81,7 +81,10 @@ fn check_envelope(schema: &Schema, level: Level, path: &Path<'_>, errors: &mut E
     }
     let metadata = schema.property("metadata").map(|property| property.schema.get());
     let restricts_more = metadata.is_some_and(|metadata| {
-        let only_names = metadata.properties.iter().all(|property| ["name", "generateName"].contains(&property.name.as_ref()));
+        let only_names = metadata
+            .properties
+            .iter()
+            .all(|property| ["name", "generateName"].contains(&property.name.as_ref()));
         !only_names || metadata.additional.is_some() || metadata.preserve_unknown || metadata.nullable
     });
     if level == Level::Root && restricts_more {
@@ -207,7 +210,9 @@ pub(super) fn check(schema: &Schema, path: &Path<'_>, errors: &mut ErrorList) {
     // The one way in which types may stand under anyOf was refused when it was read; take that back.
     forgive_int_or_string(schema, path, errors);
     if let Some(rules) = &schema.rules {
-        for (name, alternatives) in [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)] {
+        for (name, alternatives) in
+            [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)]
+        {
             for (index, nested) in alternatives.iter().enumerate() {
                 let at = path.child(name);
                 complete(schema, nested, path, &at.index(index), errors);
@@ -253,7 +258,12 @@ fn forgive_int_or_string(schema: &Schema, path: &Path<'_>, errors: &mut ErrorLis
     let Some(rules) = schema.rules.as_ref().filter(|_| schema.kind == Type::IntOrString) else { return };
     let forgiven: Vec<String> = if pattern(&rules.any_of) {
         (0..2).map(|index| format!("{path}.anyOf[{index}].type")).collect()
-    } else if rules.all_of.first().and_then(|first| first.rules.as_ref()).is_some_and(|first| pattern(&first.any_of)) {
+    } else if rules
+        .all_of
+        .first()
+        .and_then(|first| first.rules.as_ref())
+        .is_some_and(|first| pattern(&first.any_of))
+    {
         (0..2).map(|index| format!("{path}.allOf[0].anyOf[{index}].type")).collect()
     } else {
         return;
@@ -262,7 +272,13 @@ fn forgive_int_or_string(schema: &Schema, path: &Path<'_>, errors: &mut ErrorLis
 }
 
 /// Every field that a value rule speaks of must be defined outside of it.
-fn complete(schema: &Schema, nested: &Schema, path: &Path<'_>, nested_path: &Path<'_>, errors: &mut ErrorList) {
+fn complete(
+    schema: &Schema,
+    nested: &Schema,
+    path: &Path<'_>,
+    nested_path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     for property in &nested.properties {
         let (at, nested_at) = (path.child("properties"), nested_path.child("properties"));
         let (at, nested_at) = (at.key(&property.name), nested_at.key(&property.name));
@@ -279,7 +295,8 @@ fn complete(schema: &Schema, nested: &Schema, path: &Path<'_>, nested_path: &Pat
         }
     }
     let Some(rules) = &nested.rules else { return };
-    for (name, alternatives) in [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)] {
+    for (name, alternatives) in [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)]
+    {
         for (index, deeper) in alternatives.iter().enumerate() {
             let at = nested_path.child(name);
             complete(schema, deeper, path, &at.index(index), errors);

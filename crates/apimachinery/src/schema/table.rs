@@ -264,10 +264,16 @@ impl Table {
     }
 
     fn parse_type(&'static self, package: &'static str, kind: &'static str) -> Schema {
-        let of = |kind: Type, format: &'static str| Schema { kind, format: Cow::Borrowed(format), ..Schema::default() };
+        let of = |kind: Type, format: &'static str| Schema {
+            kind,
+            format: Cow::Borrowed(format),
+            ..Schema::default()
+        };
         match kind.split_at_checked(1).unwrap_or_default() {
             ("[", inner) => Schema { items: Some(self.parse_ref(package, inner)), ..of(Type::Array, "") },
-            ("{", inner) => Schema { additional: Some(self.parse_ref(package, inner)), ..of(Type::Object, "") },
+            ("{", inner) => {
+                Schema { additional: Some(self.parse_ref(package, inner)), ..of(Type::Object, "") }
+            }
             ("s", _) => of(Type::String, ""),
             ("i", _) => of(Type::Integer, "int32"),
             ("l", _) => of(Type::Integer, "int64"),

@@ -42,7 +42,13 @@ impl Schema {
         }
     }
 
-    fn check_object(&self, map: &Map<String, Value>, old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
+    fn check_object(
+        &self,
+        map: &Map<String, Value>,
+        old: Option<&Value>,
+        path: &Path<'_>,
+        errors: &mut ErrorList,
+    ) {
         for name in self.required.iter().filter(|name| !map.contains_key(name.as_ref())) {
             errors.push(FieldError::required(&path.child(name), ""));
         }
@@ -76,7 +82,9 @@ impl Schema {
 }
 
 fn is_whole(tree: &Value) -> bool {
-    tree.as_number().is_some_and(|number| !number.is_f64() || number.as_f64().is_some_and(|n| n.fract().abs() < f64::MIN_POSITIVE))
+    tree.as_number().is_some_and(|number| {
+        !number.is_f64() || number.as_f64().is_some_and(|n| n.fract().abs() < f64::MIN_POSITIVE)
+    })
 }
 
 /// As Go prints a number: without a fraction of zero.
@@ -181,7 +189,8 @@ impl Rules {
             }
         }
         if !self.one_of.is_empty() {
-            let valid = self.one_of.iter().filter(|schema| schema.validate(tree, None, path).is_empty()).count();
+            let valid =
+                self.one_of.iter().filter(|schema| schema.validate(tree, None, path).is_empty()).count();
             let found = match valid {
                 1 => None,
                 0 => Some("Found none valid".to_owned()),

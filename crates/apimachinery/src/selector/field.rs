@@ -46,9 +46,8 @@ impl FieldSelector {
     pub fn parse(text: &str) -> Result<Self, FieldSelectorError> {
         let mut requirements = Vec::new();
         for part in split_unescaped(text).into_iter().filter(|part| !part.is_empty()) {
-            let (field, operator, value) = split_operator(part).ok_or_else(|| FieldSelectorError::NotUnderstood {
-                selector: text.to_owned(),
-                part: part.to_owned(),
+            let (field, operator, value) = split_operator(part).ok_or_else(|| {
+                FieldSelectorError::NotUnderstood { selector: text.to_owned(), part: part.to_owned() }
             })?;
             let value = unescape(value)?;
             requirements.push(FieldRequirement { field: field.to_owned(), equal: operator != "!=", value });
@@ -69,7 +68,8 @@ impl FieldSelector {
 
     /// The one value that a field must have, if there is one.
     pub fn required_value(&self, field: &str) -> Option<&str> {
-        let found = self.requirements.iter().find(|requirement| requirement.equal && requirement.field == field);
+        let found =
+            self.requirements.iter().find(|requirement| requirement.equal && requirement.field == field);
         found.map(|requirement| requirement.value.as_str())
     }
 
@@ -120,7 +120,9 @@ fn unescape(value: &str) -> Result<String, FieldSelectorError> {
                     return Err(FieldSelectorError::Escape(quote(&sequence)));
                 }
             },
-            '=' | ',' => return Err(FieldSelectorError::Escape(format!("unescaped {c} in {}", quote(value)))),
+            '=' | ',' => {
+                return Err(FieldSelectorError::Escape(format!("unescaped {c} in {}", quote(value))));
+            }
             c => out.push(c),
         }
     }
@@ -173,7 +175,9 @@ mod tests {
     #[test]
     fn absent_fields_are_empty() {
         let lookup = |field: &str| (field == "a").then_some("1");
-        for (text, expected) in [("a=1", true), ("a!=1", false), ("b=", true), ("b!=x", true), ("a=1,b=x", false)] {
+        for (text, expected) in
+            [("a=1", true), ("a!=1", false), ("b=", true), ("b!=x", true), ("a=1,b=x", false)]
+        {
             assert_eq!(FieldSelector::parse(text).unwrap().matches(lookup), expected, "{text}");
         }
     }

@@ -140,9 +140,9 @@ impl Selector {
     /// From the plain map form (`spec.selector` of a Service). An absent or empty map holds for nothing.
     pub fn from_map(labels: Option<&Map<String, Value>>) -> Self {
         match labels {
-            Some(labels) if !labels.is_empty() => {
-                Self::from_labels(labels.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))))
-            }
+            Some(labels) if !labels.is_empty() => Self::from_labels(
+                labels.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))),
+            ),
             _ => Self::nothing(),
         }
     }
@@ -191,7 +191,8 @@ impl Selector {
 
     /// Whether labels that are looked up by that function satisfy it.
     pub fn matches_with<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> bool {
-        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(lookup(&requirement.key)))
+        !self.nothing
+            && self.requirements.iter().all(|requirement| requirement.matches(lookup(&requirement.key)))
     }
 
     /// Whether the labels of an object (`metadata.labels`; null and absent are no labels) satisfy it.
@@ -210,7 +211,11 @@ impl Selector {
     }
 }
 
-fn expression_requirement(expression: &Value, path: &Path<'_>, errors: &mut ErrorList) -> Option<Requirement> {
+fn expression_requirement(
+    expression: &Value,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) -> Option<Requirement> {
     let text = |name: &str| expression.get(name).and_then(Value::as_str).unwrap_or_default();
     let (key, operator) = (text("key"), text("operator"));
     let values: Vec<String> = expression
@@ -246,7 +251,9 @@ fn expression_requirement(expression: &Value, path: &Path<'_>, errors: &mut Erro
     errors.extend(faults.into_iter().map(|fault| FieldError::invalid(&path.child("key"), key, fault)));
     for (index, value) in values.iter().enumerate() {
         let faults = names::label_value(value);
-        errors.extend(faults.into_iter().map(|fault| FieldError::invalid(&at.index(index), value.as_str(), fault)));
+        errors.extend(
+            faults.into_iter().map(|fault| FieldError::invalid(&at.index(index), value.as_str(), fault)),
+        );
     }
     (errors.len() == before).then(|| Requirement::new(key, parsed, values).ok()).flatten()
 }

@@ -103,7 +103,10 @@ pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, SelectorError
                 }
             },
             other => {
-                return Err(SelectorError(format!("found '{}', expected: ',' or 'end of string'", other.text())));
+                return Err(SelectorError(format!(
+                    "found '{}', expected: ',' or 'end of string'",
+                    other.text()
+                )));
             }
         }
     }
