@@ -90,7 +90,12 @@ impl FakeApi {
 
     /// Every object of a kind, as stored.
     pub fn objects(&self, plural: &str) -> Vec<Value> {
-        self.state().objects.iter().filter(|(key, _)| key.1 == plural).map(|(_, object)| object.clone()).collect()
+        self.state()
+            .objects
+            .iter()
+            .filter(|(key, _)| key.1 == plural)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     /// Waits until what is stored satisfies a condition; for tests, which have their own time limit.
@@ -115,13 +120,19 @@ impl FakeApi {
         };
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let query: BTreeMap<String, String> = parts.uri.query().map(parse_query).unwrap_or_default();
-        let accept = parts.headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let accept = parts
+            .headers
+            .get(http::header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok())
+            .unwrap_or_default();
         let partial = accept.contains("PartialObjectMetadata");
         let path = parts.uri.path();
         let kinds = self.state().kinds.clone();
         let Some(route) = parse(path, &kinds) else {
             return match discovery(path, &kinds) {
-                Some(_) if accept.contains("APIGroupDiscoveryList") && !accept.contains("application/json,") => {
+                Some(_)
+                    if accept.contains("APIGroupDiscoveryList") && !accept.contains("application/json,") =>
+                {
                     refused(&(406, "NotAcceptable", "only the plain form".to_owned()))
                 }
                 Some(document) => answer(StatusCode::OK, &document),
@@ -137,7 +148,8 @@ impl FakeApi {
         {
             let mut state = self.state();
             *state.requests.entry(format!("{method} {}", route.kind.plural)).or_default() += 1;
-            let refusal = state.refusals.iter().find(|(m, plural, _)| m == method && *plural == route.kind.plural);
+            let refusal =
+                state.refusals.iter().find(|(m, plural, _)| m == method && *plural == route.kind.plural);
             if let Some((_, _, refusal)) = refusal {
                 return refused(refusal);
             }
@@ -175,7 +187,9 @@ impl FakeApi {
         drop(state);
         self.changed.send_replace(revision);
         match outcome {
-            Ok(object) => answer(if method == "POST" { StatusCode::CREATED } else { StatusCode::OK }, &object),
+            Ok(object) => {
+                answer(if method == "POST" { StatusCode::CREATED } else { StatusCode::OK }, &object)
+            }
             Err(refusal) => refused(&refusal),
         }
     }
@@ -224,7 +238,13 @@ impl FakeApi {
         Response::new(StreamBody::new(events.boxed()))
     }
 
-    fn since(&self, from: u64, route: &Route, query: &BTreeMap<String, String>, partial: bool) -> (String, u64) {
+    fn since(
+        &self,
+        from: u64,
+        route: &Route,
+        query: &BTreeMap<String, String>,
+        partial: bool,
+    ) -> (String, u64) {
         let state = self.state();
         let start = state.log.partition_point(|logged| logged.revision <= from);
         let mut lines = String::new();
@@ -240,7 +260,8 @@ impl FakeApi {
 
 impl State {
     fn names(&self, route: &Route) -> Vec<String> {
-        let of = |key: &&Key| key.0 == route.kind.group && key.1 == route.kind.plural && key.2 == route.namespace;
+        let of =
+            |key: &&Key| key.0 == route.kind.group && key.1 == route.kind.plural && key.2 == route.namespace;
         self.objects.keys().filter(of).map(|key| key.3.clone()).collect()
     }
 }
@@ -264,7 +285,9 @@ fn selects(route: &Route, query: &BTreeMap<String, String>, key: &Key, object: &
             let (path, wanted) = term.split_once('=').unwrap_or((term, ""));
             let found = path.split('.').fold(object, |value, part| &value[part]).as_str().unwrap_or_default();
             match path.strip_suffix('!') {
-                Some(path) => path.split('.').fold(object, |v, part| &v[part]).as_str().unwrap_or_default() != wanted,
+                Some(path) => {
+                    path.split('.').fold(object, |v, part| &v[part]).as_str().unwrap_or_default() != wanted
+                }
                 None => found == wanted.trim_start_matches('='),
             }
         })
@@ -281,7 +304,8 @@ fn shaped(object: &Value, partial: bool) -> Value {
 }
 
 fn parse_query(query: &str) -> BTreeMap<String, String> {
-    let decode = |text: &str| text.replace("%3D", "=").replace("%2C", ",").replace("%21", "!").replace("%2F", "/");
+    let decode =
+        |text: &str| text.replace("%3D", "=").replace("%2C", ",").replace("%21", "!").replace("%2F", "/");
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (decode(name), decode(value))).collect()
 }
@@ -290,7 +314,9 @@ fn answer(code: StatusCode, document: &Value) -> Response<Stream> {
     let line = futures::stream::iter([Ok(Frame::data(Bytes::from(document.to_string())))]);
     let mut response = Response::new(StreamBody::new(line.boxed()));
     *response.status_mut() = code;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 

@@ -76,7 +76,8 @@ pub(crate) fn parse(path: &str, kinds: &[Kind]) -> Option<Route> {
         }
         _ => return None,
     };
-    let find = |plural: &str| kinds.iter().find(|k| k.group == group && k.version == version && k.plural == plural);
+    let find =
+        |plural: &str| kinds.iter().find(|k| k.group == group && k.version == version && k.plural == plural);
     let mut namespace = String::new();
     if parts.first() == Some(&"namespaces") && parts.get(2).is_some_and(|plural| find(plural).is_some()) {
         namespace = parts[1].to_owned();

@@ -64,12 +64,20 @@ impl State {
 
     pub(crate) fn get(&self, route: &Route) -> Result<Value, Refusal> {
         let name = route.name.as_deref().unwrap_or_default();
-        self.objects.get(&key(&route.kind, &route.namespace, name)).cloned().ok_or_else(|| {
-            (404, "NotFound", format!("{} \"{name}\" not found", route.kind.plural))
-        })
+        self.objects
+            .get(&key(&route.kind, &route.namespace, name))
+            .cloned()
+            .ok_or_else(|| (404, "NotFound", format!("{} \"{name}\" not found", route.kind.plural)))
     }
 
-    pub(crate) fn create(&mut self, route: &Route, mut object: Value, uid: String, suffix: &str, now: &str) -> Result<Value, Refusal> {
+    pub(crate) fn create(
+        &mut self,
+        route: &Route,
+        mut object: Value,
+        uid: String,
+        suffix: &str,
+        now: &str,
+    ) -> Result<Value, Refusal> {
         let meta = &object["metadata"];
         let name = match (meta["name"].as_str(), meta["generateName"].as_str()) {
             (Some(name), _) if !name.is_empty() => name.to_owned(),
@@ -102,8 +110,12 @@ impl State {
         let old = self.get(route)?;
         for field in ["uid", "resourceVersion"] {
             let given = &new["metadata"][field];
-            if given.as_str().is_some_and(|given| !given.is_empty() && Some(given) != old["metadata"][field].as_str()) {
-                let message = "the object has been modified; please apply your changes to the latest version".to_owned();
+            if given
+                .as_str()
+                .is_some_and(|given| !given.is_empty() && Some(given) != old["metadata"][field].as_str())
+            {
+                let message = "the object has been modified; please apply your changes to the latest version"
+                    .to_owned();
                 return Err((409, "Conflict", message));
             }
         }
