@@ -205,3 +205,136 @@ fn remove(root: &mut Value, path: &Pointer<'_>, operation: &str) -> Result<Value
     }
     .ok_or_else(|| missing(operation, path))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::patch::tests::tree;
+
+    fn check(target: Value, patch: Value, expected: Value) {
+        let mut found = target.clone();
+        apply(&mut found, &patch).unwrap_or_else(|error| panic!("{target} + {patch}: {error}"));
+        assert_eq!(found, expected, "{target} + {patch}");
+    }
+
+    fn refuse(target: Value, patch: Value, message: &str) {
+        let mut found = target.clone();
+        assert_eq!(apply(&mut found, &patch).unwrap_err().to_string(), message);
+        assert_eq!(found, target, "a patch that fails changes nothing");
+    }
+
+    #[test]
+    fn examples_of_the_standard() {
+        check(
+            json!({"foo": "bar"}),
+            json!([{"op": "add", "path": "/baz", "value": "qux"}]),
+            json!({"baz": "qux", "foo": "bar"}),
+        );
+        check(
+            json!({"foo": ["bar", "baz"]}),
+            json!([{"op": "add", "path": "/foo/1", "value": "qux"}]),
+            json!({"foo": ["bar", "qux", "baz"]}),
+        );
+        check(
+            json!({"foo": [1]}),
+            json!([{"op": "add", "path": "/foo/-", "value": 2}]),
+            json!({"foo": [1, 2]}),
+        );
+        check(json!({"baz": 1, "foo": 2}), json!([{"op": "remove", "path": "/baz"}]), json!({"foo": 2}));
+        check(json!({"foo": [1, 2, 3]}), json!([{"op": "remove", "path": "/foo/1"}]), json!({"foo": [1, 3]}));
+        check(json!({"foo": 1}), json!([{"op": "replace", "path": "/foo", "value": 2}]), json!({"foo": 2}));
+        check(
+            json!({"a": {"b": 1}, "c": {}}),
+            json!([{"op": "move", "from": "/a/b", "path": "/c/d"}]),
+            json!({"a": {}, "c": {"d": 1}}),
+        );
+        check(
+            json!({"a": [1, 2, 3, 4]}),
+            json!([{"op": "move", "from": "/a/1", "path": "/a/3"}]),
+            json!({"a": [1, 3, 4, 2]}),
+        );
+        check(json!({"a": 1}), json!([{"op": "copy", "from": "/a", "path": "/b"}]), json!({"a": 1, "b": 1}));
+        check(
+            json!({"a": 1}),
+            json!([{"op": "test", "path": "/a", "value": 1.0}, {"op": "add", "path": "/b", "value": null}]),
+            json!({"a": 1, "b": null}),
+        );
+        check(
+            json!({"a/b": 1, "c~d": 2}),
+            json!([{"op": "remove", "path": "/a~1b"}, {"op": "remove", "path": "/c~0d"}]),
+            json!({}),
+        );
+        check(json!({"a": 1}), json!([{"op": "replace", "path": "", "value": [1]}]), json!([1]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let one = || json!({"a": {"b": 1}, "l": [1]});
+        let unfit = |operation: &str, path: &str| {
+            format!("{operation} operation does not apply: doc is missing path: {path}: missing value")
+        };
+        refuse(one(), json!([{"op": "remove", "path": "/x"}]), &unfit("remove", "/x"));
+        refuse(one(), json!([{"op": "replace", "path": "/x/y", "value": 1}]), &unfit("replace", "/x/y"));
+        refuse(one(), json!([{"op": "add", "path": "/l/2", "value": 1}]), &unfit("add", "/l/2"));
+        refuse(one(), json!([{"op": "add", "path": "/l/01", "value": 1}]), &unfit("add", "/l/01"));
+        refuse(
+            one(),
+            json!([{"op": "test", "path": "/a/b", "value": 2}]),
+            "testing value /a/b failed: test failed",
+        );
+        refuse(
+            one(),
+            json!([{"op": "move", "from": "/a", "path": "/a/c"}]),
+            "move operation into itself: /a/c",
+        );
+        refuse(one(), json!([{"op": "what", "path": "/a"}]), "Unexpected kind: what");
+        refuse(one(), json!([{"op": "add", "path": "/z"}]), "add operation has no value");
+        refuse(one(), json!([{"op": "add", "path": "z", "value": 1}]), "invalid JSON pointer: z");
+        refuse(one(), json!({}), "a JSON patch is a list of operations");
+        // All or nothing.
+        refuse(
+            one(),
+            json!([{"op": "remove", "path": "/a"}, {"op": "remove", "path": "/a"}]),
+            &unfit("remove", "/a"),
+        );
+    }
+
+    #[test]
+    fn patches_cannot_grow_an_object_without_end() {
+        let mut target = json!({"a": "x".repeat(1000)});
+        let operations: Vec<Value> =
+            (0..40).map(|n| json!({"op": "copy", "from": "", "path": format!("/c{n}")})).collect();
+        assert!(matches!(apply(&mut target, &Value::from(operations)), Err(PatchError::TooLarge(_))));
+        let many = vec![json!({"op": "test", "path": "/b"}); MAX_OPERATIONS + 1];
+        assert!(matches!(apply(&mut target, &Value::from(many)), Err(PatchError::TooLarge(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_patch_is_applied_or_changes_nothing(
+            target in tree(),
+            operations in prop::collection::vec(
+                ("add|remove|replace|move|copy|test|x", "(/[a-c0-2~-]{0,2}){0,3}", "(/[a-c0-2]{0,2}){0,3}", tree()), 0..4),
+        ) {
+            let patch: Vec<Value> = operations.into_iter()
+                .map(|(op, path, from, value)| json!({"op": op, "path": path, "from": from, "value": value})).collect();
+            let mut found = target.clone();
+            if apply(&mut found, &Value::from(patch)).is_err() {
+                prop_assert_eq!(found, target);
+            }
+        }
+
+        #[test]
+        fn what_was_added_can_be_removed(mut target in prop::collection::btree_map("[a-c]{1,2}", tree(), 0..3), value in tree()) {
+            target.remove("new");
+            let target = Value::Object(target.into_iter().collect());
+            let mut found = target.clone();
+            apply(&mut found, &json!([{"op": "add", "path": "/new", "value": value}, {"op": "test", "path": "/new", "value": value}])).unwrap();
+            apply(&mut found, &json!([{"op": "remove", "path": "/new"}])).unwrap();
+            prop_assert_eq!(found, target);
+        }
+    }
+}

@@ -6,3 +6,6 @@ mod parse;
 
 pub use field::{FieldRequirement, FieldSelector, FieldSelectorError};
 pub use label::{Operator, Requirement, Selector, SelectorError};
+
+#[cfg(test)]
+mod tests;
