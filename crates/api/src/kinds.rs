@@ -114,7 +114,13 @@ pub const ALL: &[BuiltinKind] = &[
     },
     in_all(kind(APPS, "Deployment", ("deployments", "deployment"), &["deploy"], true)),
     in_all(kind(APPS, "ReplicaSet", ("replicasets", "replicaset"), &["rs"], true)),
-    question(kind(AUTHENTICATION, "SelfSubjectReview", ("selfsubjectreviews", "selfsubjectreview"), &[], false)),
+    question(kind(
+        AUTHENTICATION,
+        "SelfSubjectReview",
+        ("selfsubjectreviews", "selfsubjectreview"),
+        &[],
+        false,
+    )),
     question(kind(AUTHENTICATION, "TokenReview", ("tokenreviews", "tokenreview"), &[], false)),
     question(kind(
         AUTHORIZATION,
@@ -156,7 +162,8 @@ pub const ALL: &[BuiltinKind] = &[
 
 /// The built-in kind of that name.
 pub fn by_gvk(gvk: &GroupVersionKind) -> Option<&'static BuiltinKind> {
-    ALL.iter().find(|known| known.group == gvk.group && known.version == gvk.version && known.kind == gvk.kind)
+    ALL.iter()
+        .find(|known| known.group == gvk.group && known.version == gvk.version && known.kind == gvk.kind)
 }
 
 /// The built-in kind of that resource.

@@ -1,10 +1,12 @@
 //! Built-in schemas.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use apimachinery::gvk::GroupVersionKind;
 use apimachinery::schema::table::Table;
-use apimachinery::schema::{Ref, Schema};
+use apimachinery::schema::{OpenApi, Ref, Schema};
+use serde_json::{Value, json};
 
 /// What `cargo xtask schemas` made.
 const TEXT: &str = include_str!("../schema/v1.36.txt");
@@ -50,6 +52,41 @@ impl Builtin {
         }
     }
 
+    /// A definition as an OpenAPI document shows it: with the kinds that it is, and references to other definitions. Made
+    /// anew at each call, as it is large and seldom wanted.
+    pub fn openapi(self, name: &str, dialect: OpenApi) -> Option<Value> {
+        let mut document = self.definition(name)?.get().to_openapi(dialect);
+        let mut kinds: Vec<Value> = self
+            .kinds()
+            .filter(|(_, definition)| definition.name() == Some(name))
+            .map(|(gvk, _)| json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind}))
+            .collect();
+        if let (false, Some(map)) = (kinds.is_empty(), document.as_object_mut()) {
+            kinds.sort_by_key(Value::to_string);
+            map.insert("x-kubernetes-group-version-kind".to_owned(), Value::Array(kinds));
+        }
+        Some(document)
+    }
+
+    /// The definitions that those refer to, themselves included, by full name.
+    pub fn closure<'n>(self, names: impl IntoIterator<Item = &'n str>) -> BTreeSet<&'static str> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<u32> = Vec::new();
+        let index = |definition: Option<Ref>| match definition {
+            Some(Ref::Named { index, .. }) => Some(index),
+            _ => None,
+        };
+        open.extend(names.into_iter().filter_map(|name| index(self.definition(name))));
+        while let Some(next) = open.pop() {
+            if !self.0.name(next).is_some_and(|name| found.insert(name)) {
+                continue;
+            }
+            let definition = Ref::Named { table: self.0, index: next };
+            open.extend(definition.references().into_iter().filter_map(|name| index(self.definition(name))));
+        }
+        found
+    }
+
     /// Every kind with its definition.
     pub fn kinds(self) -> impl Iterator<Item = (GroupVersionKind, Ref)> {
         self.0.kinds()
@@ -83,6 +120,25 @@ mod tests {
             count += 1;
         }
         assert!(count > 500, "{count}");
+    }
+
+    #[test]
+    fn documents_refer_to_what_they_hold() {
+        let name = builtin().definition_name(&GroupVersionKind::of("apps", "v1", "Deployment")).unwrap();
+        let document = builtin().openapi(name, OpenApi::V2).unwrap();
+        assert_eq!(
+            document["x-kubernetes-group-version-kind"],
+            json!([{"group": "apps", "kind": "Deployment", "version": "v1"}])
+        );
+        let all = builtin().closure([name]);
+        assert!(all.contains("io.k8s.api.core.v1.Probe"));
+        for name in &all {
+            let text = builtin().openapi(name, OpenApi::V2).unwrap().to_string();
+            for reference in text.split("#/definitions/").skip(1) {
+                assert!(all.contains(reference.split('"').next().unwrap()), "{name} refers to {reference}");
+            }
+        }
+        assert_eq!(builtin().openapi("io.k8s.Nothing", OpenApi::V2), None);
     }
 
     #[test]

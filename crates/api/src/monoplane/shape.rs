@@ -63,7 +63,6 @@ pub(super) fn binding_name(_: &mut SchemaGenerator) -> Schema {
 
 fn quantity(default: &str) -> Schema {
     json_schema!({
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "x-kubernetes-int-or-string": true,
         "pattern": QUANTITY,
         "default": default,
@@ -133,16 +132,27 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The node at `path` of every version of a definition.
+fn nodes<'a>(
+    crd: &'a mut CustomResourceDefinition,
+    path: &[&str],
+) -> impl Iterator<Item = &'a mut JSONSchemaProps> {
+    crd.spec.versions.iter_mut().filter_map(|version| {
+        let root = version.schema.as_mut()?.open_api_v3_schema.as_mut()?;
+        path.iter().try_fold(root, |node, name| node.properties.as_mut()?.get_mut(*name))
+    })
+}
+
+/// What has a default needs no null. The derived schema lets every int-or-string be null.
+pub(super) fn never_null(crd: &mut CustomResourceDefinition, path: &[&str]) {
+    nodes(crd, path).for_each(|node| node.nullable = None);
+}
+
 /// Of the fields of the object at `path`, exactly one must be there.
 pub(super) fn exactly_one(crd: &mut CustomResourceDefinition, path: &[&str], fields: &[&str]) {
-    for version in &mut crd.spec.versions {
-        let mut node = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
-        for name in path {
-            node = node.and_then(|node| node.properties.as_mut()?.get_mut(*name));
-        }
-        if let Some(node) = node {
-            let only = |field: &&str| JSONSchemaProps { required: Some(vec![(*field).to_owned()]), ..Default::default() };
-            node.one_of = Some(fields.iter().map(only).collect());
-        }
+    let only =
+        |field: &&str| JSONSchemaProps { required: Some(vec![(*field).to_owned()]), ..Default::default() };
+    for node in nodes(crd, path) {
+        node.one_of = Some(fields.iter().map(only).collect());
     }
 }

@@ -280,6 +280,8 @@ impl KeyValueStoreSpec {
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut component = Component::crd();
     shape::exactly_one(&mut component, &["spec", "source"], &["inline", "path"]);
+    shape::never_null(&mut component, &["spec", "limits", "memory"]);
+    shape::never_null(&mut component, &["spec", "limits", "requestBody"]);
     let mut store = KeyValueStore::crd();
     shape::exactly_one(&mut store, &["spec"], &["embedded", "redis"]);
     vec![component, store]

@@ -247,7 +247,7 @@ fn crd() -> impl Strategy<Value = Value> {
         Just(json!({"type": "string", "pattern": "("})),
         Just(json!({"required": ["a"]})),
     ];
-    let node = leaf.prop_recursive(4, 24, 3, |inner| {
+    leaf.prop_recursive(4, 24, 3, |inner| {
         let map = prop::collection::btree_map("[a-b]", inner.clone(), 0..3)
             .prop_map(|map| Value::Object(map.into_iter().collect()));
         prop_oneof![
@@ -261,6 +261,5 @@ fn crd() -> impl Strategy<Value = Value> {
                 |(map, any)| json!({"type": "object", "properties": map, "anyOf": any, "default": {}})
             ),
         ]
-    });
-    node
+    })
 }
