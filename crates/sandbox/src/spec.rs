@@ -240,7 +240,7 @@ fn devices(privileged: bool) -> Value {
         rule("c", 5, 0, "rwm"),   // tty
         rule("c", 5, 1, "rwm"),   // console
         rule("c", 5, 2, "rwm"),   // ptmx
-        rule("c", 136, -1, "rwm"), // pts
+        { "allow": true, "type": "c", "major": 136, "access": "rwm" }, // pts
     ])
 }
 

@@ -87,6 +87,9 @@ fn create(sandbox: &SandboxFiles, container: &str, files: &ContainerFiles) -> Ou
         "gid": identity.gid,
         "additionalGids": identity.groups,
     });
+    if let Some(score) = spec.pointer("/process/oomScoreAdj").and_then(serde_json::Value::as_i64) {
+        spec["process"]["oomScoreAdj"] = reachable_oom_score(score).into();
+    }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
     let made = builder(sandbox, container)?
         .as_init(&files.0)
@@ -96,6 +99,15 @@ fn create(sandbox: &SandboxFiles, container: &str, files: &ContainerFiles) -> Ou
         .map_err(chain)?;
     let pid = made.pid().ok_or("libcontainer gave no process")?;
     Ok(pid.as_raw())
+}
+
+/// The score asked for, or the lowest that the machine lets us have: lowering it is a privilege that root may lack.
+fn reachable_oom_score(asked: i64) -> i64 {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    if std::fs::write(FILE, asked.to_string()).is_ok() {
+        return asked;
+    }
+    std::fs::read_to_string(FILE).ok().and_then(|score| score.trim().parse().ok()).unwrap_or(0)
 }
 
 fn exec(

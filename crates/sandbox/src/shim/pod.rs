@@ -23,7 +23,8 @@ pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Opti
     tree.create(&shim.own_group, &runtime::Resources::default())
         .and_then(|()| tree.enter(&shim.own_group, Pid::this()))
         .map_err(|error| format!("control group {}: {error}", shim.own_group))?;
-    fs::write("/proc/self/oom_score_adj", OOM_SCORE).map_err(|error| format!("oom_score_adj: {error}"))?;
+    // Refused where root lacks SYS_RESOURCE; the pod is none the worse for it until memory ends.
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| format!("subreaper: {error}"))?;
     // A shim's name in ps, beside the program's.
     let _ = nix::sys::prctl::set_name(c"monoplane-shim");
