@@ -1,1 +1,64 @@
-//! placeholder
+//! The objects of the API: what kinds there are, what each demands, where they are stored and how they are read.
+//!
+//! Owns: one strategy per kind (defaults, validation, status, table columns), the generic life of an object (create,
+//! update, patch, graceful deletion, finalizers, optimistic concurrency), the encode-once path to the store, the watch
+//! cache that every reader is served from, and custom resources from their definitions. It is the only crate that sees
+//! `store`.
+//!
+//! Never does: HTTP, authentication, authorisation. It does not know who asks: admission enters as a value ([`Admit`])
+//! that each request brings. It runs no controller; what it loops over is what makes a CustomResourceDefinition served.
+//!
+//! Begin with [`Registry`], then `write.rs` (how a write travels) and `cache/` (how it reaches readers). A kind is a file
+//! such as `core/config_map.rs`; its shape is `strategy.rs`.
+
+mod admit;
+mod bind;
+mod builtin;
+mod cache;
+mod claims;
+mod context;
+mod custom;
+mod decode;
+pub mod defaults;
+mod delete;
+mod encode;
+mod kind;
+mod kinds;
+mod meta;
+mod modify;
+mod names;
+mod object;
+mod opening;
+mod patching;
+mod ranges;
+mod read;
+mod registry;
+mod resource;
+mod scale;
+mod selection;
+mod strategy;
+mod table;
+mod token;
+mod tree;
+mod write;
+
+// The kinds, by API group.
+mod apiextensions;
+mod apps;
+mod coordination;
+mod core;
+mod discovery;
+mod events;
+mod node;
+mod rbac;
+
+pub use admit::{Admit, AdmitAll, Attributes, Operation};
+pub use cache::WatchStream;
+pub use context::{
+    DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,
+    ResourceVersionMatch, Warnings,
+};
+pub use kind::{Column, Kind, Subresource};
+pub use kinds::{Group, Kinds};
+pub use object::{Head, List, Object, Row, WatchEvent};
+pub use registry::{Deleted, Limits, Options, Registry, Updated};

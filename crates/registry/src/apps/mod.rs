@@ -1,0 +1,19 @@
+//! The group `apps`.
+
+pub(crate) mod deployment;
+pub(crate) mod replica_set;
+
+use apimachinery::field::{FieldError, Path};
+use serde_json::Value;
+
+use crate::tree::at;
+
+/// A selector decides whose pods are whose: it stays as it was made.
+fn selector_is_unchanged(object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let selector = at(object, &["spec", "selector"]);
+    if selector != at(old, &["spec", "selector"]) {
+        let spec = Path::new("spec");
+        let given = selector.cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&spec.child("selector"), given, "field is immutable"));
+    }
+}

@@ -1,0 +1,129 @@
+//! All built-in kinds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::kinds::BuiltinKind;
+use apimachinery::gvk::GroupResource;
+
+use crate::resource::Resource;
+use crate::strategy::Builtin;
+use crate::{Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, node, rbac};
+
+pub(crate) const VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// One line a kind. Of two kinds with the same storage, the one that is stored comes first.
+fn builtins() -> Vec<Builtin> {
+    vec![
+        crate::core::config_map::builtin(),
+        crate::core::event::builtin(),
+        crate::core::namespace::builtin(),
+        crate::core::node::builtin(),
+        crate::core::pod::builtin(),
+        crate::core::secret::builtin(),
+        crate::core::service::builtin(),
+        crate::core::service_account::builtin(),
+        apiextensions::custom_resource_definition::builtin(),
+        apps::deployment::builtin(),
+        apps::replica_set::builtin(),
+        coordination::lease::builtin(),
+        discovery::endpoint_slice::builtin(),
+        events::event::builtin(),
+        node::runtime_class::builtin(),
+        rbac::cluster_role::builtin(),
+        rbac::cluster_role_binding::builtin(),
+        rbac::role::builtin(),
+        rbac::role_binding::builtin(),
+    ]
+}
+
+/// Where a kind's objects lie if not under its own group.
+fn storage(facts: &BuiltinKind) -> GroupResource {
+    match (facts.group, facts.plural) {
+        ("events.k8s.io", plural) => GroupResource::of("", plural),
+        _ => facts.group_resource(),
+    }
+}
+
+pub(crate) fn builtin_kinds(limits: Limits) -> Vec<Arc<Kind>> {
+    let mut resources: HashMap<GroupResource, (Arc<Resource>, u16)> = HashMap::new();
+    let mut kinds = Vec::new();
+    for builtin in builtins() {
+        let (group, version, name) = builtin.name;
+        let known = api::kinds::ALL.iter();
+        let facts =
+            known.clone().find(|each| (each.group, each.version, each.kind) == (group, version, name));
+        // A test holds every line above against the table of facts.
+        let Some(facts) = facts else { continue };
+        let storage = storage(facts);
+        let (resource, slot) = match resources.get_mut(&storage) {
+            Some((resource, slots)) => {
+                *slots += 1;
+                (resource.clone(), *slots)
+            }
+            None => {
+                let fields = builtin.fields.clone();
+                let made = Resource::new(storage.clone(), facts.kind, facts.namespaced, fields, limits);
+                let resource = Arc::new(made);
+                resources.insert(storage, (resource.clone(), 0));
+                (resource, 0)
+            }
+        };
+        kinds.push(Arc::new(kind_of(builtin, facts, resource, slot)));
+    }
+    kinds
+}
+
+fn kind_of(builtin: Builtin, facts: &BuiltinKind, resource: Arc<Resource>, slot: u16) -> Kind {
+    let api_version = kind::api_version(facts.group, facts.version);
+    let list_kind = format!("{}List", facts.kind);
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Kind {
+        group: facts.group.into(),
+        version: facts.version.into(),
+        kind: facts.kind.into(),
+        plural: facts.plural.into(),
+        singular: facts.singular.into(),
+        short_names: owned(facts.short_names),
+        categories: owned(facts.categories),
+        namespaced: facts.namespaced,
+        verbs: VERBS,
+        subresources: builtin.subresources,
+        schema: api::schemas::builtin().kind_ref(&facts.gvk()),
+        custom: false,
+        storage: slot == 0,
+        deprecation: None,
+        gvk: facts.gvk(),
+        columns: builtin.columns,
+        rules: builtin.rules,
+        scale: builtin.scale,
+        head: Head::new(&api_version, facts.kind),
+        list_head: Head::new(&api_version, &list_kind),
+        list_kind,
+        resource,
+        slot,
+        strategy: builtin.strategy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_kind_has_a_strategy_and_every_strategy_a_kind() {
+        let kinds = builtin_kinds(Limits::default());
+        let ours: std::collections::BTreeSet<String> =
+            kinds.iter().map(|kind| kind.gvk.to_string()).collect();
+        let stored = api::kinds::ALL.iter().filter(|facts| !facts.create_only);
+        let theirs: std::collections::BTreeSet<String> =
+            stored.map(|facts| facts.gvk().to_string()).collect();
+        assert_eq!(ours, theirs);
+        assert_eq!(kinds.len(), builtins().len());
+        assert!(kinds.iter().all(|kind| kind.schema.is_some()));
+        assert!(
+            kinds.iter().all(|kind| kind.columns[0].name == "Name" || kind.resource.path == "core/events")
+        );
+    }
+}

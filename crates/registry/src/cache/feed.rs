@@ -1,0 +1,201 @@
+//! The task that follows the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use store::{Error, Event, Range, Store};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{Applied, Item, Pending};
+use crate::resource::Resource;
+
+/// Everything that is an object lies below this key.
+pub(crate) const ROOT: &str = "/registry/";
+/// How often watchers that allow bookmarks get one.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+/// Pause before the store is asked again after it failed.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// What the registry asks of its feed.
+pub(crate) enum Command {
+    /// Loads the resource and keeps it up to date from then on. Answers when it is loaded.
+    Add(Arc<Resource>, oneshot::Sender<Result<(), Error>>),
+    /// Forgets the resource and ends its watches.
+    Remove(Arc<Resource>),
+}
+
+/// Follows the store and feeds every resource.
+pub(crate) struct Feed {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn clock::Clock>,
+    applied: Arc<Applied>,
+    pending: Arc<Pending>,
+    resources: HashMap<String, Arc<Resource>>,
+}
+
+impl Feed {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn clock::Clock>,
+        applied: Arc<Applied>,
+        pending: Arc<Pending>,
+    ) -> Self {
+        Self { store, clock, applied, pending, resources: HashMap::new() }
+    }
+
+    /// Loads a resource as the store's head has it.
+    pub(crate) async fn add(&mut self, resource: Arc<Resource>) -> Result<(), Error> {
+        let (items, revision) = self.read(&resource).await?;
+        resource.hub.load(items, revision);
+        self.resources.insert(resource.path.clone(), resource);
+        Ok(())
+    }
+
+    async fn read(&self, resource: &Resource) -> Result<(Vec<Item>, u64), Error> {
+        let prefix = Bytes::from(resource.prefix.clone());
+        let page = self.store.range(Range { prefix, ..Range::default() }).await?;
+        let parsed = page.entries.into_iter().filter_map(|entry| {
+            let item = parse(resource, &entry.key, entry.value, entry.mod_revision);
+            if item.is_none() {
+                error!(key = %String::from_utf8_lossy(&entry.key), "stored bytes are not an object; left out");
+            }
+            item
+        });
+        Ok((parsed.collect(), page.revision))
+    }
+
+    /// Follows the store from `after` until the registry is gone.
+    pub(crate) async fn run(
+        mut self,
+        after: u64,
+        mut commands: mpsc::Receiver<Command>,
+        token: CancellationToken,
+    ) {
+        token.run_until_cancelled(self.follow_always(after, &mut commands)).await;
+        self.applied.close();
+        for resource in self.resources.values() {
+            resource.hub.close();
+        }
+    }
+
+    async fn follow_always(&mut self, after: u64, commands: &mut mpsc::Receiver<Command>) {
+        let mut after = after;
+        loop {
+            match self.follow(after, commands).await {
+                Ok(()) => return,
+                Err(error) => warn!(%error, "the store's watch ended; reading everything again"),
+            }
+            after = loop {
+                self.clock.sleep(RETRY_AFTER).await;
+                match self.resync().await {
+                    Ok(revision) => break revision,
+                    Err(error) => warn!(%error, "the store cannot be read"),
+                }
+            };
+        }
+    }
+
+    async fn follow(&mut self, after: u64, commands: &mut mpsc::Receiver<Command>) -> Result<(), Error> {
+        let clock = self.clock.clone();
+        let mut watch = self.store.watch(Bytes::from_static(ROOT.as_bytes()), after).await?;
+        let mut tick = clock.sleep(PROGRESS_EVERY);
+        loop {
+            tokio::select! {
+                batch = watch.events.recv() => match batch {
+                    Some(batch) => self.apply(batch?),
+                    None => return Ok(()), // The store has shut down.
+                },
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return Ok(()),
+                },
+                () = &mut tick => {
+                    self.progress();
+                    tick = clock.sleep(PROGRESS_EVERY);
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Add(resource, done) => {
+                // Whoever asked may have gone; the resource is there all the same.
+                let _ = done.send(self.add(resource).await);
+            }
+            Command::Remove(resource) => {
+                self.resources.remove(&resource.path);
+                resource.hub.close();
+            }
+        }
+    }
+
+    fn progress(&self) {
+        let revision = self.applied.revision();
+        for resource in self.resources.values() {
+            resource.hub.progress(revision);
+        }
+    }
+
+    /// Applies one batch: per resource in order, and only then says how far it got.
+    fn apply(&self, batch: Vec<Event>) {
+        let Some(last) = batch.last().map(|event| event.revision) else { return };
+        let mut runs: Vec<(&Arc<Resource>, Vec<_>)> = Vec::new();
+        for event in batch {
+            let Some(resource) = self.resource_of(&event.key) else { continue };
+            let Some(change) = self.decode(resource, event) else { continue };
+            match runs.iter_mut().find(|(each, _)| Arc::ptr_eq(each, resource)) {
+                Some((_, changes)) => changes.push(change),
+                None => runs.push((resource, vec![change])),
+            }
+        }
+        for (resource, changes) in runs {
+            resource.hub.apply(changes);
+        }
+        self.applied.advance(last);
+    }
+
+    fn decode(&self, resource: &Resource, event: Event) -> Option<(u64, Arc<str>, Option<Item>)> {
+        let key: Arc<str> = resource.short_key(&event.key)?.into();
+        let Some(entry) = event.entry else { return Some((event.revision, key, None)) };
+        let item = match self.pending.take(&entry.key, &entry.value) {
+            Some((encoded, extract)) => Some(Item::new(key.clone(), &encoded, entry.mod_revision, extract)),
+            None => Item::parse(key.clone(), entry.value, entry.mod_revision, &resource.fields),
+        };
+        if item.is_none() {
+            error!(%key, resource = resource.path, "stored bytes are not an object; left out");
+        }
+        item.map(|item| (event.revision, key, Some(item)))
+    }
+
+    fn resource_of(&self, key: &[u8]) -> Option<&Arc<Resource>> {
+        let rest = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?;
+        let group_end = rest.find('/')?;
+        let plural_end = group_end + 1 + rest.get(group_end + 1..)?.find('/')?;
+        self.resources.get(rest.get(..plural_end)?)
+    }
+
+    /// Reads everything again and tells watchers what has changed meanwhile.
+    async fn resync(&mut self) -> Result<u64, Error> {
+        let mut reached = u64::MAX;
+        for resource in self.resources.values() {
+            let (items, revision) = self.read(resource).await?;
+            resource.hub.resync(items, revision);
+            // Events between the earliest and the latest of these reads come again, and are known to the later ones.
+            reached = reached.min(revision);
+        }
+        if reached == u64::MAX {
+            reached = self.store.head().await?;
+        }
+        self.applied.advance(reached);
+        Ok(reached)
+    }
+}
+
+fn parse(resource: &Resource, key: &[u8], value: Bytes, revision: u64) -> Option<Item> {
+    Item::parse(resource.short_key(key)?.into(), value, revision, &resource.fields)
+}

@@ -1,0 +1,400 @@
+//! One resource in the cache: the current view, the recent changes and who watches.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use clock::Instant;
+use imbl::OrdMap;
+use tokio::sync::mpsc;
+
+use super::Item;
+use crate::Limits;
+use crate::selection::Selection;
+
+/// The resource at one revision. Cloning one is cheap: maps share what they have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// Revision of the last change of this resource (or at which it was loaded).
+    pub(crate) revision: u64,
+    /// By `namespace/name` or `name`.
+    pub(crate) items: OrdMap<Arc<str>, Arc<Item>>,
+    /// How many objects each namespace has.
+    counts: OrdMap<Arc<str>, u64>,
+}
+
+impl View {
+    /// The view with those items.
+    pub(crate) fn of(items: impl IntoIterator<Item = Item>, revision: u64) -> Self {
+        let mut view = Self { revision, ..Self::default() };
+        for item in items {
+            view.insert(Arc::new(item));
+        }
+        view
+    }
+
+    fn insert(&mut self, item: Arc<Item>) -> Option<Arc<Item>> {
+        let previous = self.items.insert(item.key.clone(), item.clone());
+        let (namespace, _) = item.names();
+        if previous.is_none() && !namespace.is_empty() {
+            match self.counts.get_mut(namespace) {
+                Some(count) => *count += 1,
+                None => {
+                    self.counts.insert(namespace.into(), 1);
+                }
+            }
+        }
+        previous
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Arc<Item>> {
+        let previous = self.items.remove(key)?;
+        let (namespace, _) = previous.names();
+        if let Some(count) = self.counts.get_mut(namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(namespace);
+            }
+        }
+        Some(previous)
+    }
+
+    /// How many objects have keys that start with `prefix`: a namespace's, or all.
+    pub(crate) fn count(&self, prefix: &str) -> u64 {
+        match prefix.strip_suffix('/') {
+            Some(namespace) => self.counts.get(namespace).copied().unwrap_or_default(),
+            None => self.items.len() as u64,
+        }
+    }
+
+    /// The items that a selection means and that come after the key `after`, in order.
+    pub(crate) fn select<'a>(
+        &'a self,
+        selection: &'a Selection,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Item>> + 'a {
+        let prefix = selection.prefix();
+        let single = selection.single_name().filter(|_| !prefix.is_empty() || self.counts.is_empty());
+        let (found, rest) = match single {
+            Some(name) => (self.items.get(&*format!("{prefix}{name}")), None),
+            None => (None, Some(self.range(prefix, after))),
+        };
+        let found = found.filter(move |item| after.is_none_or(|after| *item.key > *after));
+        found.into_iter().chain(rest.into_iter().flatten()).filter(|item| selection.matches(item))
+    }
+
+    /// The items whose keys start with `prefix` and come after `after`, in order.
+    fn range<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Item>> + 'a {
+        let start = match after {
+            Some(after) if after > prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let in_prefix = move |(key, _): &(&'a Arc<str>, &'a Arc<Item>)| key.starts_with(prefix);
+        self.items.range::<_, str>((start, Bound::Unbounded)).take_while(in_prefix).map(|(_, item)| item)
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeKind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One change of one object.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) revision: u64,
+    pub(crate) kind: ChangeKind,
+    /// What it is now; when deleted, its last state under the revision of the deletion.
+    pub(crate) item: Arc<Item>,
+    /// What it was.
+    pub(crate) previous: Option<Arc<Item>>,
+}
+
+/// What a watcher is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Signal {
+    Change(ChangeKind, Arc<Change>),
+    Progress(u64),
+}
+
+struct Watcher {
+    selection: Arc<Selection>,
+    bookmarks: bool,
+    queue: mpsc::Sender<Signal>,
+}
+
+impl Watcher {
+    /// What this watcher sees of a change: whether the object matched before and matches now decides the kind.
+    fn sees(selection: &Selection, change: &Change) -> Option<ChangeKind> {
+        let now = change.kind != ChangeKind::Deleted && selection.matches(&change.item);
+        let before = change.previous.as_ref().is_some_and(|previous| selection.matches(previous));
+        match (before, now) {
+            (false, true) => Some(ChangeKind::Added),
+            (true, true) => Some(ChangeKind::Modified),
+            (true, false) => Some(ChangeKind::Deleted),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Where a watch begins.
+pub(crate) enum Start {
+    /// With the current objects, as additions.
+    Initial,
+    /// After this revision.
+    After(u64),
+    /// With what comes from now on.
+    Now,
+}
+
+/// A begun watch.
+pub(crate) struct Begun {
+    /// Current objects to be shown first.
+    pub(crate) initial: Vec<Arc<Item>>,
+    /// Changes of the window to be shown next.
+    pub(crate) backlog: Vec<(ChangeKind, Arc<Change>)>,
+    /// What comes later.
+    pub(crate) queue: mpsc::Receiver<Signal>,
+    /// Revision of the state that `initial` and `backlog` lead to.
+    pub(crate) revision: u64,
+}
+
+struct Inner {
+    view: View,
+    window: VecDeque<Arc<Change>>,
+    window_bytes: usize,
+    /// What the store held at this revision was read whole: its events up to here are known.
+    loaded: u64,
+    /// Changes with a greater revision are all in the window.
+    complete_after: u64,
+    watchers: Vec<Watcher>,
+    snapshots: VecDeque<(Instant, Arc<View>)>,
+    closed: bool,
+}
+
+/// A resource's cache. The feed writes, everybody reads.
+pub(crate) struct Hub {
+    limits: Limits,
+    published: ArcSwap<View>,
+    inner: Mutex<Inner>,
+}
+
+impl Hub {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let inner = Inner {
+            view: View::default(),
+            window: VecDeque::new(),
+            window_bytes: 0,
+            loaded: 0,
+            complete_after: 0,
+            watchers: Vec::new(),
+            snapshots: VecDeque::new(),
+            closed: false,
+        };
+        Self { limits, published: ArcSwap::default(), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current view.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.published.load_full()
+    }
+
+    /// The object of that key, now.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Item>> {
+        self.published.load().items.get(key).cloned()
+    }
+
+    /// Fills the hub with what the store held at `revision`. Nothing before is known.
+    pub(crate) fn load(&self, items: impl IntoIterator<Item = Item>, revision: u64) {
+        let mut inner = self.lock();
+        inner.view = View::of(items, revision);
+        inner.loaded = revision;
+        inner.complete_after = revision;
+        self.published.store(Arc::new(inner.view.clone()));
+    }
+
+    /// Applies changes in revision order: each is a key and what it holds now, `None` for a deletion.
+    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (u64, Arc<str>, Option<Item>)>) {
+        let mut inner = self.lock();
+        for (revision, key, item) in changes {
+            if revision > inner.loaded {
+                inner.apply(revision, &key, item, &self.limits);
+            }
+        }
+        self.published.store(Arc::new(inner.view.clone()));
+    }
+
+    /// Makes the hub show what the store held at `revision`, after a gap in its events: watchers get the differences. Changes
+    /// that undid each other within the gap are not seen, as with any list.
+    pub(crate) fn resync(&self, items: Vec<Item>, revision: u64) {
+        let mut inner = self.lock();
+        let mut gone = inner.view.items.clone();
+        let mut changes: Vec<(u64, Arc<str>, Option<Item>)> = Vec::new();
+        for item in items {
+            if gone.remove(&*item.key).is_none_or(|known| known.revision != item.revision) {
+                changes.push((item.revision, item.key.clone(), Some(item)));
+            }
+        }
+        changes.extend(gone.keys().map(|key| (revision, key.clone(), None)));
+        changes.sort_by_key(|(revision, ..)| *revision);
+        for (revision, key, item) in changes {
+            inner.apply(revision, &key, item, &self.limits);
+        }
+        inner.loaded = revision;
+        self.published.store(Arc::new(inner.view.clone()));
+    }
+
+    /// Tells watchers that asked for it that everything up to `revision` has been sent.
+    pub(crate) fn progress(&self, revision: u64) {
+        let mut inner = self.lock();
+        // A full queue is no reason to cut off here: the next change will find out.
+        inner.watchers.retain(|watcher| {
+            let closed = watcher.queue.is_closed();
+            if watcher.bookmarks && !closed {
+                let _ = watcher.queue.try_send(Signal::Progress(revision));
+            }
+            !closed
+        });
+    }
+
+    /// Ends all watches, now and later: the resource is no longer served.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.watchers.clear();
+    }
+
+    /// Begins a watch. `Err` holds the oldest revision that one could begin after.
+    pub(crate) fn watch(
+        &self,
+        selection: Arc<Selection>,
+        start: Start,
+        bookmarks: bool,
+        applied: u64,
+    ) -> Result<Begun, u64> {
+        let mut inner = self.lock();
+        let mut initial = Vec::new();
+        let mut backlog = Vec::new();
+        match start {
+            Start::Now => {}
+            Start::Initial => {
+                initial.extend(inner.view.select(&selection, None).cloned());
+            }
+            Start::After(revision) if revision < inner.complete_after => return Err(inner.complete_after),
+            Start::After(revision) => {
+                let first = inner.window.partition_point(|change| change.revision <= revision);
+                let missed = inner.window.range(first..);
+                backlog.extend(missed.filter_map(|change| {
+                    Watcher::sees(&selection, change).map(|kind| (kind, change.clone()))
+                }));
+            }
+        }
+        let (sender, queue) = mpsc::channel(self.limits.watcher_queue);
+        if !inner.closed {
+            inner.watchers.push(Watcher { selection, bookmarks, queue: sender });
+        }
+        Ok(Begun { initial, backlog, queue, revision: applied.max(inner.view.revision) })
+    }
+
+    /// Keeps the view so that later pages of a list can be taken from it.
+    pub(crate) fn keep(&self, view: Arc<View>, now: Instant) {
+        let mut inner = self.lock();
+        inner.forget_snapshots(&self.limits, now);
+        if inner.snapshots.iter().any(|(_, kept)| Arc::ptr_eq(kept, &view) || kept.revision == view.revision)
+        {
+            return;
+        }
+        if inner.snapshots.len() >= self.limits.snapshots {
+            inner.snapshots.pop_front();
+        }
+        inner.snapshots.push_back((now, view));
+    }
+
+    /// The view as of `revision`, if it is still known. `applied` is how far the cache has followed the store.
+    pub(crate) fn at(&self, revision: u64, applied: u64, now: Instant) -> Option<Arc<View>> {
+        let mut inner = self.lock();
+        let current = self.published.load_full();
+        if current.revision <= revision && revision <= applied.max(current.revision) {
+            return Some(current);
+        }
+        inner.forget_snapshots(&self.limits, now);
+        // A kept view stands for all revisions up to the next change, which only the window can date.
+        let kept = inner.snapshots.iter().map(|(_, view)| view).filter(|view| view.revision <= revision);
+        let kept = kept.max_by_key(|view| view.revision)?;
+        let first = inner.window.partition_point(|change| change.revision <= kept.revision);
+        let known = kept.revision >= inner.complete_after;
+        let next = inner.window.get(first).map(|change| change.revision);
+        let exact = kept.revision == revision || (known && next.is_some_and(|next| next > revision));
+        exact.then(|| kept.clone())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        self.lock().watchers.len()
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, revision: u64, key: &Arc<str>, item: Option<Item>, limits: &Limits) {
+        if let Some(change) = self.change(revision, key, item) {
+            let change = Arc::new(change);
+            self.view.revision = revision;
+            self.dispatch(&change);
+            self.remember(change, limits);
+        }
+    }
+
+    fn change(&mut self, revision: u64, key: &Arc<str>, item: Option<Item>) -> Option<Change> {
+        match item {
+            Some(item) => {
+                let item = Arc::new(item);
+                let previous = self.view.insert(item.clone());
+                let kind = if previous.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
+                Some(Change { revision, kind, item, previous })
+            }
+            None => {
+                let previous = self.view.remove(key)?;
+                let item = Arc::new(previous.gone_at(revision));
+                Some(Change { revision, kind: ChangeKind::Deleted, item, previous: Some(previous) })
+            }
+        }
+    }
+
+    /// A watcher whose queue is full is cut off: its stream ends, and it starts again from what it saw last.
+    fn dispatch(&mut self, change: &Arc<Change>) {
+        self.watchers.retain(|watcher| match Watcher::sees(&watcher.selection, change) {
+            Some(kind) => watcher.queue.try_send(Signal::Change(kind, change.clone())).is_ok(),
+            None => true,
+        });
+    }
+
+    fn remember(&mut self, change: Arc<Change>, limits: &Limits) {
+        self.window_bytes += change.item.body.len();
+        self.window.push_back(change);
+        while self.window.len() > limits.window_events
+            || (self.window_bytes > limits.window_bytes && self.window.len() > 1)
+        {
+            let Some(oldest) = self.window.pop_front() else { break };
+            self.window_bytes -= oldest.item.body.len();
+            self.complete_after = oldest.revision;
+        }
+    }
+
+    fn forget_snapshots(&mut self, limits: &Limits, now: Instant) {
+        while self.snapshots.front().is_some_and(|(kept, _)| now.since(*kept) > limits.snapshot_age) {
+            self.snapshots.pop_front();
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Leases.
+
+use std::sync::Arc;
+
+use apimachinery::field::{FieldError, Path};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::kind::Column;
+use crate::strategy::{Builtin, Rules, Strategy};
+use crate::table;
+use crate::tree::{number, text};
+
+struct Lease;
+
+pub(crate) fn builtin() -> Builtin {
+    Builtin {
+        name: ("coordination.k8s.io", "v1", "Lease"),
+        rules: Rules { create_on_update: true, unconditional_update: false, ..Rules::default() },
+        fields: Vec::new(),
+        subresources: Vec::new(),
+        scale: None,
+        columns: Column::parse(&["Name", "Holder", "Age"]),
+        strategy: Arc::new(Lease),
+    }
+}
+
+impl Strategy for Lease {
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let spec = Path::new("spec");
+        if let Some(seconds) =
+            number(object, &["spec", "leaseDurationSeconds"]).filter(|seconds| *seconds <= 0)
+        {
+            let at = spec.child("leaseDurationSeconds");
+            errors.push(FieldError::invalid(&at, seconds, "must be greater than 0"));
+        }
+        if let Some(count) = number(object, &["spec", "leaseTransitions"]).filter(|count| *count < 0) {
+            let at = spec.child("leaseTransitions");
+            errors.push(FieldError::invalid(&at, count, "must be greater than or equal to 0"));
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let holder = text(object, &["spec", "holderIdentity"]);
+        vec![table::name(object), holder.into(), table::age(object, now)]
+    }
+}

@@ -1,0 +1,17 @@
+//! The legacy group.
+
+pub(crate) mod config_map;
+pub(crate) mod event;
+pub(crate) mod namespace;
+pub(crate) mod node;
+pub(crate) mod pod;
+mod pod_defaults;
+mod pod_spec;
+mod pod_status;
+mod pod_update;
+pub(crate) mod secret;
+pub(crate) mod service;
+pub(crate) mod service_account;
+mod service_claims;
+mod service_validation;
+pub(crate) mod template;

@@ -1,0 +1,152 @@
+//! Pods.
+
+use std::sync::Arc;
+
+use apimachinery::field::{FieldError, Path};
+use apimachinery::meta;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{pod_defaults, pod_spec, pod_status, pod_update};
+use crate::cache::Field;
+use crate::kind::{Column, Subresource};
+use crate::strategy::{Builtin, Generation, Rules, Strategy};
+use crate::table;
+use crate::tree::{items, number, object, text};
+
+struct Pod;
+
+pub(crate) fn builtin() -> Builtin {
+    let subresource =
+        |name, kind: &str, verbs| Subresource { name, group_version: None, kind: kind.into(), verbs };
+    Builtin {
+        name: ("", "v1", "Pod"),
+        rules: Rules { generation: Generation::Spec, status: true, ..Rules::default() },
+        fields: fields(),
+        subresources: vec![
+            subresource("binding", "Binding", &["create"]),
+            subresource("log", "Pod", &["get"]),
+            table::status("Pod"),
+        ],
+        scale: None,
+        columns: Column::parse(&[
+            "Name",
+            "Ready",
+            "Status",
+            "Restarts",
+            "Age",
+            "IP+",
+            "Node+",
+            "Nominated Node+",
+            "Readiness Gates+",
+        ]),
+        strategy: Arc::new(Pod),
+    }
+}
+
+fn fields() -> Vec<Field> {
+    vec![
+        Field::at("spec.nodeName"),
+        Field::at("spec.restartPolicy"),
+        Field::at("spec.schedulerName"),
+        Field::at("spec.serviceAccountName"),
+        Field::from("spec.hostNetwork", &["spec.hostNetwork"], "false"),
+        Field::at("status.phase"),
+        Field::at("status.podIP"),
+        Field::at("status.nominatedNodeName"),
+    ]
+}
+
+impl Strategy for Pod {
+    fn default(&self, pod: &mut Value) {
+        object(pod, "spec");
+        if let Some(spec) = pod.get_mut("spec") {
+            pod_defaults::pod_spec(spec);
+            pod_defaults::pod_only(spec);
+        }
+    }
+
+    fn prepare_create(&self, pod: &mut Value) {
+        let class = pod_defaults::qos_class(pod.get("spec").unwrap_or(&Value::Null));
+        let gated = !items(pod, &["spec", "schedulingGates"]).is_empty();
+        let status = object(pod, "status");
+        status.insert("phase".into(), "Pending".into());
+        status.insert("qosClass".into(), class.into());
+        if gated {
+            let condition = serde_json::json!({
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            });
+            status.insert("conditions".into(), vec![condition].into());
+        }
+    }
+
+    fn validate(&self, pod: &Value, errors: &mut Vec<FieldError>) {
+        let spec = Path::new("spec");
+        pod_spec::validate(pod.get("spec").unwrap_or(&Value::Null), &spec, errors);
+        if !items(pod, &["spec", "ephemeralContainers"]).is_empty() {
+            let why = "cannot be set on create";
+            errors.push(FieldError::forbidden(&spec.child("ephemeralContainers"), why));
+        }
+    }
+
+    fn validate_update(&self, pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        pod_update::validate(pod, old, errors);
+    }
+
+    fn validate_status(&self, pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        pod_update::validate_status(pod, old, errors);
+    }
+
+    fn grace(&self, pod: &Value, asked: Option<i64>) -> Option<i64> {
+        let own = number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or_default();
+        let unscheduled = text(pod, &["spec", "nodeName"]).is_empty();
+        let ended = matches!(text(pod, &["status", "phase"]), "Failed" | "Succeeded");
+        let period = match asked.unwrap_or(own) {
+            _ if unscheduled || ended => 0,
+            period if period < 0 => 1,
+            period => period,
+        };
+        Some(period)
+    }
+
+    fn cells(&self, pod: &Value, now: Timestamp) -> Vec<Value> {
+        let sum = pod_status::summary(pod);
+        let restarts = match sum.last_restart.filter(|_| sum.restarts != 0) {
+            Some(last) => format!("{} ({} ago)", sum.restarts, apimachinery::time::age(last, now)),
+            None => sum.restarts.to_string(),
+        };
+        vec![
+            table::name(pod),
+            format!("{}/{}", sum.ready, sum.total).into(),
+            sum.reason.into(),
+            restarts.into(),
+            table::age(pod, now),
+            table::or_none(text(pod, &["status", "podIP"])),
+            table::or_none(text(pod, &["spec", "nodeName"])),
+            table::or_none(text(pod, &["status", "nominatedNodeName"])),
+            readiness_gates(pod),
+        ]
+    }
+
+    fn warnings(&self, pod: &Value) -> Vec<String> {
+        let deprecated = |name: &&str| meta::annotation(pod, name).is_some();
+        let old = ["scheduler.alpha.kubernetes.io/critical-pod", "seccomp.security.alpha.kubernetes.io/pod"];
+        old.into_iter()
+            .filter(deprecated)
+            .map(|name| format!("metadata.annotations[{name}]: non-functional"))
+            .collect()
+    }
+}
+
+fn readiness_gates(pod: &Value) -> Value {
+    let gates = items(pod, &["spec", "readinessGates"]);
+    if gates.is_empty() {
+        return table::NONE.into();
+    }
+    let open = gates.iter().filter(|gate| {
+        let found = pod_status::condition(pod, text(gate, &["conditionType"]));
+        found.is_some_and(|found| text(found, &["status"]) == "True")
+    });
+    format!("{}/{}", open.count(), gates.len()).into()
+}

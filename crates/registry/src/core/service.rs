@@ -1,0 +1,221 @@
+//! Services.
+
+use std::sync::Arc;
+
+use apimachinery::field::FieldError;
+use apimachinery::meta::NameRule;
+use apimachinery::selector::Selector;
+use apimachinery::status::Status;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{service_claims, service_validation};
+use crate::cache::Field;
+use crate::claims::Claims;
+use crate::kind::Column;
+use crate::ranges::Ranges;
+use crate::strategy::{Builtin, Rules, Strategy};
+use crate::table;
+use crate::tree::{at, copy, default, default_text, items, items_mut, map, number, object, text};
+
+struct Service;
+
+pub(crate) fn builtin() -> Builtin {
+    Builtin {
+        name: ("", "v1", "Service"),
+        rules: Rules { name: NameRule::Label1035, status: true, create_on_update: true, ..Rules::default() },
+        fields: vec![Field::at("spec.clusterIP"), Field::at("spec.type")],
+        subresources: vec![table::status("Service")],
+        scale: None,
+        columns: Column::parse(&["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector+"]),
+        strategy: Arc::new(Service),
+    }
+}
+
+impl Strategy for Service {
+    fn default(&self, service: &mut Value) {
+        object(service, "spec");
+        let Some(spec) = service.get_mut("spec") else { return };
+        default_text(spec, "sessionAffinity", "None");
+        default_text(spec, "type", "ClusterIP");
+        if text(spec, &["sessionAffinity"]) == "ClientIP" {
+            const THREE_HOURS: i64 = 10800;
+            let affinity = object(spec, "sessionAffinityConfig");
+            let client = affinity.entry("clientIP").or_insert_with(|| json!({}));
+            default(client, "timeoutSeconds", THREE_HOURS);
+        } else {
+            map(spec).remove("sessionAffinityConfig");
+        }
+        for port in items_mut(spec, &["ports"]) {
+            default_text(port, "protocol", "TCP");
+            let target =
+                port.get("targetPort").is_none_or(|target| *target == json!(0) || *target == json!(""));
+            if let Some(number) = port.get("port").cloned().filter(|_| target) {
+                map(port).insert("targetPort".into(), number);
+            }
+        }
+        let kind = text(spec, &["type"]).to_owned();
+        if kind != "ExternalName" {
+            default_text(spec, "internalTrafficPolicy", "Cluster");
+        }
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            default_text(spec, "externalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            default(spec, "allocateLoadBalancerNodePorts", true);
+        }
+    }
+
+    fn prepare_create(&self, service: &mut Value) {
+        object(service, "status").insert("loadBalancer".into(), json!({}));
+        settle_addresses(service);
+    }
+
+    fn prepare_update(&self, service: &mut Value, old: &Value) {
+        keep_what_was_chosen(service, old);
+        settle_addresses(service);
+    }
+
+    fn validate(&self, service: &Value, errors: &mut Vec<FieldError>) {
+        service_validation::validate(service, errors);
+    }
+
+    fn validate_update(&self, service: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        service_validation::validate_update(service, old, errors);
+    }
+
+    fn claim(&self, ranges: &Ranges, service: &mut Value, old: Option<&Value>) -> Result<Claims, Status> {
+        service_claims::claim(ranges, service, old)
+    }
+
+    fn release(&self, old: &Value) -> Claims {
+        service_claims::release(old)
+    }
+
+    fn unchoose(&self, claim: &str, service: &mut Value) {
+        service_claims::unchoose(claim, service);
+    }
+
+    fn taken(&self, claim: &str, service: &Value) -> FieldError {
+        service_claims::taken(claim, service)
+    }
+
+    fn cells(&self, service: &Value, now: Timestamp) -> Vec<Value> {
+        let kind = text(service, &["spec", "type"]);
+        let cluster = match text(service, &["spec", "clusterIP"]) {
+            "" => table::NONE,
+            address => address,
+        };
+        let selector = at(service, &["spec", "selector"]).and_then(Value::as_object);
+        let selector = Selector::from_map(selector).to_string();
+        vec![
+            table::name(service),
+            kind.into(),
+            cluster.into(),
+            external(service, kind),
+            ports(service),
+            table::age(service, now),
+            table::or_none(&selector),
+        ]
+    }
+}
+
+/// `clusterIP` and `clusterIPs`, and what goes with them, say the same.
+fn settle_addresses(service: &mut Value) {
+    let external = text(service, &["spec", "type"]) == "ExternalName";
+    let first = text(service, &["spec", "clusterIP"]).to_owned();
+    let many = items(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str).map(str::to_owned);
+    let spec = object(service, "spec");
+    if external {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            spec.remove(field);
+        }
+        return;
+    }
+    match (first.is_empty(), many) {
+        (false, None) => {
+            spec.insert("clusterIPs".into(), json!([first]));
+        }
+        (true, Some(address)) => {
+            spec.insert("clusterIP".into(), address.into());
+        }
+        _ => {}
+    }
+    spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
+    spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
+}
+
+/// A client that writes the service back without what was chosen for it does not lose it.
+fn keep_what_was_chosen(service: &mut Value, old: &Value) {
+    let kind = text(service, &["spec", "type"]).to_owned();
+    let before = text(old, &["spec", "type"]);
+    if kind != "ExternalName" && before != "ExternalName" {
+        let unset = text(service, &["spec", "clusterIP"]).is_empty();
+        let mut spec = service.get("spec").cloned().unwrap_or_default();
+        if unset && items(&spec, &["clusterIPs"]).is_empty() {
+            copy(&mut spec, &old["spec"], "clusterIP");
+            copy(&mut spec, &old["spec"], "clusterIPs");
+        }
+        map(service).insert("spec".into(), spec);
+    }
+    if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") || !matches!(before, "NodePort" | "LoadBalancer")
+    {
+        if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            forget_node_ports(service, old);
+        }
+        return;
+    }
+    let known = items(old, &["spec", "ports"]).to_vec();
+    for port in items_mut(service, &["spec", "ports"]) {
+        if number(port, &["nodePort"]).unwrap_or_default() != 0 {
+            continue;
+        }
+        let same =
+            |other: &&Value| ["port", "protocol"].iter().all(|field| other.get(field) == port.get(field));
+        if let Some(chosen) = known.iter().find(same).and_then(|known| known.get("nodePort")).cloned() {
+            map(port).insert("nodePort".into(), chosen);
+        }
+    }
+}
+
+/// A service that no longer has node ports drops those that it was read with.
+fn forget_node_ports(service: &mut Value, old: &Value) {
+    let known: Vec<Value> =
+        items(old, &["spec", "ports"]).iter().filter_map(|port| port.get("nodePort").cloned()).collect();
+    for port in items_mut(service, &["spec", "ports"]) {
+        if port.get("nodePort").is_some_and(|chosen| known.contains(chosen)) {
+            map(port).remove("nodePort");
+        }
+    }
+}
+
+fn external(service: &Value, kind: &str) -> Value {
+    let own = items(service, &["spec", "externalIPs"]).iter().filter_map(Value::as_str);
+    match kind {
+        "ExternalName" => text(service, &["spec", "externalName"]).into(),
+        "LoadBalancer" => {
+            let ingress = items(service, &["status", "loadBalancer", "ingress"]).iter();
+            let given = ingress.map(|one| match text(one, &["ip"]) {
+                "" => text(one, &["hostname"]),
+                ip => ip,
+            });
+            let all: Vec<&str> = given.chain(own).collect();
+            if all.is_empty() { "<pending>".into() } else { all.join(",").into() }
+        }
+        _ => table::joined(own),
+    }
+}
+
+fn ports(service: &Value) -> Value {
+    let texts: Vec<String> = items(service, &["spec", "ports"])
+        .iter()
+        .map(|port| {
+            let (own, protocol) = (number(port, &["port"]).unwrap_or_default(), text(port, &["protocol"]));
+            match number(port, &["nodePort"]).filter(|port| *port > 0) {
+                Some(node) => format!("{own}:{node}/{protocol}"),
+                None => format!("{own}/{protocol}"),
+            }
+        })
+        .collect();
+    table::joined(texts.iter().map(String::as_str))
+}

@@ -1,0 +1,225 @@
+//! Deletion: at once, after a period of grace, or when the last finalizer is gone.
+
+use std::sync::Arc;
+
+use apimachinery::meta as metadata;
+use apimachinery::status::Status;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use store::Error;
+
+use crate::admit::{Attributes, Operation};
+use crate::cache::Item;
+use crate::claims::Claims;
+use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
+use crate::{DeleteOptions, Deleted, Kind, List, ListOptions, Object, Propagation, Registry, RequestContext};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+/// How many objects of a collection are deleted at the same time: they share the store's group commit.
+const AT_ONCE: usize = 32;
+
+/// What a deletion does to the object now.
+enum Step {
+    /// Nothing: it is under way already.
+    Wait,
+    /// The object is written with its deletionTimestamp.
+    Mark(Value),
+    /// The object goes.
+    Remove,
+}
+
+impl Registry {
+    pub(crate) async fn delete_one(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Status> {
+        self.fresh().await?;
+        for _ in 0..CONFLICT_ATTEMPTS {
+            let item = self.item(kind, namespace, name)?;
+            let old = kind.tree(&item);
+            let uid = metadata::uid(&old).to_owned();
+            check_preconditions(kind, name, &old, options)?;
+            let attributes = Attributes {
+                operation: Operation::Delete,
+                kind,
+                subresource: "",
+                namespace,
+                name,
+                old: Some(&old),
+                dry_run: cx.dry_run,
+                warnings: &cx.warnings,
+            };
+            cx.admission.validate(attributes, None).await?;
+            let done = match step(kind, &old, options, cx.now) {
+                Step::Wait => Ok((kind.object(&item), false)),
+                Step::Mark(new) => self.mark(cx, kind, &item, &new).await.map(|object| (object, false)),
+                Step::Remove if cx.dry_run => Ok((kind.object(&item), true)),
+                Step::Remove => {
+                    let claims = kind.strategy.release(&old);
+                    let removed = self.remove(kind, &item, &claims).await;
+                    removed.map(|revision| (kind.object(&item.gone_at(revision)), true))
+                }
+            };
+            match done {
+                Ok((object, gone)) => return Ok(Deleted { object, gone, uid }),
+                Err(Error::Conflict { current, .. }) => self.catch_up(current.as_deref()).await?,
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Err(Status::modified(&kind.resource.name, name))
+    }
+
+    async fn mark(
+        &self,
+        cx: &RequestContext,
+        kind: &Kind,
+        item: &Arc<Item>,
+        new: &Value,
+    ) -> Result<Object, Error> {
+        let (namespace, name) = item.names();
+        let draft = draft(kind, namespace, name, new, Claims::default());
+        let draft = draft.map_err(|status| Error::Invalid(status.message))?;
+        if cx.dry_run {
+            let body = unversioned(kind, &draft);
+            return Ok(Object { head: kind.head.clone(), body, revision: item.revision });
+        }
+        if item.is(&draft.encoded.stored) {
+            return Ok(kind.object(item));
+        }
+        self.commit(kind, draft, Requires::Revision(item.revision)).await.map(|item| kind.object(&item))
+    }
+
+    pub(crate) async fn delete_many(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        list: &ListOptions,
+        options: &DeleteOptions,
+    ) -> Result<List, Status> {
+        let selected = self.read_list(kind, namespace, list).await?;
+        let names: Vec<(String, String)> = selected
+            .objects()
+            .map(|object| object.tree())
+            .map(|tree| (metadata::namespace(&tree).to_owned(), metadata::name(&tree).to_owned()))
+            .collect();
+        // Boxed, because the compiler cannot tell otherwise that they may move between threads.
+        let delete = |(namespace, name): &'_ (String, String)| -> BoxFuture<'_, Result<(), Status>> {
+            let (namespace, name) = (namespace.clone(), name.clone());
+            Box::pin(async move {
+                match self.delete_one(cx, kind, &namespace, &name, options).await {
+                    Ok(_) => Ok(()),
+                    Err(status) if status.is_not_found() => Ok(()), // Somebody else was faster.
+                    Err(status) => Err(status),
+                }
+            })
+        };
+        let deletions: Vec<BoxFuture<'_, Result<(), Status>>> = names.iter().map(delete).collect();
+        let mut running = futures::stream::iter(deletions).buffer_unordered(AT_ONCE);
+        while let Some(result) = running.next().await {
+            result?;
+        }
+        drop(running);
+        Ok(selected)
+    }
+}
+
+fn check_preconditions(kind: &Kind, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    let fail = |why: String| Err(Status::conflict(&kind.resource.name, name, why));
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != metadata::uid(old)) {
+        let uid = metadata::uid(old);
+        return fail(format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        ));
+    }
+    let version = metadata::resource_version(old);
+    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
+        return fail(format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+        ));
+    }
+    Ok(())
+}
+
+/// What has to happen to this object so that it goes.
+fn step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
+    let mut new = old.clone();
+    let changed = set_dependents_finalizers(&mut new, options.propagation);
+    if metadata::is_deleting(old) {
+        return step_again(kind, new, old, options, changed);
+    }
+    kind.strategy.begin_deletion(&mut new, now);
+    if let Some(grace) = kind.strategy.grace(old, options.grace_period_seconds) {
+        mark(&mut new, now, grace);
+        let held = metadata::has_finalizers(&new) || kind.strategy.is_held(&new);
+        return if grace > 0 || held { Step::Mark(new) } else { Step::Remove };
+    }
+    if metadata::has_finalizers(&new) || kind.strategy.is_held(&new) {
+        mark(&mut new, now, 0);
+        // A namespace is not held by grace, and upstream does not write any.
+        if kind.strategy.is_held(&new) && !metadata::has_finalizers(&new) {
+            metadata::set_deletion_grace_period(&mut new, None);
+        }
+        return Step::Mark(new);
+    }
+    Step::Remove
+}
+
+/// The same for one that is being deleted already: its grace can only become shorter.
+fn step_again(kind: &Kind, mut new: Value, old: &Value, options: &DeleteOptions, changed: bool) -> Step {
+    let held = metadata::has_finalizers(&new) || kind.strategy.is_held(&new);
+    let left = metadata::deletion_grace_period(old).unwrap_or_default();
+    if left == 0 {
+        return match (held, changed) {
+            (false, _) => Step::Remove,
+            (true, true) => Step::Mark(new),
+            (true, false) => Step::Wait,
+        };
+    }
+    let wanted =
+        options.grace_period_seconds.and_then(|_| kind.strategy.grace(old, options.grace_period_seconds));
+    let Some(wanted) = wanted.filter(|wanted| *wanted < left) else {
+        return if changed { Step::Mark(new) } else { Step::Wait };
+    };
+    if let Some(deadline) = metadata::deletion_timestamp(old) {
+        let earlier = deadline.saturating_sub(SignedDuration::from_secs(left - wanted));
+        metadata::set_deletion_timestamp(&mut new, earlier.ok());
+    }
+    metadata::set_deletion_grace_period(&mut new, Some(wanted));
+    if wanted == 0 && !held { Step::Remove } else { Step::Mark(new) }
+}
+
+fn mark(object: &mut Value, now: Timestamp, grace: i64) {
+    let deadline = now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(Timestamp::MAX);
+    metadata::set_deletion_timestamp(object, Some(deadline));
+    metadata::set_deletion_grace_period(object, Some(grace));
+    let generation = metadata::generation(object);
+    if generation > 0 {
+        metadata::set_generation(object, generation + 1);
+    }
+}
+
+/// The finalizers that tell the garbage collector what to do about dependents. True if they have changed.
+fn set_dependents_finalizers(object: &mut Value, propagation: Option<Propagation>) -> bool {
+    let (add, remove): (Option<&str>, &[&str]) = match propagation {
+        None => return false,
+        Some(Propagation::Orphan) => (Some(ORPHAN), &[FOREGROUND]),
+        Some(Propagation::Foreground) => (Some(FOREGROUND), &[ORPHAN]),
+        Some(Propagation::Background) => (None, &[ORPHAN, FOREGROUND]),
+    };
+    let mut changed = false;
+    for name in remove {
+        changed |= metadata::remove_finalizer(object, name);
+    }
+    if let Some(name) = add {
+        changed |= metadata::add_finalizer(object, name);
+    }
+    changed
+}

@@ -1,0 +1,108 @@
+//! What the server decides about an object's metadata.
+
+use apimachinery::field::{FieldError, Path};
+use apimachinery::meta as metadata;
+use apimachinery::status::Status;
+use clock::Random;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::Kind;
+use crate::tree::{copy, object, text};
+
+/// Longest base of a generated name: with its suffix it still fits a DNS label.
+const MAX_BASE: usize = 58;
+
+/// Metadata of an object that begins now.
+pub(crate) fn begin(body: &mut Value, now: Timestamp, random: &dyn Random) {
+    let map = object(body, "metadata");
+    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"]
+    {
+        map.remove(name);
+    }
+    map.insert("uid".into(), random.uid().into());
+    map.insert("creationTimestamp".into(), apimachinery::time::format(now).into());
+}
+
+/// A name that begins as asked.
+pub(crate) fn generated(base: &str, random: &dyn Random) -> String {
+    let end = base.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_BASE).last();
+    format!("{}{}", &base[..end.unwrap_or_default()], random.suffix(5))
+}
+
+/// What is wrong with a new object's metadata.
+pub(crate) fn validate(kind: &Kind, body: &Value) -> Vec<FieldError> {
+    metadata::validate(body, kind.namespaced, kind.rules.name, &Path::new("metadata"))
+}
+
+/// What is wrong with a changed object's metadata.
+pub(crate) fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let path = Path::new("metadata");
+    let mut errors = metadata::validate(new, kind.namespaced, kind.rules.name, &path);
+    errors.extend(metadata::validate_update(new, old, &path));
+    errors
+}
+
+/// Keeps what a client cannot change. A uid that it names is a demand.
+pub(crate) fn keep(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), Status> {
+    let (given, uid) = (text(new, &["metadata", "uid"]), text(old, &["metadata", "uid"]));
+    if !given.is_empty() && given != uid {
+        let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
+        return Err(Status::conflict(&kind.resource.name, text(old, &["metadata", "name"]), why));
+    }
+    let mut kept = new.get("metadata").cloned().unwrap_or_default();
+    let before = old.get("metadata").unwrap_or(&Value::Null);
+    let fixed = [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "generation",
+        "generateName",
+    ];
+    for name in fixed {
+        copy(&mut kept, before, name);
+    }
+    crate::tree::map(new).insert("metadata".into(), kept);
+    Ok(())
+}
+
+/// A PUT of a kind that may not be overwritten blindly names the version that it is made of.
+pub(crate) fn require_version(kind: &Kind, name: &str, body: &Value) -> Result<(), Status> {
+    if !text(body, &["metadata", "resourceVersion"]).is_empty() {
+        return Ok(());
+    }
+    let path = Path::new("metadata");
+    let error = FieldError::invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
+    Err(Status::invalid(&kind.resource.kind, name, vec![error]))
+}
+
+/// The answer to a resourceVersion that is not the current one.
+pub(crate) fn stale(kind: &Kind, name: &str, version: &str) -> Status {
+    if version.parse::<u64>().is_ok() {
+        return Status::modified(&kind.resource.name, name);
+    }
+    let path = Path::new("metadata");
+    let at = path.child("resourceVersion");
+    let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+    Status::invalid(&kind.resource.kind, name, vec![FieldError::invalid(&at, version, why)])
+}
+
+/// Whether a change of an object that is being deleted let go of the last thing that metadata holds it by.
+pub(crate) fn is_released(new: &Value, old: &Value) -> bool {
+    metadata::is_deleting(new)
+        && !metadata::has_finalizers(new)
+        && metadata::deletion_grace_period(old).unwrap_or_default() == 0
+}
+
+/// Makes the metadata of a custom object what any object's metadata is. Gives the paths of unknown fields.
+pub(crate) fn conform(
+    body: &mut Value,
+    gvk: &apimachinery::gvk::GroupVersionKind,
+) -> Result<Vec<String>, Status> {
+    let Some(schema) = api::schemas::builtin().object_meta() else { return Ok(Vec::new()) };
+    let done = schema.get().conform(body).map_err(|error| error.to_status(gvk))?;
+    Ok(done.unknown.into_iter().map(|path| format!("metadata.{path}")).collect())
+}

@@ -1,0 +1,221 @@
+//! Changing an object that exists: what update, patch, status, scale and finalize have in common.
+
+use std::sync::Arc;
+
+use apimachinery::status::Status;
+use serde_json::Value;
+use store::Error;
+
+use crate::admit::{Attributes, Operation};
+use crate::cache::Item;
+use crate::strategy::Generation;
+use crate::tree::{copy, map, object, text};
+use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
+use crate::{Kind, Object, Part, Registry, RequestContext, Updated, meta};
+
+/// Which object a change is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) kind: &'a Arc<Kind>,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) part: Part,
+    /// The client named a resourceVersion: when others get in between, it is told instead of tried again.
+    pub(crate) conditional: bool,
+}
+
+impl Kind {
+    /// The item as a tree of this version, with TypeMeta.
+    pub(crate) fn tree(&self, item: &Item) -> Value {
+        let mut tree = item.tree();
+        if self.strategy.converts() {
+            self.strategy.from_stored(&mut tree);
+        }
+        let map = map(&mut tree);
+        map.insert("apiVersion".into(), self.api_version().into());
+        map.insert("kind".into(), self.kind.clone().into());
+        tree
+    }
+}
+
+impl Registry {
+    /// Makes `change` of the current object, again and again while others get in between.
+    pub(crate) async fn modify(
+        &self,
+        cx: &RequestContext,
+        target: Target<'_>,
+        change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Updated, Status> {
+        let Target { kind, namespace, name, .. } = target;
+        self.fresh().await?;
+        for _ in 0..CONFLICT_ATTEMPTS {
+            let item = self.item(kind, namespace, name)?;
+            let old = kind.tree(&item);
+            let mut new = change(&old)?;
+            let version = text(&new, &["metadata", "resourceVersion"]);
+            if !version.is_empty() && version != text(&old, &["metadata", "resourceVersion"]) {
+                return Err(meta::stale(kind, name, version));
+            }
+            self.shape(cx, target, &mut new, &old).await?;
+            match self.finish(cx, kind, &item, &mut new, &old).await {
+                Ok(object) => return Ok(Updated { object, created: false }),
+                Err(Failed::Conflict(current)) if !target.conditional => {
+                    self.catch_up(current.as_deref()).await?
+                }
+                Err(Failed::Conflict(_)) => return Err(Status::modified(&kind.resource.name, name)),
+                Err(Failed::Status(status)) => return Err(status),
+            }
+        }
+        Err(Status::modified(&kind.resource.name, name))
+    }
+
+    /// Brings a changed tree into the form in which it may be stored: defaults, admission, what may not change, checks.
+    async fn shape(
+        &self,
+        cx: &RequestContext,
+        target: Target<'_>,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        let Target { kind, namespace, name, part, .. } = target;
+        kind.strategy.default(new);
+        let attributes = Attributes {
+            operation: Operation::Update,
+            kind,
+            subresource: part.name(),
+            namespace,
+            name,
+            old: Some(old),
+            dry_run: cx.dry_run,
+            warnings: &cx.warnings,
+        };
+        cx.admission.mutate(attributes, new).await?;
+        meta::keep(kind, new, old)?;
+        let errors = match part {
+            Part::Status => {
+                keep_all_but_status(kind, new, old);
+                let mut errors = meta::validate_update(kind, new, old);
+                kind.strategy.validate_status(new, old, &mut errors);
+                errors
+            }
+            Part::Finalize => {
+                keep_all_but_finalizers(new, old);
+                Vec::new()
+            }
+            Part::Binding => Vec::new(),
+            Part::Whole | Part::Scale => {
+                if kind.rules.status {
+                    copy(new, old, "status");
+                }
+                kind.strategy.prepare_update(new, old);
+                grow(kind, new, old);
+                let mut errors = meta::validate_update(kind, new, old);
+                kind.strategy.validate_update(new, old, &mut errors);
+                errors
+            }
+        };
+        if !errors.is_empty() {
+            return Err(Status::invalid(&kind.resource.kind, name, errors));
+        }
+        for warning in kind.strategy.warnings(new) {
+            cx.warnings.add(warning);
+        }
+        cx.admission.validate(attributes, Some(new)).await
+    }
+
+    /// Commits a changed object; removes it, when the change let go of the last thing that held it.
+    async fn finish(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        item: &Arc<Item>,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<Object, Failed> {
+        let (namespace, name) = item.names();
+        let let_go = meta::is_released(new, old) && !kind.strategy.is_held(new);
+        loop {
+            let claims = kind.strategy.claim(&self.ranges, new, Some(old))?;
+            let draft = draft(kind, namespace, name, new, claims)?;
+            if cx.dry_run {
+                let body = unversioned(kind, &draft);
+                return Ok(Object { head: kind.head.clone(), body, revision: item.revision });
+            }
+            let claimed = draft.claims.clone();
+            let done = if let_go {
+                let claims = kind.strategy.release(old);
+                self.remove(kind, item, &claims).await.map(|revision| kind.object(&item.gone_at(revision)))
+            } else if item.is(&draft.encoded.stored) {
+                Ok(kind.object(item))
+            } else {
+                self.commit(kind, draft, Requires::Revision(item.revision))
+                    .await
+                    .map(|item| kind.object(&item))
+            };
+            match done {
+                Ok(object) => return Ok(object),
+                Err(Error::Conflict { key, .. }) if claimed.concerns(&key) => {
+                    claimed.retract(kind, name, &key, new)?;
+                }
+                Err(Error::Conflict { current, .. }) => return Err(Failed::Conflict(current)),
+                Err(error) => return Err(Failed::Status(unavailable(error))),
+            }
+        }
+    }
+}
+
+/// Why a change was not committed.
+enum Failed {
+    /// The object has changed meanwhile; what it is now.
+    Conflict(Option<Box<store::Entry>>),
+    Status(Status),
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// A write of status changes the status, and what metadata the kind lets it change.
+fn keep_all_but_status(kind: &Kind, new: &mut Value, old: &Value) {
+    let mut kept = old.clone();
+    copy(&mut kept, new, "status");
+    if kind.rules.status_metadata {
+        let mut metadata = kept.get("metadata").cloned().unwrap_or_default();
+        for name in ["labels", "annotations", "finalizers"] {
+            copy(&mut metadata, new.get("metadata").unwrap_or(&Value::Null), name);
+        }
+        map(&mut kept).insert("metadata".into(), metadata);
+    }
+    *new = kept;
+}
+
+fn keep_all_but_finalizers(new: &mut Value, old: &Value) {
+    let finalizers = new.get("spec").and_then(|spec| spec.get("finalizers")).cloned();
+    let mut kept = old.clone();
+    let spec = object(&mut kept, "spec");
+    match finalizers {
+        Some(finalizers) => spec.insert("finalizers".into(), finalizers),
+        None => spec.remove("finalizers"),
+    };
+    *new = kept;
+}
+
+/// Lets the generation grow if what it counts has changed.
+fn grow(kind: &Kind, new: &mut Value, old: &Value) {
+    let changed = match kind.rules.generation {
+        Generation::None => return,
+        Generation::Spec => new.get("spec") != old.get("spec"),
+        Generation::AllButStatus => {
+            let rest = |tree: &Value| -> Vec<(String, Value)> {
+                let members = tree.as_object().into_iter().flatten();
+                let counted = members.filter(|(name, _)| *name != "metadata" && *name != "status");
+                counted.map(|(name, value)| (name.clone(), value.clone())).collect()
+            };
+            rest(new) != rest(old)
+        }
+    };
+    let generation = apimachinery::meta::generation(old) + i64::from(changed);
+    apimachinery::meta::set_generation(new, generation);
+}

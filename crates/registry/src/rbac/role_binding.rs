@@ -1,0 +1,47 @@
+//! Bindings of roles within a namespace.
+
+use std::sync::Arc;
+
+use apimachinery::field::FieldError;
+use apimachinery::meta::NameRule;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::rules;
+use crate::kind::Column;
+use crate::strategy::{Builtin, Rules, Strategy};
+
+const ROLES: &[&str] = &["Role", "ClusterRole"];
+
+struct RoleBinding;
+
+pub(crate) fn builtin() -> Builtin {
+    Builtin {
+        name: (rules::GROUP, "v1", "RoleBinding"),
+        rules: Rules { name: NameRule::PathSegment, create_on_update: true, ..Rules::default() },
+        fields: Vec::new(),
+        subresources: Vec::new(),
+        scale: None,
+        columns: Column::parse(&["Name", "Role", "Age", "Users+", "Groups+", "ServiceAccounts+"]),
+        strategy: Arc::new(RoleBinding),
+    }
+}
+
+impl Strategy for RoleBinding {
+    fn default(&self, object: &mut Value) {
+        rules::default_binding(object);
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        rules::validate_binding(object, ROLES, errors);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        self.validate(object, errors);
+        rules::validate_binding_update(object, old, errors);
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        rules::binding_cells(object, now)
+    }
+}

@@ -1,0 +1,90 @@
+//! A resource: where the objects of a kind are stored, whatever version they are read in.
+
+use apimachinery::gvk::{GroupKind, GroupResource};
+use bytes::Bytes;
+
+use crate::cache::{Field, Hub, Item, ROOT};
+use crate::{Kind, Limits, Object};
+
+/// Storage and cache of one group's plural.
+pub(crate) struct Resource {
+    /// `apps/deployments` (`core/pods`): how the feed finds it.
+    pub(crate) path: String,
+    /// `/registry/apps/deployments/`.
+    pub(crate) prefix: String,
+    pub(crate) name: GroupResource,
+    pub(crate) kind: GroupKind,
+    pub(crate) namespaced: bool,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) hub: Hub,
+}
+
+impl Resource {
+    pub(crate) fn new(
+        name: GroupResource,
+        kind: &str,
+        namespaced: bool,
+        fields: Vec<Field>,
+        limits: Limits,
+    ) -> Self {
+        let (group, plural) = (&*name.group, &*name.resource);
+        let path = format!("{}/{plural}", if group.is_empty() { "core" } else { group });
+        Self {
+            prefix: format!("{}{path}/", ROOT),
+            path,
+            kind: GroupKind::new(group.to_owned(), kind.to_owned()),
+            namespaced,
+            fields,
+            hub: Hub::new(limits),
+            name,
+        }
+    }
+
+    /// The cache's key of an object.
+    pub(crate) fn key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
+    }
+
+    /// The store's key of an object.
+    pub(crate) fn store_key(&self, namespace: &str, name: &str) -> Bytes {
+        let mut key = String::with_capacity(self.prefix.len() + namespace.len() + name.len() + 1);
+        key.push_str(&self.prefix);
+        if self.namespaced {
+            key.push_str(namespace);
+            key.push('/');
+        }
+        key.push_str(name);
+        key.into()
+    }
+
+    /// The cache's key within a store's key.
+    pub(crate) fn short_key<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
+        std::str::from_utf8(key.strip_prefix(self.prefix.as_bytes())?).ok()
+    }
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+impl Kind {
+    /// The item as a reader of this version gets it.
+    pub(crate) fn object(&self, item: &Item) -> Object {
+        Object { head: self.head.clone(), body: self.body(item), revision: item.revision }
+    }
+
+    /// The item's body in this version.
+    pub(crate) fn body(&self, item: &Item) -> Bytes {
+        if !self.strategy.converts() {
+            return item.body.clone();
+        }
+        item.converted(self.slot, |item| {
+            let mut tree = item.tree();
+            self.strategy.from_stored(&mut tree);
+            // A tree of JSON values always encodes.
+            serde_json::to_vec(&tree).map_or_else(|_| item.body.clone(), Bytes::from)
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! `/scale`: one shape for everything that has replicas.
+
+use std::sync::Arc;
+
+use apimachinery::field::{FieldError, Path};
+use apimachinery::gvk::GroupKind;
+use apimachinery::selector::Selector;
+use apimachinery::status::Status;
+use serde_json::{Value, json};
+
+use crate::cache::Item;
+use crate::modify::Target;
+use crate::strategy::Scale;
+use crate::tree::{at, copy, map, text};
+use crate::{Head, Kind, Object, Part, Patch, Registry, RequestContext, Updated};
+
+const SCALE: GroupKind = GroupKind::of("autoscaling", "Scale");
+
+impl Registry {
+    /// The scale of an object.
+    pub(crate) fn scale_of(&self, kind: &Kind, item: &Item) -> Result<Object, Status> {
+        let scale = scale(kind, &kind.tree(item))?;
+        let encoded = crate::encode::encode(&scale).map_err(Status::internal_error)?;
+        Ok(Object {
+            head: Head::new("autoscaling/v1", "Scale"),
+            body: encoded.at(item.revision),
+            revision: item.revision,
+        })
+    }
+
+    pub(crate) async fn replace_scale(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        scale: Value,
+    ) -> Result<Updated, Status> {
+        let conditional = !text(&scale, &["metadata", "resourceVersion"]).is_empty();
+        let target = Target { kind, namespace, name, part: Part::Scale, conditional };
+        self.change_scale(cx, target, |_| Ok(scale.clone())).await
+    }
+
+    pub(crate) async fn patch_scale(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        patch: &Patch,
+    ) -> Result<Updated, Status> {
+        let conditional = crate::patching::names_version(patch);
+        let target = Target { kind, namespace, name, part: Part::Scale, conditional };
+        self.change_scale(cx, target, |scale| {
+            // A scale has no list that strategic merge would treat in its own way.
+            let patch = match patch {
+                Patch::Strategic(patch) => &Patch::Merge(patch.clone()),
+                other => other,
+            };
+            crate::patching::apply(kind, scale, patch)
+        })
+        .await
+    }
+
+    async fn change_scale(
+        &self,
+        cx: &RequestContext,
+        target: Target<'_>,
+        change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Updated, Status> {
+        let kind = target.kind;
+        let parts = parts(kind)?;
+        let changed = self.modify(cx, target, |old| {
+            let scale = change(&scale(kind, old)?)?;
+            let replicas = checked_replicas(&scale, target.name)?;
+            let mut new = old.clone();
+            set(&mut new, &parts.spec_replicas, replicas.into());
+            let version = text(&scale, &["metadata", "resourceVersion"]);
+            if !version.is_empty() {
+                crate::tree::object(&mut new, "metadata").insert("resourceVersion".into(), version.into());
+            }
+            Ok(new)
+        });
+        let object = changed.await?.object;
+        let scale = scale(kind, &object.tree())?;
+        let encoded = crate::encode::encode(&scale).map_err(Status::internal_error)?;
+        let object = Object {
+            head: Head::new("autoscaling/v1", "Scale"),
+            body: encoded.at(object.revision),
+            revision: object.revision,
+        };
+        Ok(Updated { object, created: false })
+    }
+}
+
+fn parts(kind: &Kind) -> Result<&Scale, Status> {
+    kind.scale.as_ref().ok_or_else(Status::no_such_path)
+}
+
+fn checked_replicas(scale: &Value, name: &str) -> Result<i64, Status> {
+    let replicas = match at(scale, &["spec", "replicas"]) {
+        None | Some(Value::Null) => 0,
+        Some(value) => value.as_i64().filter(|count| i32::try_from(*count).is_ok()).ok_or_else(|| {
+            Status::bad_request(
+                "Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be an int32",
+            )
+        })?,
+    };
+    if replicas < 0 {
+        let spec = Path::new("spec");
+        let why = "must be greater than or equal to 0";
+        let error = FieldError::invalid(&spec.child("replicas"), replicas, why);
+        return Err(Status::invalid(&SCALE, name, vec![error]));
+    }
+    Ok(replicas)
+}
+
+fn set(tree: &mut Value, path: &[String], value: Value) {
+    let Some((last, parents)) = path.split_last() else { return };
+    let mut place = tree;
+    for name in parents {
+        place = map(place).entry(name.clone()).or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    map(place).insert(last.clone(), value);
+}
+
+fn scale(kind: &Kind, object: &Value) -> Result<Value, Status> {
+    let parts = parts(kind)?;
+    let find = |path: &[String]| -> Option<&Value> {
+        path.iter().try_fold(object, |value, name| value.get(name.as_str()))
+    };
+    let mut metadata = json!({});
+    for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        copy(&mut metadata, object.get("metadata").unwrap_or(&Value::Null), name);
+    }
+    let mut spec = json!({});
+    if let Some(replicas) = find(&parts.spec_replicas) {
+        spec["replicas"] = replicas.clone();
+    }
+    let mut status = json!({"replicas": find(&parts.status_replicas).cloned().unwrap_or(0.into())});
+    match parts.selector.as_deref().and_then(find) {
+        Some(Value::String(selector)) => status["selector"] = selector.clone().into(),
+        Some(selector) => {
+            let path = Path::new("spec");
+            if let Ok(selector) = Selector::from_object(selector, &path) {
+                status["selector"] = selector.to_string().into();
+            }
+        }
+        None => {}
+    }
+    Ok(
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": spec, "status": status}),
+    )
+}

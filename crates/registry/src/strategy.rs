@@ -1,0 +1,149 @@
+//! What is particular to a kind, as one same-shaped file a kind.
+
+use std::sync::Arc;
+
+use apimachinery::field::FieldError;
+use apimachinery::meta::NameRule;
+use apimachinery::status::Status;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cache::Field;
+use crate::claims::Claims;
+use crate::kind::{Column, Subresource};
+use crate::ranges::Ranges;
+
+/// A kind of ours: what its file hands to the registry.
+pub(crate) struct Builtin {
+    /// Group, version and kind; the rest of its names are in `api::kinds`.
+    pub(crate) name: (&'static str, &'static str, &'static str),
+    pub(crate) rules: Rules,
+    /// Selectable fields beyond name and namespace.
+    pub(crate) fields: Vec<Field>,
+    pub(crate) subresources: Vec<Subresource>,
+    pub(crate) scale: Option<Scale>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) strategy: Arc<dyn Strategy>,
+}
+
+/// When `metadata.generation` grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// The kind has none.
+    None,
+    /// With every change of `spec`.
+    Spec,
+    /// With every change outside `metadata` and `status`.
+    AllButStatus,
+}
+
+/// How the generic code treats objects of a resource.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) name: NameRule,
+    pub(crate) generation: Generation,
+    /// There is a status subresource, so plain writes leave `status` alone.
+    pub(crate) status: bool,
+    /// Writes of status may change labels, annotations and finalizers.
+    pub(crate) status_metadata: bool,
+    /// PUT to a name that is not there creates it.
+    pub(crate) create_on_update: bool,
+    /// PUT without a resourceVersion overwrites.
+    pub(crate) unconditional_update: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            name: NameRule::Subdomain,
+            generation: Generation::None,
+            status: false,
+            status_metadata: true,
+            create_on_update: false,
+            unconditional_update: true,
+        }
+    }
+}
+
+/// Where the parts of a scale lie in an object, as paths of field names.
+#[derive(Clone, Debug)]
+pub(crate) struct Scale {
+    pub(crate) spec_replicas: Vec<String>,
+    pub(crate) status_replicas: Vec<String>,
+    /// A string, or a LabelSelector that is written as one.
+    pub(crate) selector: Option<Vec<String>>,
+}
+
+/// A kind's behaviour. The generic code calls these in order: default, (admission), prepare, validate. Trees come without
+/// unknown fields and with the types that the kind's schema says.
+pub(crate) trait Strategy: Send + Sync + 'static {
+    /// Fills in what the client left out, exactly as upstream does when it decodes.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Sets and clears what a client cannot decide about a new object (its status is cleared by the generic code).
+    fn prepare_create(&self, _object: &mut Value) {}
+
+    /// The same for a changed object.
+    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
+
+    /// What is wrong with a new object, beside its metadata.
+    fn validate(&self, _object: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// What is wrong with a changed object, beside its metadata.
+    fn validate_update(&self, object: &Value, _old: &Value, errors: &mut Vec<FieldError>) {
+        self.validate(object, errors);
+    }
+
+    /// What is wrong with a changed status.
+    fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// What a client should know about an object that is all right otherwise.
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether the form of this version differs from the stored form.
+    fn converts(&self) -> bool {
+        false
+    }
+
+    /// From the form of this version to the stored form.
+    fn to_stored(&self, _object: &mut Value) {}
+
+    /// From the stored form to that of this version.
+    fn from_stored(&self, _object: &mut Value) {}
+
+    /// For how long a deleted object may go on, if the kind has such a period at all.
+    fn grace(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Marks an object at the first request to delete it.
+    fn begin_deletion(&self, _object: &mut Value, _now: Timestamp) {}
+
+    /// Whether something beside its metadata's finalizers holds a deleted object.
+    fn is_held(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// Chooses what the object takes for itself alone, and says how the claims on it change.
+    fn claim(&self, _ranges: &Ranges, _object: &mut Value, _old: Option<&Value>) -> Result<Claims, Status> {
+        Ok(Claims::default())
+    }
+
+    /// The claims that end with the object.
+    fn release(&self, _old: &Value) -> Claims {
+        Claims::default()
+    }
+
+    /// Takes a value that [`Strategy::claim`] chose back out of the object: somebody else has it.
+    fn unchoose(&self, _claim: &str, _object: &mut Value) {}
+
+    /// What to say about a value that the client chose and somebody else has.
+    fn taken(&self, claim: &str, _object: &Value) -> FieldError {
+        FieldError::internal(&apimachinery::field::Path::new("spec"), format!("{claim} is taken"))
+    }
+
+    /// One row of its tables.
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
+}

@@ -1,0 +1,305 @@
+//! How a write travels: decoded, defaulted, admitted, validated, encoded once, committed, and seen by readers before its
+//! writer is answered.
+
+use std::sync::Arc;
+
+use apimachinery::status::Status;
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Error, Expect, Txn, Write};
+
+use crate::admit::{Attributes, Operation};
+use crate::cache::{Extract, Item};
+use crate::claims::Claims;
+use crate::encode::{Encoded, encode};
+use crate::modify::Target;
+use crate::tree::{map, object, text};
+use crate::{Kind, Object, Part, Patch, Registry, RequestContext, Updated, decode, meta};
+
+/// How often a generated name is tried.
+const NAME_ATTEMPTS: usize = 8;
+/// How often a write starts again because others got in between.
+pub(crate) const CONFLICT_ATTEMPTS: usize = 64;
+
+/// An object ready to be committed.
+pub(crate) struct Draft {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) encoded: Encoded,
+    pub(crate) extract: Extract,
+    pub(crate) claims: Claims,
+}
+
+/// What a write requires of the key that it writes.
+#[derive(Clone, Copy)]
+pub(crate) enum Requires {
+    Absent,
+    Revision(u64),
+}
+
+/// The store cannot be asked, or refuses what it should not.
+pub(crate) fn unavailable(error: Error) -> Status {
+    match error {
+        Error::Invalid(why) => Status::request_entity_too_large(why),
+        other => Status::service_unavailable(other.to_string()),
+    }
+}
+
+impl Registry {
+    pub(crate) async fn write_new(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        mut body: Value,
+    ) -> Result<Object, Status> {
+        decode::decode(cx, kind, &mut body)?;
+        decode::place(kind, namespace, None, &mut body)?;
+        if !text(&body, &["metadata", "resourceVersion"]).is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        kind.strategy.default(&mut body);
+        let name = text(&body, &["metadata", "name"]).to_owned();
+        let attributes = Attributes {
+            operation: Operation::Create,
+            kind,
+            subresource: "",
+            namespace,
+            name: &name,
+            old: None,
+            dry_run: cx.dry_run,
+            warnings: &cx.warnings,
+        };
+        cx.admission.mutate(attributes, &mut body).await?;
+        meta::begin(&mut body, cx.now, self.options.random.as_ref());
+        self.prepare_new(kind, &mut body);
+        let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            let name = self.name_of(&name, &mut body)?;
+            self.check_new(cx, kind, &name, &body)?;
+            cx.admission.validate(Attributes { name: &name, ..attributes }, Some(&body)).await?;
+            match self.commit_new(cx, kind, namespace, &name, &mut body).await {
+                Ok(object) => return Ok(object),
+                Err(status) if status.is_already_exists() && attempts > 0 => {}
+                Err(status)
+                    if status.is_already_exists() && text(&body, &["metadata", "generateName"]) != "" =>
+                {
+                    return Err(Status::generate_name_conflict(&kind.resource.name, &name));
+                }
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    fn prepare_new(&self, kind: &Kind, body: &mut Value) {
+        let rules = &kind.rules;
+        if rules.status {
+            map(body).remove("status");
+            if !kind.custom {
+                object(body, "status");
+            }
+        }
+        kind.strategy.prepare_create(body);
+        if rules.generation != crate::strategy::Generation::None {
+            object(body, "metadata").insert("generation".into(), 1.into());
+        }
+    }
+
+    /// The object's name; a generated one where only its beginning is given.
+    fn name_of(&self, given: &str, body: &mut Value) -> Result<String, Status> {
+        if !given.is_empty() {
+            return Ok(given.to_owned());
+        }
+        let metadata = object(body, "metadata");
+        let base = metadata.get("generateName").and_then(Value::as_str).unwrap_or_default();
+        if base.is_empty() {
+            return Ok(String::new());
+        }
+        let name = meta::generated(base, self.options.random.as_ref());
+        metadata.insert("name".into(), name.clone().into());
+        Ok(name)
+    }
+
+    fn check_new(&self, cx: &RequestContext, kind: &Kind, name: &str, body: &Value) -> Result<(), Status> {
+        let mut errors = meta::validate(kind, body);
+        kind.strategy.validate(body, &mut errors);
+        if !errors.is_empty() {
+            return Err(Status::invalid(&kind.resource.kind, name, errors));
+        }
+        for warning in kind.strategy.warnings(body) {
+            cx.warnings.add(warning);
+        }
+        Ok(())
+    }
+
+    async fn commit_new(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        body: &mut Value,
+    ) -> Result<Object, Status> {
+        loop {
+            let claims = kind.strategy.claim(&self.ranges, body, None)?;
+            let draft = draft(kind, namespace, name, body, claims)?;
+            if cx.dry_run {
+                return match self.item(kind, namespace, name) {
+                    Ok(_) => Err(Status::already_exists(&kind.resource.name, name)),
+                    Err(_) => {
+                        Ok(Object { head: kind.head.clone(), body: unversioned(kind, &draft), revision: 0 })
+                    }
+                };
+            }
+            let claimed = draft.claims.clone();
+            match self.commit(kind, draft, Requires::Absent).await {
+                Ok(item) => return Ok(kind.object(&item)),
+                Err(Error::Conflict { key, .. }) if claimed.concerns(&key) => {
+                    claimed.retract(kind, name, &key, body)?;
+                }
+                Err(Error::Conflict { .. }) => return Err(Status::already_exists(&kind.resource.name, name)),
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+    }
+
+    /// Commits and waits until readers see it.
+    pub(crate) async fn commit(
+        &self,
+        kind: &Kind,
+        draft: Draft,
+        requires: Requires,
+    ) -> Result<Arc<Item>, Error> {
+        let resource = &kind.resource;
+        let key = resource.store_key(&draft.namespace, &draft.name);
+        let expect = match requires {
+            Requires::Absent => Expect::Absent,
+            Requires::Revision(revision) => Expect::ModRevision(revision),
+        };
+        let mut txn = Txn { expect: vec![(key.clone(), expect)], writes: Vec::with_capacity(1) };
+        txn.writes.push(Write::Put(key.clone(), draft.encoded.stored.clone()));
+        draft.claims.add_to(&mut txn, &key);
+        let announced = self.pending.announce(key, draft.encoded.clone(), draft.extract.clone());
+        let committed = self.store.commit(txn).await?;
+        let seen = self.applied.reached(committed.revision).await;
+        drop(announced);
+        let short = resource.key(&draft.namespace, &draft.name);
+        match resource.hub.get(&short).filter(|item| seen && item.revision == committed.revision) {
+            Some(item) => Ok(item),
+            // Somebody wrote again already: the writer is still told what it wrote.
+            None => Ok(Arc::new(Item::new(short.into(), &draft.encoded, committed.revision, draft.extract))),
+        }
+    }
+
+    /// Removes the object at exactly that revision and waits until readers see it. Gives the revision of the removal.
+    pub(crate) async fn remove(&self, kind: &Kind, item: &Item, claims: &Claims) -> Result<u64, Error> {
+        let (namespace, name) = item.names();
+        let key = kind.resource.store_key(namespace, name);
+        let mut txn = Txn {
+            expect: vec![(key.clone(), Expect::ModRevision(item.revision))],
+            writes: vec![Write::Delete(key.clone())],
+        };
+        claims.add_to(&mut txn, &key);
+        let committed = self.store.commit(txn).await?;
+        self.applied.reached(committed.revision).await;
+        Ok(committed.revision)
+    }
+
+    /// After a conflict: waits until the cache shows what the store said it holds.
+    pub(crate) async fn catch_up(&self, current: Option<&store::Entry>) -> Result<(), Status> {
+        let revision = match current {
+            Some(entry) => entry.mod_revision,
+            None => self.store.head().await.map_err(unavailable)?,
+        };
+        if self.applied.reached(revision).await {
+            Ok(())
+        } else {
+            Err(Status::service_unavailable("the registry is shutting down"))
+        }
+    }
+
+    pub(crate) async fn write_over(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        part: Part,
+        mut body: Value,
+    ) -> Result<Updated, Status> {
+        if part == Part::Scale {
+            return self.replace_scale(cx, kind, namespace, name, body).await;
+        }
+        decode::decode(cx, kind, &mut body)?;
+        decode::place(kind, namespace, Some(name), &mut body)?;
+        let rules = &kind.rules;
+        if part == Part::Whole && rules.create_on_update && self.item(kind, namespace, name).is_err() {
+            if text(&body, &["metadata", "resourceVersion"]).is_empty() {
+                let object = self.write_new(cx, kind, namespace, body).await?;
+                return Ok(Updated { object, created: true });
+            }
+            return Err(Status::not_found(&kind.resource.name, name));
+        }
+        if part == Part::Whole && !rules.unconditional_update {
+            meta::require_version(kind, name, &body)?;
+        }
+        let conditional = !text(&body, &["metadata", "resourceVersion"]).is_empty();
+        self.modify(cx, Target { kind, namespace, name, part, conditional }, |_| Ok(body.clone())).await
+    }
+
+    pub(crate) async fn write_patch(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        part: Part,
+        patch: &Patch,
+    ) -> Result<Updated, Status> {
+        if part == Part::Scale {
+            return self.patch_scale(cx, kind, namespace, name, patch).await;
+        }
+        let conditional = crate::patching::names_version(patch);
+        self.modify(cx, Target { kind, namespace, name, part, conditional }, |old| {
+            let mut new = crate::patching::apply(kind, old, patch)?;
+            decode::decode(cx, kind, &mut new)?;
+            decode::place(kind, namespace, Some(name), &mut new)?;
+            Ok(new)
+        })
+        .await
+    }
+}
+
+/// Encodes a tree of this version, and takes out what selectors look at.
+pub(crate) fn draft(
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+    body: &Value,
+    claims: Claims,
+) -> Result<Draft, Status> {
+    let converted;
+    let stored = if kind.strategy.converts() {
+        let mut tree = body.clone();
+        kind.strategy.to_stored(&mut tree);
+        converted = tree;
+        &converted
+    } else {
+        body
+    };
+    let encoded = encode(stored).map_err(Status::internal_error)?;
+    let extract = Extract::of(stored, &kind.resource.fields);
+    Ok(Draft { namespace: namespace.to_owned(), name: name.to_owned(), encoded, extract, claims })
+}
+
+/// The body of a write that was not committed.
+pub(crate) fn unversioned(kind: &Kind, draft: &Draft) -> Bytes {
+    if !kind.strategy.converts() {
+        return draft.encoded.stored.clone();
+    }
+    let item = Item::new(draft.name.as_str().into(), &draft.encoded, 0, draft.extract.clone());
+    let mut tree = item.tree();
+    kind.strategy.from_stored(&mut tree);
+    encode(&tree).map_or_else(|_| item.body.clone(), |encoded| encoded.stored)
+}
