@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capabilities::Store;
 use http::Uri;
@@ -186,6 +186,20 @@ impl Component {
     /// `namespace/name@sha256:…`: what a durable invocation is pinned to.
     pub fn revision(&self) -> String {
         revision(&self.name, self.digest())
+    }
+
+    /// How long it takes to make an instance and to let it go again, for benchmarks.
+    #[doc(hidden)]
+    pub async fn time_instantiation(self: &Arc<Self>) -> Result<Duration, DeployError> {
+        let failed = |error: wasmtime::Error| DeployError::Invalid(format!("{error:#}"));
+        let busy = || DeployError::Invalid("no instance is free".into());
+        let places =
+            [self.gate.enter().await.ok_or_else(busy)?, self.host.gate.enter().await.ok_or_else(busy)?];
+        let started = Instant::now();
+        let mut store = crate::run::store(self.clone(), None, places);
+        let proxy = self.proxy.instantiate_async(&mut store).await.map_err(failed)?;
+        drop((proxy, store));
+        Ok(started.elapsed())
     }
 
     /// What it was given.

@@ -143,11 +143,11 @@ pub(crate) async fn respond(
             running = None;
             outcome = Some(ended);
         }
-        match Pin::new(&mut answer).poll(cx) {
-            Poll::Ready(answered) => Poll::Ready((outcome, answered.ok())),
-            Poll::Pending if running.is_none() => Poll::Ready((outcome, None)),
-            Poll::Pending => Poll::Pending,
+        if running.is_none() {
+            // Looked at, not polled: the runtime's cooperative budget may say "later" to a poll, and there is no later.
+            return Poll::Ready((outcome, answer.try_recv().ok()));
         }
+        Pin::new(&mut answer).poll(cx).map(|answered| (outcome, answered.ok()))
     })
     .await;
     match (answered, outcome) {
