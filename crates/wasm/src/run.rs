@@ -73,6 +73,18 @@ impl Run {
     }
 }
 
+/// The store of a fresh instance, with its limits.
+pub(crate) fn store(component: Arc<Component>, recording: Recording, places: [Place; 2]) -> Store<Guest> {
+    let engine = component.proxy.engine().clone();
+    let mut store = Store::new(&engine, Guest::new(component, recording, places));
+    store.limiter(|guest| &mut guest.limiter);
+    // At each tick of the epoch the guest gives its thread back; `Run` counts the time and the runtime decides who is
+    // next.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store
+}
+
 async fn live<B>(
     component: Arc<Component>,
     request: Request<B>,
@@ -88,12 +100,7 @@ where
         Some("https") => Scheme::Https,
         _ => Scheme::Http,
     };
-    let mut store = Store::new(component.proxy.engine(), Guest::new(component.clone(), recording, places));
-    store.limiter(|guest| &mut guest.limiter);
-    // At each tick of the epoch the guest gives its thread back; `Run` counts the time and the runtime decides who is
-    // next.
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    let mut store = store(component.clone(), recording, places);
     let outcome = async {
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(scheme, request)?;
