@@ -101,8 +101,13 @@ fn locate<'a>(
     if misplaced || info.rest {
         return Err(Status::no_such_path());
     }
-    let creates_by_name = info.verb == "create" && info.subresource.is_empty() && !info.name.is_empty();
-    if !verbs.contains(&info.verb) || creates_by_name {
+    // A creation names its object in the body, a write to an object in the path.
+    let wrong_name = match info.verb {
+        "create" => info.subresource.is_empty() != info.name.is_empty(),
+        "update" | "patch" => info.name.is_empty(),
+        _ => false,
+    };
+    if !verbs.contains(&info.verb) || wrong_name {
         return Err(not_supported(info));
     }
     let form = negotiate::form(&call.parts.headers)?;

@@ -1,0 +1,229 @@
+//! Who is asking, and may they.
+
+use auth::UserInfo;
+use pki::{Authority, Identity};
+use serde_json::{Value, json};
+
+use crate::ask::Asker;
+use crate::{directory, start};
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+#[tokio::test]
+async fn certificates_tokens_and_nobody() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let name = |answer: Value| answer["status"]["userInfo"]["username"].as_str().unwrap().to_owned();
+    let ask = json!({});
+    assert_eq!(name(Asker::admin(&plane).post(who, &ask).await.ok()), "kubernetes-admin");
+    let carol = Asker::token(&plane, "carol-token").post(who, &ask).await.ok();
+    assert_eq!(carol["status"]["userInfo"]["groups"], json!(["dev", "ops", "system:authenticated"]));
+    assert_eq!(carol["kind"], "SelfSubjectReview");
+
+    let wrong = Asker::token(&plane, "wrong").get("/api/v1/pods").await;
+    assert_eq!(wrong.failure(), (401, "Unauthorized".into(), "Unauthorized".into()));
+    let (code, reason, message) = Asker::nobody(&plane).get("/api").await.failure();
+    assert_eq!((code, reason.as_str()), (403, "Forbidden"));
+    assert_eq!(message, r#"forbidden: User "system:anonymous" cannot get path "/api""#);
+    assert_eq!(Asker::nobody(&plane).get("/version").await.code, 200);
+
+    // A certificate of another authority is none, and one that has expired on an open connection neither.
+    let other = Authority::open(&directory.path().join("other"), plane.clock.now()).unwrap();
+    let stranger = other.client(&Identity::Admin, plane.clock.now()).unwrap();
+    assert!(plane.server.connect(&[stranger.certificate], None).is_err());
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_are_in_upstreams_words() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let bob = Asker::token(&plane, "bob-token");
+    for (answer, expected) in [
+        (
+            bob.get("/api/v1/namespaces/default/configmaps/x").await,
+            r#"configmaps "x" is forbidden: User "bob" cannot get resource "configmaps" in API group "" in the namespace "default""#,
+        ),
+        (
+            bob.get("/apis/apps/v1/deployments").await,
+            r#"deployments.apps is forbidden: User "bob" cannot list resource "deployments" in API group "apps" at the cluster scope"#,
+        ),
+        (
+            bob.delete("/api/v1/namespaces/default/pods/p/").await,
+            r#"pods "p" is forbidden: User "bob" cannot delete resource "pods" in API group "" in the namespace "default""#,
+        ),
+        (
+            // What is not there is not told to those who may not look.
+            bob.get("/apis/nothing.example.org/v1/things").await,
+            r#"things.nothing.example.org is forbidden: User "bob" cannot list resource "things" in API group "nothing.example.org" at the cluster scope"#,
+        ),
+    ] {
+        assert_eq!(answer.failure(), (403, "Forbidden".into(), expected.into()));
+        assert_eq!(answer.header("content-type"), "application/json");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_binding_counts_as_soon_as_it_is_seen_and_no_longer_than_it_is_there() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    let binding = json!({
+        "metadata": {"name": "bob-views"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
+    });
+    admin.post(&format!("{RBAC}/namespaces/default/rolebindings"), &binding).await.ok();
+    let list = "/api/v1/namespaces/default/configmaps";
+    until(async || bob.get(list).await.code == 200).await;
+    assert_eq!(bob.get("/api/v1/namespaces/kube-system/configmaps").await.code, 403);
+    assert_eq!(bob.get("/api/v1/namespaces/default/secrets").await.code, 403);
+
+    let rules = json!({"spec": {"namespace": "default"}});
+    let rules = bob.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &rules).await.ok();
+    let has = |rule: &Value| rule["resources"].as_array().unwrap().contains(&json!("pods/log"));
+    assert!(rules["status"]["resourceRules"].as_array().unwrap().iter().any(has), "{rules}");
+    assert_eq!(rules["status"]["incomplete"], false);
+
+    admin.delete(&format!("{RBAC}/namespaces/default/rolebindings/bob-views")).await.ok();
+    until(async || bob.get(list).await.code == 403).await;
+    plane.stop().await;
+}
+
+/// Waits for what a watch brings about.
+async fn until(condition: impl AsyncFn() -> bool) {
+    for _ in 0..2000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("never came true");
+}
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_have() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    let bind = |role: &str, to: &str| {
+        json!({
+            "metadata": {"name": format!("{to}-{role}")},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": to}],
+        })
+    };
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    admin.post(&bindings, &bind("admin", "bob")).await.ok();
+    until(async || bob.get(&bindings).await.code == 200).await;
+
+    // What an admin of the namespace has, they may pass on there.
+    bob.post(&bindings, &bind("edit", "carol")).await.ok();
+    let (code, _, message) = bob.post(&bindings, &bind("cluster-admin", "bob")).await.failure();
+    assert_eq!(code, 403);
+    assert!(message.contains(r#"user "bob" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held"#), "{message}");
+    let role = |resource: &str| json!({"metadata": {"name": resource}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]});
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    bob.post(&roles, &role("secrets")).await.ok();
+    let (_, _, message) = bob.post(&roles, &role("nodes")).await.failure();
+    assert!(message.ends_with(r#"{APIGroups:[""], Resources:["nodes"], Verbs:["get"]}"#), "{message}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn reviews_ask_the_same_authorizer() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    let review = |user: &str, group: &str, verb: &str, resource: &str| {
+        json!({"spec": {"user": user, "groups": [group], "resourceAttributes": {"verb": verb, "resource": resource}}})
+    };
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let allowed = async |body: Value| admin.post(path, &body).await.ok()["status"]["allowed"].clone();
+    assert_eq!(allowed(review("x", "monoplane:cluster-admins", "delete", "nodes")).await, true);
+    assert_eq!(allowed(review("system:kube-scheduler", "-", "list", "pods")).await, true);
+    assert_eq!(allowed(review("bob", "-", "list", "pods")).await, false);
+    assert_eq!(allowed(json!({"spec": {"user": "bob", "groups": ["system:authenticated"], "nonResourceAttributes": {"path": "/api", "verb": "get"}}})).await, true);
+
+    let bob = Asker::token(&plane, "bob-token");
+    let own = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}});
+    let own = bob.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &own).await.ok();
+    assert_eq!(own["status"], json!({"allowed": false}));
+    assert_eq!(bob.post(path, &review("bob", "-", "get", "pods")).await.code, 403);
+
+    let (code, _, message) = admin.post(path, &json!({"spec": {"user": "bob"}})).await.failure();
+    assert_eq!(code, 422);
+    assert!(message.contains("exactly one of nonResourceAttributes or resourceAttributes"), "{message}");
+    let token = json!({"spec": {"token": "carol-token"}});
+    let token = admin.post("/apis/authentication.k8s.io/v1/tokenreviews", &token).await.ok();
+    assert_eq!(token["status"]["user"]["username"], "carol");
+    assert_eq!(admin.get(path).await.failure().0, 405);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn acting_for_somebody_takes_the_right_to() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let as_bob = Asker::admin(&plane).with("Impersonate-User", "bob").with("Impersonate-Group", "dev");
+    let answer = as_bob.post(who, &json!({})).await.ok();
+    let expected = UserInfo { name: "bob".into(), groups: vec!["dev".into()], ..UserInfo::default() }.authenticated();
+    assert_eq!(answer["status"]["userInfo"], json!(expected));
+    assert_eq!(as_bob.get("/api/v1/nodes").await.code, 403);
+    let bob = Asker::token(&plane, "bob-token").with("Impersonate-User", "kubernetes-admin");
+    let (code, _, message) = bob.get("/api/v1/nodes").await.failure();
+    assert_eq!(code, 403);
+    assert!(message.starts_with(r#"users "kubernetes-admin" is forbidden: User "bob" cannot impersonate resource "users""#), "{message}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_kubelet_reads_what_its_pods_refer_to() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, node) = (Asker::admin(&plane), Asker::of(&plane, &Identity::Node("one".into())));
+    let secret = |name: &str| json!({"metadata": {"name": name}, "stringData": {"a": "b"}});
+    for name in ["used", "unused"] {
+        admin.post("/api/v1/namespaces/default/secrets", &secret(name)).await.ok();
+    }
+    admin.post("/api/v1/nodes", &json!({"metadata": {"name": "one"}})).await.ok();
+    let pod = json!({
+        "metadata": {"name": "p"},
+        "spec": {
+            "nodeName": "one",
+            "containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "used"}}]}],
+        },
+    });
+    admin.post("/api/v1/namespaces/default/pods", &pod).await.ok();
+    until(async || node.get("/api/v1/namespaces/default/secrets/used").await.code == 200).await;
+    let (code, _, message) = node.get("/api/v1/namespaces/default/secrets/unused").await.failure();
+    assert_eq!(code, 403);
+    assert!(message.ends_with("no relationship found between node 'one' and this object"), "{message}");
+    assert_eq!(node.get("/api/v1/pods?fieldSelector=spec.nodeName%3Done").await.code, 200);
+    assert_eq!(node.get("/api/v1/pods").await.code, 403);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_keeps_what_an_administrator_changed() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    let path = format!("{RBAC}/clusterroles/system:public-info-viewer");
+    let mut role = admin.get(&path).await.ok();
+    role["rules"] = json!([{"verbs": ["get"], "nonResourceURLs": ["/mine"]}]);
+    admin.put(&path, &role).await.ok();
+    admin.delete(&format!("{RBAC}/clusterroles/view")).await.ok();
+    plane.stop().await;
+
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    let role = admin.get(&path).await.ok();
+    assert_eq!(role["rules"].as_array().unwrap().len(), 2, "{role}");
+    assert_eq!(role["rules"][0]["nonResourceURLs"], json!(["/mine"]));
+    assert_eq!(admin.get(&format!("{RBAC}/clusterroles/view")).await.code, 200);
+    plane.stop().await;
+}

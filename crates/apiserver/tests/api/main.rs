@@ -1,0 +1,28 @@
+//! The server as its clients see it: one plane a test, asked in memory, and over TLS where sockets matter.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod access;
+mod ask;
+mod documents;
+mod forms;
+mod log;
+mod objects;
+#[allow(dead_code, unreachable_pub, reason = "shared with the example")]
+mod plane;
+mod sockets;
+
+use std::path::Path;
+
+use plane::Plane;
+
+/// A token of each user that the tests speak as.
+const TOKENS: &str = "admin-token,root,1,system:masters\nbob-token,bob,2,\ncarol-token,carol,3,\"dev,ops\"\n";
+
+async fn start(directory: &Path) -> Plane {
+    Plane::start(directory, ([127, 0, 0, 1], 0).into(), TOKENS, apiserver::Limits::default()).await
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}

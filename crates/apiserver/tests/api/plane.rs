@@ -1,0 +1,100 @@
+//! A whole API in a directory: store, registry, certificates, server and socket. The tests start one each; the example
+//! `serve` keeps one running.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use apiserver::tls::{HttpsDialer, Listener, Sockets, client_verifier, server_config};
+use apiserver::{Admission, ApiServer, Authenticators, Connection, Escalation, Limits, Options};
+use auth::{TokenFile, UserInfo};
+use clock::{Clock, SystemClock, SystemRandom, Tasks};
+use pki::{Authority, Identity};
+use registry::{Admit, AdmitAll, Registry};
+use store::{Embedded, History};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub struct Plane {
+    pub directory: PathBuf,
+    pub authority: Authority,
+    pub server: Arc<ApiServer>,
+    pub address: SocketAddr,
+    pub clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    store: Arc<Embedded>,
+    tasks: Tasks,
+    stop: CancellationToken,
+    listening: JoinHandle<()>,
+}
+
+/// No plugins: these belong to `admission`.
+struct NoPlugins;
+
+impl Admission for NoPlugins {
+    fn of_request(&self, _: &Arc<UserInfo>, _: &Arc<ApiServer>) -> Arc<dyn Admit> {
+        Arc::new(AdmitAll)
+    }
+}
+
+impl Plane {
+    /// Starts one on what the directory holds; `tokens` in the form of a token file.
+    pub async fn start(directory: &Path, address: SocketAddr, tokens: &str, limits: Limits) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let now = clock.now();
+        let tasks = Tasks::default();
+        let options = disk::Options::new(directory.join("store.db"));
+        let store = Arc::new(Embedded::open(&options, History::default()).unwrap());
+        let options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
+        let registry = Registry::open(store.clone(), options).await.unwrap();
+        let authority = Authority::open(&directory.join("pki"), now).unwrap();
+        let socket = TcpListener::bind(address).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let verifier = client_verifier(&authority).unwrap();
+        let kubelet_client = authority.client(&Identity::KubeletClient, now).unwrap();
+        let server = ApiServer::start(
+            Options {
+                registry: registry.clone(),
+                authenticators: Authenticators::new(verifier.clone(), TokenFile::parse(tokens).unwrap()),
+                admission: Arc::new(Escalation(Arc::new(NoPlugins))),
+                dialer: Arc::new(HttpsDialer::new(&authority, &kubelet_client, clock.clone()).unwrap()),
+                clock: clock.clone(),
+                advertise: address.to_string(),
+                limits,
+            },
+            &tasks,
+        );
+        let serving = authority.serving(&pki::api_server_names(Vec::<String>::new()), now).unwrap();
+        let tls = server_config(&serving, verifier).unwrap();
+        let stop = CancellationToken::new();
+        let listener = Listener::new(socket, server.clone(), tls, Sockets::default());
+        let listening = tokio::spawn(listener.run(stop.clone()));
+        let directory = directory.to_owned();
+        let plane = Self { directory, authority, server, address, clock, registry, store, tasks, stop, listening };
+        plane.server.install_policy(&plane.connection(&Identity::Bootstrap)).await.unwrap();
+        plane
+    }
+
+    /// A connection in memory under the identity's certificate.
+    pub fn connection(&self, identity: &Identity) -> Connection {
+        let credential = self.authority.client(identity, self.clock.now()).unwrap();
+        self.server.connect(&[credential.certificate], None).unwrap()
+    }
+
+    /// A kubeconfig of the identity.
+    pub fn kubeconfig(&self, identity: &Identity) -> String {
+        let credential = self.authority.client(identity, self.clock.now()).unwrap();
+        let server = format!("https://127.0.0.1:{}", self.address.port());
+        pki::kubeconfig(&self.authority, &server, &identity.common_name(), &credential)
+    }
+
+    /// Stops everything, in order.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.listening.await.unwrap();
+        self.tasks.stop().await;
+        self.registry.close().await;
+        self.store.close().await.unwrap();
+    }
+}
