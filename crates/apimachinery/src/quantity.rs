@@ -80,6 +80,20 @@ impl Quantity {
         self.nanos.signum() as i32
     }
 
+    /// Whether that text is its canonical form. Makes no text to find out.
+    pub fn is_written(&self, text: &str) -> bool {
+        use fmt::Write as _;
+        struct Rest<'a>(&'a str);
+        impl fmt::Write for Rest<'_> {
+            fn write_str(&mut self, part: &str) -> fmt::Result {
+                self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+                Ok(())
+            }
+        }
+        let mut rest = Rest(text);
+        write!(rest, "{self}").is_ok() && rest.0.is_empty()
+    }
+
     fn scaled(&self, nanos_each: i128) -> i64 {
         let down = self.nanos.div_euclid(nanos_each);
         let up = if self.nanos.rem_euclid(nanos_each) == 0 { down } else { down + 1 };
@@ -423,6 +437,7 @@ mod tests {
             let text = quantity.to_string();
             let again: Quantity = text.parse().unwrap();
             prop_assert_eq!(again, quantity);
+            prop_assert!(again.is_written(&text) && !again.is_written(&format!("{text}0")));
             prop_assert_eq!(again.to_string(), text);
         }
 

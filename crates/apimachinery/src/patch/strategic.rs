@@ -220,9 +220,10 @@ fn merge_list(
         return Err(malformed("list element types are not identical"));
     }
     let item_schema = schema.and_then(|schema| schema.items.as_ref()).map(Ref::get);
+    let places: Vec<Value> = old.iter().map(|item| identity(item, key).cloned()).collect::<Result<_, _>>()?;
     let (mut merged, changes) = match key {
-        Some(key) => directives(old.clone(), changes, key)?,
-        None => (old.clone(), changes),
+        Some(key) => directives(old, changes, key)?,
+        None => (old, changes),
     };
     let mut patch_order = Vec::with_capacity(changes.len());
     for mut change in changes {
@@ -244,7 +245,7 @@ fn merge_list(
         Some(order) => order.iter().map(|place| identity(place, key)).collect::<Result<_, _>>()?,
         None => patch_order.iter().collect(),
     };
-    arrange(merged, &order, &old, key)
+    arrange(merged, &order, &places, key)
 }
 
 /// Carries out the items that are directives: `$patch: delete` takes a matching item away, `$patch: replace` all of the old ones.
@@ -279,7 +280,7 @@ fn directives(
 fn arrange(
     merged: Vec<Value>,
     order: &[&Value],
-    old: &[Value],
+    places: &[Value],
     key: Option<&str>,
 ) -> Result<Vec<Value>, PatchError> {
     let place = |item: &Value| {
@@ -296,7 +297,10 @@ fn arrange(
         }
     }
     named.sort_by_key(|(at, _)| *at);
-    let was = |item: &Value| identity(item, key).ok().and_then(|identity| position(old, identity, key));
+    let was = |item: &Value| {
+        let identity = identity(item, key).ok()?;
+        places.iter().position(|place| place == identity)
+    };
     let mut out = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
     for (_, item) in named {

@@ -235,12 +235,11 @@ fn go_kind(value: &Value) -> &'static str {
 fn conform_quantity(tree: &mut Value) -> Result<(), DecodeError> {
     let parsed: Result<Quantity, _> = match &*tree {
         Value::String(text) => text.trim().parse(),
-        Value::Number(number) => number.to_string().parse(),
         other => other.to_string().parse(),
     };
-    let canonical = parsed.map_err(|error| DecodeError { message: error.to_string() })?.to_string();
-    if tree.as_str() != Some(&canonical) {
-        *tree = Value::String(canonical);
+    let quantity = parsed.map_err(|error| DecodeError { message: error.to_string() })?;
+    if !tree.as_str().is_some_and(|text| quantity.is_written(text)) {
+        *tree = Value::String(quantity.to_string());
     }
     Ok(())
 }

@@ -41,6 +41,8 @@ pub struct Table {
     definitions: Vec<Definition>,
     by_name: HashMap<&'static str, HashMap<&'static str, u32>>,
     by_kind: HashMap<(&'static str, &'static str, &'static str), u32>,
+    /// Nodes without anything of their own, by their letter: most fields are one of these and need no copy.
+    plain: [OnceLock<Arc<Schema>>; 26],
 }
 
 struct Definition {
@@ -77,7 +79,7 @@ impl Table {
     /// # Errors
     /// When a definition stands outside a package or is there twice.
     pub fn new(text: &'static str) -> Result<Self, TableError> {
-        let mut table = Self { definitions: Vec::new(), by_name: HashMap::new(), by_kind: HashMap::new() };
+        let mut table = Self::default();
         let mut package = "";
         let mut offset = 0;
         let mut body_start = 0;
@@ -240,15 +242,16 @@ impl Table {
         }
         let atomic = list_type == Some(ListType::Atomic);
         let mut schema = self.parse_ref(package, kind);
-        if let Ref::Inline(node) = &mut schema {
-            // Not shared yet, so this never copies.
-            let node = Arc::make_mut(node);
-            if node.kind == Type::Array {
+        match &mut schema {
+            Ref::Inline(node) if node.kind == Type::Array => {
+                let node = Arc::make_mut(node);
                 node.list_type = list_type;
                 node.list_map_keys = keys;
-            } else if atomic {
-                node.map_type = Some(MapType::Atomic);
             }
+            Ref::Inline(node) if atomic && node.kind == Type::Object => {
+                Arc::make_mut(node).map_type = Some(MapType::Atomic);
+            }
+            _ => {}
         }
         (Property { name: Cow::Borrowed(name), patch, atomic, schema }, required)
     }
@@ -260,7 +263,16 @@ impl Table {
                 return Ref::Named { table: self, index };
             }
         }
-        self.parse_type(package, kind).into()
+        let shared = match kind.as_bytes() {
+            [letter @ b'a'..=b'z'] => self.plain.get(usize::from(letter - b'a')),
+            _ => None,
+        };
+        match shared {
+            Some(shared) => {
+                Ref::Inline(shared.get_or_init(|| Arc::new(self.parse_type(package, kind))).clone())
+            }
+            None => self.parse_type(package, kind).into(),
+        }
     }
 
     fn parse_type(&'static self, package: &'static str, kind: &'static str) -> Schema {
