@@ -134,6 +134,13 @@ impl Registry {
         self.applied.revision()
     }
 
+    /// A selectable field of an object, without decoding it; `None` if there is no such object or field.
+    pub fn field(&self, kind: &Kind, namespace: &str, name: &str, field: &str) -> Option<String> {
+        let index = kind.resource.fields.iter().position(|each| each.name == field)?;
+        let item = self.item(kind, namespace, name).ok()?;
+        item.extract.fields.get(index).map(|text| text.to_string())
+    }
+
     /// One object, or its scale.
     pub async fn get(
         &self,

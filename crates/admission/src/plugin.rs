@@ -1,0 +1,86 @@
+//! The shape of a plugin.
+
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use async_trait::async_trait;
+use auth::UserInfo;
+use serde_json::Value;
+
+use crate::Lookup;
+
+/// What a write does to its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A changed one.
+    Update,
+    /// A deleted one.
+    Delete,
+}
+
+/// What a plugin is told about a write.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// What happens.
+    pub operation: Operation,
+    /// To an object of which resource.
+    pub resource: &'a GroupResource,
+    /// Name of the subresource, or empty.
+    pub subresource: &'a str,
+    /// The object's namespace, or empty.
+    pub namespace: &'a str,
+    /// The object's name; empty while it is to be generated.
+    pub name: &'a str,
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// What the object was, for updates and deletes.
+    pub old: Option<&'a Value>,
+}
+
+impl Attributes<'_> {
+    /// Whether the write is of that resource itself, not of a subresource.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.subresource.is_empty() && self.is_any(group, plural)
+    }
+
+    /// Whether the write is of that resource or one of its subresources.
+    pub fn is_any(&self, group: &str, plural: &str) -> bool {
+        self.resource.group == group && self.resource.resource == plural
+    }
+
+    /// The 403 that refuses this write.
+    pub fn forbid(&self, why: impl std::fmt::Display) -> Status {
+        Status::forbidden(self.resource, self.name, why)
+    }
+}
+
+/// One reason to change or refuse writes.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// Upstream's name of it.
+    fn name(&self) -> &'static str;
+
+    /// Whether it has anything to do with such writes: asked before everything else, and cheap.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
+
+    /// Changes the object, or refuses it. Not called for deletes.
+    async fn mutate(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: &mut Value,
+        _lookup: &dyn Lookup,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses the write, or lets it pass. Deletes have no object.
+    async fn validate(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: Option<&Value>,
+        _lookup: &dyn Lookup,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+}

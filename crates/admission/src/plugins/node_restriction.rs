@@ -1,0 +1,213 @@
+//! A kubelet writes about its own node, its own lease and the pods bound to it, and nothing that would draw pods to it.
+
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::tree::{at, entries, is_mirror, items, text};
+use crate::{Attributes, Lookup, Operation, Plugin};
+
+const LEASES: &str = "coordination.k8s.io";
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const PODS: GroupResource = GroupResource::of("", "pods");
+/// Labels of this domain say what may run on a node: never the node's own to write.
+const RESTRICTED: &str = "node-restriction.kubernetes.io";
+/// Labels of these domains a kubelet may write only if they are listed or of a prefix of its own.
+const GUARDED: [&str; 2] = ["kubernetes.io", "k8s.io"];
+const OWN_LABELS: [&str; 11] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
+const OWN_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeRestriction;
+
+#[async_trait]
+impl Plugin for NodeRestriction {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.user.is_in(auth::user::NODES) && attributes.user.name.starts_with(auth::user::NODE_PREFIX)
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Value>,
+        lookup: &dyn Lookup,
+    ) -> Result<(), Status> {
+        let Some(node) = attributes.user.node().filter(|node| !node.is_empty()) else {
+            return Err(attributes
+                .forbid(format!("could not determine node identity from user {:?}", attributes.user.name)));
+        };
+        if attributes.is_any("", "pods") {
+            return match attributes.subresource {
+                "" => pod(attributes, node, object, lookup).await,
+                "status" => pod_status(attributes, node, object),
+                other => Err(attributes
+                    .forbid(format!("unexpected pod subresource {other:?}, only 'status' is allowed"))),
+            };
+        }
+        if attributes.is_any("", "nodes") {
+            return own_node(attributes, node, object);
+        }
+        if attributes.is(LEASES, "leases") {
+            return lease(attributes, node, object);
+        }
+        Ok(())
+    }
+}
+
+async fn pod(
+    attributes: &Attributes<'_>,
+    node: &str,
+    object: Option<&Value>,
+    lookup: &dyn Lookup,
+) -> Result<(), Status> {
+    match (attributes.operation, object) {
+        (Operation::Create, Some(pod)) => created_pod(attributes, node, pod),
+        (Operation::Delete, _) => {
+            let found;
+            let pod = match attributes.old {
+                Some(old) => old,
+                None => {
+                    let known = lookup.get(&PODS, attributes.namespace, attributes.name).await?;
+                    found = known.ok_or_else(|| Status::not_found(&PODS, attributes.name))?;
+                    &found
+                }
+            };
+            if text(pod, &["spec", "nodeName"]) != node {
+                return Err(attributes
+                    .forbid(format!("node {node:?} can only delete pods with spec.nodeName set to itself")));
+            }
+            Ok(())
+        }
+        _ => Err(attributes.forbid(format!(
+            "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+            "UPDATE"
+        ))),
+    }
+}
+
+fn created_pod(attributes: &Attributes<'_>, node: &str, pod: &Value) -> Result<(), Status> {
+    if !is_mirror(pod) {
+        let why = format!(
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+        );
+        return Err(attributes.forbid(why));
+    }
+    if text(pod, &["spec", "nodeName"]) != node {
+        return Err(
+            attributes.forbid(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
+        );
+    }
+    if !text(pod, &["spec", "serviceAccountName"]).is_empty() {
+        return Err(
+            attributes.forbid(format!("node {node:?} can not create pods that reference a service account"))
+        );
+    }
+    let owner = items(pod, &["metadata", "ownerReferences"]).iter();
+    if owner.clone().count() > 1
+        || owner.clone().any(|owner| text(owner, &["kind"]) != "Node" || text(owner, &["name"]) != node)
+    {
+        return Err(attributes
+            .forbid(format!("node {node:?} can only create pods with an owner reference set to itself")));
+    }
+    for volume in items(pod, &["spec", "volumes"]) {
+        for kind in ["secret", "configMap", "persistentVolumeClaim", "projected"] {
+            if volume.get(kind).is_some() {
+                return Err(
+                    attributes.forbid(format!("node {node:?} can not create pods that reference {kind}s"))
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pod_status(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    let pod = attributes.old.or(object).unwrap_or(&Value::Null);
+    if text(pod, &["spec", "nodeName"]) != node {
+        let why =
+            format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself");
+        return Err(attributes.forbid(why));
+    }
+    let labels = |pod: &Value| at(pod, &["metadata", "labels"]).cloned();
+    if object.is_some_and(|object| labels(object) != labels(pod)) {
+        return Err(attributes.forbid(format!("node {node:?} cannot update labels through pod status")));
+    }
+    Ok(())
+}
+
+fn own_node(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    let name = match attributes.name {
+        "" => object.map(|object| text(object, &["metadata", "name"])).unwrap_or_default(),
+        name => name,
+    };
+    if name != node {
+        return Err(attributes.forbid(format!("node {node:?} is not allowed to modify node {name:?}")));
+    }
+    let Some(object) = object else { return Ok(()) };
+    if let Some(old) = attributes.old {
+        let taints = |node: &Value| at(node, &["spec", "taints"]).cloned();
+        if taints(old) != taints(object) {
+            return Err(attributes.forbid(format!("node {node:?} is not allowed to modify taints")));
+        }
+    }
+    let before = attributes.old.and_then(|old| at(old, &["metadata", "labels"]));
+    let changed = entries(object, &["metadata", "labels"])
+        .filter(|(key, value)| before.and_then(|labels| labels.get(*key)) != Some(*value))
+        .map(|(key, _)| key);
+    let removed =
+        attributes.old.into_iter().flat_map(|old| entries(old, &["metadata", "labels"])).map(|(key, _)| key);
+    let removed = removed.filter(|key| at(object, &["metadata", "labels", key]).is_none());
+    let mut refused: Vec<&str> =
+        changed.chain(removed).map(String::as_str).filter(|key| !is_own_label(key)).collect();
+    refused.sort_unstable();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let verb = if attributes.operation == Operation::Create { "set" } else { "modify" };
+    Err(attributes.forbid(format!("is not allowed to {verb} the following labels: {}", refused.join(", "))))
+}
+
+/// Whether a kubelet may write the label about its own node.
+fn is_own_label(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else { return true };
+    let within = |parent: &str| domain == parent || domain.ends_with(&format!(".{parent}"));
+    if within(RESTRICTED) {
+        return false;
+    }
+    !GUARDED.iter().any(|parent| within(parent))
+        || OWN_LABELS.contains(&key)
+        || OWN_PREFIXES.iter().any(|parent| within(parent))
+}
+
+fn lease(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    if attributes.namespace != LEASE_NAMESPACE {
+        let why = format!("can only access leases in the {LEASE_NAMESPACE:?} system namespace");
+        return Err(attributes.forbid(why));
+    }
+    let name = match attributes.operation {
+        Operation::Create => object.map(|object| text(object, &["metadata", "name"])).unwrap_or_default(),
+        _ => attributes.name,
+    };
+    if name != node {
+        return Err(attributes.forbid("can only access node lease with the same name as the requesting node"));
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! What the standard chain does to writes, as data: who writes what, and what becomes of it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+
+use admission::{Attributes, Chain, Lookup, Operation};
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use async_trait::async_trait;
+use auth::UserInfo;
+use serde_json::{Value, json};
+
+/// Objects by `resource/namespace/name`.
+#[derive(Default)]
+struct World(BTreeMap<String, Value>);
+
+#[async_trait]
+impl Lookup for World {
+    async fn get(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        Ok(self.0.get(&format!("{resource}/{namespace}/{name}")).cloned())
+    }
+}
+
+fn world() -> World {
+    let mut world = World::default();
+    let mut add = |key: &str, object: Value| world.0.insert(key.to_owned(), object);
+    add("namespaces//work", json!({"metadata": {"name": "work"}}));
+    add(
+        "namespaces//leaving",
+        json!({"metadata": {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    );
+    add("serviceaccounts/work/default", json!({"imagePullSecrets": [{"name": "pull"}]}));
+    add(
+        "runtimeclasses.node.k8s.io//wasm",
+        json!({"handler": "wasm", "overhead": {"podFixed": {"memory": "8Mi"}},
+            "scheduling": {"nodeSelector": {"wasm": "yes"}, "tolerations": [{"key": "wasm", "operator": "Exists"}]}}),
+    );
+    world
+}
+
+struct Write {
+    operation: Operation,
+    resource: GroupResource,
+    subresource: &'static str,
+    namespace: &'static str,
+    name: &'static str,
+    user: UserInfo,
+    old: Option<Value>,
+}
+
+impl Write {
+    fn of(resource: GroupResource, namespace: &'static str, name: &'static str) -> Self {
+        let user = UserInfo { name: "someone".into(), ..UserInfo::default() };
+        Self { operation: Operation::Create, resource, subresource: "", namespace, name, user, old: None }
+    }
+
+    fn pod(name: &'static str) -> Self {
+        Self::of(GroupResource::of("", "pods"), "work", name)
+    }
+
+    fn by_node(mut self, node: &str) -> Self {
+        self.user = UserInfo {
+            name: format!("system:node:{node}"),
+            groups: vec!["system:nodes".into()],
+            ..UserInfo::default()
+        };
+        self
+    }
+
+    fn update(self, old: Value) -> Self {
+        Self { operation: Operation::Update, old: Some(old), ..self }
+    }
+
+    fn delete(self) -> Self {
+        Self { operation: Operation::Delete, ..self }
+    }
+
+    async fn run(&self, object: Value) -> Result<Value, String> {
+        let attributes = Attributes {
+            operation: self.operation,
+            resource: &self.resource,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            name: self.name,
+            user: &self.user,
+            old: self.old.as_ref(),
+        };
+        let (chain, world) = (Chain::standard(), world());
+        let mut object = object;
+        let result = async {
+            chain.mutate(&attributes, &mut object, &world).await?;
+            let given = (self.operation != Operation::Delete).then_some(&object);
+            chain.validate(&attributes, given, &world).await
+        };
+        result.await.map_err(|status: Status| format!("{} {}", status.code, status.message))?;
+        Ok(object)
+    }
+
+    async fn refused(&self, object: Value, expected: &str) {
+        assert_eq!(self.run(object).await.unwrap_err(), expected);
+    }
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"metadata": {"name": "a"}, "spec": spec})
+}
+
+#[tokio::test]
+async fn namespaces_must_exist_and_stay() {
+    let config_maps = || GroupResource::of("", "configmaps");
+    Write::of(config_maps(), "work", "a").run(json!({})).await.unwrap();
+    Write::of(config_maps(), "gone", "a").refused(json!({}), "404 namespaces \"gone\" not found").await;
+    let expected = "403 configmaps \"a\" is forbidden: unable to create new content in namespace leaving because it is \
+                    being terminated";
+    Write::of(config_maps(), "leaving", "a").refused(json!({}), expected).await;
+    Write::of(config_maps(), "leaving", "a").delete().run(json!({})).await.unwrap();
+    let namespaces = GroupResource::of("", "namespaces");
+    Write::of(namespaces.clone(), "", "work").delete().run(json!({})).await.unwrap();
+    let expected = "403 namespaces \"default\" is forbidden: this namespace may not be deleted";
+    Write::of(namespaces, "", "default").delete().refused(json!({}), expected).await;
+}
+
+#[tokio::test]
+async fn a_pod_gets_account_tolerations_and_priority() {
+    let admitted = Write::pod("a").run(pod(json!({}))).await.unwrap();
+    let toleration = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let expected = json!({
+        "serviceAccountName": "default", "serviceAccount": "default", "imagePullSecrets": [{"name": "pull"}],
+        "priority": 0, "preemptionPolicy": "PreemptLowerPriority",
+        "tolerations": [toleration("node.kubernetes.io/not-ready"), toleration("node.kubernetes.io/unreachable")],
+    });
+    assert_eq!(admitted["spec"], expected);
+    let own = json!({"tolerations": [{"operator": "Exists"}], "priorityClassName": "system-node-critical"});
+    let admitted = Write::pod("a").run(pod(own)).await.unwrap();
+    assert_eq!(admitted["spec"]["tolerations"], json!([{"operator": "Exists"}]));
+    assert_eq!(admitted["spec"]["priority"], 2_000_001_000);
+}
+
+#[tokio::test]
+async fn what_a_pod_names_must_exist() {
+    let expected = "403 pods \"a\" is forbidden: error looking up service account work/other: serviceaccount \"other\" \
+                    not found";
+    Write::pod("a").refused(pod(json!({"serviceAccountName": "other"})), expected).await;
+    let expected = "403 pods \"a\" is forbidden: no PriorityClass with name high was found";
+    Write::pod("a").refused(pod(json!({"priorityClassName": "high"})), expected).await;
+    let expected = "403 pods \"a\" is forbidden: pod rejected: RuntimeClass \"none\" not found";
+    Write::pod("a").refused(pod(json!({"runtimeClassName": "none"})), expected).await;
+}
+
+#[tokio::test]
+async fn a_runtime_class_says_where_and_at_what_cost() {
+    let admitted = Write::pod("a").run(pod(json!({"runtimeClassName": "wasm"}))).await.unwrap();
+    assert_eq!(admitted["spec"]["overhead"], json!({"memory": "8Mi"}));
+    assert_eq!(admitted["spec"]["nodeSelector"], json!({"wasm": "yes"}));
+    assert!(
+        admitted["spec"]["tolerations"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({"key": "wasm", "operator": "Exists"}))
+    );
+    let other = pod(json!({"runtimeClassName": "wasm", "nodeSelector": {"wasm": "no"}}));
+    let expected = "403 pods \"a\" is forbidden: conflict: runtimeClass.scheduling.nodeSelector[wasm] = yes; \
+                    pod.spec.nodeSelector[wasm] = no";
+    Write::pod("a").refused(other, expected).await;
+    let alone = pod(json!({"overhead": {"memory": "1"}}));
+    let expected = "403 pods \"a\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass \
+                    defined Overhead";
+    Write::pod("a").refused(alone, expected).await;
+}
+
+#[tokio::test]
+async fn a_kubelet_keeps_to_its_node() {
+    let nodes = |name| Write::of(GroupResource::of("", "nodes"), "", name).by_node("one");
+    let node = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}});
+    nodes("one").run(node("one", json!({"kubernetes.io/os": "linux", "mine": "1"}))).await.unwrap();
+    let expected = "403 nodes \"two\" is forbidden: node \"one\" is not allowed to modify node \"two\"";
+    nodes("two").refused(node("two", json!({})), expected).await;
+    let expected = "403 nodes \"one\" is forbidden: is not allowed to modify the following labels: \
+                    node-restriction.kubernetes.io/a, x.kubernetes.io/b";
+    let labels = json!({"node-restriction.kubernetes.io/a": "", "x.kubernetes.io/b": ""});
+    nodes("one").update(node("one", json!({}))).refused(node("one", labels.clone()), expected).await;
+    nodes("one").update(node("one", labels)).refused(node("one", json!({})), expected).await;
+    let mut tainted = node("one", json!({}));
+    tainted["spec"] = json!({"taints": []});
+    let expected = "403 nodes \"one\" is forbidden: node \"one\" is not allowed to modify taints";
+    nodes("one").update(tainted).refused(node("one", json!({})), expected).await;
+}
+
+#[tokio::test]
+async fn a_kubelet_keeps_to_its_pods_and_lease() {
+    let mine = pod(json!({"nodeName": "one"}));
+    let other = pod(json!({"nodeName": "two"}));
+    let mut status = Write::pod("a").by_node("one").update(mine.clone());
+    status.subresource = "status";
+    status.run(mine.clone()).await.unwrap();
+    let mut status = Write::pod("a").by_node("one").update(other.clone());
+    status.subresource = "status";
+    let expected = "403 pods \"a\" is forbidden: node \"one\" can only update pod status for pods with spec.nodeName set \
+                    to itself";
+    status.refused(other.clone(), expected).await;
+    let mut delete = Write::pod("a").by_node("one").delete();
+    delete.old = Some(mine.clone());
+    delete.run(Value::Null).await.unwrap();
+    delete.old = Some(other);
+    let expected =
+        "403 pods \"a\" is forbidden: node \"one\" can only delete pods with spec.nodeName set to itself";
+    delete.refused(Value::Null, expected).await;
+    let expected = "403 pods \"a\" is forbidden: pod does not have \"kubernetes.io/config.mirror\" annotation, node \
+                    \"one\" can only create mirror pods";
+    Write::pod("a").by_node("one").refused(mine, expected).await;
+    let lease = |namespace, name| {
+        let leases = GroupResource::of("coordination.k8s.io", "leases");
+        Write::of(leases, namespace, name).by_node("one").update(json!({}))
+    };
+    lease("kube-node-lease", "one").run(json!({})).await.unwrap();
+    let expected = "403 leases.coordination.k8s.io \"two\" is forbidden: can only access node lease with the same name \
+                    as the requesting node";
+    lease("kube-node-lease", "two").refused(json!({}), expected).await;
+}
