@@ -1,4 +1,5 @@
 //! The client against a fake API server, in memory.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 use client::election::{Election, ElectionConfig};
 use client::{

@@ -1,0 +1,363 @@
+//! The thin part: what informers tell goes into the snapshot and the queue, decisions come out, bindings are posted.
+
+use crate::filters::Hindrance;
+use crate::place::{Unplaceable, place};
+use crate::pod::PodFacts;
+use crate::queue::Queue;
+use crate::snapshot::Snapshot;
+use client::election::{Election, ElectionConfig};
+use client::kube::api::{Api, Patch, PatchParams, PostParams};
+use client::kube::{Client, Error, ResourceExt};
+use client::write::{is_conflict, is_not_found};
+use client::{Ambient, Change, EventRecorder, EventType, InformerOptions, Informers};
+use clock::Tasks;
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status, Time};
+use serde_json::json;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Writes under way at once.
+const IN_FLIGHT: usize = 64;
+/// Decisions made before others on this thread get a turn.
+const BURST: usize = 16;
+
+/// How the scheduler runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who this process is among those that could schedule; `None` runs without a lease.
+    pub identity: Option<String>,
+    /// Which pods are ours (`spec.schedulerName`).
+    pub scheduler_name: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { identity: None, scheduler_name: "default-scheduler".to_owned() }
+    }
+}
+
+/// Schedules until `cancel`: as long as this process holds the lease `kube-system/kube-scheduler`, or at all times
+/// without an identity.
+pub async fn run(client: Client, ambient: Ambient, options: Options, cancel: CancellationToken) {
+    let Some(identity) = options.identity.clone() else {
+        return lead(client, ambient, options, cancel).await;
+    };
+    let config = ElectionConfig::new("kube-system", "kube-scheduler", identity);
+    let election = Election::new(client.clone(), config, ambient.clone());
+    election.run(&cancel, |leading| lead(client.clone(), ambient.clone(), options.clone(), leading)).await;
+}
+
+async fn lead(client: Client, ambient: Ambient, options: Options, leading: CancellationToken) {
+    let tasks = Tasks::under(&leading);
+    let informers = Informers::new(client.clone(), ambient.clone(), tasks.clone());
+    let scheduler = Arc::new(Scheduler {
+        world: Mutex::default(),
+        wake: Notify::new(),
+        slots: Arc::new(Semaphore::new(IN_FLIGHT)),
+        recorder: EventRecorder::start(
+            client.clone(),
+            &options.scheduler_name,
+            None,
+            ambient.clone(),
+            &tasks,
+        ),
+        client,
+        ambient,
+        name: options.scheduler_name,
+    });
+    let nodes = informers.with(|| InformerOptions { trim: trim_node, ..InformerOptions::<Node>::default() });
+    let pods = informers.with(|| InformerOptions { trim: trim_pod, ..InformerOptions::<Pod>::default() });
+    let told = scheduler.clone();
+    nodes.on_change(move |change| told.node_changed(change));
+    let told = scheduler.clone();
+    pods.on_change(move |change| told.pod_changed(change));
+    let owner = tasks.clone();
+    tasks.spawn("scheduler", async move {
+        futures::future::join(nodes.ready(), pods.ready()).await;
+        scheduler.schedule(&owner).await;
+    });
+    leading.cancelled().await;
+    tasks.stop().await;
+}
+
+/// Nothing of a node is looked at but what the snapshot takes.
+fn trim_node(node: &mut Node) {
+    node.metadata.managed_fields = None;
+    if let Some(status) = &mut node.status {
+        status.images = None;
+        status.conditions = None;
+    }
+}
+
+/// A pod is read once, for its facts; what the facts are made of is all that has to be kept.
+fn trim_pod(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        spec.volumes = None;
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            container.env = None;
+            container.env_from = None;
+            container.args = None;
+            container.command = None;
+            container.volume_mounts = None;
+            container.liveness_probe = None;
+            container.readiness_probe = None;
+            container.startup_probe = None;
+            container.lifecycle = None;
+            container.security_context = None;
+        }
+    }
+    if let Some(status) = &mut pod.status {
+        *status = k8s_openapi::api::core::v1::PodStatus { phase: status.phase.take(), ..Default::default() };
+    }
+}
+
+#[derive(Default)]
+struct World {
+    snapshot: Snapshot,
+    queue: Queue,
+}
+
+struct Scheduler {
+    world: Mutex<World>,
+    wake: Notify,
+    slots: Arc<Semaphore>,
+    recorder: EventRecorder,
+    client: Client,
+    ambient: Ambient,
+    name: String,
+}
+
+enum Decision {
+    Bind(Arc<PodFacts>, String),
+    Unplaceable(Arc<PodFacts>, Unplaceable, bool),
+}
+
+impl Scheduler {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn node_changed(&self, change: &Change<Node>) {
+        let now = self.ambient.clock.monotonic();
+        let mut world = self.world();
+        match change.after() {
+            Some(node) => world.snapshot.set_node(node),
+            None => world.snapshot.remove_node(&change.object().name_any()),
+        }
+        let helps = may_help(change);
+        if !helps.is_empty() {
+            world.queue.changed(&helps, now);
+            self.wake.notify_one();
+        }
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let now = self.ambient.clock.monotonic();
+        let mut world = self.world();
+        // A pod of the same name may have taken another's place.
+        if let Some(before) = change.before().and_then(|pod| pod.uid())
+            && change.after().and_then(|pod| pod.uid()).as_ref() != Some(&before)
+        {
+            world.gone(&before, now);
+        }
+        if let Some(pod) = change.after() {
+            let facts = PodFacts::of(pod);
+            let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            if matches!(ended, Some("Succeeded" | "Failed")) {
+                world.gone(&facts.uid, now);
+            } else if let Some(node) = &facts.node_name {
+                world.queue.remove(&facts.uid);
+                world.snapshot.place(&node.clone(), Arc::new(facts));
+            } else if !world.snapshot.holds(&facts.uid) {
+                if self.is_ours(pod) { world.queue.offer(facts) } else { world.queue.remove(&facts.uid) }
+            }
+        }
+        drop(world);
+        self.wake.notify_one();
+    }
+
+    /// Ours to place, and ready to be: not gated, not going away.
+    fn is_ours(&self, pod: &Pod) -> bool {
+        let Some(spec) = &pod.spec else { return false };
+        let ours = spec.scheduler_name.as_deref().unwrap_or("default-scheduler") == self.name;
+        let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+        ours && !gated && pod.metadata.deletion_timestamp.is_none()
+    }
+
+    async fn schedule(self: Arc<Self>, tasks: &Tasks) {
+        for round in 0usize.. {
+            if round % BURST == 0 {
+                tokio::task::yield_now().await;
+            }
+            // A place for the write first: what is decided must soon be done, or it was decided on old facts.
+            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+            let Some(decision) = self.decide() else {
+                drop(slot);
+                self.idle().await;
+                continue;
+            };
+            let scheduler = self.clone();
+            tasks.spawn("bind", async move {
+                scheduler.carry_out(decision).await;
+                drop(slot);
+            });
+        }
+    }
+
+    async fn idle(&self) {
+        let due = self.world().queue.due();
+        match due {
+            None => self.wake.notified().await,
+            Some(at) => tokio::select! {
+                () = self.wake.notified() => {}
+                () = self.ambient.clock.sleep_until(at) => {}
+            },
+        }
+    }
+
+    fn decide(&self) -> Option<Decision> {
+        let now = self.ambient.clock.monotonic();
+        let mut world = self.world();
+        let facts = world.queue.next(now)?;
+        match place(&facts, &mut world.snapshot, self.ambient.random.u64()) {
+            Ok(node) => {
+                world.snapshot.place(&node, facts.clone());
+                Some(Decision::Bind(facts, node))
+            }
+            Err(unplaceable) => {
+                let reason = unplaceable.to_string();
+                let news = world.queue.unplaceable(&facts.uid, unplaceable.hindrances.clone(), &reason, now);
+                Some(Decision::Unplaceable(facts, unplaceable, news))
+            }
+        }
+    }
+
+    async fn carry_out(&self, decision: Decision) {
+        match decision {
+            Decision::Bind(facts, node) => match self.bind(&facts, &node).await {
+                Ok(()) => {
+                    let message =
+                        format!("Successfully assigned {}/{} to {node}", facts.namespace, facts.name);
+                    self.recorder.record_on(reference(&facts), EventType::Normal, "Scheduled", message);
+                }
+                Err(error) => self.not_bound(&facts, &error),
+            },
+            Decision::Unplaceable(facts, why, news) => {
+                let message = why.to_string();
+                self.recorder.record_on(
+                    reference(&facts),
+                    EventType::Warning,
+                    "FailedScheduling",
+                    message.clone(),
+                );
+                if news {
+                    self.say_unschedulable(&facts, &message).await;
+                }
+            }
+        }
+    }
+
+    async fn bind(&self, facts: &PodFacts, node: &str) -> Result<(), Error> {
+        let binding = Binding {
+            metadata: ObjectMeta {
+                name: Some(facts.name.clone()),
+                namespace: Some(facts.namespace.clone()),
+                uid: Some(facts.uid.clone()),
+                ..ObjectMeta::default()
+            },
+            target: ObjectReference {
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+        };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &facts.namespace);
+        let params = PostParams::default();
+        pods.create_subresource::<_, Status>("binding", &facts.name, &params, &binding).await.map(drop)
+    }
+
+    /// The place is given back. A pod that is gone, or bound by another, is no longer ours; anything else is tried again.
+    fn not_bound(&self, facts: &PodFacts, error: &Error) {
+        let now = self.ambient.clock.monotonic();
+        let mut world = self.world();
+        world.snapshot.remove_pod(&facts.uid);
+        world.queue.changed(&[Hindrance::Resources, Hindrance::Ports], now);
+        if is_not_found(error) || is_conflict(error) {
+            tracing::debug!(pod = facts.name, %error, "was not ours to bind");
+            world.queue.remove(&facts.uid);
+        } else {
+            tracing::info!(pod = facts.name, %error, "binding failed");
+            world.queue.failed(&facts.uid, now);
+        }
+        drop(world);
+        self.wake.notify_one();
+    }
+
+    async fn say_unschedulable(&self, facts: &PodFacts, message: &str) {
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+            "lastTransitionTime": Time(self.ambient.clock.now()),
+        });
+        let patch = json!({ "metadata": { "uid": facts.uid }, "status": { "conditions": [condition] } });
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &facts.namespace);
+        let params = PatchParams::default();
+        if let Err(error) = pods.patch_status(&facts.name, &params, &Patch::Strategic(patch)).await {
+            tracing::debug!(pod = facts.name, %error, "could not say why it is not scheduled");
+        }
+    }
+}
+
+impl World {
+    fn gone(&mut self, uid: &str, now: clock::Instant) {
+        self.queue.remove(uid);
+        if self.snapshot.remove_pod(uid) {
+            self.queue.changed(&[Hindrance::Resources, Hindrance::Ports], now);
+        }
+    }
+}
+
+/// Which hindrances the change of a node may have removed.
+fn may_help(change: &Change<Node>) -> Vec<Hindrance> {
+    use Hindrance::{Affinity, NodeName, Ports, Resources, Taint, Unschedulable};
+    match change {
+        Change::Added(_) => vec![Unschedulable, NodeName, Taint, Affinity, Ports, Resources],
+        Change::Deleted(_) => Vec::new(),
+        Change::Updated { old, new } => {
+            let mut helps = Vec::new();
+            let cordoned =
+                |node: &Node| node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+            let taints =
+                |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+            let allocatable =
+                |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+            if cordoned(old) && !cordoned(new) {
+                helps.push(Unschedulable);
+            }
+            if taints(old) != taints(new) {
+                helps.push(Taint);
+            }
+            if old.labels() != new.labels() {
+                helps.push(Affinity);
+            }
+            if allocatable(old) != allocatable(new) {
+                helps.push(Resources);
+            }
+            helps
+        }
+    }
+}
+
+fn reference(facts: &PodFacts) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(facts.namespace.clone()),
+        name: Some(facts.name.clone()),
+        uid: Some(facts.uid.clone()),
+        ..ObjectReference::default()
+    }
+}

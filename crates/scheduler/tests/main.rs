@@ -1,0 +1,163 @@
+//! The scheduler against a fake API server, in memory.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
+
+use client::{Ambient, Api, Client, PostParams};
+use clock::{ManualClock, SeededRandom, SystemClock};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use scheduler::{Options, run};
+use serde_json::{Value, from_value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use testkit::FakeApi;
+use tokio_util::sync::CancellationToken;
+
+struct Plane {
+    api: FakeApi,
+    client: Client,
+    cancel: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+}
+
+fn start(ambient: Ambient) -> Plane {
+    let api = FakeApi::new(ambient.clone());
+    let (client, cancel) = (api.client(), CancellationToken::new());
+    let running = tokio::spawn(run(api.client(), ambient, Options::default(), cancel.clone()));
+    Plane { api, client, cancel, running }
+}
+
+fn simulated() -> (Arc<ManualClock>, Ambient) {
+    let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    (clock.clone(), Ambient { clock, random: Arc::new(SeededRandom::new(1)) })
+}
+
+impl Plane {
+    async fn node(&self, name: &str, cpu: &str) {
+        let node: Node = from_value(json!({
+            "metadata": { "name": name }, "status": { "allocatable": { "cpu": cpu, "memory": "8Gi", "pods": "110" } },
+        }))
+        .unwrap();
+        Api::<Node>::all(self.client.clone()).create(&PostParams::default(), &node).await.unwrap();
+    }
+
+    async fn pod(&self, name: &str, extra: Value) {
+        let mut spec =
+            json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1" } } }] });
+        for (key, value) in extra.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let pod: Pod = from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
+        Api::<Pod>::namespaced(self.client.clone(), "x").create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.running.await.unwrap();
+    }
+}
+
+fn bound(api: &FakeApi) -> usize {
+    api.objects("pods").iter().filter(|pod| pod["spec"]["nodeName"].is_string()).count()
+}
+
+async fn settle() {
+    for _ in 0..300 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn pods_are_bound_and_told_of_and_others_left_alone() {
+    let (_, ambient) = simulated();
+    let plane = start(ambient);
+    plane.node("a", "4").await;
+    plane.pod("mine", json!({})).await;
+    plane.pod("gated", json!({ "schedulingGates": [{ "name": "wait" }] })).await;
+    plane.pod("theirs", json!({ "schedulerName": "other" })).await;
+    plane.api.until(|api| !api.objects("events").is_empty()).await;
+    settle().await;
+    assert_eq!(bound(&plane.api), 1);
+    let events = plane.api.objects("events");
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0]["reason"].as_str(), events[0]["message"].as_str()),
+        (Some("Scheduled"), Some("Successfully assigned x/mine to a"))
+    );
+
+    // A gate that is taken away lets the pod through.
+    let pods: Api<Pod> = Api::namespaced(plane.client.clone(), "x");
+    let open = client::Patch::Merge(json!({ "spec": { "schedulingGates": null } }));
+    pods.patch("gated", &Default::default(), &open).await.unwrap();
+    plane.api.until(|api| bound(api) == 2).await;
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_without_a_place_says_so_and_gets_one_when_something_changes() {
+    let (clock, ambient) = simulated();
+    let plane = start(ambient);
+    plane.node("a", "1").await;
+    plane.pod("first", json!({})).await;
+    plane.api.until(|api| bound(api) == 1).await;
+    plane.pod("second", json!({})).await;
+    plane.api.until(|api| api.objects("pods").iter().any(|pod| pod["status"]["conditions"].is_array())).await;
+    let waiting =
+        plane.api.objects("pods").into_iter().find(|pod| pod["metadata"]["name"] == "second").unwrap();
+    let condition = &waiting["status"]["conditions"][0];
+    assert_eq!(
+        (condition["type"].as_str(), condition["reason"].as_str()),
+        (Some("PodScheduled"), Some("Unschedulable"))
+    );
+    assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu.");
+
+    let pods: Api<Pod> = Api::namespaced(plane.client.clone(), "x");
+    pods.delete("first", &Default::default()).await.unwrap();
+    settle().await;
+    assert_eq!(bound(&plane.api), 0, "it pauses for a second after a try");
+    clock.advance(Duration::from_secs(1));
+    plane.api.until(|api| bound(api) == 1).await;
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_binding_gives_the_place_back_and_is_tried_again() {
+    let (clock, ambient) = simulated();
+    let plane = start(ambient);
+    plane.node("a", "1").await;
+    plane.api.refuse("POST", "pods", 500, "InternalError", "not now");
+    plane.api.accept();
+    plane.pod("first", json!({})).await;
+    plane.api.until(|api| bound(api) == 1).await;
+    let pods: Api<Pod> = Api::namespaced(plane.client.clone(), "x");
+    pods.delete("first", &Default::default()).await.unwrap();
+    plane.pod("second", json!({ "schedulingGates": [{ "name": "wait" }] })).await;
+    plane.api.refuse("POST", "pods", 500, "InternalError", "not now");
+    let open = client::Patch::Merge(json!({ "spec": { "schedulingGates": null } }));
+    pods.patch("second", &Default::default(), &open).await.unwrap();
+    settle().await;
+    assert_eq!(bound(&plane.api), 0);
+    plane.api.accept();
+    clock.advance(Duration::from_secs(1));
+    plane.api.until(|api| bound(api) == 1).await;
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_overcommitted_by_a_rush() {
+    let ambient = Ambient { clock: Arc::new(SystemClock::default()), random: Arc::new(SeededRandom::new(7)) };
+    let plane = start(ambient);
+    for i in 0..10 {
+        plane.node(&format!("n{i}"), "4").await;
+    }
+    for i in 0..60 {
+        plane.pod(&format!("p{i}"), json!({})).await;
+    }
+    plane.api.until(|api| bound(api) >= 40).await;
+    settle().await;
+    assert_eq!(bound(&plane.api), 40);
+    let pods = plane.api.objects("pods");
+    for i in 0..10 {
+        let name = format!("n{i}");
+        assert_eq!(pods.iter().filter(|pod| pod["spec"]["nodeName"] == name.as_str()).count(), 4);
+    }
+    plane.stop().await;
+}
