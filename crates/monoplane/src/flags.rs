@@ -164,6 +164,10 @@ pub struct Outbound {
     /// link-local or the plane's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub egress_allow: Vec<String>,
+    /// Let Components name files of this machine as their source (spec.source.path). For development: whoever may write a
+    /// Component can then have any file read that the edge can
+    #[arg(long)]
+    pub allow_files: bool,
 }
 
 /// Flags of `server`.

@@ -6,8 +6,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod confine;
+mod defaults;
 pub mod edge;
 pub mod node;
+mod plugins;
+pub mod pods;
 pub mod server;
 
 /// A supervised role must not outlive its supervisor: the next one would find its sockets and files taken.
@@ -16,6 +19,12 @@ fn end_with_parent(supervised: bool) -> Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the supervisor")?;
     }
     Ok(())
+}
+
+/// The body of the hidden subcommand `shim`. Called before any thread exists.
+pub fn shim(words: &[std::ffi::OsString]) -> std::process::ExitCode {
+    let code = sandbox::shim::main(words.iter().cloned());
+    std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// A token that is cancelled when this process is asked to end.

@@ -14,10 +14,8 @@ pub fn hand_out(layout: &Layout, names: &Names) -> Result<()> {
     copy(&issued.join("admin.kubeconfig"), &layout.admin_kubeconfig())?;
     make_directory(&layout.node(), 0o700)?;
     copy(&issued.join(format!("node-{}.kubeconfig", names.node)), &layout.node().join("kubeconfig"))?;
-    for kind in ["crt", "key"] {
-        let serving = issued.join(format!("kubelet-{}.{kind}", names.node));
-        copy(&serving, &layout.node().join(format!("kubelet.{kind}")))?;
-    }
+    copy(&issued.join(format!("kubelet-{}.pem", names.node)), &layout.node().join("kubelet.pem"))?;
+    copy(&issued.join("ca.crt"), &layout.node().join("ca.crt"))?;
     make_directory(&layout.edge(), 0o700)?;
     let edge = layout.edge().join("kubeconfig");
     copy(&issued.join(format!("edge-{}.kubeconfig", names.edge)), &edge)?;

@@ -21,7 +21,7 @@ mod keeper;
 mod recipes;
 
 use keeper::State;
-pub use recipes::can_run_node;
+pub use recipes::{can_run_node, host_name};
 
 /// A port of a plane that was killed a moment ago may take so long to become free.
 const BIND_WITHIN: Duration = Duration::from_secs(3);
@@ -36,7 +36,10 @@ pub fn run(flags: &Up, log: &str) -> Result<()> {
 }
 
 /// One plane a data directory: the lock goes with the process.
-fn lock(layout: &Layout) -> Result<std::fs::File> {
+///
+/// # Errors
+/// When another `up` runs there.
+pub fn lock(layout: &Layout) -> Result<std::fs::File> {
     let path = layout.root().join("lock");
     let file = std::fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
     match file.try_lock() {
@@ -164,7 +167,7 @@ async fn ready(mut state: watch::Receiver<State>) {
 }
 
 /// The address a client on this machine uses for a listener.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),

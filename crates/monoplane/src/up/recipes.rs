@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::child::Recipe;
 use super::identity;
 use crate::flags::Up;
-use crate::layout::{Layout, make_directory};
+use crate::layout::{Layout, make_directory, write_file};
 
 /// Names of the node and the edge that run here.
 pub struct Names {
@@ -62,7 +62,7 @@ impl Recipes<'_> {
         push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
         push(&mut words, "--service-cidr", &api.service_cidr);
         if let Some(file) = &api.token_auth_file {
-            push(&mut words, "--token-auth-file", absolute(file)?);
+            push(&mut words, "--token-auth-file", self.copied(file)?);
         }
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
@@ -91,12 +91,24 @@ impl Recipes<'_> {
         if !self.flags.outbound.egress_allow.is_empty() {
             push(&mut words, "--egress-allow", self.flags.outbound.egress_allow.join(","));
         }
+        if self.flags.outbound.allow_files {
+            words.push("--allow-files".into());
+        }
         let identity = self.own(&self.layout.edge(), identity::EDGE)?;
         Ok(self.recipe("edge", words, Some(listener), identity))
     }
 
     fn words(&self) -> Vec<OsString> {
         vec!["--data-dir".into(), self.layout.root().into()]
+    }
+
+    /// A copy in the server's own folder of a file that its user may not be able to read where it is.
+    fn copied(&self, file: &Path) -> Result<OsString> {
+        let bytes = std::fs::read(file).with_context(|| format!("--token-auth-file {}", file.display()))?;
+        make_directory(&self.layout.server(), 0o700)?;
+        let copy = self.layout.server().join("tokens.csv");
+        write_file(&copy, &bytes, 0o600)?;
+        Ok(copy.into())
     }
 
     /// Makes a role's own folder and says whom the role runs as.
@@ -131,8 +143,4 @@ impl Recipes<'_> {
 fn push(words: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {
     words.push(flag.into());
     words.push(value.into());
-}
-
-fn absolute(path: &Path) -> Result<OsString> {
-    Ok(std::path::absolute(path).with_context(|| format!("{}", path.display()))?.into())
 }

@@ -1,0 +1,89 @@
+//! The runtime and the network of this machine's pods, opened the same way by the node and by `monoplane clean`.
+//! `sandbox` and `network` do not know each other: they meet here.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use network::Network;
+use sandbox::{Containers, PodNetwork, ShimCommand};
+
+use crate::image;
+use crate::layout::Layout;
+
+/// Names of what a node makes outside its directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks<'a> {
+    /// The bridge that pods hang on.
+    pub bridge: &'a str,
+    /// Parent of all its cgroups.
+    pub cgroup_root: &'a str,
+    /// The pods' addresses, as CIDR.
+    pub pod_cidr: &'a str,
+}
+
+impl Marks<'_> {
+    /// What `network` is told.
+    ///
+    /// # Errors
+    /// When the CIDR is none.
+    pub fn network(&self, layout: &Layout) -> Result<network::Config> {
+        Ok(network::Config {
+            bridge: self.bridge.to_owned(),
+            subnet: self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?,
+            state_dir: layout.node().join("network"),
+            masquerade: true,
+        })
+    }
+}
+
+/// Opens network and runtime, adopting what runs.
+///
+/// # Errors
+/// When the machine lacks something; `monoplane check` says what.
+pub async fn open(layout: &Layout, marks: &Marks<'_>) -> Result<Containers> {
+    let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
+    let config = sandbox::Config {
+        name: "runc".to_owned(),
+        state_dir: layout.node().join("containers"),
+        shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
+        shim_cgroup: format!("{}/shims", marks.cgroup_root),
+    };
+    let images = Arc::new(image::open(layout)?);
+    Containers::open(config, images, Arc::new(Bridged(network))).await.context("opening the container runtime")
+}
+
+/// The program that shims run: this one, as it is now, under a path of its own. A shim outlives upgrades and rebuilds, and
+/// must not lose its file to them.
+fn executable(layout: &Layout) -> Result<std::path::PathBuf> {
+    let copy = layout.node().join("shim");
+    let own = std::env::current_exe().context("finding this program")?;
+    let same = std::fs::metadata(&own).ok().zip(std::fs::metadata(&copy).ok());
+    if same.is_some_and(|(a, b)| a.len() == b.len() && a.modified().ok() <= b.modified().ok()) {
+        return Ok(copy);
+    }
+    let fresh = layout.node().join("shim.new");
+    let _ = std::fs::remove_file(&fresh);
+    std::fs::copy("/proc/self/exe", &fresh).with_context(|| format!("copying to {}", fresh.display()))?;
+    std::fs::rename(&fresh, &copy).with_context(|| format!("placing {}", copy.display()))?;
+    Ok(copy)
+}
+
+struct Bridged(Network);
+
+#[async_trait]
+impl PodNetwork for Bridged {
+    async fn attach(&self, sandbox_id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String> {
+        self.0.attach(sandbox_id, namespace).await.map_err(|error| error.to_string())
+    }
+
+    async fn detach(&self, sandbox_id: &str) -> Result<(), String> {
+        self.0.detach(sandbox_id).await.map_err(|error| error.to_string())
+    }
+
+    async fn retain(&self, sandbox_ids: &[String]) -> Result<(), String> {
+        self.0.retain(sandbox_ids).await.map_err(|error| error.to_string())
+    }
+}
