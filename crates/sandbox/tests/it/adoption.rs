@@ -1,1 +1,141 @@
-//! To come.
+//! Containers outlive the process that made them, and not their shim.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use runtime::{ContainerState, Runtime, SandboxState};
+
+use crate::machine::{Machine, ended, with_machine};
+
+/// The shim's process of a sandbox.
+fn shim(machine: &crate::machine::Machine, sandbox: &str) -> i32 {
+    let path = machine.directory.path().join("state/sandboxes").join(sandbox).join("shim.json");
+    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    i32::try_from(shim["pid"].as_i64().unwrap()).unwrap()
+}
+
+#[test]
+fn a_new_process_adopts_what_runs_and_learns_what_ended() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let lives = machine.start(&sandbox, "echo here; while true; do sleep 0.05; done").await;
+        let ends = machine.start(&sandbox, "sleep 0.2; exit 9").await;
+        let created =
+            machine.runtime.create_container(&sandbox, crate::machine::shell("exit 4")).await.unwrap();
+        let before = machine.runtime.container_status(&lives).await.unwrap();
+
+        let second = machine.reopen().await;
+        assert_eq!(second.sandbox_status(&sandbox).await.unwrap().state, SandboxState::Ready);
+        let after = second.container_status(&lives).await.unwrap();
+        assert_eq!(after, before);
+        assert_eq!(ended(&second, &ends).await.exit_code, 9);
+        second.start_container(&created).await.unwrap();
+        assert_eq!(ended(&second, &created).await.exit_code, 4);
+        let output =
+            second.exec_sync(&lives, vec!["echo".into(), "hi".into()], Duration::from_secs(30)).await;
+        assert_eq!(output.unwrap().stdout, "hi\n");
+        second.stop_container(&lives, Duration::ZERO).await.unwrap();
+        assert_eq!(second.container_status(&lives).await.unwrap().exit_code, 137);
+        // The first process hears of it too.
+        assert_eq!(machine.ended(&lives).await.exit_code, 137);
+
+        second.stop_sandbox(&sandbox).await.unwrap();
+        let third = machine.reopen().await;
+        assert_eq!(third.sandbox_status(&sandbox).await.unwrap().state, SandboxState::NotReady);
+        assert_eq!(third.container_status(&ends).await.unwrap().exit_code, 9);
+    });
+}
+
+/// Not a test: the process that is killed by the next one, which starts it with a directory and a group.
+#[test]
+#[ignore = "started by kill_nine_of_the_owner_ends_no_container"]
+fn owner() {
+    let Ok(directory) = std::env::var("OWNED_DIRECTORY") else { return };
+    let group = std::env::var("OWNED_GROUP").unwrap();
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        let owned = Machine::in_directory(directory.as_ref(), group).await;
+        let sandbox = owned.run_sandbox().await;
+        let id = owned.start(&sandbox, "n=0; while true; do echo $n; n=$((n+1)); sleep 0.01; done").await;
+        println!("OWNED {sandbox} {id}");
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn kill_nine_of_the_owner_ends_no_container() {
+    with_machine(async |machine| {
+        let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "adoption::owner", "--ignored", "--nocapture"])
+            .env("OWNED_DIRECTORY", machine.directory.path())
+            .env("OWNED_GROUP", &machine.group)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(owner.stdout.take().unwrap()).lines();
+        // The harness' own words may stand on the same line.
+        let line = lines.map(|line| line.unwrap()).find(|line| line.contains("OWNED ")).unwrap();
+        let words: Vec<&str> = line.split("OWNED ").nth(1).unwrap().split(' ').collect();
+        let (sandbox, id) = (words[0], words[1]);
+        let before = shim(&machine, sandbox);
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+
+        let second = machine.reopen().await;
+        let status = second.container_status(id).await.unwrap();
+        assert_eq!((status.state, shim(&machine, sandbox)), (ContainerState::Running, before));
+        let log = || std::fs::read_to_string(&status.log_path).unwrap().lines().count();
+        let now = log();
+        while log() < now + 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        second.stop_container(id, Duration::ZERO).await.unwrap();
+        let text = std::fs::read_to_string(&status.log_path).unwrap();
+        let numbers = text.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+        assert!(numbers.enumerate().all(|(index, number)| index == number), "a line is lost:\n{text}");
+        second.cleanup().await.unwrap();
+    });
+}
+
+#[test]
+fn a_sandbox_that_loses_its_shim_is_not_ready_and_nothing_of_it_runs_on() {
+    with_machine(async |machine| {
+        let runtime = &machine.runtime;
+        let sandbox = runtime.run_sandbox(machine.sandbox()).await.unwrap();
+        let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
+        let done = machine.start(&sandbox, "exit 5").await;
+        machine.ended(&done).await;
+        kill(shim(&machine, &sandbox));
+        let status = machine.ended(&id).await;
+        assert_eq!(status.exit_code, 137);
+        assert!(status.message.contains("shim"), "{}", status.message);
+        let not_ready = async {
+            while runtime.sandbox_status(&sandbox).await.unwrap().state == SandboxState::Ready {
+                runtime.next_event().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), not_ready).await.unwrap();
+        assert_eq!(runtime.container_status(&done).await.unwrap().exit_code, 5);
+        assert!(machine.processes().is_empty());
+        runtime.remove_sandbox(&sandbox).await.unwrap();
+    });
+}
+
+#[test]
+fn a_shim_that_died_while_nobody_watched_is_found_out() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
+        kill(shim(&machine, &sandbox));
+        let second = machine.reopen().await;
+        assert_eq!(second.sandbox_status(&sandbox).await.unwrap().state, SandboxState::NotReady);
+        let status = second.container_status(&id).await.unwrap();
+        assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 137));
+        assert!(machine.processes().is_empty());
+    });
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}

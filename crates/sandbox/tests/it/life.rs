@@ -42,7 +42,8 @@ fn stopping_asks_first_and_kills_then() {
     with_machine(async |machine| {
         let runtime = &machine.runtime;
         let sandbox = runtime.run_sandbox(machine.sandbox()).await.unwrap();
-        let polite = machine.start(&sandbox, "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done").await;
+        let polite =
+            machine.start(&sandbox, "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done").await;
         while machine.log(&polite).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -66,7 +67,10 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
         let runtime = &machine.runtime;
         let sandbox = runtime.run_sandbox(machine.sandbox()).await.unwrap();
         let missing = ContainerConfig { image: "test.local/nothing:1".into(), ..shell("true") };
-        assert!(matches!(runtime.create_container(&sandbox, missing).await, Err(Error::NotFound { kind: "image", .. })));
+        assert!(matches!(
+            runtime.create_container(&sandbox, missing).await,
+            Err(Error::NotFound { kind: "image", .. })
+        ));
         let nowhere = ContainerConfig { command: vec!["no-such-program".into()], ..shell("") };
         let error = runtime.create_container(&sandbox, nowhere).await.unwrap_err().to_string();
         assert!(error.contains("no-such-program") && error.contains("not found in $PATH"), "{error}");

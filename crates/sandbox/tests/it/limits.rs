@@ -1,1 +1,76 @@
-//! To come.
+//! Limits, and what happens at them.
+
+use runtime::{ContainerConfig, Resources, Runtime, SandboxConfig};
+
+use crate::machine::{shell, with_machine};
+
+/// Reads a control group file of whichever layout is there.
+fn limit(machine: &crate::machine::Machine, container: &str, names: [&str; 2]) -> String {
+    let of = |name: &str| {
+        let mut groups = machine.groups().into_iter();
+        groups.find_map(|group| match group.ends_with(container) {
+            true => std::fs::read_to_string(group.join(name)).ok(),
+            false => None,
+        })
+    };
+    of(names[0]).or_else(|| of(names[1])).unwrap().trim().to_owned()
+}
+
+#[test]
+fn limits_are_the_kernels() {
+    with_machine(async |machine| {
+        let pod = SandboxConfig {
+            resources: Resources { memory_limit: Some(256 << 20), ..Resources::default() },
+            ..machine.sandbox()
+        };
+        let sandbox = machine.runtime.run_sandbox(pod).await.unwrap();
+        let config = ContainerConfig {
+            resources: Resources {
+                cpu_shares: Some(512),
+                cpu_quota: Some(50_000),
+                cpu_period: Some(100_000),
+                memory_limit: Some(64 << 20),
+                pids_limit: Some(50),
+                oom_score_adj: 500,
+            },
+            ..shell("while true; do sleep 0.05; done")
+        };
+        let id = machine.start_with(&sandbox, config).await;
+        let read = |names| limit(&machine, &id, names);
+        assert_eq!(read(["memory.limit_in_bytes", "memory.max"]), (64u64 << 20).to_string());
+        assert_eq!(read(["pids.max", "pids.max"]), "50");
+        assert!(["50000", "50000 100000"].contains(&read(["cpu.cfs_quota_us", "cpu.max"]).as_str()));
+        assert!(["512", "20"].contains(&read(["cpu.shares", "cpu.weight"]).as_str()));
+        let pod = limit(&machine, "pod-u1", ["memory.limit_in_bytes", "memory.max"]);
+        assert_eq!(pod, (256u64 << 20).to_string());
+        let score = machine
+            .runtime
+            .exec_sync(
+                &id,
+                vec!["cat".into(), "/proc/1/oom_score_adj".into()],
+                std::time::Duration::from_secs(30),
+            )
+            .await;
+        assert_eq!(score.unwrap().stdout, "500\n");
+        let stats = machine.runtime.container_stats(&id).await.unwrap();
+        assert!(stats.pids >= 1 && stats.memory_working_set > 0 && stats.cpu_nanoseconds > 0, "{stats:?}");
+    });
+}
+
+#[test]
+fn a_container_that_takes_too_much_memory_is_killed_and_it_shows() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let config = ContainerConfig {
+            resources: Resources { memory_limit: Some(16 << 20), ..Resources::default() },
+            command: vec!["sh".into(), "-c".into(), "exec tail -c 1000000000 /dev/zero".into()],
+            ..shell("")
+        };
+        let id = machine.start_with(&sandbox, config).await;
+        let status = machine.ended(&id).await;
+        assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+        // And another is not blamed for it.
+        let id = machine.start(&sandbox, "exit 1").await;
+        assert_eq!(machine.ended(&id).await.reason, "Error");
+    });
+}

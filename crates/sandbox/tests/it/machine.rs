@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use images::{ImageBuilder, Store};
 use runtime::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, NamespaceMode, Runtime, SandboxConfig,
-    SandboxMetadata,
+    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, NamespaceMode, Runtime,
+    SandboxConfig, SandboxMetadata,
 };
 use sandbox::{Config, Containers, PodNetwork, ShimCommand};
 
@@ -55,7 +55,7 @@ impl PodNetwork for NoNetwork {
 
 pub(crate) struct Machine {
     pub(crate) runtime: Containers,
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) directory: Directory,
     pub(crate) group: String,
     pub(crate) network: Arc<NoNetwork>,
 }
@@ -80,11 +80,33 @@ pub(crate) fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Arc<Machine
     });
 }
 
+pub(crate) enum Directory {
+    Ours(tempfile::TempDir),
+    Given(PathBuf),
+}
+
+impl Directory {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Ours(directory) => directory.path(),
+            Self::Given(path) => path,
+        }
+    }
+}
+
 impl Machine {
     async fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let directory = tempfile::tempdir().unwrap();
         let group = format!("mono-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self::with_directory(Directory::Ours(tempfile::tempdir().unwrap()), group).await
+    }
+
+    /// In a directory that another process removes.
+    pub(crate) async fn in_directory(directory: &Path, group: String) -> Self {
+        Self::with_directory(Directory::Given(directory.to_owned()), group).await
+    }
+
+    async fn with_directory(directory: Directory, group: String) -> Self {
         let network = Arc::new(NoNetwork::default());
         let runtime = open(directory.path(), &group, &network).await;
         let busybox = std::fs::read(NAME).unwrap();
@@ -95,7 +117,10 @@ impl Machine {
             .file("/etc/group", 0o644, "root:x:0:\nwww:x:101:\nlogs:x:4:web\n")
             .env("FROM_IMAGE", "yes")
             .cmd(["sh"]);
-        for tool in ["sh", "sleep", "cat", "echo", "id", "mount", "hostname", "dd", "true", "yes", "head", "ls", "ps", "touch", "mknod", "grep", "tail", "wc"] {
+        for tool in [
+            "sh", "sleep", "cat", "echo", "id", "mount", "hostname", "dd", "true", "yes", "head", "ls", "ps",
+            "touch", "mknod", "grep", "tail", "wc",
+        ] {
             image = image.symlink(&format!("/bin/{tool}"), "busybox");
         }
         let layout = directory.path().join("layout");
@@ -111,13 +136,22 @@ impl Machine {
 
     pub(crate) fn sandbox(&self) -> SandboxConfig {
         SandboxConfig {
-            metadata: SandboxMetadata { name: "p".into(), namespace: "n".into(), uid: "u1".into(), attempt: 0 },
+            metadata: SandboxMetadata {
+                name: "p".into(),
+                namespace: "n".into(),
+                uid: "u1".into(),
+                attempt: 0,
+            },
             hostname: "the-pod".into(),
             log_directory: self.directory.path().join("logs"),
             cgroup_parent: format!("{}/pod-u1", self.group),
             pid: NamespaceMode::Container,
             ..SandboxConfig::default()
         }
+    }
+
+    pub(crate) async fn run_sandbox(&self) -> String {
+        self.runtime.run_sandbox(self.sandbox()).await.unwrap()
     }
 
     pub(crate) async fn start(&self, sandbox: &str, script: &str) -> String {
@@ -157,7 +191,10 @@ impl Machine {
         let mut found = Vec::new();
         for directory in self.groups() {
             found.extend(
-                std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default().lines().map(String::from),
+                std::fs::read_to_string(directory.join("cgroup.procs"))
+                    .unwrap_or_default()
+                    .lines()
+                    .map(String::from),
             );
         }
         found.sort();
