@@ -356,12 +356,12 @@ impl Status {
 
     /// The `v1.Status` object.
     pub fn to_value(&self) -> Value {
-        serde_json::to_value(self.wire()).unwrap_or_default()
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// The `v1.Status` object as JSON text.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.wire()).unwrap_or_default()
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// A failure read back from a `v1.Status` object; `None` where the bytes are something else or a success.
@@ -389,6 +389,12 @@ impl Status {
             details: self.details.as_deref().map(std::borrow::Cow::Borrowed),
             code: self.code,
         }
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.wire().serialize(serializer)
     }
 }
 

@@ -4,6 +4,8 @@
 //! `$deleteFromPrimitiveList/list` beside it; the patch of an object `$patch: replace|delete|merge` and `$retainKeys`. A merged list
 //! has the patch's order first, then the rest in their old order, as upstream.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
@@ -104,8 +106,9 @@ fn merge_field(
 ) -> Result<(), PatchError> {
     if let Some(list) = name.strip_prefix(DELETE_PREFIX) {
         let doomed = change.as_array().ok_or_else(|| malformed("invalid patch format of primitive list"))?;
+        let doomed: HashSet<String> = doomed.iter().map(Value::to_string).collect();
         if let Some(Value::Array(items)) = target.get_mut(list) {
-            items.retain(|item| !doomed.contains(item));
+            items.retain(|item| !doomed.contains(&item.to_string()));
         }
         return Ok(());
     }
@@ -199,8 +202,26 @@ fn identity<'v>(item: &'v Value, key: Option<&str>) -> Result<&'v Value, PatchEr
     }
 }
 
-fn position(items: &[Value], wanted: &Value, key: Option<&str>) -> Option<usize> {
-    items.iter().position(|item| identity(item, key).ok() == Some(wanted))
+/// Where each item is, by the text of its identity: large lists are merged in one pass.
+struct Places(HashMap<String, usize>);
+
+impl Places {
+    fn of<'v>(identities: impl Iterator<Item = &'v Value>) -> Self {
+        let mut places = HashMap::new();
+        for (at, identity) in identities.enumerate() {
+            places.entry(identity.to_string()).or_insert(at);
+        }
+        Self(places)
+    }
+
+    fn find(&self, identity: &Value) -> Option<usize> {
+        self.0.get(&identity.to_string()).copied()
+    }
+}
+
+/// The identities of all items.
+fn identities<'v>(items: &'v [Value], key: Option<&str>) -> Result<Vec<&'v Value>, PatchError> {
+    items.iter().map(|item| identity(item, key)).collect()
 }
 
 fn merge_list(
@@ -220,32 +241,32 @@ fn merge_list(
         return Err(malformed("list element types are not identical"));
     }
     let item_schema = schema.and_then(|schema| schema.items.as_ref()).map(Ref::get);
-    let places: Vec<Value> = old.iter().map(|item| identity(item, key).cloned()).collect::<Result<_, _>>()?;
+    let old_places = Places::of(identities(&old, key)?.into_iter());
     let (mut merged, changes) = match key {
         Some(key) => directives(old, changes, key)?,
         None => (old, changes),
     };
-    let mut patch_order = Vec::with_capacity(changes.len());
+    let order = match order {
+        Some(order) => Places::of(identities(order, key)?.into_iter()),
+        None => Places::of(identities(&changes, key)?.into_iter()),
+    };
+    let mut places = Places::of(identities(&merged, key)?.into_iter());
     for mut change in changes {
-        let wanted = identity(&change, key)?.clone();
-        match position(&merged, &wanted, key).and_then(|at| merged.get_mut(at)) {
+        let wanted = identity(&change, key)?;
+        match places.find(wanted).and_then(|at| merged.get_mut(at)) {
             Some(Value::Object(item)) => {
                 let Value::Object(change) = change else { continue };
                 merge_object(item, change, item_schema)?;
             }
             Some(_) => {}
             None => {
+                places.0.insert(wanted.to_string(), merged.len());
                 strip(&mut change);
                 merged.push(change);
             }
         }
-        patch_order.push(wanted);
     }
-    let order: Vec<&Value> = match order {
-        Some(order) => order.iter().map(|place| identity(place, key)).collect::<Result<_, _>>()?,
-        None => patch_order.iter().collect(),
-    };
-    arrange(merged, &order, &places, key)
+    arrange(merged, &order, &old_places, key)
 }
 
 /// Carries out the items that are directives: `$patch: delete` takes a matching item away, `$patch: replace` all of the old ones.
@@ -255,14 +276,14 @@ fn directives(
     key: &str,
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let mut rest = Vec::with_capacity(changes.len());
+    let mut doomed = HashSet::new();
     let mut replace = false;
     for mut change in changes {
         let directive = change.as_object_mut().and_then(|change| change.remove(DIRECTIVE));
         match directive.as_ref().map(|directive| directive.as_str().unwrap_or_default()) {
             None => rest.push(change),
             Some("delete") => {
-                let doomed = change.get(key).ok_or_else(|| no_key(&change, key))?;
-                old.retain(|item| item.get(key) != Some(doomed));
+                doomed.insert(change.get(key).ok_or_else(|| no_key(&change, key))?.to_string());
             }
             Some("replace") => replace = true,
             Some("merge") => return Err(malformed("merging lists cannot yet be specified in the patch")),
@@ -273,46 +294,40 @@ fn directives(
         rest.iter_mut().for_each(strip);
         return Ok((rest, Vec::new()));
     }
+    if !doomed.is_empty() {
+        old.retain(|item| item.get(key).is_none_or(|identity| !doomed.contains(&identity.to_string())));
+    }
     Ok((old, rest))
 }
 
 /// Items that `order` names stand in that order; the others keep theirs, each before the first of the named that it stood before.
 fn arrange(
     merged: Vec<Value>,
-    order: &[&Value],
-    places: &[Value],
+    order: &Places,
+    old: &Places,
     key: Option<&str>,
 ) -> Result<Vec<Value>, PatchError> {
-    let place = |item: &Value| {
-        let identity = identity(item, key).ok()?;
-        order.iter().position(|wanted| *wanted == identity)
-    };
-    let mut named: Vec<(usize, Value)> = Vec::new();
-    let mut others: Vec<Value> = Vec::new();
+    let mut named: Vec<(usize, Option<usize>, Value)> = Vec::new();
+    let mut others: Vec<(Option<usize>, Value)> = Vec::new();
     for item in merged {
-        identity(&item, key)?;
-        match place(&item) {
-            Some(at) => named.push((at, item)),
-            None => others.push(item),
+        let identity = identity(&item, key)?;
+        let (place, was) = (order.find(identity), old.find(identity));
+        match place {
+            Some(at) => named.push((at, was, item)),
+            None => others.push((was, item)),
         }
     }
-    named.sort_by_key(|(at, _)| *at);
-    let was = |item: &Value| {
-        let identity = identity(item, key).ok()?;
-        places.iter().position(|place| place == identity)
-    };
+    named.sort_by_key(|(at, ..)| *at);
     let mut out = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
-    for (_, item) in named {
-        let at = was(&item);
-        while let Some(other) =
-            others.next_if(|other| was(other).zip(at).is_some_and(|(other, at)| other < at))
+    for (_, at, item) in named {
+        while let Some((_, other)) = others.next_if(|(was, _)| was.zip(at).is_some_and(|(was, at)| was < at))
         {
             out.push(other);
         }
         out.push(item);
     }
-    out.extend(others);
+    out.extend(others.map(|(_, other)| other));
     Ok(out)
 }
 

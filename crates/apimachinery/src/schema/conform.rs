@@ -173,7 +173,13 @@ impl Schema {
     fn conform_text(&self, text: &mut String) -> Result<(), DecodeError> {
         match self.format.as_ref() {
             "byte" => match super::formats::base64_fault(text) {
-                None => Ok(()),
+                None => {
+                    // Line ends may stand in what people write, not in what is stored.
+                    if text.contains(['\r', '\n']) {
+                        text.retain(|c| !matches!(c, '\r' | '\n'));
+                    }
+                    Ok(())
+                }
                 Some(at) => Err(DecodeError { message: format!("illegal base64 data at input byte {at}") }),
             },
             "date-time" => time::normalize(text).map_err(|error| DecodeError { message: error.to_string() }),

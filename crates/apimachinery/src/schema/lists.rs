@@ -1,6 +1,6 @@
 //! Lists that are sets or maps: no item twice.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -31,15 +31,31 @@ pub(super) fn check(schema: &Schema, items: &[Value], path: &Path<'_>, errors: &
     }
 }
 
-/// The item of an older list that is the same one, by the list's keys.
-pub(super) fn counterpart<'v>(schema: &Schema, old: &'v [Value], item: &Value) -> Option<&'v Value> {
-    match schema.list_type {
-        Some(ListType::Map) => {
-            let key = key_of(schema, item);
-            old.iter().find(|candidate| key_of(schema, candidate) == key)
-        }
-        _ => old.iter().find(|candidate| *candidate == item),
+/// Which items of an older list are the same as those of a newer one.
+pub(super) struct Counterparts<'a> {
+    schema: &'a Schema,
+    old: &'a [Value],
+    by_key: HashMap<String, &'a Value>,
+}
+
+impl<'a> Counterparts<'a> {
+    pub(super) fn new(schema: &'a Schema, old: &'a [Value]) -> Self {
+        let keyed = if schema.list_type == Some(ListType::Map) { old } else { &[] };
+        let by_key = keyed.iter().map(|item| (key_text(schema, item), item)).collect();
+        Self { schema, old, by_key }
     }
+
+    /// The counterpart of an item: by the keys of a list of type map, else what stood in its place.
+    pub(super) fn of(&self, index: usize, item: &Value) -> Option<&'a Value> {
+        match self.schema.list_type {
+            Some(ListType::Map) => self.by_key.get(&key_text(self.schema, item)).copied(),
+            _ => self.old.get(index),
+        }
+    }
+}
+
+fn key_text(schema: &Schema, item: &Value) -> String {
+    Value::Object(key_of(schema, item)).to_string()
 }
 
 /// The values of the list's keys; where an item has none, the default counts.

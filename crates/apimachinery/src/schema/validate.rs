@@ -61,8 +61,9 @@ impl Schema {
 
     fn check_items(&self, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
         let Some(schema) = self.items.as_ref().map(Ref::get) else { return };
+        let before = old.and_then(Value::as_array).map(|old| lists::Counterparts::new(self, old));
         for (index, item) in items.iter().enumerate() {
-            let before = old.and_then(Value::as_array).and_then(|old| lists::counterpart(self, old, item));
+            let before = before.as_ref().and_then(|before| before.of(index, item));
             schema.check(item, before, &path.index(index), errors);
         }
     }
@@ -181,16 +182,15 @@ impl Rules {
             schema.check(tree, None, path, errors);
         }
         if !self.any_of.is_empty() {
-            let best = closest(&self.any_of, tree, path);
-            if !best.is_empty() {
+            let (valid, best) = try_each(&self.any_of, tree, path);
+            if valid == 0 {
                 let detail = format!("{} must validate at least one schema (anyOf)", name());
                 errors.push(FieldError::invalid(path, "", detail));
                 errors.extend(best);
             }
         }
         if !self.one_of.is_empty() {
-            let valid =
-                self.one_of.iter().filter(|schema| schema.validate(tree, None, path).is_empty()).count();
+            let (valid, best) = try_each(&self.one_of, tree, path);
             let found = match valid {
                 1 => None,
                 0 => Some("Found none valid".to_owned()),
@@ -199,7 +199,7 @@ impl Rules {
             if let Some(found) = found {
                 let detail = format!("{} must validate one and only one schema (oneOf). {found}", name());
                 errors.push(FieldError::invalid(path, "", detail));
-                errors.extend(if valid == 0 { closest(&self.one_of, tree, path) } else { Vec::new() });
+                errors.extend(best);
             }
         }
         if let Some(schema) = &self.not
@@ -211,10 +211,19 @@ impl Rules {
     }
 }
 
-/// The findings of the alternative with the fewest; none if one holds.
-fn closest(alternatives: &[Schema], tree: &Value, path: &Path<'_>) -> ErrorList {
-    let findings = alternatives.iter().map(|schema| schema.validate(tree, None, path));
-    findings.min_by_key(Vec::len).unwrap_or_default()
+/// How many of the alternatives hold, and the findings of the one with the fewest. Each is tried once, so that alternatives
+/// within alternatives do not multiply.
+fn try_each(alternatives: &[Schema], tree: &Value, path: &Path<'_>) -> (usize, ErrorList) {
+    let mut valid = 0;
+    let mut best: Option<ErrorList> = None;
+    for schema in alternatives {
+        let findings = schema.validate(tree, None, path);
+        valid += usize::from(findings.is_empty());
+        if best.as_ref().is_none_or(|best| findings.len() < best.len()) {
+            best = Some(findings);
+        }
+    }
+    (valid, best.unwrap_or_default())
 }
 
 fn is_multiple(number: &Number, factor: &Number) -> bool {

@@ -75,14 +75,14 @@ fn nulls_vanish_and_scalars_take_their_canonical_form() {
         "metadata": {"name": null, "creationTimestamp": "2026-11-22T12:00:00.5+02:00", "renewTime": "2026-11-22T10:00:00Z"},
         "spec": {
             "containers": [{"name": "a", "cpu": "0.5", "limits": {"memory": "1024Ki", "cpu": 2, "none": null}, "port": "http"}],
-            "labels": {"a": null}, "replicas": null, "strategy": null, "any": {"x": null},
+            "labels": {"a": null}, "data": {"a": "aG\nk="}, "replicas": null, "strategy": null, "any": {"x": null},
         },
     }));
     let expected = json!({
         "metadata": {"creationTimestamp": "2026-11-22T10:00:00Z", "renewTime": "2026-11-22T10:00:00.000000Z"},
         "spec": {
             "containers": [{"name": "a", "cpu": "500m", "limits": {"memory": "1Mi", "cpu": "2", "none": "0"}, "port": "http"}],
-            "labels": {"a": ""}, "any": {"x": null},
+            "labels": {"a": ""}, "data": {"a": "aGk="}, "any": {"x": null},
         },
     });
     assert_eq!(found, expected);

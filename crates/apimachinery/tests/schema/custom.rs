@@ -147,6 +147,20 @@ fn what_did_not_change_is_not_held_against_an_update() {
 }
 
 #[test]
+fn alternatives_within_alternatives_do_not_multiply() {
+    // Were each tried twice, this would take for ever.
+    let mut nested = json!({"required": ["x"]});
+    for _ in 0..50 {
+        nested = json!({"oneOf": [nested]});
+    }
+    let mut schema = json!({"type": "object", "properties": {"x": {"type": "string"}}});
+    schema["oneOf"] = json!([nested]);
+    let schema = Schema::from_crd(&schema, None, &Path::new("schema")).unwrap();
+    assert!(!schema.validate(&json!({}), None, &Path::empty()).is_empty());
+    assert!(schema.validate(&json!({"x": "y"}), None, &Path::empty()).is_empty());
+}
+
+#[test]
 fn unknown_fields_are_pruned_but_for_what_is_preserved() {
     let mut tree = object(json!({
         "a": "x", "size": 1, "foo": 1, "rules": [{"name": "a", "bar": 1}], "map": {"any": 1},

@@ -127,6 +127,16 @@ fn lists_take_the_order_that_is_asked_for() {
 }
 
 #[test]
+fn large_lists_merge_in_one_pass() {
+    // Item by item this would be 2,500,000,000 comparisons.
+    let list =
+        |from: usize| (from..from + 50_000).map(|n| json!({"name": format!("c{n}")})).collect::<Vec<_>>();
+    let mut found = containers(list(0).into());
+    apply(&mut found, containers(list(25_000).into()), schema()).unwrap();
+    assert_eq!(found["spec"]["containers"].as_array().unwrap().len(), 75_000);
+}
+
+#[test]
 fn lists_of_scalars_merge_as_sets_or_are_replaced() {
     let spec = |name: &str, list: Value| json!({"spec": {name: list}});
     check(
