@@ -265,7 +265,7 @@ fn prepare(
         ],
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
         pid_namespace: pid_namespace(&sandbox.files, pod)?,
-        unified: matches!(tree, Tree::V2(_)),
+        tree,
         last_capability: capabilities::last(),
     })?;
     let id_number = |field: &str, id: i64| {

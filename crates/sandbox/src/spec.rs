@@ -10,6 +10,7 @@ use runtime::{
 use serde_json::{Value, json};
 
 use crate::capabilities;
+use crate::cgroup::Tree;
 
 /// What a container searches for programs if its image says nothing.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -42,8 +43,8 @@ pub(crate) struct Input<'a> {
     pub(crate) shm: Option<&'a Path>,
     /// The pod's process namespace, where its containers share one.
     pub(crate) pid_namespace: Option<PathBuf>,
-    /// Whether the machine has the unified control group tree.
-    pub(crate) unified: bool,
+    /// The machine's control groups.
+    pub(crate) tree: &'a Tree,
     pub(crate) last_capability: usize,
 }
 
@@ -85,7 +86,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
         "linux": {
             "cgroupsPath": input.group,
             "namespaces": namespaces(input),
-            "resources": resources(&container.resources, security, input.unified),
+            "resources": resources(&container.resources, security, matches!(input.tree, Tree::V2(_))),
             "maskedPaths": if security.privileged { json!([]) } else { json!(MASKED) },
             "readonlyPaths": if security.privileged { json!([]) } else { json!(READONLY) },
         },
@@ -149,8 +150,32 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", system]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", system]),
     ];
+    match input.tree {
+        Tree::V2(_) => {
+            let options = ["nosuid", "noexec", "nodev", "relatime", system];
+            mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
+        }
+        Tree::V1(controllers) => {
+            // Not libcontainer's `cgroup` mount, which looks itself up by the wrong number where the pod's containers
+            // share a process namespace; and of the dozen hierarchies, those that programs read.
+            mounts.push(mount(
+                "/sys/fs/cgroup",
+                "tmpfs",
+                "tmpfs",
+                &["nosuid", "noexec", "nodev", "mode=755"],
+            ));
+            for controller in ["cpu", "cpuacct", "cpuset", "memory", "pids"] {
+                if let Some(root) = controllers.get(controller) {
+                    let source = root.join(input.group.trim_start_matches('/'));
+                    let options = ["bind", "nosuid", "noexec", "nodev", system];
+                    let at = format!("/sys/fs/cgroup/{controller}");
+                    mounts.push(mount(&at, "bind", &source.to_string_lossy(), &options));
+                }
+            }
+        }
+    }
+    let count = mounts.len();
     let shm = input.shm.unwrap_or(Path::new("/dev/shm")).to_string_lossy().into_owned();
     mounts.push(mount("/dev/shm", "bind", &shm, &["rbind", "nosuid", "noexec", "nodev"]));
     let taken = |path: &str| input.container.mounts.iter().any(|mount| mount.container_path == path);
@@ -178,7 +203,7 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
         mounts.push(mount(&volume.container_path, "bind", &source, &["rbind", propagation, access]));
     }
     // A mount over a directory would hide mounts made below it before.
-    let (system, rest) = mounts.split_at(6);
+    let (system, rest) = mounts.split_at(count);
     let mut rest = rest.to_vec();
     rest.sort_by_key(|mount| mount["destination"].as_str().map_or(0, |path| path.matches('/').count()));
     Ok([system, &rest].concat())
@@ -192,7 +217,7 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
         (None, NamespaceMode::Node) => {}
         (None, _) => namespaces.push(json!({ "type": "pid" })),
     }
-    if input.unified {
+    if matches!(input.tree, Tree::V2(_)) {
         namespaces.push(json!({ "type": "cgroup" }));
     }
     namespaces
@@ -258,6 +283,11 @@ mod tests {
 
     fn built(container: &ContainerConfig, config: Value, unified: bool) -> Result<Value, Error> {
         let image = image(config);
+        let root = std::path::PathBuf::from("/sys/fs/cgroup");
+        let tree = match unified {
+            true => Tree::V2(root),
+            false => Tree::V1([("memory".to_owned(), root.join("memory"))].into()),
+        };
         build(&Input {
             container,
             sandbox: &SandboxConfig { hostname: "pod".into(), ..SandboxConfig::default() },
@@ -266,7 +296,7 @@ mod tests {
             files: vec![("/etc/hosts", "/s/hosts".into())],
             shm: Some(Path::new("/s/shm")),
             pid_namespace: None,
-            unified,
+            tree: &tree,
             last_capability: 40,
         })
     }
@@ -330,6 +360,8 @@ mod tests {
             assert_eq!(resources.memory().unwrap().limit(), Some(1 << 20));
             assert_eq!(resources.unified().is_some(), unified);
             let mounts = parsed.mounts().clone().unwrap();
+            let groups = mounts.iter().filter(|m| m.destination().starts_with("/sys/fs/cgroup")).count();
+            assert_eq!(groups, if unified { 1 } else { 2 });
             let at = |path: &str| mounts.iter().position(|m| m.destination() == Path::new(path)).unwrap();
             assert!(at("/data") < at("/data/deep/er"));
             assert_eq!(mounts[at("/etc/hosts")].source().as_deref(), Some(Path::new("/h")));

@@ -18,7 +18,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use super::{rootfs, user};
+use super::{errors, rootfs, user};
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
 use crate::{process, protocol};
 
@@ -45,7 +45,11 @@ pub(crate) fn spawn(
         let numbers = stdio.map(|fd| fd.as_raw_fd());
         let Ok(mut report) = process::arrange_descriptors(numbers, writer.as_raw_fd()) else { return 1 };
         process::default_signals();
-        let outcome = run(sandbox, container, task);
+        let errors = errors::listen();
+        let outcome = run(sandbox, container, task).map_err(|why| match errors.first() {
+            Some(cause) if !why.contains(cause.trim()) => format!("{why} ({})", cause.trim()),
+            _ => why,
+        });
         match protocol::encode(&outcome) {
             Ok(frame) if report.write_all(&frame).is_ok() => 0,
             _ => 1,

@@ -8,6 +8,7 @@
 
 mod connection;
 mod container;
+mod errors;
 mod helper;
 mod log;
 mod pod;

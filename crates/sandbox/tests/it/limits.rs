@@ -52,6 +52,11 @@ fn limits_are_the_kernels() {
             )
             .await;
         assert_eq!(score.unwrap().stdout, "500\n");
+        // Programs that size themselves by their limits find them where they look.
+        let script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
+        let words = vec!["sh".into(), "-c".into(), script.into()];
+        let own = machine.runtime.exec_sync(&id, words, std::time::Duration::from_secs(30)).await.unwrap();
+        assert_eq!(own.stdout, format!("{}\n", 64 << 20));
         let stats = machine.runtime.container_stats(&id).await.unwrap();
         assert!(stats.pids >= 1 && stats.memory_working_set > 0 && stats.cpu_nanoseconds > 0, "{stats:?}");
     });
