@@ -1,8 +1,8 @@
 //! A durable function: takes an order, sleeps, confirms it.
 //!
-//! `POST` with `{"order": "A-1", "sleepSeconds": 30}` records the order in the key-value store `default`, sleeps, confirms
-//! it, and answers what it did and when. Every step also counts itself under a key of the order, so that whoever looks can
-//! see that each happened exactly once, whatever was killed meanwhile. `GET /ORDER` answers what is recorded of an order.
+//! `POST /orders` with `{"item": "tea", "sleepSeconds": 30}` takes an order; its id is the request's `Idempotency-Key`. It
+//! counts under `orders/ID/placed` in the key-value store `default`, sleeps, counts under `orders/ID/confirmed`, and answers
+//! what it did and when. `GET /orders/ID` answers both counts: whatever was killed meanwhile, they are 1 and 1.
 
 use std::time::Duration;
 
@@ -22,25 +22,28 @@ struct Orders;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request {
-    order: String,
+struct Order {
+    item: String,
     #[serde(default)]
     sleep_seconds: u32,
 }
 
-#[derive(Serialize, Deserialize)]
+/// What was done. Times are in milliseconds since 1970.
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Order {
-    order: String,
-    status: String,
-    /// Milliseconds since 1970.
-    received_at: u64,
-    confirmed_at: Option<u64>,
+struct Confirmed<'a> {
+    id: &'a str,
+    item: &'a str,
+    placed_at: u64,
+    confirmed_at: u64,
     /// Drawn at random, once.
-    confirmation: Option<String>,
-    /// How often each step has happened: 1.
-    times_received: u64,
-    times_confirmed: u64,
+    confirmation: String,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    placed: u64,
+    confirmed: u64,
 }
 
 impl wasip2::exports::http::incoming_handler::Guest for Orders {
@@ -51,63 +54,50 @@ impl wasip2::exports::http::incoming_handler::Guest for Orders {
 
 fn answer(request: &IncomingRequest) -> Result<Answer, Answer> {
     let orders = store::open("default").map_err(unavailable)?;
-    match request.method() {
-        Method::Post => {
-            let body = web::body(request, 64 << 10).map_err(|why| Answer::text(400, format!("{why}\n")))?;
-            let request: Request =
-                serde_json::from_str(&body).map_err(|error| Answer::text(400, format!("{error}\n")))?;
-            if request.order.is_empty() || request.order.len() > 100 || request.order.contains('/') {
-                return Err(Answer::text(400, "order must be a name of 1 to 100 bytes without slashes\n"));
-            }
-            process(&orders, request)
+    let path = web::path(request);
+    let id = path.trim_matches('/').strip_prefix("orders").map(|rest| rest.trim_start_matches('/'));
+    match (request.method(), id) {
+        (Method::Post, Some("")) => {
+            let id = order_id(request)?;
+            let body = web::body(request, 64 << 10).map_err(invalid)?;
+            let order = serde_json::from_str(&body).map_err(invalid)?;
+            process(&orders, &id, &order)
         }
-        Method::Get => {
-            let path = web::path(request);
-            let order = path.rsplit('/').next().unwrap_or_default();
-            match orders.get(&state_key(order)).map_err(unavailable)? {
-                Some(state) => Ok(json(String::from_utf8_lossy(&state).into_owned())),
-                None => Err(Answer::text(404, "no such order\n")),
-            }
+        (Method::Get, Some(id)) if !id.is_empty() => {
+            json(&Counts { placed: counted(&orders, id, "placed")?, confirmed: counted(&orders, id, "confirmed")? })
         }
-        _ => Err(Answer::text(405, "POST an order, or GET one\n").with("allow", "GET, POST")),
+        _ => Err(Answer::text(404, "POST /orders, or GET /orders/ID\n")),
     }
 }
 
-fn process(orders: &Bucket, request: Request) -> Result<Answer, Answer> {
-    let mut order = Order {
-        status: "received".into(),
-        received_at: now(),
-        confirmed_at: None,
-        confirmation: None,
-        times_received: count(orders, &request.order, "received")?,
-        times_confirmed: 0,
-        order: request.order,
-    };
-    keep(orders, &order)?;
-    println!("order {} received, confirming in {} s", order.order, request.sleep_seconds);
-    std::thread::sleep(Duration::from_secs(request.sleep_seconds.into()));
-    order.times_confirmed = count(orders, &order.order, "confirmed")?;
-    order.status = "confirmed".into();
-    order.confirmation = Some(format!("{:016x}", get_random_u64()));
-    order.confirmed_at = Some(now());
-    let state = keep(orders, &order)?;
-    println!("order {} confirmed", order.order);
-    Ok(json(state))
+fn order_id(request: &IncomingRequest) -> Result<String, Answer> {
+    let id = request.headers().get("idempotency-key").into_iter().next().unwrap_or_default();
+    let id = String::from_utf8(id).map_err(invalid)?;
+    if id.is_empty() || id.len() > 200 || id.contains('/') {
+        return Err(invalid("the header Idempotency-Key must give the order an id without slashes"));
+    }
+    Ok(id)
+}
+
+fn process(orders: &Bucket, id: &str, order: &Order) -> Result<Answer, Answer> {
+    let placed_at = now();
+    count(orders, id, "placed")?;
+    println!("order {id} placed, confirming in {} s", order.sleep_seconds);
+    std::thread::sleep(Duration::from_secs(order.sleep_seconds.into()));
+    count(orders, id, "confirmed")?;
+    let confirmation = format!("{:016x}", get_random_u64());
+    println!("order {id} confirmed");
+    json(&Confirmed { id, item: &order.item, placed_at, confirmed_at: now(), confirmation })
 }
 
 /// Counts a step of an order: the side effect that must not happen twice.
-fn count(orders: &Bucket, order: &str, step: &str) -> Result<u64, Answer> {
-    increment(orders, &format!("count/{order}/{step}"), 1).map_err(unavailable)
+fn count(orders: &Bucket, id: &str, step: &str) -> Result<u64, Answer> {
+    increment(orders, &format!("orders/{id}/{step}"), 1).map_err(unavailable)
 }
 
-fn keep(orders: &Bucket, order: &Order) -> Result<String, Answer> {
-    let state = serde_json::to_string(order).map_err(|error| Answer::text(500, format!("{error}\n")))?;
-    orders.set(&state_key(&order.order), state.as_bytes()).map_err(unavailable)?;
-    Ok(state)
-}
-
-fn state_key(order: &str) -> String {
-    format!("order/{order}")
+fn counted(orders: &Bucket, id: &str, step: &str) -> Result<u64, Answer> {
+    let count = orders.get(&format!("orders/{id}/{step}")).map_err(unavailable)?;
+    Ok(count.and_then(|count| String::from_utf8(count).ok()?.parse().ok()).unwrap_or(0))
 }
 
 fn now() -> u64 {
@@ -115,8 +105,13 @@ fn now() -> u64 {
     now.seconds * 1000 + u64::from(now.nanoseconds / 1_000_000)
 }
 
-fn json(body: String) -> Answer {
-    Answer { status: 200, headers: vec![("content-type", "application/json".into())], body: body + "\n" }
+fn json(body: &impl Serialize) -> Result<Answer, Answer> {
+    let text = serde_json::to_string(body).map_err(|error| Answer::text(500, format!("{error}\n")))?;
+    Ok(Answer::json(200, text + "\n"))
+}
+
+fn invalid(why: impl std::fmt::Display) -> Answer {
+    Answer::text(400, format!("{why}\n"))
 }
 
 fn unavailable(error: store::Error) -> Answer {

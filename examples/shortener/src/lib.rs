@@ -1,4 +1,5 @@
-//! A URL shortener. `POST /` with a URL answers its short form, `GET /CODE` redirects to it, `GET /` lists all of them.
+//! A URL shortener. `POST /` with a URL answers its short form, `GET /CODE` redirects to it, `GET /` lists all of them as
+//! JSON.
 //! Links live in the key-value store `default`. `BASE_PATH` in the environment is the path under which it is served.
 
 use wasip2::http::types::{IncomingRequest, Method, ResponseOutparam};
@@ -67,20 +68,35 @@ fn follow(links: &Bucket, code: &str) -> Result<Answer, Answer> {
 }
 
 fn list(links: &Bucket) -> Result<Answer, Answer> {
-    let mut lines = String::new();
+    let mut items = Vec::new();
     let mut cursor = None;
     loop {
         let page = links.list_keys(cursor).map_err(unavailable)?;
         for code in page.keys {
             if let Some(url) = links.get(&code).map_err(unavailable)? {
-                lines.push_str(&format!("{code} {}\n", String::from_utf8_lossy(&url)));
+                let url = quoted(&String::from_utf8_lossy(&url));
+                items.push(format!("{{\"code\":{},\"url\":{url}}}", quoted(&code)));
             }
         }
         cursor = page.cursor;
         if cursor.is_none() {
-            return Ok(Answer::text(200, lines));
+            return Ok(Answer::json(200, format!("[{}]\n", items.join(","))));
         }
     }
+}
+
+/// A JSON string. The store may hold what somebody else has put there.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn unavailable(error: store::Error) -> Answer {

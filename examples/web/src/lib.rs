@@ -17,6 +17,11 @@ impl Answer {
         Self { status, headers: vec![("content-type", "text/plain; charset=utf-8".into())], body: body.into() }
     }
 
+    /// An answer in JSON.
+    pub fn json(status: u16, body: impl Into<String>) -> Self {
+        Self { status, headers: vec![("content-type", "application/json".into())], body: body.into() }
+    }
+
     /// With another header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -55,8 +55,9 @@ pub trait KeyValue: Send + Sync + 'static {
     async fn check(&self) -> Result<(), Error>;
 }
 
-/// Reads a value as the number that `increment` adds to.
+/// Reads a value as the number that `increment` adds to: a decimal one in its shortest form, as Redis has it.
 fn integer(value: Option<&[u8]>) -> Result<i64, Error> {
     let Some(value) = value else { return Ok(0) };
-    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Error::NotAnInteger)
+    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
+    number.filter(|number| number.to_string().as_bytes() == value).ok_or(Error::NotAnInteger)
 }

@@ -172,7 +172,7 @@ async fn a_store_changes_its_backend_under_a_component_that_does_not_notice() {
         (response.status().as_u16(), &response.headers()["location"]),
         (302, &"http://example.com/a".parse().unwrap())
     );
-    assert_eq!(ask(&shortener, "/").await.1, format!("{} http://example.com/a\n", code.trim()));
+    assert_eq!(ask(&shortener, "/").await.1, format!("[{{\"code\":\"{}\",\"url\":\"http://example.com/a\"}}]\n", code.trim()));
 
     stores.bind("test/links", backend("two"), &egress).await.unwrap();
     assert_eq!(ask(&shortener, &path).await.0, 404);
