@@ -1,1 +1,22 @@
-//! placeholder
+//! The node's agent: pods to sandboxes.
+//!
+//! Owns: the Node object and its Lease, a worker a pod, volumes and environments, probes, statuses, and the server that
+//! gives out logs. Never does: name a runtime (handlers are injected, keyed as RuntimeClasses name them), reach the API
+//! past its client, or decide what a certificate may do (a closure says so).
+//!
+//! Begin with [`run`] and [`Options`]; then `pod::plan`, which says what happens next for a pod, and `pod::worker`, which
+//! makes it happen. What runs outlives this process: a new one finds it again.
+
+mod context;
+mod environment;
+mod node;
+mod pod;
+mod pods;
+mod resources;
+mod run;
+mod server;
+
+pub use context::Runtimes;
+pub use node::machine::Machine;
+pub use pod::config::Dns;
+pub use run::{Error, Options, Serving, run};

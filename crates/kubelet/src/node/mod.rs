@@ -1,0 +1,8 @@
+//! The Node object, and the Lease that says it is alive.
+
+mod heartbeat;
+pub(crate) mod machine;
+mod object;
+
+pub(crate) use heartbeat::Heartbeat;
+pub(crate) use object::Description;

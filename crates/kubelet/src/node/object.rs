@@ -1,0 +1,217 @@
+//! The Node object, as a function of what the node is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use api::k8s::api::core::v1::{
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec,
+    NodeStatus, NodeSystemInfo,
+};
+use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
+use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
+use apimachinery::quantity::Quantity;
+use client::ObjectMeta;
+use jiff::Timestamp;
+
+use super::machine::Machine;
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(crate) struct Description {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) machine: Machine,
+    pub(crate) max_pods: u32,
+    pub(crate) pod_cidr: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) version: String,
+    /// Runtime handlers, the default one first.
+    pub(crate) handlers: Vec<String>,
+}
+
+impl Description {
+    /// What pods may use, by resource name.
+    pub(crate) fn allocatable(&self) -> BTreeMap<String, Quantity> {
+        [
+            ("cpu", Quantity::from_milli(self.machine.milli_cpus)),
+            ("memory", Quantity::from_bytes(self.machine.memory)),
+            ("pods", Quantity::from_units(i64::from(self.max_pods))),
+        ]
+        .into_iter()
+        .map(|(name, amount)| (name.to_owned(), amount))
+        .collect()
+    }
+
+    /// The labels that every node has, and the node's own.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        let arch = &self.machine.architecture;
+        let ours = [
+            ("kubernetes.io/hostname", self.name.as_str()),
+            ("kubernetes.io/os", "linux"),
+            ("kubernetes.io/arch", arch),
+            ("beta.kubernetes.io/os", "linux"),
+            ("beta.kubernetes.io/arch", arch),
+        ];
+        let ours = ours.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.labels.clone().into_iter().chain(ours).collect()
+    }
+
+    /// The Node to create. `trouble`: why it is not ready.
+    pub(crate) fn node(&self, trouble: Option<&str>, now: Timestamp) -> Node {
+        Node {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some(self.labels()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec {
+                pod_cidr: self.pod_cidr.clone(),
+                pod_cidrs: self.pod_cidr.clone().map(|cidr| vec![cidr]),
+                ..NodeSpec::default()
+            }),
+            status: Some(self.status(None, trouble, now)),
+        }
+    }
+
+    /// The status that follows `before`: a condition's times move only when it changes.
+    pub(crate) fn status(
+        &self,
+        before: Option<&NodeStatus>,
+        trouble: Option<&str>,
+        now: Timestamp,
+    ) -> NodeStatus {
+        let amounts: BTreeMap<String, Written> = self
+            .allocatable()
+            .into_iter()
+            .map(|(name, amount)| (name, Written(amount.to_string())))
+            .collect();
+        let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
+        let addresses = self.addresses.iter().map(|ip| address("InternalIP", ip.to_string()));
+        let machine = &self.machine;
+        let runtime = self.handlers.first().map_or("unknown", String::as_str);
+        NodeStatus {
+            addresses: Some(addresses.chain([address("Hostname", self.name.clone())]).collect()),
+            allocatable: Some(amounts.clone()),
+            capacity: Some(amounts),
+            conditions: Some(self.conditions(before, trouble, now)),
+            daemon_endpoints: Some(NodeDaemonEndpoints {
+                kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(self.port) }),
+            }),
+            node_info: Some(NodeSystemInfo {
+                architecture: machine.architecture.clone(),
+                boot_id: machine.boot_id.clone(),
+                container_runtime_version: format!("{runtime}://{}", self.version.trim_start_matches('v')),
+                kernel_version: machine.kernel.clone(),
+                kube_proxy_version: String::new(),
+                kubelet_version: self.version.clone(),
+                machine_id: machine.machine_id.clone(),
+                operating_system: "linux".to_owned(),
+                os_image: machine.os_image.clone(),
+                system_uuid: machine.system_uuid.clone(),
+                ..NodeSystemInfo::default()
+            }),
+            runtime_handlers: Some(
+                self.handlers
+                    .iter()
+                    .map(|name| NodeRuntimeHandler {
+                        name: Some(name.clone()),
+                        ..NodeRuntimeHandler::default()
+                    })
+                    .collect(),
+            ),
+            ..before.cloned().unwrap_or_default()
+        }
+    }
+
+    fn conditions(
+        &self,
+        before: Option<&NodeStatus>,
+        trouble: Option<&str>,
+        now: Timestamp,
+    ) -> Vec<NodeCondition> {
+        let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        let ready = match trouble {
+            None => ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            Some(trouble) => ("Ready", "False", "KubeletNotReady", trouble),
+        };
+        let facts = [
+            (
+                "MemoryPressure",
+                "False",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ready,
+        ];
+        let known = before.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let ours = facts.map(|(name, status, reason, message)| {
+            let old = known.iter().find(|old| old.type_ == name && old.status == status);
+            NodeCondition {
+                type_: name.to_owned(),
+                status: status.to_owned(),
+                reason: Some(reason.to_owned()),
+                message: Some(message.to_owned()),
+                last_heartbeat_time: Some(now.clone()),
+                last_transition_time: old
+                    .and_then(|old| old.last_transition_time.clone())
+                    .or(Some(now.clone())),
+            }
+        });
+        let others = known.iter().filter(|old| !facts.iter().any(|(name, ..)| *name == old.type_));
+        others.cloned().chain(ours).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description() -> Description {
+        Description {
+            name: "here".into(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            port: 10250,
+            machine: Machine {
+                milli_cpus: 2000,
+                memory: 1 << 30,
+                architecture: "amd64".into(),
+                ..Machine::default()
+            },
+            max_pods: 110,
+            pod_cidr: None,
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            version: "v1.36.0".into(),
+            handlers: vec!["runc".into()],
+        }
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_of_its_change() {
+        let (first, later): (Timestamp, Timestamp) =
+            ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-01T01:00:00Z".parse().unwrap());
+        let before = description().status(None, Some("starting"), first);
+        let after = description().status(Some(&before), None, later);
+        let of =
+            |name: &str| after.conditions.as_ref().unwrap().iter().find(|c| c.type_ == name).unwrap().clone();
+        assert_eq!(of("Ready").status, "True");
+        assert_eq!(of("Ready").last_transition_time, Some(Time(later)));
+        assert_eq!(of("DiskPressure").last_transition_time, Some(Time(first)));
+        assert_eq!(of("DiskPressure").last_heartbeat_time, Some(Time(later)));
+    }
+
+    #[test]
+    fn amounts_and_labels() {
+        let node = description().node(None, Timestamp::UNIX_EPOCH);
+        let status = node.status.unwrap();
+        let capacity = status.capacity.unwrap();
+        assert_eq!(
+            (capacity["cpu"].0.as_str(), capacity["memory"].0.as_str(), capacity["pods"].0.as_str()),
+            ("2", "1Gi", "110")
+        );
+        let labels = node.metadata.labels.unwrap();
+        assert_eq!((labels["kubernetes.io/hostname"].as_str(), labels["zone"].as_str()), ("here", "a"));
+    }
+}

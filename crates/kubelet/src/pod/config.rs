@@ -1,0 +1,408 @@
+//! From the pod's words to the runtime's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Component, Path, PathBuf};
+
+use api::k8s::api::core::v1::{Container, Pod, PodSpec, SecurityContext as Security, Volume, VolumeMount};
+use runtime::{
+    ContainerConfig, ContainerMetadata, DnsConfig, Mount, MountPropagation, NamespaceMode, SandboxConfig,
+    SandboxMetadata, SecurityContext,
+};
+
+use crate::environment::{Unresolved, expand};
+use crate::resources;
+
+/// Annotation of a run: what of its spec cannot change under it.
+pub(crate) const HASH: &str = "io.kubernetes.container.hash";
+const POD_NAME: &str = "io.kubernetes.pod.name";
+const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const POD_UID: &str = "io.kubernetes.pod.uid";
+const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+const DEFAULT_GRACE: u64 = 30;
+const HOSTNAME_LIMIT: usize = 63;
+pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Where a node keeps what belongs to pods.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    /// Volumes and the like, one directory a pod UID.
+    pub(crate) pods: PathBuf,
+    /// Logs, one directory a pod.
+    pub(crate) logs: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn pod(&self, uid: &str) -> PathBuf {
+        self.pods.join(uid)
+    }
+
+    pub(crate) fn volume(&self, uid: &str, name: &str) -> PathBuf {
+        self.pod(uid).join("volumes").join(name)
+    }
+
+    pub(crate) fn hosts(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("etc-hosts")
+    }
+
+    /// The termination message of one run.
+    pub(crate) fn message(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
+        self.pod(uid).join("containers").join(container).join(attempt.to_string())
+    }
+
+    /// Upstream's name for a pod's log directory.
+    pub(crate) fn log(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.logs.join(format!("{namespace}_{name}_{uid}"))
+    }
+}
+
+/// What pods' name resolution is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of the cluster's DNS; none: pods use the node's resolver.
+    pub servers: Vec<IpAddr>,
+    /// The cluster's domain (`cluster.local`).
+    pub domain: String,
+    /// The node's own `resolv.conf`, as text.
+    pub host: String,
+}
+
+/// An init container that goes on running beside the others.
+pub(crate) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// `Always` where nothing is said.
+pub(crate) fn restart_policy(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
+}
+
+/// How long the pod's containers have to end.
+pub(crate) fn grace_seconds(pod: &Pod) -> u64 {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    seconds.map_or(DEFAULT_GRACE, |seconds| u64::try_from(seconds).unwrap_or(0))
+}
+
+/// How long a container has to end when its liveness or startup probe is why, if that differs.
+pub(crate) fn probe_grace(container: &Container) -> Option<u64> {
+    let probes = [&container.liveness_probe, &container.startup_probe];
+    let seconds = probes.into_iter().flatten().find_map(|probe| probe.termination_grace_period_seconds);
+    seconds.and_then(|seconds| u64::try_from(seconds).ok())
+}
+
+/// What of a container may change in a pod that exists: a run with another one is replaced.
+pub(crate) fn hash(container: &Container) -> String {
+    // FNV-1a: nothing depends on it being hard to forge.
+    let text = format!("{}\0{}", container.name, container.image.as_deref().unwrap_or_default());
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:x}")
+}
+
+/// `name_namespace(uid)`, as upstream's messages name pods.
+pub(crate) fn full_name(pod: &Pod) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let meta = &pod.metadata;
+    format!("{}_{}({})", text(&meta.name), text(&meta.namespace), text(&meta.uid))
+}
+
+/// What the pod asks for and this node cannot give. Empty: nothing.
+pub(crate) fn refusals(pod: &Pod) -> Vec<String> {
+    let Some(spec) = &pod.spec else { return vec!["the pod has no spec".to_owned()] };
+    let mut refusals = Vec::new();
+    if spec.host_users == Some(false) {
+        refusals.push("spec.hostUsers: false is not supported on this node".to_owned());
+    }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        refusals.push("spec.resourceClaims is not supported on this node".to_owned());
+    }
+    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+        let mut refuse = |field: &str| {
+            refusals.push(format!("container {}: {field} is not supported on this node", container.name));
+        };
+        if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+            refuse("volumeDevices");
+        }
+        let security = container.security_context.as_ref();
+        let localhost = |kind: Option<&String>| kind.is_some_and(|kind| kind == "Localhost");
+        if localhost(security.and_then(|s| Some(&s.seccomp_profile.as_ref()?.type_))) {
+            refuse("securityContext.seccompProfile of type Localhost");
+        }
+        if localhost(security.and_then(|s| Some(&s.app_armor_profile.as_ref()?.type_))) {
+            refuse("securityContext.appArmorProfile of type Localhost");
+        }
+        if security.and_then(|s| s.proc_mount.as_deref()) == Some("Unmasked") {
+            refuse("securityContext.procMount Unmasked");
+        }
+    }
+    refusals
+}
+
+fn identity(pod: &Pod) -> (String, String, String) {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    (text(&pod.metadata.name), text(&pod.metadata.namespace), text(&pod.metadata.uid))
+}
+
+fn labels(pod: &Pod) -> BTreeMap<String, String> {
+    let (name, namespace, uid) = identity(pod);
+    [(POD_NAME, name), (POD_NAMESPACE, namespace), (POD_UID, uid)]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+/// The sandbox that a pod asks for.
+pub(crate) fn sandbox(
+    pod: &Pod,
+    attempt: u32,
+    paths: &Paths,
+    dns: &Dns,
+    node: &str,
+    cgroup: &str,
+) -> SandboxConfig {
+    let (name, namespace, uid) = identity(pod);
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let mode = |host: Option<bool>| if host == Some(true) { NamespaceMode::Node } else { NamespaceMode::Pod };
+    let pid = match (spec.host_pid, spec.share_process_namespace) {
+        (Some(true), _) => NamespaceMode::Node,
+        (_, Some(true)) => NamespaceMode::Pod,
+        _ => NamespaceMode::Container,
+    };
+    let sysctls = spec.security_context.iter().flat_map(|security| security.sysctls.iter().flatten());
+    SandboxConfig {
+        hostname: if spec.host_network == Some(true) { node.to_owned() } else { hostname(spec, &name) },
+        log_directory: paths.log(&namespace, &name, &uid),
+        dns: resolver(spec, &namespace, dns),
+        labels: pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(labels(pod)).collect(),
+        annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+        cgroup_parent: format!("{cgroup}/pod{uid}"),
+        resources: resources::of_pod(pod),
+        network: mode(spec.host_network),
+        pid,
+        ipc: mode(spec.host_ipc),
+        sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
+        metadata: SandboxMetadata { name, namespace, uid, attempt },
+    }
+}
+
+/// The pod's host name.
+pub(crate) fn hostname(spec: &PodSpec, pod_name: &str) -> String {
+    let name = spec.hostname_override.as_ref().or(spec.hostname.as_ref()).map_or(pod_name, String::as_str);
+    let short = name.get(..HOSTNAME_LIMIT).unwrap_or(name);
+    short.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// A pod's `resolv.conf`, by its DNS policy.
+fn resolver(spec: &PodSpec, namespace: &str, dns: &Dns) -> DnsConfig {
+    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    let host_network = spec.host_network == Some(true);
+    let cluster = match policy {
+        "None" => None,
+        "ClusterFirstWithHostNet" => Some(true),
+        "ClusterFirst" => Some(!host_network),
+        _ => Some(false),
+    };
+    let mut config = match cluster {
+        None => DnsConfig::default(),
+        Some(true) if !dns.servers.is_empty() => {
+            let searches = [
+                format!("{namespace}.svc.{}", dns.domain),
+                format!("svc.{}", dns.domain),
+                dns.domain.clone(),
+            ];
+            DnsConfig {
+                servers: dns.servers.iter().map(IpAddr::to_string).collect(),
+                searches: searches.into_iter().chain(host_resolver(&dns.host).searches).collect(),
+                options: vec!["ndots:5".to_owned()],
+            }
+        }
+        Some(_) => host_resolver(&dns.host),
+    };
+    if let Some(custom) = &spec.dns_config {
+        config.servers.extend(custom.nameservers.iter().flatten().cloned());
+        config.searches.extend(custom.searches.iter().flatten().cloned());
+        for option in custom.options.iter().flatten() {
+            let name = option.name.as_deref().unwrap_or_default();
+            // The pod's word replaces one of the same name.
+            config.options.retain(|known| known.split(':').next() != Some(name));
+            config.options.push(match &option.value {
+                Some(value) => format!("{name}:{value}"),
+                None => name.to_owned(),
+            });
+        }
+    }
+    config
+}
+
+fn host_resolver(text: &str) -> DnsConfig {
+    let mut config = DnsConfig::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => config.servers.extend(words.next().map(str::to_owned)),
+            Some("search") => config.searches = words.map(str::to_owned).collect(),
+            Some("options") => config.options = words.map(str::to_owned).collect(),
+            _ => {}
+        }
+    }
+    config
+}
+
+/// The pod's `/etc/hosts`.
+pub(crate) fn hosts(pod: &Pod, host_file: &str, ips: &[IpAddr]) -> String {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let mut text = if spec.host_network == Some(true) {
+        host_file.to_owned()
+    } else {
+        let name = hostname(spec, pod.metadata.name.as_deref().unwrap_or_default());
+        let mut text = String::from(
+            "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+             fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+        );
+        for ip in ips {
+            text.push_str(&format!("{ip}\t{name}\n"));
+        }
+        text
+    };
+    for alias in spec.host_aliases.iter().flatten() {
+        let names = alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t");
+        text.push_str(&format!("{}\t{names}\n", alias.ip));
+    }
+    text
+}
+
+/// One run of a container. `environment` is complete, `node_memory` in bytes.
+pub(crate) fn container(
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    paths: &Paths,
+    environment: Vec<(String, String)>,
+    node_memory: i64,
+) -> Result<ContainerConfig, Unresolved> {
+    let value =
+        |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let words = |words: &Option<Vec<String>>| -> Vec<String> {
+        words.iter().flatten().map(|word| expand(word, value)).collect()
+    };
+    let name = container.name.clone();
+    let mut labels = labels(pod);
+    labels.insert(CONTAINER_NAME.to_owned(), name.clone());
+    Ok(ContainerConfig {
+        image: container.image.clone().unwrap_or_default(),
+        command: words(&container.command),
+        args: words(&container.args),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        mounts: mounts(pod, container, attempt, paths, value)?,
+        labels,
+        annotations: [(HASH.to_owned(), hash(container))].into(),
+        log_path: Path::new(&name).join(format!("{attempt}.log")),
+        stdin: container.stdin == Some(true),
+        tty: container.tty == Some(true),
+        resources: resources::of_container(pod, container, node_memory),
+        security: security(pod, container),
+        stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
+        envs: environment,
+        metadata: ContainerMetadata { name, attempt },
+    })
+}
+
+fn security(pod: &Pod, container: &Container) -> SecurityContext {
+    let empty = Security::default();
+    let own = container.security_context.as_ref().unwrap_or(&empty);
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let capabilities = own.capabilities.as_ref();
+    let list = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
+    let groups = of_pod.and_then(|security| security.supplemental_groups.clone()).unwrap_or_default();
+    SecurityContext {
+        run_as_user: own.run_as_user.or(of_pod.and_then(|security| security.run_as_user)),
+        run_as_group: own.run_as_group.or(of_pod.and_then(|security| security.run_as_group)),
+        supplemental_groups: groups
+            .into_iter()
+            .chain(of_pod.and_then(|security| security.fs_group))
+            .collect(),
+        readonly_rootfs: own.read_only_root_filesystem == Some(true),
+        no_new_privs: own.allow_privilege_escalation == Some(false),
+        privileged: own.privileged == Some(true),
+        add_capabilities: list(capabilities.and_then(|capabilities| capabilities.add.as_ref())),
+        drop_capabilities: list(capabilities.and_then(|capabilities| capabilities.drop.as_ref())),
+    }
+}
+
+/// Whether a container may not run as root, by its own word or the pod's.
+pub(crate) fn must_not_be_root(pod: &Pod, container: &Container) -> bool {
+    let own = container.security_context.as_ref().and_then(|security| security.run_as_non_root);
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.run_as_non_root);
+    own.or(of_pod) == Some(true)
+}
+
+fn mounts(
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    paths: &Paths,
+    value: impl Fn(&str) -> Option<String> + Copy,
+) -> Result<Vec<Mount>, Unresolved> {
+    let (_, _, uid) = identity(pod);
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = volumes.iter().find(|volume| volume.name == mount.name);
+        let volume = volume.ok_or_else(|| Unresolved(format!("no volume named {:?}", mount.name)))?;
+        mounts.push(volume_mount(volume, mount, &uid, paths, value)?);
+    }
+    let mut add = |path: &str, host: PathBuf| {
+        if !mounts.iter().any(|mount| mount.container_path == path) {
+            mounts.push(Mount { container_path: path.to_owned(), host_path: host, ..Mount::default() });
+        }
+    };
+    add("/etc/hosts", paths.hosts(&uid));
+    let message = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    add(message.unwrap_or(TERMINATION_LOG), paths.message(&uid, &container.name, attempt));
+    Ok(mounts)
+}
+
+fn volume_mount(
+    volume: &Volume,
+    mount: &VolumeMount,
+    uid: &str,
+    paths: &Paths,
+    value: impl Fn(&str) -> Option<String>,
+) -> Result<Mount, Unresolved> {
+    let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
+        (Some(expression), _) if !expression.is_empty() => expand(expression, value),
+        (_, Some(path)) => path.clone(),
+        _ => String::new(),
+    };
+    let inside = Path::new(&sub_path)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside {
+        return Err(Unresolved(format!("subPath {sub_path:?} must be a relative path without '..'")));
+    }
+    let root = match &volume.host_path {
+        Some(host) => PathBuf::from(&host.path),
+        None => paths.volume(uid, &volume.name),
+    };
+    let generated = volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some();
+    Ok(Mount {
+        container_path: absolute(&mount.mount_path),
+        host_path: if sub_path.is_empty() { root } else { root.join(sub_path) },
+        readonly: generated || mount.read_only == Some(true),
+        propagation: match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => MountPropagation::HostToContainer,
+            Some("Bidirectional") => MountPropagation::Bidirectional,
+            _ => MountPropagation::Private,
+        },
+    })
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}

@@ -1,0 +1,15 @@
+//! One pod: what should happen next ([`plan`]), what to tell of it ([`status`]), and what doing it takes.
+
+pub(crate) mod backoff;
+pub(crate) mod config;
+pub(crate) mod memory;
+pub(crate) mod observed;
+pub(crate) mod plan;
+pub(crate) mod probe;
+pub(crate) mod status;
+pub(crate) mod volume;
+pub(crate) mod worker;
+
+mod act;
+mod hook;
+mod image;

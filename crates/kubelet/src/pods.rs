@@ -1,0 +1,161 @@
+//! All pods of the node: a worker for each, woken by what concerns it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::k8s::api::core::v1::Pod;
+use client::{Change, Informer, ObjectKey};
+use runtime::Runtime;
+use tokio::sync::Notify;
+
+use crate::context::Context;
+use crate::pod::worker::{Assignment, Worker};
+
+/// How often everything is looked at though nothing has happened: a net below the events, which drive all.
+const RESYNC: Duration = Duration::from_secs(90);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Pods that something has happened to, each once, however much it was.
+#[derive(Default)]
+struct Inbox {
+    pods: Mutex<BTreeMap<String, Option<ObjectKey>>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    fn add(&self, uid: &str, key: Option<ObjectKey>) {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pods.entry(uid.to_owned()).or_default();
+        *known = key.or(known.take());
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> BTreeMap<String, Option<ObjectKey>> {
+        std::mem::take(&mut self.pods.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(crate) struct Pods {
+    cx: Arc<Context>,
+    inbox: Arc<Inbox>,
+    /// By pod UID: what wakes the worker.
+    workers: HashMap<String, Arc<Notify>>,
+    ended: Arc<Inbox>,
+}
+
+/// Gives every pod of the informer, and every sandbox that has none, its worker; for ever.
+pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
+    let inbox = Arc::new(Inbox::default());
+    let told = inbox.clone();
+    informer.on_change(move |change: &Change<Pod>| {
+        let pod = change.object();
+        if let Some(uid) = &pod.metadata.uid {
+            told.add(uid, Some(ObjectKey::of(&**pod)));
+        }
+    });
+    informer.ready().await;
+    for (handler, runtime) in &cx.runtimes.handlers {
+        let (runtime, inbox, cx) = (runtime.clone(), inbox.clone(), cx.clone());
+        let handler = handler.clone();
+        let tasks = cx.tasks.clone();
+        tasks.spawn("runtime events", async move { follow(&cx, &handler, &runtime, &inbox).await });
+    }
+    let ended = Arc::new(Inbox::default());
+    Pods { cx, inbox, workers: HashMap::new(), ended }.run().await;
+}
+
+/// Passes a runtime's events on.
+async fn follow(cx: &Context, handler: &str, runtime: &Arc<dyn Runtime>, inbox: &Inbox) {
+    loop {
+        match runtime.next_event().await {
+            Ok(event) => inbox.add(&event.pod_uid, None),
+            Err(error) => {
+                tracing::warn!(handler, %error, "the runtime's events cannot be heard");
+                cx.ambient.clock.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+impl Pods {
+    async fn run(mut self) {
+        loop {
+            self.adopt().await;
+            let resync = self.cx.ambient.clock.monotonic() + RESYNC;
+            loop {
+                tokio::select! {
+                    () = self.inbox.arrived.notified() => self.deliver(),
+                    () = self.ended.arrived.notified() => self.forget(),
+                    () = self.cx.ambient.clock.sleep_until(resync) => break,
+                }
+            }
+            for worker in self.workers.values() {
+                worker.notify_one();
+            }
+        }
+    }
+
+    /// Finds pods without a worker, and sandboxes whose pods are no more.
+    async fn adopt(&mut self) {
+        for pod in self.cx.pods.list() {
+            if let Some(uid) = pod.metadata.uid.clone().filter(|uid| !self.workers.contains_key(uid)) {
+                self.employ(Assignment { uid, key: Some(ObjectKey::of(&*pod)), handler: None });
+            }
+        }
+        let handlers = self.cx.runtimes.handlers.clone();
+        for (handler, runtime) in handlers {
+            match runtime.list_sandboxes().await {
+                Ok(sandboxes) => {
+                    for sandbox in sandboxes {
+                        let metadata = &sandbox.metadata;
+                        let key = ObjectKey::new(&metadata.namespace, &metadata.name);
+                        let pod = self.cx.pods.get(&key);
+                        let known = pod.is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&metadata.uid));
+                        if !known && !self.workers.contains_key(&metadata.uid) {
+                            tracing::info!(sandbox = sandbox.id, pod = %key, "removing a sandbox without a pod");
+                            let handler = Some(handler.clone());
+                            self.employ(Assignment { uid: metadata.uid.clone(), key: None, handler });
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(handler, %error, "sandboxes could not be listed"),
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        for (uid, key) in self.inbox.take() {
+            match (self.workers.get(&uid), key) {
+                (Some(worker), _) => worker.notify_one(),
+                (None, Some(key)) if self.is_held(&uid, &key) => {
+                    self.employ(Assignment { uid, key: Some(key), handler: None });
+                }
+                // Gone before it was known here, or an event of a pod that has just been removed.
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn is_held(&self, uid: &str, key: &ObjectKey) -> bool {
+        self.cx.pods.get(key).is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid))
+    }
+
+    fn employ(&mut self, assignment: Assignment) {
+        let (uid, key) = (assignment.uid.clone(), assignment.key.clone());
+        let nudged = Arc::new(Notify::new());
+        let worker = Worker::new(self.cx.clone(), assignment, nudged.clone());
+        let ended = self.ended.clone();
+        self.workers.insert(uid.clone(), nudged);
+        self.cx.tasks.spawn("pod", async move {
+            worker.run().await;
+            ended.add(&uid, key);
+        });
+    }
+
+    fn forget(&mut self) {
+        for (uid, _) in self.ended.take() {
+            self.workers.remove(&uid);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Putting the node together.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use api::k8s::api::core::v1::Pod;
+use client::reflector::Selection;
+use client::{Ambient, Api, Client, EventRecorder, Informer, InformerOptions};
+use clock::Tasks;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{Context, Runtimes};
+use crate::node::machine::Machine;
+use crate::node::{Description, Heartbeat};
+use crate::pod::config::{Dns, Paths};
+use crate::{pods, server};
+
+/// How the node's server proves itself, and to whom it speaks.
+#[derive(Clone)]
+pub struct Serving {
+    /// The serving certificate, with its chain, in PEM.
+    pub certificate_pem: String,
+    /// Its key in PEM.
+    pub key_pem: String,
+    /// The authority whose client certificates are taken, in PEM.
+    pub client_authority_pem: String,
+    /// Whether the bearer of a verified client certificate (DER) may use the server.
+    pub admits: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
+}
+
+/// Everything that a node is made of.
+pub struct Options {
+    /// The API, as `system:node:NAME`.
+    pub client: Client,
+    /// Time and chance.
+    pub ambient: Ambient,
+    /// The node's name.
+    pub node_name: String,
+    /// The node's addresses, the primary one first.
+    pub addresses: Vec<IpAddr>,
+    /// Where its server listens.
+    pub listener: TcpListener,
+    /// How its server is secured.
+    pub serving: Serving,
+    /// The runtimes.
+    pub runtimes: Runtimes,
+    /// Where pods' volumes and logs are kept.
+    pub data_dir: PathBuf,
+    /// Parent of the pods' cgroups, relative to the hierarchy's root (`monoplane`).
+    pub cgroup: String,
+    /// What the machine is.
+    pub machine: Machine,
+    /// Name resolution of pods.
+    pub dns: Dns,
+    /// The node's own `/etc/hosts`, for pods on its network.
+    pub hosts: String,
+    /// How many pods it takes (110).
+    pub max_pods: u32,
+    /// The range of its pods' addresses, if it is known here.
+    pub pod_cidr: Option<String>,
+    /// Labels beside those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// What it calls its version (`v1.36.0+monoplane`).
+    pub version: String,
+    /// Told once the Node is registered and ready.
+    pub ready: Option<oneshot::Sender<()>>,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The serving certificate, its key or the authority cannot be used.
+    #[error("the node's server cannot be secured: {0}")]
+    Tls(String),
+    /// The listener cannot be used.
+    #[error("the node's server cannot listen: {0}")]
+    Listen(std::io::Error),
+    /// The default runtime handler is not among the handlers.
+    #[error("there is no runtime handler {0:?}")]
+    NoDefaultRuntime(String),
+}
+
+/// Runs the node until the token is cancelled. Its containers go on running.
+///
+/// # Errors
+/// When it cannot start; later trouble is told by the Node's conditions, and tried again.
+pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error> {
+    if options.runtimes.get("").is_none() {
+        return Err(Error::NoDefaultRuntime(options.runtimes.default));
+    }
+    let tasks = Tasks::under(&token);
+    let listener = server::Listener::new(options.listener, &options.serving)?;
+    let description = Description {
+        name: options.node_name.clone(),
+        addresses: options.addresses.clone(),
+        port: listener.port(),
+        machine: options.machine.clone(),
+        max_pods: options.max_pods,
+        pod_cidr: options.pod_cidr,
+        labels: options.labels,
+        version: options.version,
+        handlers: handlers(&options.runtimes),
+    };
+    let informer = informer(&options.client, &options.node_name, &options.ambient, &tasks);
+    let recorder = EventRecorder::start(
+        options.client.clone(),
+        "kubelet",
+        Some(&options.node_name),
+        options.ambient.clone(),
+        &tasks,
+    );
+    let cx = Arc::new(Context {
+        client: options.client.clone(),
+        ambient: options.ambient.clone(),
+        recorder,
+        runtimes: options.runtimes.clone(),
+        pods: informer.store().clone(),
+        tasks: tasks.child(),
+        node_name: options.node_name,
+        host_ips: options.addresses,
+        paths: Paths { pods: options.data_dir.join("pods"), logs: options.data_dir.join("logs") },
+        dns: options.dns,
+        cgroup: options.cgroup,
+        allocatable: description.allocatable(),
+        memory: description.machine.memory,
+        hosts: options.hosts,
+    });
+    tasks.spawn("kubelet server", listener.run(cx.clone()));
+    let heartbeat = Heartbeat {
+        client: options.client,
+        ambient: options.ambient,
+        description,
+        runtimes: options.runtimes,
+    };
+    let ready = options.ready;
+    tasks.spawn("node", async move {
+        let node = heartbeat.register().await;
+        if let Some(ready) = ready {
+            // Whoever waited may have given up.
+            let _ = ready.send(());
+        }
+        heartbeat.run(node).await;
+    });
+    let all = cx.clone();
+    tasks.spawn("pods", pods::run(all, informer));
+    token.cancelled().await;
+    cx.tasks.stop().await;
+    tasks.stop().await;
+    Ok(())
+}
+
+/// The pods that are bound to this node.
+fn informer(client: &Client, node: &str, ambient: &Ambient, tasks: &Tasks) -> Informer<Pod> {
+    let selection = Selection { fields: Some(format!("spec.nodeName={node}")), ..Selection::default() };
+    let options = InformerOptions { selection, ..InformerOptions::default() };
+    Informer::start(Api::all(client.clone()), options, ambient, tasks)
+}
+
+/// The handlers' names, the default one first.
+fn handlers(runtimes: &Runtimes) -> Vec<String> {
+    let default = std::iter::once(runtimes.default.clone());
+    let others = runtimes.handlers.keys().filter(|name| **name != runtimes.default).cloned();
+    default.chain(others).collect()
+}

@@ -1,0 +1,253 @@
+//! Which log is asked for, and how much of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::k8s::api::core::v1::Pod;
+use bytes::Bytes;
+use client::ObjectKey;
+use futures::stream::BoxStream;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use runtime::{ContainerState, ContainerStatus, Runtime};
+
+use super::route::Refusal;
+use super::tail::Tail;
+use crate::context::Context;
+use crate::pod::observed::Observed;
+
+/// Looks for new lines so often while somebody follows.
+const POLL: Duration = Duration::from_millis(100);
+/// Every so many looks, whether the container still runs.
+const LOOKS: u32 = 5;
+
+/// What of a log is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogOptions {
+    pub(super) follow: bool,
+    pub(super) previous: bool,
+    pub(super) timestamps: bool,
+    pub(super) tail_lines: Option<u64>,
+    pub(super) limit_bytes: Option<u64>,
+    since_seconds: Option<i64>,
+    since_time: Option<Timestamp>,
+}
+
+impl LogOptions {
+    /// From a query, in upstream's words. What is not known is ignored.
+    pub(super) fn parse(query: &str) -> Result<Self, Refusal> {
+        let mut options = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            let value = decoded(value);
+            let bad =
+                || Refusal::new(StatusCode::BAD_REQUEST, format!("invalid value for {name}: {value:?}"));
+            match name {
+                "follow" => options.follow = truth(&value),
+                "previous" => options.previous = truth(&value),
+                "timestamps" => options.timestamps = truth(&value),
+                "tailLines" => options.tail_lines = Some(value.parse().map_err(|_| bad())?),
+                "limitBytes" => {
+                    let limit = value.parse().ok().filter(|limit| *limit > 0);
+                    options.limit_bytes = Some(limit.ok_or_else(bad)?);
+                }
+                "sinceSeconds" => {
+                    let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
+                    options.since_seconds = Some(seconds.ok_or_else(bad)?);
+                }
+                "sinceTime" => options.since_time = Some(value.parse().map_err(|_| bad())?),
+                _ => {}
+            }
+        }
+        if options.since_seconds.is_some() && options.since_time.is_some() {
+            let message = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+        Ok(options)
+    }
+
+    /// Lines older than this are left out.
+    pub(super) fn since(&self, now: Timestamp) -> Option<Timestamp> {
+        let ago = self.since_seconds.map(SignedDuration::from_secs);
+        self.since_time.or_else(|| ago.and_then(|ago| now.checked_sub(ago).ok()))
+    }
+}
+
+fn truth(value: &str) -> bool {
+    matches!(value, "true" | "1" | "")
+}
+
+fn decoded(value: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        match (first, pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            (b'+', _) => {
+                bytes.push(b' ');
+                rest = after;
+            }
+            (byte, _) => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Finds the log and begins to read it.
+pub(super) async fn open(
+    cx: &Arc<Context>,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    options: LogOptions,
+) -> Result<BoxStream<'static, std::io::Result<Bytes>>, Refusal> {
+    let missing = |message: String| Refusal::new(StatusCode::NOT_FOUND, message);
+    let known = cx.pods.get(&ObjectKey::new(namespace, pod));
+    let known = known.ok_or_else(|| missing(format!("pod \"{pod}\" does not exist")))?;
+    let spec = known.spec.iter();
+    let names = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    if !names.into_iter().any(|known| known.name == container) {
+        return Err(missing(format!("container \"{container}\" not found in pod \"{pod}\"")));
+    }
+    let (runtime, run) = find(cx, &known, container, options.previous).await?;
+    let path = run.log_path.clone();
+    let tail = opened(path, &options, cx.ambient.clock.now()).await.map_err(|error| {
+        missing(format!("failed to open log file {:?}: {error}", run.log_path.display().to_string()))
+    })?;
+    let follow = options.follow.then(|| Follow { cx: cx.clone(), runtime, id: run.id, looks: 0 });
+    let state = Some((tail, follow));
+    Ok(Box::pin(futures::stream::unfold(state, |state| async move {
+        let (tail, follow) = state?;
+        next(tail, follow).await
+    })))
+}
+
+async fn opened(path: PathBuf, options: &LogOptions, now: Timestamp) -> std::io::Result<Tail> {
+    let (options, since) = (options.clone(), options.since(now));
+    tokio::task::spawn_blocking(move || {
+        Tail::open(&path, options.tail_lines, since, options.timestamps, options.limit_bytes)
+    })
+    .await
+    .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+struct Follow {
+    cx: Arc<Context>,
+    runtime: Arc<dyn Runtime>,
+    id: String,
+    looks: u32,
+}
+
+impl Follow {
+    /// Waits for more; `false`: there will be none.
+    async fn wait(&mut self) -> bool {
+        self.cx.ambient.clock.sleep(POLL).await;
+        self.looks += 1;
+        if !self.looks.is_multiple_of(LOOKS) {
+            return true;
+        }
+        let status = self.runtime.container_status(&self.id).await;
+        status.is_ok_and(|status| status.state == ContainerState::Running)
+    }
+}
+
+type State = Option<(Tail, Option<Follow>)>;
+
+async fn next(mut tail: Tail, mut follow: Option<Follow>) -> Option<(std::io::Result<Bytes>, State)> {
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = tail.read();
+            (tail, chunk)
+        });
+        let chunk;
+        (tail, chunk) = match read.await {
+            Ok(read) => read,
+            Err(error) => return Some((Err(std::io::Error::other(error)), None)),
+        };
+        match chunk {
+            Err(error) => return Some((Err(error), None)),
+            Ok(chunk) if !chunk.is_empty() => return Some((Ok(chunk), Some((tail, follow)))),
+            Ok(_) if tail.is_done() => return None,
+            Ok(_) => match &mut follow {
+                None => return None,
+                Some(running) => {
+                    if !running.wait().await {
+                        // It has ended: what it wrote last is still to be read.
+                        follow = None;
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// The run whose log is asked for.
+async fn find(
+    cx: &Context,
+    pod: &Pod,
+    container: &str,
+    previous: bool,
+) -> Result<(Arc<dyn Runtime>, ContainerStatus), Refusal> {
+    let (uid, name) =
+        (pod.metadata.uid.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
+    let internal = |error: runtime::Error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
+    for runtime in cx.runtimes.handlers.values() {
+        let sandboxes = runtime.list_sandboxes().await.map_err(internal)?;
+        if !sandboxes.iter().any(|sandbox| sandbox.metadata.uid == uid) {
+            continue;
+        }
+        let containers = runtime.list_containers().await.map_err(internal)?;
+        let observed = Observed::of(uid, sandboxes, containers);
+        let mut runs = observed.runs(container).filter(|run| run.state != ContainerState::Created);
+        let run = match (previous, runs.next()) {
+            (false, run) => run,
+            // The newest run that has ended and is not the one that its status is about.
+            (true, _) => runs.next(),
+        };
+        if let Some(run) = run {
+            return Ok((runtime.clone(), run.clone()));
+        }
+    }
+    if previous {
+        return Err(bad(format!(
+            "previous terminated container \"{container}\" in pod \"{name}\" not found"
+        )));
+    }
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
+    let told = statuses.into_iter().find(|told| told.name == container);
+    let reason = told.and_then(|told| told.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let reason = reason.unwrap_or_else(|| "ContainerCreating".to_owned());
+    Err(bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries() {
+        let parsed =
+            LogOptions::parse("follow=true&tailLines=5&sinceTime=2026-01-01T00%3A00%3A00Z&x=y").ok().unwrap();
+        assert!(parsed.follow && !parsed.previous && parsed.tail_lines == Some(5));
+        assert_eq!(parsed.since(Timestamp::UNIX_EPOCH).unwrap().to_string(), "2026-01-01T00:00:00Z");
+        for bad in [
+            "tailLines=-1",
+            "limitBytes=0",
+            "sinceSeconds=x",
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+        ] {
+            assert!(LogOptions::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
