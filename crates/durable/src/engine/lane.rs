@@ -94,15 +94,22 @@ impl Lane {
         self.queue.retain(|(other, _)| *other != place);
     }
 
+    /// Takes in what was read. The lane may have been emptied and begun anew since it asked: what it has already is
+    /// left out.
     pub(super) fn loaded(&mut self, invocations: Vec<Invocation>, read: Option<u64>, more: bool) {
+        if !self.loading {
+            return;
+        }
         self.loading = false;
         self.unread = more;
-        self.read = read.or(self.read);
         for invocation in invocations {
-            if let crate::Phase::Ready { place } = invocation.phase {
+            if let crate::Phase::Ready { place } = invocation.phase
+                && self.read.is_none_or(|read| read < place)
+            {
                 self.queue.push_back((place, invocation));
             }
         }
+        self.read = self.read.max(read);
     }
 
     /// Whether the lane has to be put among those that take turns; says so once until [`Lane::take`].

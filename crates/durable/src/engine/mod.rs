@@ -150,8 +150,10 @@ impl Engine {
             Command::ComponentReady { component } => self.component_ready(&component),
             Command::Due { rows, nearest, now } => self.due(rows, nearest, now),
             Command::Loaded { component, invocations, read, more } => {
-                self.lane(&component).loaded(invocations, read, more);
-                self.take_turn(&component);
+                if let Some(lane) = self.lanes.get_mut(&component) {
+                    lane.loaded(invocations, read, more);
+                    self.take_turn(&component);
+                }
             }
         }
         self.schedule();
@@ -210,8 +212,8 @@ impl Engine {
         let Some(Run { mut invocation, readiness, cancelled }) = self.running.remove(&sequence) else {
             return;
         };
-        self.lane(&invocation.component).run_ended();
-        self.take_turn(&invocation.component.clone());
+        let component = invocation.component.clone();
+        self.lane(&component).run_ended();
         // A reply that was there before the cancellation wins: somebody may have acted on its effects.
         let (outcome, answer) = match outcome {
             Outcome::Replied(reply) => (Outcome::Replied(reply), Answer::Ended),
@@ -229,7 +231,7 @@ impl Engine {
                 self.actions.extend(entries.into_iter().map(Action::Write));
                 self.postpone(invocation, Phase::Sleeping { until });
             }
-            Outcome::NotReady => self.lane(&invocation.component.clone()).not_ready(invocation, readiness),
+            Outcome::NotReady => self.lane(&component).not_ready(invocation, readiness),
             Outcome::Interrupted(error) => {
                 let at = later(now, self.backoff(&invocation));
                 self.postpone(invocation, Phase::Retrying { at, error });
@@ -245,6 +247,7 @@ impl Engine {
                 }
             }
         }
+        self.take_turn(&component);
         let answers = cancelled.into_iter().map(|token| Action::Answer { token, answer: answer.clone() });
         self.actions.extend(answers);
     }

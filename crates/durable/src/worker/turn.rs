@@ -157,12 +157,13 @@ impl Turns {
         let loads = std::mem::take(&mut self.loads);
         let due = self.is_due();
         let any = due || !loads.is_empty();
-        if due {
-            let command = self.read_due()?;
-            self.step(command);
-        }
+        // First of all, since what this turn adds to a lane is not on disk yet.
         for (component, after, limit) in loads {
             let command = self.load(component, after, limit)?;
+            self.step(command);
+        }
+        if due {
+            let command = self.read_due()?;
             self.step(command);
         }
         Ok(any)
