@@ -376,12 +376,14 @@ fn special(
     parent: &OwnedFd,
     name: &OsStr,
 ) -> Result<()> {
-    let number = |number: io::Result<Option<u32>>| number.map_err(broken).map(Option::unwrap_or_default);
-    let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
+    let device = || -> io::Result<u64> {
+        let (major, minor) = (header.device_major()?, header.device_minor()?);
+        Ok(rustix::fs::makedev(major.unwrap_or_default(), minor.unwrap_or_default()))
+    };
     let (kind, device) = match header.entry_type() {
         tar::EntryType::Fifo => (FileType::Fifo, 0),
-        tar::EntryType::Char => (FileType::CharacterDevice, device),
-        _ => (FileType::BlockDevice, device),
+        tar::EntryType::Char => (FileType::CharacterDevice, device().map_err(broken)?),
+        _ => (FileType::BlockDevice, device().map_err(broken)?),
     };
     match rustix::fs::mknodat(parent, name, kind, attributes.mode, device) {
         Ok(()) => {}

@@ -80,24 +80,24 @@ impl Tree {
         }
     }
 
-    /// Makes a group and sets its limits.
+    /// Makes a group for processes, without limits.
+    pub(crate) fn create_leaf(&self, group: &str) -> io::Result<()> {
+        for directory in self.directories(group) {
+            fs::create_dir_all(directory)?;
+        }
+        if let (Self::V2(root), Some((above, _))) = (self, group.trim_matches('/').rsplit_once('/')) {
+            pass_on_controllers(root, above);
+        }
+        Ok(())
+    }
+
+    /// Makes a group for groups, and sets its limits. On v2 no process can be in it.
     pub(crate) fn create(&self, group: &str, resources: &Resources) -> io::Result<()> {
         for directory in self.directories(group) {
             fs::create_dir_all(directory)?;
         }
         if let Self::V2(root) = self {
-            // A group has the controllers that its parents pass on.
-            let mut path = root.clone();
-            for part in group.split('/').filter(|part| !part.is_empty()) {
-                for controller in ["+cpu", "+memory", "+pids"] {
-                    // A controller that the machine lacks shows when a limit is to be set.
-                    let _ = fs::write(path.join("cgroup.subtree_control"), controller);
-                }
-                path.push(part);
-            }
-            for controller in ["+cpu", "+memory", "+pids"] {
-                let _ = fs::write(path.join("cgroup.subtree_control"), controller);
-            }
+            pass_on_controllers(root, group);
         }
         for (controller, file, value) in self.settings(resources) {
             if let Some(directory) = self.directory(controller, group) {
@@ -111,6 +111,15 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Whether swap can be limited in a group.
+    pub(crate) fn limits_swap(&self, group: &str) -> bool {
+        let file = match self {
+            Self::V1(_) => "memory.memsw.limit_in_bytes",
+            Self::V2(_) => "memory.swap.max",
+        };
+        self.directory("memory", group).is_some_and(|directory| directory.join(file).exists())
     }
 
     /// The files that carry limits: controller, file, value.
@@ -262,6 +271,21 @@ impl Tree {
     }
 }
 
+/// On v2 a group has the controllers that all groups above it pass on. One that the machine lacks shows when its limit
+/// is to be set.
+fn pass_on_controllers(root: &Path, group: &str) {
+    let mut path = root.to_owned();
+    let parts = group.split('/').filter(|part| !part.is_empty());
+    for part in std::iter::once("").chain(parts) {
+        if !part.is_empty() {
+            path.push(part);
+        }
+        for controller in ["+cpu", "+memory", "+pids"] {
+            let _ = fs::write(path.join("cgroup.subtree_control"), controller);
+        }
+    }
+}
+
 fn relative(root: &Path, group: &str) -> PathBuf {
     root.join(group.trim_start_matches('/'))
 }
@@ -348,6 +372,11 @@ mod tests {
         assert_eq!(read("cpu.max"), "50000 100000");
         assert_eq!(read("memory.max"), "1048576");
         assert_eq!(read("pids.max"), "7");
+        assert!(directory.path().join("a/cgroup.subtree_control").exists());
+        // A group that passes controllers on takes no processes.
+        unified(directory.path()).create_leaf("c/d").unwrap();
+        assert!(directory.path().join("c/cgroup.subtree_control").exists());
+        assert!(!directory.path().join("c/d/cgroup.subtree_control").exists());
         let v1 = Tree::V1([("cpu".to_owned(), PathBuf::from("/x"))].into());
         let settings = v1.settings(&resources);
         assert!(settings.contains(&("cpu", "cpu.shares", "1024".into())));

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use images::ImageConfiguration;
-use runtime::{
-    ContainerConfig, Error, MountPropagation, NamespaceMode, Resources, SandboxConfig, SecurityContext,
-};
+use runtime::{ContainerConfig, Error, MountPropagation, NamespaceMode, SandboxConfig};
 use serde_json::{Value, json};
 
 use crate::capabilities;
@@ -86,7 +84,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
         "linux": {
             "cgroupsPath": input.group,
             "namespaces": namespaces(input),
-            "resources": resources(&container.resources, security, matches!(input.tree, Tree::V2(_))),
+            "resources": resources(input),
             "maskedPaths": if security.privileged { json!([]) } else { json!(MASKED) },
             "readonlyPaths": if security.privileged { json!([]) } else { json!(READONLY) },
         },
@@ -223,15 +221,24 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
     namespaces
 }
 
-fn resources(resources: &Resources, security: &SecurityContext, unified: bool) -> Value {
+fn resources(input: &Input<'_>) -> Value {
+    let (resources, security) = (&input.container.resources, &input.container.security);
     let mut found = json!({ "devices": devices(security.privileged) });
     let limited = |limit: Option<i64>| limit.filter(|limit| *limit > 0);
     if let Some(limit) = limited(resources.memory_limit) {
-        // The same with swap: a limit that swap could evade would be none.
-        found["memory"] = json!({ "limit": limit, "swap": limit });
-        if unified {
-            // One process of a container killed for memory and the others left is a state nobody planned for.
-            found["unified"] = json!({ "memory.oom.group": "1" });
+        // No swap, where it can be counted: a limit that swap evades is none.
+        let swap = input.tree.limits_swap(&input.sandbox.cgroup_parent);
+        match input.tree {
+            Tree::V1(_) if swap => found["memory"] = json!({ "limit": limit, "swap": limit }),
+            Tree::V1(_) => found["memory"] = json!({ "limit": limit }),
+            Tree::V2(_) => {
+                found["memory"] = json!({ "limit": limit });
+                // One process of a container killed for memory and the others left is a state nobody planned for.
+                found["unified"] = json!({ "memory.oom.group": "1" });
+                if swap {
+                    found["unified"]["memory.swap.max"] = "0".into();
+                }
+            }
         }
     }
     if let Some(limit) = limited(resources.pids_limit) {
@@ -271,6 +278,8 @@ fn devices(privileged: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use runtime::Resources;
+
     use super::*;
 
     fn image(config: Value) -> ImageConfiguration {

@@ -20,7 +20,7 @@ const OOM_SCORE: &str = "-999";
 pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Option<OwnedFd>, String> {
     let config = &shim.config;
     let tree = Tree::detect().map_err(|error| format!("control groups: {error}"))?;
-    tree.create(&shim.own_group, &runtime::Resources::default())
+    tree.create_leaf(&shim.own_group)
         .and_then(|()| tree.enter(&shim.own_group, Pid::this()))
         .map_err(|error| format!("control group {}: {error}", shim.own_group))?;
     // Refused where root lacks SYS_RESOURCE; the pod is none the worse for it until memory ends.
