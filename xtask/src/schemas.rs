@@ -156,7 +156,10 @@ fn alias(package: &str, name: &str, definition: &Value) -> Result<Option<String>
         // Objects that hold whatever somebody else says.
         "RawExtension" | "FieldsV1" | "Patch" => "r",
         _ if definition.get("properties").is_some() || definition.get("type").is_some() => {
-            ensure!(type_name(definition) == Some("object"), "{package}.{name} is a scalar that is not known");
+            ensure!(
+                type_name(definition) == Some("object"),
+                "{package}.{name} is a scalar that is not known"
+            );
             return Ok(None);
         }
         _ => "j",
@@ -191,7 +194,9 @@ fn type_of(package: &str, node: &Value) -> Result<String> {
         (Some("integer"), "int64") => "l".to_owned(),
         (Some("number"), _) => "n".to_owned(),
         (Some("boolean"), _) => "b".to_owned(),
-        (Some("array"), _) => format!("[{}", type_of(package, node.get("items").context("a list of nothing")?)?),
+        (Some("array"), _) => {
+            format!("[{}", type_of(package, node.get("items").context("a list of nothing")?)?)
+        }
         (Some("object"), _) => match node.get("additionalProperties") {
             Some(inner) => format!("{{{}", type_of(package, inner)?),
             None => "r".to_owned(),

@@ -53,7 +53,9 @@ impl Schema {
             errors.push(FieldError::required(&path.child(name), ""));
         }
         for (name, value) in map {
-            if let Some(schema) = self.child(name) {
+            let below = self.property(name).map(|property| &property.schema).or(self.additional.as_ref());
+            // Definitions of a table (metadata) are kept to by conforming, and have rules of their own.
+            if let Some(Ref::Inline(schema)) = below {
                 schema.check(value, old.and_then(|old| old.get(name)), &path.child(name), errors);
             }
         }
