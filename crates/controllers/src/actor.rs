@@ -70,7 +70,17 @@ impl Actor {
                     first_error(deletes.collect().await)?;
                 }
                 Action::Patch(patch) => self.patch(patch).await?,
-                Action::DeleteAll { resource, namespace } => self.delete_all(resource, &namespace).await?,
+                Action::DeleteAll { resource, namespace } => {
+                    let mut run = vec![(resource, namespace)];
+                    while let Some(Action::DeleteAll { resource, namespace }) =
+                        actions.next_if(|next| matches!(next, Action::DeleteAll { .. }))
+                    {
+                        run.push((resource, namespace));
+                    }
+                    let deletes =
+                        stream::iter(run).map(|(resource, namespace)| self.delete_all(resource, namespace));
+                    first_error(deletes.buffer_unordered(CONCURRENCY).collect().await)?;
+                }
                 Action::Finalize { namespace } => self.finalize(&namespace).await?,
                 Action::Tell { regarding, kind, reason, message } => {
                     self.recorder.record_on(*regarding, kind, reason, message);
@@ -160,8 +170,8 @@ impl Actor {
         }
     }
 
-    async fn delete_all(&self, resource: ApiResource, namespace: &str) -> Result<(), ActError> {
-        let api = self.api(&resource, namespace);
+    async fn delete_all(&self, resource: ApiResource, namespace: String) -> Result<(), ActError> {
+        let api = self.api(&resource, &namespace);
         match api.delete_collection(&DeleteParams::background(), &ListParams::default()).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),

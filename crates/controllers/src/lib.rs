@@ -10,15 +10,19 @@
 
 mod actor;
 pub mod deployment;
+pub mod garbage;
 mod merge;
+pub mod namespace;
 mod ownership;
 pub mod plan;
 mod pods;
 pub mod replicaset;
+pub mod root_ca;
 mod run;
 mod runner;
+pub mod serviceaccount;
 mod world;
 
 pub use run::{Options, run};
 pub use runner::Controller;
-pub use world::World;
+pub use world::{Settings, World};

@@ -1,7 +1,7 @@
 //! All controllers under one lease.
 
 use crate::runner::Runner;
-use crate::{Controller, World};
+use crate::{Controller, Settings, World};
 use client::Ambient;
 use client::election::{Election, ElectionConfig};
 use client::kube::Client;
@@ -14,6 +14,8 @@ pub struct Options {
     /// Who this process is among those that could lead; `None` runs without a lease, which is right only when no other
     /// process can run controllers against the same API server.
     pub identity: Option<String>,
+    /// What is decided for the controllers.
+    pub settings: Settings,
 }
 
 /// Runs the controllers until `cancel`: as long as this process holds the lease `kube-system/kube-controller-manager`
@@ -21,18 +23,24 @@ pub struct Options {
 /// Nothing is watched while another leads.
 pub async fn run(client: Client, ambient: Ambient, options: Options, cancel: CancellationToken) {
     let Some(identity) = options.identity.clone() else {
-        return lead(client, ambient, cancel).await;
+        return lead(client, ambient, options.settings, cancel).await;
     };
     let config = ElectionConfig::new("kube-system", "kube-controller-manager", identity);
     let election = Election::new(client.clone(), config, ambient.clone());
-    election.run(&cancel, |leading| lead(client.clone(), ambient.clone(), leading)).await;
+    election
+        .run(&cancel, |leading| lead(client.clone(), ambient.clone(), options.settings.clone(), leading))
+        .await;
 }
 
-async fn lead(client: Client, ambient: Ambient, leading: CancellationToken) {
+async fn lead(client: Client, ambient: Ambient, settings: Settings, leading: CancellationToken) {
     let tasks = Tasks::under(&leading);
-    let world = World::new(client, ambient, tasks.clone());
+    let world = World::new(client, ambient, settings, tasks.clone());
     start::<crate::deployment::Deployments>(&world);
     start::<crate::replicaset::ReplicaSets>(&world);
+    start::<crate::serviceaccount::ServiceAccounts>(&world);
+    start::<crate::root_ca::RootCa>(&world);
+    start::<crate::namespace::Namespaces>(&world);
+    start::<crate::garbage::GarbageCollector>(&world);
     leading.cancelled().await;
     tasks.stop().await;
 }

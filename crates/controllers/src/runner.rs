@@ -41,6 +41,9 @@ pub trait Controller: Send + Sync + Sized + 'static {
         Ok(())
     }
 
+    /// Returns once what it looks at besides the world's readers is complete.
+    async fn ready(&self) {}
+
     /// Decides. Pure: the same arguments give the same plan.
     fn plan(key: &Self::Key, view: &Self::View, memory: &Self::Memory, now: Timestamp) -> Plan<Self::Memory>;
 
@@ -90,6 +93,7 @@ impl<C: Controller> Runner<C> {
             let runner = self.clone();
             self.world.tasks().spawn(C::NAME, async move {
                 runner.world.ready().await;
+                runner.controller.ready().await;
                 while let Some(working) = runner.queue.next().await {
                     runner.work(working.key()).await;
                 }

@@ -1,8 +1,9 @@
 //! What all controllers of a process share: one informer a kind, and the answers to their own writes.
 
-use client::kube::api::{ApiResource, DynamicObject};
+use client::kube::api::{Api, ApiResource, DynamicObject};
 use client::kube::{Client, Resource};
-use client::{Ambient, Informers, ObjectKey, Reader};
+use client::reflector::Selection;
+use client::{Ambient, Informer, InformerOptions, ObjectKey, Reader};
 use clock::Tasks;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -11,6 +12,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a reader of any kind can be told.
 trait Absorb: Send + Sync {
@@ -50,28 +52,64 @@ struct Readers {
     by_kind: HashMap<(String, String), Arc<dyn Absorb>>,
 }
 
+/// What whoever composes the plane decides for the controllers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The certificates (PEM) that clients in pods should trust the API server by; published in each namespace.
+    pub root_ca: Option<String>,
+    /// How long after its last sign of life a node counts as unreachable.
+    pub node_grace: Duration,
+    /// As `node_grace`, for a node that has never said how it is.
+    pub node_startup_grace: Duration,
+    /// How long pods on a node that is gone are kept, lest it only comes back under its name.
+    pub orphan_quarantine: Duration,
+    /// How many ended pods are kept.
+    pub terminated_pods: usize,
+}
+
+impl Default for Settings {
+    /// Upstream's.
+    fn default() -> Self {
+        Self {
+            root_ca: None,
+            node_grace: Duration::from_secs(50),
+            node_startup_grace: Duration::from_secs(60),
+            orphan_quarantine: Duration::from_secs(40),
+            terminated_pods: 12_500,
+        }
+    }
+}
+
 /// The readers that controllers share. Clones share.
 #[derive(Clone)]
 pub struct World {
-    informers: Informers,
+    settings: Arc<Settings>,
+    client: Client,
+    ambient: Ambient,
     tasks: Tasks,
     readers: Arc<Mutex<Readers>>,
 }
 
 impl World {
     /// Nothing is watched yet; watches are tasks of `tasks`.
-    pub fn new(client: Client, ambient: Ambient, tasks: Tasks) -> Self {
-        Self { informers: Informers::new(client, ambient, tasks.clone()), tasks, readers: Arc::default() }
+    pub fn new(client: Client, ambient: Ambient, settings: Settings, tasks: Tasks) -> Self {
+        let settings = Arc::new(settings);
+        Self { settings, client, ambient, tasks, readers: Arc::default() }
+    }
+
+    /// What was decided for the controllers.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
     }
 
     /// The client of the controllers.
     pub fn client(&self) -> &Client {
-        self.informers.client()
+        &self.client
     }
 
     /// The clock and generator of the controllers.
     pub fn ambient(&self) -> &Ambient {
-        self.informers.ambient()
+        &self.ambient
     }
 
     /// The owner of what the controllers start.
@@ -84,13 +122,22 @@ impl World {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
+        self.reader_of(Api::all(self.client().clone()), Selection::default())
+    }
+
+    /// The reader of a part of a kind; of one kind all ask for the same part.
+    pub fn reader_of<K>(&self, api: Api<K>, selection: Selection) -> Reader<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
         let mut readers = self.readers();
         if let Some(reader) =
             readers.by_type.get(&TypeId::of::<K>()).and_then(|any| any.as_any().downcast_ref::<Reader<K>>())
         {
             return reader.clone();
         }
-        let reader = Reader::new(self.informers.of::<K>());
+        let options = InformerOptions { selection, ..InformerOptions::default() };
+        let reader = Reader::new(Informer::start(api, options, &self.ambient, &self.tasks));
         let kind = (K::group(&()).into_owned(), K::kind(&()).into_owned());
         readers.by_kind.insert(kind, Arc::new(reader.clone()));
         readers.by_type.insert(TypeId::of::<K>(), Arc::new(reader.clone()));

@@ -4,7 +4,9 @@ use super::sets::{Sets, available, bounds, replicas, size};
 use crate::plan::Failure;
 use client::kube::ResourceExt;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentCondition, DeploymentStatus, ReplicaSetCondition, ReplicaSetStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(super) const AVAILABLE: &str = "NewReplicaSetAvailable";
@@ -129,10 +131,8 @@ pub(super) fn progressed(
 pub(super) fn with_failures(sets: &Sets, status: &mut DeploymentStatus) {
     let failing = |set: &k8s_openapi::api::apps::v1::ReplicaSet| {
         let conditions = set.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        conditions
-            .filter(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
-            .next_back()
-            .cloned()
+        let failed = |c: &&ReplicaSetCondition| c.type_ == "ReplicaFailure" && c.status == "True";
+        conditions.into_iter().find(failed).cloned()
     };
     let failure = sets.new.iter().chain(sets.old.iter()).find_map(|set| failing(set));
     match failure {
