@@ -1,4 +1,5 @@
 //! Archives good and bad. Unpacking needs root; without it those tests pass and say so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // a test
 
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

@@ -102,7 +102,7 @@ impl Links {
         let ours = |what: &str| format!("bridge {name}: {what}");
         if let Some(index) = self.index(name).await? {
             // A bridge that lost its address was cut off while being made: it has no ports yet either.
-            if self.is_bridge(name).await? && matches!(self.address(index).await?, None) {
+            if self.is_bridge(name).await? && self.address(index).await?.is_none() {
                 self.remove(name).await?;
             } else if self.address(index).await? == Some(address) && self.is_bridge(name).await? {
                 let up = LinkUnspec::new_with_index(index).up().build();

@@ -1,4 +1,5 @@
 //! Networks for real, each test in a network namespace of its own. Needs root; says so and passes without.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // a test
 
 use std::fs::File;
 use std::io::{Read, Write};

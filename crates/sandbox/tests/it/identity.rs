@@ -124,9 +124,7 @@ fn a_pod_may_live_in_the_machines_network() {
         let sandbox = machine.runtime.run_sandbox(host).await.unwrap();
         assert!(machine.runtime.sandbox_status(&sandbox).await.unwrap().ips.is_empty());
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
-        assert_eq!(
-            machine.output(&sandbox, shell("ls -l /proc/self/ns/net")).await.1.trim().ends_with(&ours),
-            true
-        );
+        let theirs = machine.output(&sandbox, shell("ls -l /proc/self/ns/net")).await.1;
+        assert!(theirs.trim().ends_with(&ours), "{theirs} is not {ours}");
     });
 }
