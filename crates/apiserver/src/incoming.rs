@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::body::BodyError;
 use crate::negotiate::Syntax;
+use crate::protobuf;
 
 /// Reads the whole body, if it is no larger than `limit`.
 pub(crate) async fn read<B>(body: B, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status>
@@ -30,19 +31,18 @@ where
     }
 }
 
-/// A body as a tree, and what a strict decoder finds wrong with its text.
+/// A body as a tree, and the paths of keys that its text gives twice.
 pub(crate) fn decode(bytes: &[u8], syntax: Syntax) -> Result<(Value, Vec<String>), Status> {
     match syntax {
         Syntax::Json => {
             let parsed = json::parse(bytes).map_err(|error| malformed(&error))?;
-            let duplicates =
-                parsed.duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect();
-            Ok((parsed.tree, duplicates))
+            Ok((parsed.tree, parsed.duplicates))
         }
         Syntax::Yaml => {
             let tree = serde_yaml_ng::from_slice(bytes).map_err(|error| malformed(&error))?;
             Ok((tree, Vec::new()))
         }
+        Syntax::Protobuf => Ok((protobuf::decode(bytes)?, Vec::new())),
     }
 }
 
@@ -76,10 +76,7 @@ mod tests {
     #[test]
     fn both_syntaxes_and_duplicates() {
         let (tree, duplicates) = decode(br#"{"a":{"b":1,"b":2}}"#, Syntax::Json).unwrap();
-        assert_eq!(
-            (tree["a"]["b"].as_i64(), duplicates),
-            (Some(2), vec!["duplicate field \"a.b\"".to_owned()])
-        );
+        assert_eq!((tree["a"]["b"].as_i64(), duplicates), (Some(2), vec!["a.b".to_owned()]));
         let (tree, _) = decode(b"a:\n  b: [1, x]\n", Syntax::Yaml).unwrap();
         assert_eq!(tree, serde_json::json!({"a": {"b": [1, "x"]}}));
         assert_eq!(decode(b"{", Syntax::Json).unwrap_err().code, 400);

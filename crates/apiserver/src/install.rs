@@ -1,4 +1,5 @@
-//! What the server itself brings in at each start: the bootstrap roles and bindings, through its own front door.
+//! What the server itself brings in at each start: the objects that every plane begins with, and the bootstrap roles and
+//! bindings, through its own front door.
 
 use std::sync::Arc;
 
@@ -18,12 +19,33 @@ type Reconcile = fn(&Value, Option<&Value>) -> Step;
 const TRIES: usize = 5;
 
 impl ApiServer {
-    /// Brings the stored roles and bindings up to upstream's, over a connection of the bootstrap identity; afterwards
-    /// the server is ready.
+    /// Creates these objects, each before the next, where they are missing, and then installs the policy; over a
+    /// connection of the bootstrap identity. Afterwards the server is ready.
     ///
     /// # Errors
     /// When a request is refused or cannot be served.
-    pub async fn install_policy(self: &Arc<Self>, connection: &Connection) -> Result<(), Status> {
+    pub async fn install(self: &Arc<Self>, connection: &Connection, objects: &[Value]) -> Result<(), Status> {
+        for object in objects {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let api_version = text("/apiVersion");
+            let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+            let kinds = self.registry.kinds();
+            let kind = kinds.by_kind(group, version, text("/kind")).ok_or_else(Status::no_such_path)?;
+            let root = if group.is_empty() { "/api" } else { "/apis" };
+            let (namespace, _) = names(object);
+            let within =
+                if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
+            let path = format!("{root}/{api_version}{within}/{}", kind.plural);
+            match self.call(connection, Method::POST, &path, Some(object)).await {
+                Err(status) if !status.is_already_exists() => return Err(status),
+                _ => {}
+            }
+        }
+        self.install_policy(connection).await
+    }
+
+    /// Brings the stored roles and bindings up to upstream's, and waits until they are in force.
+    async fn install_policy(self: &Arc<Self>, connection: &Connection) -> Result<(), Status> {
         let tables: [(&str, Vec<Value>, Reconcile); 4] = [
             ("clusterroles", bootstrap::cluster_roles(), bootstrap::reconcile_role),
             ("clusterrolebindings", bootstrap::cluster_role_bindings(), bootstrap::reconcile_binding),

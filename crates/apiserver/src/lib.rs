@@ -21,6 +21,7 @@ mod incoming;
 mod install;
 mod negotiate;
 mod path;
+mod protobuf;
 mod query;
 mod request_info;
 mod respond;
@@ -31,7 +32,6 @@ pub mod tls;
 mod verb;
 mod watch;
 
-pub use admission::{Admission, Escalation};
 pub use authenticate::Authenticators;
 pub use body::{Body, BodyError};
 pub use connection::{Chain, ConnectError, Connection};

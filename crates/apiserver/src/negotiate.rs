@@ -4,21 +4,16 @@ use apimachinery::status::Status;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
+use crate::protobuf;
+
 /// How bytes spell a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Syntax {
     #[default]
     Json,
     Yaml,
-}
-
-impl Syntax {
-    pub(crate) const fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Yaml => "application/yaml",
-        }
-    }
+    /// In requests only.
+    Protobuf,
 }
 
 /// What stands for an object in the answer.
@@ -42,6 +37,9 @@ pub(crate) struct Form {
 
 /// What we can write.
 const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
+
+/// What we can read.
+const READ: [&str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// One clause of an Accept header.
 struct Clause<'a> {
@@ -131,7 +129,8 @@ pub(crate) fn body_syntax(headers: &HeaderMap) -> Result<Syntax, Status> {
     match content_type(headers) {
         "" | "application/json" => Ok(Syntax::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Syntax::Yaml),
-        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+        protobuf::MEDIA_TYPE => Ok(Syntax::Protobuf),
+        _ => Err(Status::unsupported_media_type(&READ)),
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) type Answer = Result<Response<Body>, Status>;
 
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 
 /// JSON bytes as they are.
 pub(crate) fn json(code: StatusCode, body: Body) -> Response<Body> {
@@ -38,18 +39,18 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 /// JSON bytes, or the same as YAML.
 pub(crate) fn bytes(code: StatusCode, syntax: Syntax, bytes: Bytes) -> Answer {
     match syntax {
-        Syntax::Json => Ok(json(code, Body::whole(bytes))),
+        Syntax::Json | Syntax::Protobuf => Ok(json(code, Body::whole(bytes))),
         Syntax::Yaml => tree(code, syntax, &serde_json::from_slice(&bytes).map_err(Status::internal_error)?),
     }
 }
 
 /// A tree.
 pub(crate) fn tree(code: StatusCode, syntax: Syntax, tree: &Value) -> Answer {
-    let bytes = match syntax {
-        Syntax::Json => serde_json::to_vec(tree).map_err(Status::internal_error)?,
-        Syntax::Yaml => serde_yaml_ng::to_string(tree).map_err(Status::internal_error)?.into_bytes(),
+    let (media_type, bytes) = match syntax {
+        Syntax::Json | Syntax::Protobuf => (JSON, serde_json::to_vec(tree).map_err(Status::internal_error)?),
+        Syntax::Yaml => (YAML, serde_yaml_ng::to_string(tree).map_err(Status::internal_error)?.into_bytes()),
     };
-    Ok(with_type(code, HeaderValue::from_static(syntax.media_type()), Body::whole(bytes)))
+    Ok(with_type(code, media_type, Body::whole(bytes)))
 }
 
 /// A failure. Always JSON: a client whose form we cannot write must still be told so.

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::Chain as Plugins;
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use auth::{Attributes, Authorizer, Decision, Resource, Target, UserInfo, forbidden_message};
@@ -15,7 +16,6 @@ use http::{Method, Request, Response};
 use registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::admission::Admission;
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
 use crate::body::{Body, BodyError};
@@ -56,7 +56,7 @@ pub struct Options {
     /// Who is asking.
     pub authenticators: Authenticators,
     /// What writes must pass beside the registry's own validation.
-    pub admission: Arc<dyn Admission>,
+    pub admission: Plugins,
     /// The way to the kubelets, for logs.
     pub dialer: Arc<dyn NodeDialer>,
     /// Time.
@@ -72,7 +72,7 @@ pub struct ApiServer {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticators: Authenticators,
     pub(crate) authorization: Arc<Authorization>,
-    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) admission: Plugins,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) documents: Documents,
@@ -101,7 +101,7 @@ pub(crate) struct Call<'a> {
 
 impl ApiServer {
     /// Starts a server; its tasks run under `tasks` and end with them. It is not ready before
-    /// [`ApiServer::install_policy`] has run.
+    /// [`ApiServer::install`] has run.
     pub fn start(options: Options, tasks: &Tasks) -> Arc<Self> {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);

@@ -1,18 +1,105 @@
-//! What every write must pass beside the registry's own validation.
-
-use std::sync::Arc;
-
-use auth::UserInfo;
-use registry::Admit;
-
-use crate::ApiServer;
+//! What every write must pass beside the registry's own validation: the plugins, told who asks, and the rule that nobody
+//! grants what they do not have.
 
 mod escalation;
 
-pub use escalation::Escalation;
+use std::sync::Arc;
 
-/// Makes each request's admission: the plugins, told who asks.
-pub trait Admission: Send + Sync {
-    /// The admission of one request of this user.
-    fn of_request(&self, user: &Arc<UserInfo>, server: &Arc<ApiServer>) -> Arc<dyn Admit>;
+use admission::{Attributes, Lookup, NamespacePhase};
+use apimachinery::gvk::GroupResource;
+use apimachinery::status::Status;
+use async_trait::async_trait;
+use auth::UserInfo;
+use registry::{Admit, Operation, Part, Registry};
+use serde_json::Value;
+
+use crate::ApiServer;
+
+/// The admission of one request.
+pub(crate) struct OfRequest {
+    user: Arc<UserInfo>,
+    server: Arc<ApiServer>,
+}
+
+impl OfRequest {
+    pub(crate) fn new(user: Arc<UserInfo>, server: Arc<ApiServer>) -> Self {
+        Self { user, server }
+    }
+}
+
+#[async_trait]
+impl Admit for OfRequest {
+    async fn mutate(&self, attributes: registry::Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        let resource = resource_of(&attributes);
+        let attributes = told(&attributes, &resource, &self.user);
+        self.server.admission.mutate(&attributes, object, &Objects(&self.server.registry)).await
+    }
+
+    async fn validate(
+        &self,
+        attributes: registry::Attributes<'_>,
+        object: Option<&Value>,
+    ) -> Result<(), Status> {
+        let resource = resource_of(&attributes);
+        let of_plugins = told(&attributes, &resource, &self.user);
+        self.server.admission.validate(&of_plugins, object, &Objects(&self.server.registry)).await?;
+        escalation::check(&self.server, &self.user, &attributes, object)
+    }
+}
+
+fn resource_of(attributes: &registry::Attributes<'_>) -> GroupResource {
+    GroupResource::new(attributes.kind.group.clone(), attributes.kind.plural.clone())
+}
+
+fn told<'a>(
+    attributes: &registry::Attributes<'a>,
+    resource: &'a GroupResource,
+    user: &'a UserInfo,
+) -> Attributes<'a> {
+    let operation = match attributes.operation {
+        Operation::Create => admission::Operation::Create,
+        Operation::Update => admission::Operation::Update,
+        Operation::Delete => admission::Operation::Delete,
+    };
+    Attributes {
+        operation,
+        resource,
+        subresource: attributes.subresource,
+        namespace: attributes.namespace,
+        name: attributes.name,
+        user,
+        old: attributes.old,
+    }
+}
+
+/// Other objects, from the registry's cache.
+struct Objects<'a>(&'a Registry);
+
+#[async_trait]
+impl Lookup for Objects<'_> {
+    async fn get(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        let kinds = self.0.kinds();
+        let versions = kinds.versions_of(&resource.group, &resource.resource);
+        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
+            return Ok(None);
+        };
+        match self.0.get(kind, namespace, name, Part::Whole).await {
+            Ok(object) => Ok(Some(object.tree())),
+            Err(status) if status.is_not_found() => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {
+        let kinds = self.0.kinds();
+        let Some(kind) = kinds.lookup("", "v1", "namespaces") else { return Ok(None) };
+        Ok(self.0.field(kind, "", name, "status.phase").map(|phase| {
+            if phase == "Terminating" { NamespacePhase::Terminating } else { NamespacePhase::Active }
+        }))
+    }
 }

@@ -12,6 +12,7 @@ use apimachinery::status::Status;
 use registry::{Kind, Part, RequestContext};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::admission::OfRequest;
 use crate::negotiate::{self, Form};
 use crate::query::WriteOptions;
 use crate::request_info::ResourceInfo;
@@ -117,7 +118,7 @@ fn locate<'a>(
 impl On<'_> {
     /// The surroundings of a write.
     fn context(&self, options: WriteOptions) -> RequestContext {
-        let admission = self.server.admission.of_request(self.call.user, self.server);
+        let admission = Arc::new(OfRequest::new(self.call.user.clone(), self.server.clone()));
         let mut context = RequestContext::new(self.call.now, admission);
         context.dry_run = options.dry_run;
         context.field_validation = options.field_validation;

@@ -137,9 +137,7 @@ async fn reviews_ask_the_same_authorizer() {
     let directory = directory();
     let plane = start(directory.path()).await;
     let admin = Asker::admin(&plane);
-    let review = |user: &str, group: &str, verb: &str, resource: &str| {
-        json!({"spec": {"user": user, "groups": [group], "resourceAttributes": {"verb": verb, "resource": resource}}})
-    };
+    let review = |user: &str, group: &str, verb: &str, resource: &str| json!({"spec": {"user": user, "groups": [group], "resourceAttributes": {"verb": verb, "resource": resource}}});
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
     let allowed = async |body: Value| admin.post(path, &body).await.ok()["status"]["allowed"].clone();
     assert_eq!(allowed(review("x", "monoplane:cluster-admins", "delete", "nodes")).await, true);
@@ -148,7 +146,8 @@ async fn reviews_ask_the_same_authorizer() {
     assert_eq!(allowed(json!({"spec": {"user": "bob", "groups": ["system:authenticated"], "nonResourceAttributes": {"path": "/api", "verb": "get"}}})).await, true);
 
     let bob = Asker::token(&plane, "bob-token");
-    let own = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}});
+    let own =
+        json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}});
     let own = bob.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &own).await.ok();
     assert_eq!(own["status"], json!({"allowed": false}));
     assert_eq!(bob.post(path, &review("bob", "-", "get", "pods")).await.code, 403);
@@ -170,13 +169,19 @@ async fn acting_for_somebody_takes_the_right_to() {
     let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
     let as_bob = Asker::admin(&plane).with("Impersonate-User", "bob").with("Impersonate-Group", "dev");
     let answer = as_bob.post(who, &json!({})).await.ok();
-    let expected = UserInfo { name: "bob".into(), groups: vec!["dev".into()], ..UserInfo::default() }.authenticated();
+    let expected =
+        UserInfo { name: "bob".into(), groups: vec!["dev".into()], ..UserInfo::default() }.authenticated();
     assert_eq!(answer["status"]["userInfo"], json!(expected));
     assert_eq!(as_bob.get("/api/v1/nodes").await.code, 403);
     let bob = Asker::token(&plane, "bob-token").with("Impersonate-User", "kubernetes-admin");
     let (code, _, message) = bob.get("/api/v1/nodes").await.failure();
     assert_eq!(code, 403);
-    assert!(message.starts_with(r#"users "kubernetes-admin" is forbidden: User "bob" cannot impersonate resource "users""#), "{message}");
+    assert!(
+        message.starts_with(
+            r#"users "kubernetes-admin" is forbidden: User "bob" cannot impersonate resource "users""#
+        ),
+        "{message}"
+    );
     plane.stop().await;
 }
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::ask::Asker;
 use crate::{directory, start};
 
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+const AGGREGATED: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 
 fn named<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
     let all = list.as_array().unwrap();
@@ -44,23 +45,35 @@ async fn discovery_in_both_forms() {
     assert_eq!(admin.get("/apis/apps").await.ok()["kind"], "APIGroup");
     let core = admin.get("/api/v1").await.ok();
     let pods = named(&core["resources"], "name", "pods");
-    assert_eq!((&pods["kind"], &pods["namespaced"], &pods["shortNames"]), (&json!("Pod"), &json!(true), &json!(["po"])));
+    assert_eq!(
+        (&pods["kind"], &pods["namespaced"], &pods["shortNames"]),
+        (&json!("Pod"), &json!(true), &json!(["po"]))
+    );
     named(&core["resources"], "name", "pods/log");
     named(&core["resources"], "name", "pods/binding");
     let apps = admin.get("/apis/apps/v1").await.ok();
     let scale = named(&apps["resources"], "name", "deployments/scale");
-    assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+    assert_eq!(
+        (&scale["group"], &scale["version"], &scale["kind"]),
+        (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+    );
     let reviews = admin.get("/apis/authorization.k8s.io/v1").await.ok();
     assert_eq!(named(&reviews["resources"], "name", "selfsubjectaccessreviews")["verbs"], json!(["create"]));
 
     let aggregated = admin.get_as("/apis", AGGREGATED).await;
-    assert_eq!(aggregated.header("content-type"), "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    assert_eq!(
+        aggregated.header("content-type"),
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
     let etag = aggregated.header("etag").to_owned();
     let items = aggregated.ok()["items"].clone();
     let apps = items.as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "apps").unwrap();
     let deployments = named(&apps["versions"][0]["resources"], "resource", "deployments");
     assert_eq!(deployments["responseKind"], json!({"group": "apps", "version": "v1", "kind": "Deployment"}));
-    assert_eq!(named(&deployments["subresources"], "subresource", "status")["responseKind"]["kind"], "Deployment");
+    assert_eq!(
+        named(&deployments["subresources"], "subresource", "status")["responseKind"]["kind"],
+        "Deployment"
+    );
     let known = [("accept", AGGREGATED), ("if-none-match", etag.as_str())];
     assert_eq!(admin.send(Method::GET, "/apis", &known, "").await.code, 304);
 
@@ -98,7 +111,9 @@ async fn openapi_is_what_kubectl_looks_for() {
     let apps = answer.ok();
     let deployment = &apps["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"];
     assert_eq!(deployment["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
-    assert!(apps["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"].is_object());
+    assert!(
+        apps["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"].is_object()
+    );
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
     named(&patch["parameters"], "name", "fieldValidation");
@@ -125,7 +140,9 @@ fn assert_all_references_resolve(tree: &Value, definitions: &Value, prefix: &str
             }
             map.values().for_each(|value| assert_all_references_resolve(value, definitions, prefix));
         }
-        Value::Array(list) => list.iter().for_each(|value| assert_all_references_resolve(value, definitions, prefix)),
+        Value::Array(list) => {
+            list.iter().for_each(|value| assert_all_references_resolve(value, definitions, prefix))
+        }
         _ => {}
     }
 }

@@ -69,10 +69,14 @@ async fn what_cannot_be_read_or_written_says_what_can() {
     let accepted = "only the following media types are accepted: application/json, application/yaml";
     assert_eq!(answer, (406, "NotAcceptable".into(), accepted.into()));
     let answer = admin.send(Method::POST, CONFIG_MAPS, &[("content-type", protobuf)], "k8s").await.failure();
+    assert_eq!((answer.0, answer.1.as_str()), (400, "BadRequest"));
+    let answer =
+        admin.send(Method::POST, CONFIG_MAPS, &[("content-type", "text/html")], "<p>").await.failure();
     assert_eq!((answer.0, answer.1.as_str()), (415, "UnsupportedMediaType"));
     // Server-side apply is not served: clients learn it from the media type.
     let path = format!("{CONFIG_MAPS}/x?fieldManager=me");
-    let answer = admin.send(Method::PATCH, &path, &[("content-type", "application/apply-patch+yaml")], "{}").await;
+    let answer =
+        admin.send(Method::PATCH, &path, &[("content-type", "application/apply-patch+yaml")], "{}").await;
     assert_eq!(answer.failure().0, 415);
     assert_eq!(admin.send(Method::POST, CONFIG_MAPS, &[], "{").await.failure().0, 400);
 
@@ -80,7 +84,14 @@ async fn what_cannot_be_read_or_written_says_what_can() {
     let answer = admin.send(Method::POST, CONFIG_MAPS, &[], &large).await.failure();
     assert_eq!((answer.0, answer.1.as_str()), (413, "RequestEntityTooLarge"));
 
-    for path in ["/nothing", "/api/v2/pods", "/apis/apps/v1/nothing", "/api/v1/namespaces/default/nodes", "/api/v1/nodes/a/nothing", "/api/v1/namespaces/default/pods/a/log/b"] {
+    for path in [
+        "/nothing",
+        "/api/v2/pods",
+        "/apis/apps/v1/nothing",
+        "/api/v1/namespaces/default/nodes",
+        "/api/v1/nodes/a/nothing",
+        "/api/v1/namespaces/default/pods/a/log/b",
+    ] {
         let (code, reason, message) = admin.get(path).await.failure();
         assert_eq!((code, reason.as_str()), (404, "NotFound"), "{path}");
         assert_eq!(message, "the server could not find the requested resource", "{path}");

@@ -34,7 +34,9 @@ async fn kubelet(plane: &Plane, serving: &Credential) -> u16 {
                 let text = format!("{user} {}\n", request.uri());
                 async move { Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(text)))) }
             });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), answer));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), answer),
+            );
         }
     });
     port
@@ -66,7 +68,10 @@ async fn a_log_comes_from_the_kubelet_of_the_pods_node() {
     assert_eq!((log.code, log.text()), (200, expected));
     let wrong = admin.get("/api/v1/namespaces/default/pods/p/log?container=x").await.failure();
     assert_eq!(wrong, (400, "BadRequest".into(), "container x is not valid for pod p".into()));
-    assert_eq!(Asker::token(&plane, "bob-token").get("/api/v1/namespaces/default/pods/p/log").await.code, 403);
+    assert_eq!(
+        Asker::token(&plane, "bob-token").get("/api/v1/namespaces/default/pods/p/log").await.code,
+        403
+    );
     plane.stop().await;
 }
 
@@ -78,7 +83,8 @@ async fn a_kubelet_that_cannot_prove_its_address_is_not_believed() {
     let names = kubelet_names("one", ["127.0.0.1"]);
     let forged = other.kubelet_serving("one", &names, plane.clock.now()).unwrap();
     prepare(&plane, kubelet(&plane, &forged).await).await;
-    let (code, _, message) = Asker::admin(&plane).get("/api/v1/namespaces/default/pods/p/log").await.failure();
+    let (code, _, message) =
+        Asker::admin(&plane).get("/api/v1/namespaces/default/pods/p/log").await.failure();
     assert_eq!(code, 500);
     assert!(message.contains("invalid peer certificate"), "{message}");
     plane.stop().await;

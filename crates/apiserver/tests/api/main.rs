@@ -20,7 +20,12 @@ use plane::Plane;
 const TOKENS: &str = "admin-token,root,1,system:masters\nbob-token,bob,2,\ncarol-token,carol,3,\"dev,ops\"\n";
 
 async fn start(directory: &Path) -> Plane {
-    Plane::start(directory, ([127, 0, 0, 1], 0).into(), TOKENS, apiserver::Limits::default()).await
+    let plane =
+        Plane::start(directory, ([127, 0, 0, 1], 0).into(), TOKENS, apiserver::Limits::default()).await;
+    // The controller that does this is not here, and pods need it.
+    let account = serde_json::json!({"metadata": {"name": "default"}});
+    ask::Asker::admin(&plane).post("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    plane
 }
 
 fn directory() -> tempfile::TempDir {

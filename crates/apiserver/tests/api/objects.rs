@@ -27,7 +27,10 @@ async fn a_life() {
     assert_eq!(patched["data"], json!({"a": "b", "k": "v"}));
     let patched = admin.patch(&path, "json-patch", &json!([{"op": "remove", "path": "/data/k"}])).await.ok();
     assert_eq!(patched["data"], json!({"a": "b"}));
-    let patched = admin.patch(&path, "strategic-merge-patch", &json!({"data": {"$patch": "replace", "c": "d"}})).await.ok();
+    let patched = admin
+        .patch(&path, "strategic-merge-patch", &json!({"data": {"$patch": "replace", "c": "d"}}))
+        .await
+        .ok();
     assert_eq!(patched["data"], json!({"c": "d"}));
 
     let mut stale = created.clone();
@@ -41,7 +44,10 @@ async fn a_life() {
     let dry = admin.delete(&format!("{path}?dryRun=All")).await;
     assert_eq!(dry.code, 200);
     let deleted = admin.delete(&path).await.ok();
-    assert_eq!((&deleted["status"], &deleted["details"]["uid"]), (&json!("Success"), &created["metadata"]["uid"]));
+    assert_eq!(
+        (&deleted["status"], &deleted["details"]["uid"]),
+        (&json!("Success"), &created["metadata"]["uid"])
+    );
     let gone = admin.get(&path).await.failure();
     assert_eq!(gone, (404, "NotFound".into(), "configmaps \"one\" not found".into()));
     plane.stop().await;
@@ -62,11 +68,17 @@ async fn collections() {
         items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     };
     let page = admin.get(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
-    assert_eq!((names(&page), &page["metadata"]["remainingItemCount"]), (vec!["c0".into(), "c1".into()], &json!(3)));
+    assert_eq!(
+        (names(&page), &page["metadata"]["remainingItemCount"]),
+        (vec!["c0".into(), "c1".into()], &json!(3))
+    );
     let token = page["metadata"]["continue"].as_str().unwrap();
     let rest = admin.get(&format!("{CONFIG_MAPS}?limit=5&continue={token}")).await.ok();
     assert_eq!(names(&rest), ["c2", "c3", "c4"]);
-    assert_eq!(names(&admin.get(&format!("{CONFIG_MAPS}?labelSelector=parity%3Dodd")).await.ok()), ["c1", "c3"]);
+    assert_eq!(
+        names(&admin.get(&format!("{CONFIG_MAPS}?labelSelector=parity%3Dodd")).await.ok()),
+        ["c1", "c3"]
+    );
     assert_eq!(names(&admin.get("/api/v1/configmaps?fieldSelector=metadata.name%3Dc4").await.ok()), ["c4"]);
     let bad = admin.get(&format!("{CONFIG_MAPS}?labelSelector=%21%21")).await.failure();
     assert_eq!(bad.0, 400);
@@ -85,7 +97,8 @@ async fn a_watch_shows_each_change_once_and_in_order() {
     admin.post(CONFIG_MAPS, &config_map("before")).await.ok();
     let list = admin.get(CONFIG_MAPS).await.ok();
     let from = list["metadata"]["resourceVersion"].as_str().unwrap();
-    let mut watch = Lines::begin(&admin, &format!("{CONFIG_MAPS}?watch=true&resourceVersion={from}"), "*/*").await;
+    let mut watch =
+        Lines::begin(&admin, &format!("{CONFIG_MAPS}?watch=true&resourceVersion={from}"), "*/*").await;
     admin.post(CONFIG_MAPS, &config_map("a")).await.ok();
     admin.patch(&format!("{CONFIG_MAPS}/a"), "merge-patch", &json!({"data": {"x": "y"}})).await.ok();
     admin.delete(&format!("{CONFIG_MAPS}/a")).await.ok();
@@ -98,7 +111,10 @@ async fn a_watch_shows_each_change_once_and_in_order() {
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let mut watch = Lines::begin(&admin, &format!("{CONFIG_MAPS}?watch=true"), table).await;
     let first = watch.next().await;
-    assert_eq!((&first["object"]["kind"], &first["object"]["rows"][0]["cells"][0]), (&json!("Table"), &json!("before")));
+    assert_eq!(
+        (&first["object"]["kind"], &first["object"]["rows"][0]["cells"][0]),
+        (&json!("Table"), &json!("before"))
+    );
     assert!(!first["object"]["columnDefinitions"].as_array().unwrap().is_empty());
     admin.post(CONFIG_MAPS, &config_map("b")).await.ok();
     let second = watch.next().await;
@@ -106,9 +122,12 @@ async fn a_watch_shows_each_change_once_and_in_order() {
     assert_eq!(second["object"]["rows"][0]["cells"][0], "b");
 
     // A watch list ends its beginning with a bookmark.
-    let path = format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan");
+    let path = format!(
+        "{CONFIG_MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
+    );
     let mut watch = Lines::begin(&admin, &path, "*/*").await;
-    let types = [watch.next().await, watch.next().await, watch.next().await].map(|event| event["type"].clone());
+    let types =
+        [watch.next().await, watch.next().await, watch.next().await].map(|event| event["type"].clone());
     assert_eq!(types, ["ADDED", "ADDED", "BOOKMARK"]);
 
     // A short one ends by itself; a future one is refused or waits, but never lies.
@@ -160,10 +179,14 @@ async fn subresources() {
     admin.post(path, &deployment).await.ok();
     let path = format!("{path}/d");
     let mut scale = admin.get(&format!("{path}/scale")).await.ok();
-    assert_eq!((&scale["kind"], &scale["apiVersion"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!("autoscaling/v1"), &json!(2)));
+    assert_eq!(
+        (&scale["kind"], &scale["apiVersion"], &scale["spec"]["replicas"]),
+        (&json!("Scale"), &json!("autoscaling/v1"), &json!(2))
+    );
     scale["spec"]["replicas"] = json!(3);
     admin.put(&format!("{path}/scale"), &scale).await.ok();
-    let patched = admin.patch(&format!("{path}/scale"), "merge-patch", &json!({"spec": {"replicas": 4}})).await.ok();
+    let patched =
+        admin.patch(&format!("{path}/scale"), "merge-patch", &json!({"spec": {"replicas": 4}})).await.ok();
     assert_eq!(patched["spec"]["replicas"], 4);
     let status = json!({"status": {"observedGeneration": 1, "replicas": 4}, "spec": {"replicas": 9}});
     let after = admin.patch(&format!("{path}/status"), "merge-patch", &status).await.ok();

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::tls::{HttpsDialer, Listener, Sockets, client_verifier, server_config};
-use apiserver::{Admission, ApiServer, Authenticators, Connection, Escalation, Limits, Options};
-use auth::{TokenFile, UserInfo};
+use apiserver::{ApiServer, Authenticators, Connection, Limits, Options};
+use auth::TokenFile;
 use clock::{Clock, SystemClock, SystemRandom, Tasks};
 use pki::{Authority, Identity};
-use registry::{Admit, AdmitAll, Registry};
+use registry::Registry;
 use store::{Embedded, History};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -29,15 +29,6 @@ pub struct Plane {
     listening: JoinHandle<()>,
 }
 
-/// No plugins: these belong to `admission`.
-struct NoPlugins;
-
-impl Admission for NoPlugins {
-    fn of_request(&self, _: &Arc<UserInfo>, _: &Arc<ApiServer>) -> Arc<dyn Admit> {
-        Arc::new(AdmitAll)
-    }
-}
-
 impl Plane {
     /// Starts one on what the directory holds; `tokens` in the form of a token file.
     pub async fn start(directory: &Path, address: SocketAddr, tokens: &str, limits: Limits) -> Self {
@@ -47,6 +38,7 @@ impl Plane {
         let options = disk::Options::new(directory.join("store.db"));
         let store = Arc::new(Embedded::open(&options, History::default()).unwrap());
         let options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
+        let objects = registry::defaults::manifests(&options, address.port()).unwrap();
         let registry = Registry::open(store.clone(), options).await.unwrap();
         let authority = Authority::open(&directory.join("pki"), now).unwrap();
         let socket = TcpListener::bind(address).await.unwrap();
@@ -57,7 +49,7 @@ impl Plane {
             Options {
                 registry: registry.clone(),
                 authenticators: Authenticators::new(verifier.clone(), TokenFile::parse(tokens).unwrap()),
-                admission: Arc::new(Escalation(Arc::new(NoPlugins))),
+                admission: admission::Chain::standard(),
                 dialer: Arc::new(HttpsDialer::new(&authority, &kubelet_client, clock.clone()).unwrap()),
                 clock: clock.clone(),
                 advertise: address.to_string(),
@@ -71,8 +63,9 @@ impl Plane {
         let listener = Listener::new(socket, server.clone(), tls, Sockets::default());
         let listening = tokio::spawn(listener.run(stop.clone()));
         let directory = directory.to_owned();
-        let plane = Self { directory, authority, server, address, clock, registry, store, tasks, stop, listening };
-        plane.server.install_policy(&plane.connection(&Identity::Bootstrap)).await.unwrap();
+        let plane =
+            Self { directory, authority, server, address, clock, registry, store, tasks, stop, listening };
+        plane.server.install(&plane.connection(&Identity::Bootstrap), &objects).await.unwrap();
         plane
     }
 

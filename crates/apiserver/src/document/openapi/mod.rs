@@ -118,65 +118,40 @@ fn prefix(dialect: OpenApi) -> &'static str {
 
 /// The definitions of these kinds and of all that they refer to.
 fn definitions(kinds: &[&Kind], reviews: &[&Review], dialect: OpenApi) -> Map<String, Value> {
-    let mut done: BTreeMap<String, Value> = BTreeMap::new();
-    let mut wanted: Vec<String> = reviews.iter().map(|review| review_name(review)).collect();
+    let mut definitions: BTreeMap<String, Value> = BTreeMap::new();
+    let mut roots: Vec<String> = reviews.iter().map(|review| review_name(review)).collect();
+    roots.push(OBJECT_META.to_owned());
     for kind in kinds {
         let name = definition_name(kind);
-        let mut definition = match &kind.schema {
-            Some(schema) => schema.get().to_openapi(dialect),
-            None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-        };
         if kind.custom {
-            wrap_custom(&mut definition, dialect);
+            definitions.insert(name, custom(kind, dialect));
+        } else {
+            roots.push(name);
         }
-        definition[GVK] = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
-        collect_references(&definition, dialect, &mut wanted);
-        done.insert(name, definition);
     }
-    while let Some(name) = wanted.pop() {
-        if done.contains_key(&name) {
-            continue;
+    for name in builtin().closure(roots.iter().map(String::as_str)) {
+        if let Some(definition) = builtin().openapi(name, dialect) {
+            definitions.insert(name.to_owned(), definition);
         }
-        let Some(schema) = builtin().definition(&name) else { continue };
-        let mut definition = schema.get().to_openapi(dialect);
-        if let Some(review) = reviews.iter().find(|review| review_name(review) == name) {
-            definition[GVK] =
-                json!([{"group": review.group, "version": review.version, "kind": review.kind}]);
-        }
-        collect_references(&definition, dialect, &mut wanted);
-        done.insert(name, definition);
     }
-    done.into_iter().collect()
+    definitions.into_iter().collect()
 }
 
-/// What every object has, and a CustomResourceDefinition need not say.
-fn wrap_custom(definition: &mut Value, dialect: OpenApi) {
-    if !definition.is_object() {
-        *definition = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    }
-    let metadata = match dialect {
-        OpenApi::V2 => reference(OBJECT_META, dialect),
-        OpenApi::V3 => json!({"allOf": [reference(OBJECT_META, dialect)]}),
+/// A custom kind's schema with what every object has and a CustomResourceDefinition need not say.
+fn custom(kind: &Kind, dialect: OpenApi) -> Value {
+    let mut definition = match &kind.schema {
+        Some(schema) => schema.get().to_openapi(dialect),
+        None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
     };
     for field in ["apiVersion", "kind"] {
         if definition["properties"].get(field).is_none() {
             definition["properties"][field] = json!({"type": "string"});
         }
     }
-    definition["properties"]["metadata"] = metadata;
-}
-
-fn collect_references(tree: &Value, dialect: OpenApi, into: &mut Vec<String>) {
-    match tree {
-        Value::Object(map) => {
-            if let Some(name) =
-                map.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix(prefix(dialect)))
-            {
-                into.push(name.to_owned());
-            }
-            map.values().for_each(|value| collect_references(value, dialect, into));
-        }
-        Value::Array(list) => list.iter().for_each(|value| collect_references(value, dialect, into)),
-        _ => {}
-    }
+    definition["properties"]["metadata"] = match dialect {
+        OpenApi::V2 => reference(OBJECT_META, dialect),
+        OpenApi::V3 => json!({"allOf": [reference(OBJECT_META, dialect)]}),
+    };
+    definition[GVK] = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
+    definition
 }
