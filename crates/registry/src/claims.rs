@@ -19,6 +19,25 @@ pub(crate) struct Claims {
     pub(crate) release: Vec<Bytes>,
 }
 
+/// How often another value is chosen before the range counts as full.
+const CHOICES: usize = 256;
+
+/// What was chosen for one write over all its attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Choices(Vec<Bytes>);
+
+impl Choices {
+    /// Choices of earlier attempts stay choices: the object holds them as if the client had named them.
+    pub(crate) fn keep(&mut self, mut claims: Claims) -> Result<Claims, Status> {
+        self.0.append(&mut claims.chosen);
+        if self.0.len() > CHOICES {
+            return Err(Status::internal_error("failed to allocate: range is full"));
+        }
+        claims.chosen.clone_from(&self.0);
+        Ok(claims)
+    }
+}
+
 impl Claims {
     /// Makes the claims part of the transaction that writes `owner`.
     pub(crate) fn add_to(&self, txn: &mut Txn, owner: &Bytes) {

@@ -65,6 +65,10 @@ pub(crate) fn keep(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), Stat
     for name in fixed {
         copy(&mut kept, before, name);
     }
+    if text(&kept, &["resourceVersion"]).is_empty() {
+        // An unconditional write is one of whatever is there now.
+        copy(&mut kept, before, "resourceVersion");
+    }
     crate::tree::map(new).insert("metadata".into(), kept);
     Ok(())
 }

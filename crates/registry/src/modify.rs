@@ -8,6 +8,7 @@ use store::Error;
 
 use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
+use crate::claims::Choices;
 use crate::strategy::Generation;
 use crate::tree::{copy, map, object, text};
 use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
@@ -134,8 +135,9 @@ impl Registry {
     ) -> Result<Object, Failed> {
         let (namespace, name) = item.names();
         let let_go = meta::is_released(new, old) && !kind.strategy.is_held(new);
+        let mut choices = Choices::default();
         loop {
-            let claims = kind.strategy.claim(&self.ranges, new, Some(old))?;
+            let claims = choices.keep(kind.strategy.claim(&self.ranges, new, Some(old))?)?;
             let draft = draft(kind, namespace, name, new, claims)?;
             if cx.dry_run {
                 let body = unversioned(kind, &draft);

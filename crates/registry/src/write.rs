@@ -10,7 +10,7 @@ use store::{Error, Expect, Txn, Write};
 
 use crate::admit::{Attributes, Operation};
 use crate::cache::{Extract, Item};
-use crate::claims::Claims;
+use crate::claims::{Choices, Claims};
 use crate::encode::{Encoded, encode};
 use crate::modify::Target;
 use crate::tree::{map, object, text};
@@ -53,6 +53,9 @@ impl Registry {
         namespace: &str,
         mut body: Value,
     ) -> Result<Object, Status> {
+        if !kind.verbs.contains(&"create") {
+            return Err(Status::method_not_supported(&kind.resource.name, "create"));
+        }
         decode::decode(cx, kind, &mut body)?;
         decode::place(kind, namespace, None, &mut body)?;
         if !text(&body, &["metadata", "resourceVersion"]).is_empty() {
@@ -141,8 +144,9 @@ impl Registry {
         name: &str,
         body: &mut Value,
     ) -> Result<Object, Status> {
+        let mut choices = Choices::default();
         loop {
-            let claims = kind.strategy.claim(&self.ranges, body, None)?;
+            let claims = choices.keep(kind.strategy.claim(&self.ranges, body, None)?)?;
             let draft = draft(kind, namespace, name, body, claims)?;
             if cx.dry_run {
                 return match self.item(kind, namespace, name) {

@@ -151,8 +151,6 @@ pub(crate) enum Start {
     Initial,
     /// After this revision.
     After(u64),
-    /// With what comes from now on.
-    Now,
 }
 
 /// A begun watch.
@@ -288,7 +286,6 @@ impl Hub {
         let mut initial = Vec::new();
         let mut backlog = Vec::new();
         match start {
-            Start::Now => {}
             Start::Initial => {
                 initial.extend(inner.view.select(&selection, None).cloned());
             }
@@ -312,7 +309,12 @@ impl Hub {
     pub(crate) fn keep(&self, view: Arc<View>, now: Instant) {
         let mut inner = self.lock();
         inner.forget_snapshots(&self.limits, now);
-        if inner.snapshots.iter().any(|(_, kept)| Arc::ptr_eq(kept, &view) || kept.revision == view.revision)
+        let wanted = self.limits.snapshots > 0;
+        if !wanted
+            || inner
+                .snapshots
+                .iter()
+                .any(|(_, kept)| Arc::ptr_eq(kept, &view) || kept.revision == view.revision)
         {
             return;
         }
@@ -338,11 +340,6 @@ impl Hub {
         let next = inner.window.get(first).map(|change| change.revision);
         let exact = kept.revision == revision || (known && next.is_some_and(|next| next > revision));
         exact.then(|| kept.clone())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn watchers(&self) -> usize {
-        self.lock().watchers.len()
     }
 }
 

@@ -62,6 +62,9 @@ impl JsonPath {
                     "" if after.starts_with('[') => {}
                     "" => return fail(format!("unexpected end of path in {text:?}")),
                     "*" => steps.push(Step::All),
+                    name if name.contains([']', '(', ')', '\'', '"', ' ']) => {
+                        return fail(format!("unexpected character in {name:?}"));
+                    }
                     name => steps.push(Step::Field(name.replace("\\.", "."))),
                 }
                 &after[end..]

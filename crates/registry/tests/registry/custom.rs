@@ -1,0 +1,241 @@
+//! Custom resources: from the definition to the last object.
+
+use registry::{DeleteOptions, ListOptions, Part, Patch};
+use serde_json::{Value, json};
+
+use crate::world::{World, cx, names, strict, until};
+
+fn definition() -> Value {
+    json!({
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"]},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["size"], "properties": {
+                        "size": {"type": "integer", "minimum": 1},
+                        "colour": {"type": "string", "default": "red", "enum": ["red", "blue"]},
+                        "replicas": {"type": "integer"},
+                    }},
+                    "status": {"type": "object", "properties": {
+                        "replicas": {"type": "integer"},
+                        "conditions": {"type": "array", "items": {"type": "object", "properties": {
+                            "type": {"type": "string"}, "status": {"type": "string"},
+                        }}},
+                    }},
+                }}},
+                "subresources": {"status": {},
+                    "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}},
+                "selectableFields": [{"jsonPath": ".spec.colour"}],
+                "additionalPrinterColumns": [
+                    {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+                    {"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"},
+                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+            }],
+        },
+    })
+}
+
+async fn established(world: &World) {
+    world.create("customresourcedefinitions.apiextensions.k8s.io", definition()).await.unwrap();
+    until(async || {
+        let crd =
+            world.get("customresourcedefinitions.apiextensions.k8s.io", "widgets.example.com").await.unwrap();
+        let conditions = crd["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|one| one["type"] == "Established" && one["status"] == "True")
+    })
+    .await;
+}
+
+fn widget(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
+}
+
+const WIDGETS: &str = "widgets.example.com";
+const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+#[tokio::test]
+async fn a_definition_is_served_once_it_is_established() {
+    let world = World::new().await;
+    let mut changes = world.registry.kinds_changed();
+    let before = world.registry.kinds().generation();
+    established(&world).await;
+    changes.changed().await.unwrap();
+    assert!(world.registry.kinds().generation() > before);
+    let crd = world.get(DEFINITIONS, WIDGETS).await.unwrap();
+    assert_eq!(crd["status"]["acceptedNames"]["listKind"], "WidgetList");
+    assert_eq!(crd["status"]["storedVersions"], json!(["v1"]));
+    let kind = world.kind(WIDGETS);
+    assert_eq!((kind.singular.as_str(), kind.short_names.as_slice()), ("widget", &["wd".to_owned()][..]));
+    let made = world.create(WIDGETS, widget("a", json!({"size": 2}))).await.unwrap();
+    assert_eq!(made["spec"], json!({"size": 2, "colour": "red"}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let again = world.again().await;
+    assert_eq!(again.get(WIDGETS, "a").await.unwrap(), made);
+}
+
+#[tokio::test]
+async fn objects_keep_to_their_schema() {
+    let world = World::new().await;
+    established(&world).await;
+    let refused =
+        world.create(WIDGETS, widget("a", json!({"size": 0, "colour": "green"}))).await.unwrap_err();
+    assert_eq!(refused.code, 422);
+    assert!(refused.message.starts_with("Widget.example.com \"a\" is invalid: ["), "{}", refused.message);
+    assert!(refused.message.contains("spec.size: Invalid value: 0"), "{}", refused.message);
+    assert!(refused.message.contains("spec.colour: Unsupported value: \"green\""), "{}", refused.message);
+    let refused = world.create(WIDGETS, widget("a", json!({}))).await.unwrap_err();
+    assert!(refused.message.ends_with("spec.size: Required value"), "{}", refused.message);
+    let more = widget("a", json!({"size": 1, "more": {"x": 1}}));
+    let refused = world.create_in(&strict(), WIDGETS, "default", more.clone()).await.unwrap_err();
+    assert!(refused.message.contains("unknown field \"spec.more\""), "{}", refused.message);
+    let pruned = world.create(WIDGETS, more).await.unwrap();
+    assert_eq!(pruned["spec"], json!({"size": 1, "colour": "red"}));
+    let strategic = Patch::Strategic(json!({"spec": {"size": 2}}));
+    assert_eq!(world.patch(WIDGETS, "a", Part::Whole, strategic).await.unwrap_err().code, 415);
+}
+
+#[tokio::test]
+async fn status_scale_columns_and_selectors_work_as_for_any_kind() {
+    let world = World::new().await;
+    established(&world).await;
+    let mut made = world.create(WIDGETS, widget("a", json!({"size": 2, "replicas": 1}))).await.unwrap();
+    made["status"] = json!({"replicas": 1, "conditions": [{"type": "Ready", "status": "True"}]});
+    made["spec"]["size"] = json!(9);
+    let status = world.update_part(WIDGETS, Part::Status, made).await.unwrap();
+    assert_eq!((&status["spec"]["size"], &status["metadata"]["generation"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        world.row(WIDGETS, "a").await,
+        json!({"Name": "a", "Size": 2, "Ready": "True", "Age": "2m30s"})
+    );
+    let scaled =
+        world.patch(WIDGETS, "a", Part::Scale, Patch::Merge(json!({"spec": {"replicas": 3}}))).await.unwrap();
+    assert_eq!((&scaled["spec"]["replicas"], &scaled["status"]["replicas"]), (&json!(3), &json!(1)));
+    assert_eq!(world.get(WIDGETS, "a").await.unwrap()["metadata"]["generation"], 2);
+    world.create(WIDGETS, widget("b", json!({"size": 1, "colour": "blue"}))).await.unwrap();
+    let blue = ListOptions { field_selector: "spec.colour=blue".into(), ..ListOptions::default() };
+    let list = world.list(WIDGETS, blue).await.unwrap();
+    assert_eq!(names(list.objects()), ["b"]);
+    let tree: Value = serde_json::from_slice(&list.to_bytes()).unwrap();
+    assert_eq!((&tree["kind"], &tree["items"][0]["kind"]), (&json!("WidgetList"), &json!("Widget")));
+}
+
+#[tokio::test]
+async fn versions_show_the_same_objects() {
+    let world = World::new().await;
+    established(&world).await;
+    world.create(WIDGETS, widget("a", json!({"size": 2}))).await.unwrap();
+    let mut next = definition()["spec"]["versions"][0].clone();
+    next["name"] = json!("v1beta1");
+    next["storage"] = json!(false);
+    next["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        .as_object_mut()
+        .unwrap()
+        .remove("colour");
+    next["selectableFields"] = json!([]);
+    let versions = json!({"spec": {"versions": [definition()["spec"]["versions"][0], next]}});
+    world.merge(DEFINITIONS, WIDGETS, versions).await.unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1beta1", "widgets").is_some()).await;
+    let old = world.get("widgets.example.com@v1beta1", "a").await.unwrap();
+    assert_eq!((&old["apiVersion"], &old["spec"]), (&json!("example.com/v1beta1"), &json!({"size": 2})));
+    let group: Vec<String> = world
+        .registry
+        .kinds()
+        .groups()
+        .iter()
+        .find(|group| group.name == "example.com")
+        .unwrap()
+        .versions
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(group, ["v1", "v1beta1"]);
+}
+
+#[tokio::test]
+async fn deleting_a_definition_deletes_its_objects_first() {
+    let world = World::new().await;
+    established(&world).await;
+    let mut held = widget("held", json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    world.create(WIDGETS, held).await.unwrap();
+    world.create(WIDGETS, widget("free", json!({"size": 1}))).await.unwrap();
+    let mut watch = world.watch(WIDGETS, ListOptions::default()).await.unwrap();
+    let kind = world.kind(DEFINITIONS);
+    let deleted = world.registry.delete(&cx(), &kind, "", WIDGETS, &DeleteOptions::default()).await.unwrap();
+    assert!(!deleted.gone);
+    until(async || world.get(WIDGETS, "free").await.is_err()).await;
+    let refused = world.create(WIDGETS, widget("late", json!({"size": 1}))).await.unwrap_err();
+    assert_eq!(refused.code, 405);
+    world.merge(WIDGETS, "held", json!({"metadata": {"finalizers": null}})).await.unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1", "widgets").is_none()).await;
+    assert_eq!(world.get(DEFINITIONS, WIDGETS).await.unwrap_err().code, 404);
+    while watch.next().await.is_some() {}
+    established(&world).await;
+    assert!(world.list(WIDGETS, ListOptions::default()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn names_that_are_taken_are_not_accepted() {
+    let world = World::new().await;
+    established(&world).await;
+    let mut other = definition();
+    other["metadata"]["name"] = json!("others.example.com");
+    other["spec"]["names"] = json!({"plural": "others", "kind": "Other", "shortNames": ["wd"]});
+    world.create(DEFINITIONS, other).await.unwrap();
+    let condition = async || {
+        let crd = world.get(DEFINITIONS, "others.example.com").await.unwrap();
+        crd["status"]["conditions"][0].clone()
+    };
+    until(async || condition().await["type"] == "NamesAccepted").await;
+    let found = condition().await;
+    assert_eq!((&found["status"], &found["reason"]), (&json!("False"), &json!("ShortNamesConflict")));
+    assert!(world.registry.kinds().lookup("example.com", "v1", "others").is_none());
+    world
+        .registry
+        .delete(&cx(), &world.kind(DEFINITIONS), "", WIDGETS, &DeleteOptions::default())
+        .await
+        .unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1", "others").is_some()).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_definition_is_named() {
+    let world = World::new().await;
+    let check = async |pointer: &str, value: Value, expected: &str| {
+        let mut crd = definition();
+        *crd.pointer_mut(pointer).unwrap() = value;
+        let refused = world.create(DEFINITIONS, crd).await.unwrap_err();
+        assert!(refused.message.contains(expected), "{pointer}: {}", refused.message);
+    };
+    check(
+        "/metadata/name",
+        json!("x"),
+        "metadata.name: Invalid value: \"x\": must be spec.names.plural+\".\"+spec.group",
+    )
+    .await;
+    check("/spec/scope", json!("Odd"), "spec.scope: Unsupported value: \"Odd\"").await;
+    check(
+        "/spec/versions/0/storage",
+        json!(false),
+        "must have exactly one version marked as storage version",
+    )
+    .await;
+    check(
+        "/spec/versions/0/schema",
+        json!({}),
+        "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+    )
+    .await;
+    let column = json!({"name": "X", "type": "text", "jsonPath": ".spec"});
+    check("/spec/versions/0/additionalPrinterColumns/0", column, "additionalPrinterColumns[0].type").await;
+    check(
+        "/spec/versions/0/subresources/scale/specReplicasPath",
+        json!(".status.x"),
+        "should be a json path under .spec",
+    )
+    .await;
+}

@@ -1,0 +1,13 @@
+//! The registry over the embedded store, as the API server uses it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod custom;
+mod deletion;
+mod events;
+mod lifecycle;
+mod lists;
+mod model;
+mod services;
+mod watches;
+mod workloads;
+mod world;
