@@ -15,7 +15,7 @@ pub(crate) type Fingerprint = [u8; 16];
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     /// It began: what was asked.
-    Started(Request),
+    Started(Box<Request>),
     /// A host call: for a write its intent, for a read that it happened.
     Call(Call),
     /// What the call with the same index gave back.
@@ -23,7 +23,7 @@ pub(crate) enum Entry {
     /// It sleeps until then.
     Sleep(Timestamp),
     /// It ended with a reply.
-    Completed(Reply),
+    Completed(Box<Reply>),
     /// It ended without a reply after so many attempts.
     Failed { attempts: u32, error: String },
 }
@@ -96,7 +96,7 @@ impl Entry {
     pub(crate) fn decode(bytes: &Bytes) -> Result<Self, Corrupt> {
         let (tag, mut fields) = Decoder::record("journal", bytes)?;
         let entry = match tag {
-            0 => Entry::Started(decode_request(&mut fields, bytes)?),
+            0 => Entry::Started(Box::new(decode_request(&mut fields, bytes)?)),
             1 => Entry::Call(Call {
                 class: class_of(fields.byte()?).ok_or(fields.corrupt("its class is unknown"))?,
                 interface: fields.text()?.to_owned(),
@@ -105,7 +105,7 @@ impl Entry {
             }),
             2 => return Ok(Entry::Result(bytes.slice(2..))),
             3 => Entry::Sleep(fields.time()?),
-            4 => Entry::Completed(decode_reply(&mut fields, bytes)?),
+            4 => Entry::Completed(Box::new(decode_reply(&mut fields, bytes)?)),
             5 => Entry::Failed {
                 attempts: u32::try_from(fields.number()?).map_err(|_| fields.corrupt("too many attempts"))?,
                 error: fields.text()?.to_owned(),
@@ -203,12 +203,12 @@ mod tests {
             .header("cookie", HeaderValue::from_bytes(b"\xff").unwrap())
             .body(Bytes::from_static(b"\x00body"))
             .unwrap();
-        let Entry::Started(found) = back(&Entry::Started(request.clone())) else { panic!() };
+        let Entry::Started(found) = back(&Entry::Started(Box::new(request.clone()))) else { panic!() };
         assert_eq!((found.method(), found.uri()), (request.method(), request.uri()));
         assert_eq!((found.headers(), found.body()), (request.headers(), request.body()));
 
         let reply = http::Response::builder().status(418).header("a", "b").body(Bytes::new()).unwrap();
-        let Entry::Completed(found) = back(&Entry::Completed(reply.clone())) else { panic!() };
+        let Entry::Completed(found) = back(&Entry::Completed(Box::new(reply.clone()))) else { panic!() };
         assert_eq!((found.status(), found.headers()), (reply.status(), reply.headers()));
     }
 

@@ -43,7 +43,7 @@ pub enum Command {
         /// Who.
         token: Token,
         /// What.
-        submission: NewInvocation,
+        submission: Box<NewInvocation>,
         /// The invocation that already has this id.
         known: Option<Invocation>,
         /// When.
@@ -172,7 +172,7 @@ pub enum Action {
         /// Which.
         invocation: Invocation,
         /// What it was asked, if it is new: its journal is empty. Otherwise the journal begins with it.
-        request: Option<Request>,
+        request: Option<Box<Request>>,
     },
     /// End a run, which is reported with [`Command::Ended`] all the same.
     Stop {

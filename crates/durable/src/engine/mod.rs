@@ -144,7 +144,7 @@ impl Engine {
     /// One command.
     pub fn step(&mut self, command: Command) -> Vec<Action> {
         match command {
-            Command::Submit { token, submission, known, now } => self.submit(token, submission, known, now),
+            Command::Submit { token, submission, known, now } => self.submit(token, *submission, known, now),
             Command::Cancel { token, known, now } => self.cancel(token, known, now),
             Command::Ended { sequence, outcome, now } => self.ended(sequence, outcome, now),
             Command::ComponentReady { component } => self.component_ready(&component),
@@ -184,7 +184,7 @@ impl Engine {
             phase: Phase::Ready { place: sequence },
         };
         self.count(&invocation.component, 1);
-        self.journal(sequence, 0, &Entry::Started(new.request.clone()));
+        self.journal(sequence, 0, &Entry::Started(Box::new(new.request.clone())));
         self.fresh = Some((sequence, new.request));
         self.enqueue(invocation.clone(), sequence);
         invocation
@@ -325,7 +325,7 @@ impl Engine {
                 let calls = tables::journal_key(sequence, 0, Part::Call);
                 let end = tables::journal_key(sequence, LAST_INDEX, Part::Call);
                 self.write(Mutation::DeleteRange(Table::Journal, calls, end));
-                self.journal(sequence, LAST_INDEX, &Entry::Completed(reply.clone()));
+                self.journal(sequence, LAST_INDEX, &Entry::Completed(Box::new(reply.clone())));
                 Phase::Completed { at: now }
             }
             Ending::Failed { attempts, error } => {
@@ -368,7 +368,8 @@ impl Engine {
             }
             if let Some(invocation) = taken.start {
                 let sequence = invocation.sequence;
-                let request = self.fresh.take_if(|(fresh, _)| *fresh == sequence).map(|(_, request)| request);
+                let request =
+                    self.fresh.take_if(|(fresh, _)| *fresh == sequence).map(|(_, request)| Box::new(request));
                 let run =
                     Run { invocation: invocation.clone(), readiness: taken.readiness, cancelled: Vec::new() };
                 self.running.insert(sequence, run);

@@ -137,7 +137,7 @@ impl Driver {
         let request = Request::new(Bytes::from_static(body.as_bytes()));
         let submission = NewInvocation::new(component.into(), id.into(), request, Duration::from_secs(1));
         let known = self.known(crate::unpinned(component), id);
-        self.step(Command::Submit { token: 0, submission, known, now: self.now });
+        self.step(Command::Submit { token: 0, submission: Box::new(submission), known, now: self.now });
         self.answers.pop().unwrap()
     }
 

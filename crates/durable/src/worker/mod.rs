@@ -169,7 +169,7 @@ impl Worker {
             return Err(Error::InvalidId);
         }
         let new = NewInvocation::new(component.into(), id.into(), request, suspend_after);
-        self.call(|answer| Call::Submit { new, answer }).await
+        self.call(|answer| Call::Submit { new: Box::new(new), answer }).await
     }
 
     /// Waits for the end of an invocation of `namespace/name`.

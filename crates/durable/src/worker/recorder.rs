@@ -99,7 +99,7 @@ impl Recorder {
         let index = state.next;
         state.next += 1;
         match state.replay.take(&self.partition, index)? {
-            Recorded::Entry(Entry::Started(request), _) => Ok(request),
+            Recorded::Entry(Entry::Started(request), _) => Ok(*request),
             _ => Err(StorageError::Disk(format!("journal {} has no beginning", self.sequence))),
         }
     }

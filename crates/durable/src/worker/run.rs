@@ -25,12 +25,12 @@ impl Runner {
     pub(super) fn run(
         &self,
         invocation: Invocation,
-        request: Option<Request>,
+        request: Option<Box<Request>>,
     ) -> impl Future<Output = Outcome> + Send + 'static {
         let Runner { partition, invoker, clock, limits } = self.clone();
         async move {
             let recorder = Arc::new(Recorder::new(partition, clock, limits, &invocation, request.is_some()));
-            let request = match request.map_or_else(|| recorder.request(), Ok) {
+            let request = match request.map_or_else(|| recorder.request(), |request| Ok(*request)) {
                 Ok(request) => request,
                 Err(error) => return Outcome::Interrupted(error.to_string()),
             };

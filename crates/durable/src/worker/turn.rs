@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15 * 60);
 
 /// What a handle asks of the worker.
 pub(super) enum Call {
-    Submit { new: NewInvocation, answer: oneshot::Sender<Result<Submission, Error>> },
+    Submit { new: Box<NewInvocation>, answer: oneshot::Sender<Result<Submission, Error>> },
     Await { key: Vec<u8>, answer: oneshot::Sender<Result<Ending, Error>> },
     Cancel { key: Vec<u8>, answer: oneshot::Sender<Result<(), Error>> },
     Ready { component: Arc<str> },
@@ -318,7 +318,7 @@ impl Turns {
         }
     }
 
-    fn start(&mut self, invocation: Invocation, request: Option<effects::Request>) {
+    fn start(&mut self, invocation: Invocation, request: Option<Box<effects::Request>>) {
         let sequence = invocation.sequence;
         let handle = self.runs.spawn(self.runner.run(invocation, request));
         self.sequences.insert(handle.id(), sequence);
@@ -394,7 +394,7 @@ impl Turns {
             Phase::Completed { .. } => {
                 let key = tables::journal_key(sequence, LAST_INDEX, Part::Call);
                 match self.partition.get(Table::Journal, &key)?.map(|row| Entry::decode(&row)).transpose()? {
-                    Some(Entry::Completed(reply)) => Ok(Ending::Completed(reply)),
+                    Some(Entry::Completed(reply)) => Ok(Ending::Completed(*reply)),
                     _ => Err(Error::NotFound),
                 }
             }
