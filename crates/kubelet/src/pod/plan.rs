@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::k8s::api::core::v1::{Container, Pod};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, ContainerStatus, SandboxState};
 
 use super::backoff::Backoff;
 use super::config;
 use super::memory::{Memory, Waiting};
 use super::observed::Observed;
+
+/// A pod has no more than one new sandbox in so long, however often they are lost.
+const SANDBOX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is wanted of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +117,14 @@ impl<'a> Planner<'a> {
             self.plan.wake(until);
             return;
         }
-        let attempt = self.observed.sandboxes().first().map_or(0, |sandbox| sandbox.metadata.attempt + 1);
+        let lost = self.observed.sandboxes().first();
+        if let Some(until) = lost.and_then(|lost| moment(lost.created_at).checked_add(SANDBOX_PAUSE).ok())
+            && until > self.now
+        {
+            self.plan.wake(until);
+            return;
+        }
+        let attempt = lost.map_or(0, |sandbox| sandbox.metadata.attempt + 1);
         self.plan.actions.push(Action::RunSandbox { attempt });
     }
 
@@ -347,7 +357,11 @@ impl<'a> Planner<'a> {
 
 fn ended_at(run: &ContainerStatus) -> Timestamp {
     let nanoseconds = [run.finished_at, run.started_at, run.created_at].into_iter().find(|at| *at != 0);
-    Timestamp::from_nanosecond(i128::from(nanoseconds.unwrap_or(0))).unwrap_or(Timestamp::UNIX_EPOCH)
+    moment(nanoseconds.unwrap_or(0))
+}
+
+fn moment(nanoseconds: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// A number of seconds as upstream writes durations: `10s`, `1m20s`, `5m0s`.

@@ -25,6 +25,8 @@ use crate::context::Context;
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 /// How long to wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// So many passes without a rest are more than any pod needs.
+const BUSY: u32 = 64;
 /// As much of a termination message as is told.
 const MESSAGE_LIMIT: usize = 4096;
 
@@ -71,9 +73,16 @@ impl Worker {
 
     /// Works until nothing of the pod is left, here or in the API.
     pub(crate) async fn run(mut self) {
+        let mut passes = 0;
         loop {
             match self.pass().await {
-                Pass::Again => {}
+                Pass::Again => {
+                    passes += 1;
+                    if passes % BUSY == 0 {
+                        // A runtime whose lists do not follow its answers must not keep a core busy.
+                        self.cx.ambient.clock.sleep(RETRY).await;
+                    }
+                }
                 Pass::Gone => return,
                 Pass::Wait(None) => self.nudged.notified().await,
                 Pass::Wait(Some(duration)) => {

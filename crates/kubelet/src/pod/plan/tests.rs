@@ -128,7 +128,7 @@ fn restart_policies() {
     check("Never", running("a", 0), (&[], "Running"));
     // Lost between being made and being started.
     check("Always", run("a", 0, ContainerState::Created, 0), (&["remove a0", "start a 1"], "Pending"));
-    check("Always", run("a", 0, ContainerState::Unknown, 0), (&["stop a0 30", "start a 1"], "Running"));
+    check("Always", run("a", 0, ContainerState::Unknown, 0), (&["stop a0 0", "start a 1"], "Running"));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn what_failed_to_start_is_tried_again_in_time() {
     let pod = simple("Always");
     let observed = Observed::of("u", vec![sandbox(0, true)], vec![]);
     let mut memory = Memory::default();
-    let failure = |age, left| Failure {
+    let failure = |age: i64, left: i64| Failure {
         what: Waiting::new("ErrImagePull", "no"),
         then: Some(Waiting::new("ImagePullBackOff", "later")),
         at: at(-age),
@@ -187,7 +187,7 @@ fn init_containers_come_first_and_in_order() {
     check("Always", &[exited("x", 0, 0), exited("y", 0, 0)], (&["start a 0"], "Pending"));
     check("Always", &[exited("x", 0, 0), exited("y", 0, 0), running("a", 0)], (&[], "Running"));
     // They are not run again because an app container ended, even if they are forgotten.
-    check("Always", &[exited("a", 0, 1)], (&["start a 1"], "Pending"));
+    check("Always", &[exited("a", 0, 1)], (&["start a 1"], "Running"));
 }
 
 #[test]
@@ -237,6 +237,16 @@ fn a_lost_sandbox_is_replaced_where_something_has_to_run() {
     check("OnFailure", &[exited("a", 0, 137)], (&["sandbox 1"], "Running"));
     check("Never", &[exited("a", 0, 137)], (&[], "Failed"));
     check("OnFailure", &[exited("a", 0, 0)], (&[], "Succeeded"));
+
+    let mut young = sandbox(0, false);
+    young.created_at = nanos(-2);
+    let observed = Observed::of("u", vec![young], vec![]);
+    let (words, _, plan) = outcome(&simple("Always"), &Goal::Run, &observed, &Memory::default());
+    assert_eq!(
+        (words.len(), plan.wake_at),
+        (0, Some(at(3))),
+        "one that is lost at once is not replaced at once"
+    );
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! Pods through their lives.
+
+use serde_json::json;
+
+use crate::fake::FakeRuntime;
+use crate::plane::{Plane, told};
+
+fn one(extra: serde_json::Value) -> serde_json::Value {
+    let mut container = json!({"name": "a", "image": "image", "imagePullPolicy": "IfNotPresent"});
+    container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    json!({"containers": [container], "terminationGracePeriodSeconds": 3})
+}
+
+#[tokio::test]
+async fn a_pod_runs_and_leaves() {
+    let plane = Plane::start().await;
+    plane.create("p", one(json!({}))).await;
+    let pod = plane.until_ready("p").await;
+    assert_eq!((&pod["status"]["phase"], &pod["status"]["podIP"]), (&json!("Running"), &json!("127.0.0.1")));
+    assert_eq!(told(&pod)["containerID"].as_str().unwrap().split("://").next(), Some("fake"));
+    for reason in ["Pulled", "Created", "Started"] {
+        plane.until_event(reason).await;
+    }
+    let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert!(plane.directory.path().join("pods").join(&uid).exists());
+
+    plane.pods().delete("p", &Default::default()).await.unwrap();
+    let pod = plane.until("p", |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(told(&pod)["state"]["terminated"]["exitCode"], 143);
+    // Once nothing of it is left here it is deleted for good: the second request for it.
+    while plane.api.requests("DELETE", "pods") < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(plane.runtime.is_empty());
+    assert!(!plane.directory.path().join("pods").join(&uid).exists());
+    assert_eq!(plane.runtime.calls("stop container"), 1);
+    plane.until_event("Killing").await;
+}
+
+#[tokio::test]
+async fn a_container_that_ends_is_started_again_and_then_made_to_wait() {
+    let plane = Plane::start().await;
+    plane.create("p", one(json!({}))).await;
+    plane.until_ready("p").await;
+    plane.runtime.end("a", 1);
+    let restarted = |pod: &serde_json::Value| told(pod)["restartCount"] == 1 && told(pod)["ready"] == true;
+    let pod = plane.until("p", restarted).await;
+    assert_eq!(told(&pod)["lastState"]["terminated"]["exitCode"], 1);
+    plane.runtime.end("a", 2);
+    let waiting = |pod: &serde_json::Value| told(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+    let pod = plane.until("p", waiting).await;
+    assert_eq!((&pod["status"]["phase"], told(&pod)["ready"].as_bool()), (&json!("Running"), Some(false)));
+    plane.until_event("BackOff").await;
+    assert_eq!(plane.runtime.calls("create a"), 2);
+}
+
+#[tokio::test]
+async fn what_runs_is_found_again_and_not_started_again() {
+    let plane = Plane::start().await;
+    plane.create("p", one(json!({}))).await;
+    plane.until_ready("p").await;
+    plane.runtime.end("a", 1);
+    plane.until("p", |pod| told(pod)["restartCount"] == 1 && told(pod)["ready"] == true).await;
+    let plane = plane.restart().await;
+    plane.create("q", one(json!({}))).await;
+    plane.until_ready("q").await;
+    assert_eq!(told(&plane.pod("p"))["restartCount"], 1);
+    assert_eq!(plane.runtime.calls("create a"), 3, "two runs of p, one of q");
+    assert_eq!(plane.runtime.calls("run sandbox p"), 1);
+}
+
+#[tokio::test]
+async fn what_has_lost_its_pod_is_removed() {
+    let plane = Plane::start().await;
+    plane.create("p", one(json!({}))).await;
+    plane.until_ready("p").await;
+    let (_, runtime, directory) = plane.stop().await;
+    // Another API, which knows no such pod.
+    let api = testkit::FakeApi::new(client::Ambient::system());
+    let plane = Plane::with(api, runtime, directory).await;
+    while !plane.runtime.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_had_is_said_and_tried_again() {
+    let plane = Plane::start().await;
+    let never = json!({"image": "other", "imagePullPolicy": "Never"});
+    plane.create("never", one(never)).await;
+    let reason =
+        |pod: &serde_json::Value| told(pod)["state"]["waiting"]["reason"].as_str().unwrap_or("").to_owned();
+    plane.until("never", |pod| reason(pod) == "ErrImageNeverPull").await;
+    plane.create("pull", one(json!({"image": "third"}))).await;
+    let pod = plane.until("pull", |pod| reason(pod) == "ErrImagePull").await;
+    assert!(told(&pod)["state"]["waiting"]["message"].as_str().unwrap().contains("no registry"));
+    plane.until("pull", |pod| reason(pod) == "ImagePullBackOff").await;
+}
+
+#[tokio::test]
+async fn a_pod_gets_its_environment_and_volumes() {
+    let plane = Plane::start().await;
+    let maps: client::Api<api::k8s::api::core::v1::ConfigMap> =
+        client::Api::namespaced(plane.api.client(), "default");
+    let map = serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"key": "value"}})).unwrap();
+    maps.create(&Default::default(), &map).await.unwrap();
+    let mut spec = one(json!({
+        "command": ["run", "$(KEY)"],
+        "env": [
+            {"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "key"}}},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ],
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/config"},
+            {"name": "scratch", "mountPath": "/scratch", "subPath": "part"},
+        ],
+        "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}},
+    }));
+    spec["volumes"] =
+        json!([{"name": "config", "configMap": {"name": "m"}}, {"name": "scratch", "emptyDir": {}}]);
+    plane.create("p", spec).await;
+    let pod = plane.until_ready("p").await;
+    let (config, _) = plane.runtime.container("a").unwrap();
+    assert_eq!(config.command, ["run", "value"]);
+    assert_eq!(config.envs[1], ("IP".to_owned(), "127.0.0.1".to_owned()));
+    assert_eq!((config.resources.cpu_quota, config.resources.memory_limit), (Some(50_000), Some(64 << 20)));
+    let mount = |path: &str| config.mounts.iter().find(|mount| mount.container_path == path).unwrap();
+    assert_eq!(std::fs::read_to_string(mount("/config").host_path.join("key")).unwrap(), "value");
+    assert!(mount("/config").readonly && mount("/scratch").host_path.ends_with("scratch/part"));
+    assert!(std::fs::read_to_string(&mount("/etc/hosts").host_path).unwrap().contains("127.0.0.1\tp"));
+    assert_eq!(pod["status"]["qosClass"], "Guaranteed");
+    let sandbox = plane.runtime.sandbox();
+    assert_eq!(sandbox.dns.searches, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    assert!(sandbox.cgroup_parent.starts_with("monoplane/pod"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_honoured_is_refused_in_words() {
+    let plane = Plane::start().await;
+    let mut spec = one(json!({}));
+    spec["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    plane.create("p", spec).await;
+    plane.until_event("FailedMount").await;
+    let pod = plane.until("p", |pod| pod["status"]["phase"] == "Pending").await;
+    assert_eq!(told(&pod)["state"]["waiting"]["reason"], "ContainerCreating");
+    assert!(plane.runtime.is_empty());
+    let missing = json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "no", "key": "k"}}}]});
+    plane.create("q", one(missing)).await;
+    let reason =
+        |pod: &serde_json::Value| told(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    let pod = plane.until("q", reason).await;
+    assert_eq!(told(&pod)["state"]["waiting"]["message"], "secret \"no\" not found");
+}
+
+#[tokio::test]
+async fn a_job_like_pod_ends_for_good() {
+    let plane = Plane::start().await;
+    let mut spec = one(json!({}));
+    spec["restartPolicy"] = json!("Never");
+    plane.create("p", spec).await;
+    plane.until_ready("p").await;
+    plane.runtime.end("a", 0);
+    let pod = plane.until("p", |pod| pod["status"]["phase"] == "Succeeded").await;
+    assert_eq!(told(&pod)["state"]["terminated"]["reason"], "Completed");
+    let plane = plane.restart().await;
+    plane.create("q", one(json!({}))).await;
+    plane.until_ready("q").await;
+    assert_eq!(plane.pod("p")["status"]["phase"], "Succeeded");
+    assert_eq!(plane.runtime.calls("create a"), 2);
+}
+
+#[tokio::test]
+async fn a_failing_liveness_probe_ends_a_run_and_readiness_waits_for_its_probe() {
+    let plane = Plane::start().await;
+    let probes = json!({
+        "livenessProbe": {"exec": {"command": ["false"]}, "failureThreshold": 1, "periodSeconds": 1},
+        "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
+    });
+    plane.create("p", one(probes)).await;
+    plane.until_event("Unhealthy").await;
+    plane.until("p", |pod| told(pod)["restartCount"] == 1).await;
+    assert_eq!(plane.runtime.calls("stop container"), 1);
+    assert!(plane.reasons().contains(&"Killing".to_owned()));
+}
+
+#[tokio::test]
+async fn an_image_that_arrives_is_used() {
+    let runtime = FakeRuntime::new(&[]);
+    let plane =
+        Plane::with(testkit::FakeApi::new(client::Ambient::system()), runtime, tempfile::tempdir().unwrap())
+            .await;
+    let mut spec = one(json!({"image": "late"}));
+    spec["initContainers"] = json!([{"name": "first", "image": "late"}]);
+    plane.runtime.add_image("late");
+    plane.create("p", spec).await;
+    plane.until("p", |pod| pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object()).await;
+    assert!(plane.runtime.container("a").is_none());
+    plane.runtime.end("first", 0);
+    let pod = plane.until_ready("p").await;
+    assert_eq!(pod["status"]["initContainerStatuses"][0]["ready"], true);
+}
