@@ -10,17 +10,21 @@
 
 mod actor;
 pub mod deployment;
+pub mod endpointslice;
 pub mod garbage;
 mod merge;
 pub mod namespace;
+pub mod nodelifecycle;
 mod ownership;
 pub mod plan;
+pub mod podgc;
 mod pods;
 pub mod replicaset;
 pub mod root_ca;
 mod run;
 mod runner;
 pub mod serviceaccount;
+mod taints;
 mod world;
 
 pub use run::{Options, run};

@@ -23,6 +23,24 @@ pub(crate) fn difference(before: &Value, after: &Value) -> Value {
     Value::Object(patch)
 }
 
+/// Applies a merge patch; for tests, where the server does it elsewhere.
+#[cfg(test)]
+pub(crate) fn apply(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    for (name, value) in patch {
+        match value {
+            Value::Null => drop(target.as_object_mut().and_then(|map| map.remove(name))),
+            value => apply(&mut target[name], value),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::difference;

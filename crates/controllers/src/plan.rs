@@ -28,17 +28,15 @@ impl<M> Default for Plan<M> {
 
 impl<M> Plan<M> {
     /// Do this too.
-    pub fn then(&mut self, action: impl Into<Option<Action>>) -> &mut Self {
+    pub fn then(&mut self, action: impl Into<Option<Action>>) {
         self.actions.extend(action.into());
-        self
     }
 
     /// Look again at this time, or earlier if something asked for that.
-    pub fn look_again(&mut self, at: impl Into<Option<Timestamp>>) -> &mut Self {
+    pub fn look_again(&mut self, at: impl Into<Option<Timestamp>>) {
         if let Some(at) = at.into() {
             self.requeue_at = Some(self.requeue_at.map_or(at, |earlier| earlier.min(at)));
         }
-        self
     }
 }
 

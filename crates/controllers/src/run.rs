@@ -41,6 +41,9 @@ async fn lead(client: Client, ambient: Ambient, settings: Settings, leading: Can
     start::<crate::root_ca::RootCa>(&world);
     start::<crate::namespace::Namespaces>(&world);
     start::<crate::garbage::GarbageCollector>(&world);
+    start::<crate::nodelifecycle::NodeLifecycle>(&world);
+    start::<crate::podgc::PodGarbage>(&world);
+    start::<crate::endpointslice::EndpointSlices>(&world);
     leading.cancelled().await;
     tasks.stop().await;
 }

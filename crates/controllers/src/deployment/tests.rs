@@ -1,4 +1,5 @@
 use super::*;
+use crate::merge::apply as merge;
 use crate::plan::{Action, Patch};
 use k8s_openapi::api::apps::v1::ReplicaSetStatus;
 use proptest::prelude::*;
@@ -172,22 +173,6 @@ fn available(set: &ReplicaSet) -> i32 {
 fn image(set: &ReplicaSet) -> String {
     let spec = set.spec.as_ref().unwrap().template.as_ref().unwrap().spec.as_ref().unwrap();
     spec.containers[0].image.clone().unwrap()
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in patch {
-        match value {
-            Value::Null => drop(target.as_object_mut().unwrap().remove(name)),
-            value => merge(&mut target[name], value),
-        }
-    }
 }
 
 #[test]

@@ -1,0 +1,354 @@
+//! Endpoint slices: where the pods behind each Service are to be found.
+
+use crate::ownership::is_terminating;
+use crate::plan::{Plan, controller_of, create, delete, patch};
+use crate::pods::{is_finished, node as node_of, ready_since};
+use crate::{Controller, World};
+use client::kube::{Resource, ResourceExt};
+use client::{Index, ObjectKey, Reader, WorkQueue, by_namespace};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SERVICE: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Upstream's name, so that slices made by either are kept by whichever runs.
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// Upstream's limit.
+const PER_SLICE: usize = 100;
+
+/// The controller; see the module. Keys are Services.
+pub struct EndpointSlices {
+    services: Reader<Service>,
+    pods: Reader<Pod>,
+    slices: Reader<EndpointSlice>,
+}
+
+/// What it looks at.
+#[derive(Default)]
+pub struct View {
+    /// The Service, unless it is gone.
+    pub service: Option<Arc<Service>>,
+    /// The pods that it selects.
+    pub pods: Vec<Arc<Pod>>,
+    /// The slices that this controller made for it.
+    pub slices: Vec<Arc<EndpointSlice>>,
+}
+
+fn by_service() -> Index<EndpointSlice> {
+    Index::new("service", |slice: &EndpointSlice| {
+        let ours = slice.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER);
+        let service = slice.labels().get(SERVICE).filter(|_| ours);
+        service
+            .map(|service| format!("{}/{service}", slice.namespace().unwrap_or_default()))
+            .into_iter()
+            .collect()
+    })
+}
+
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| {
+        !selector.is_empty() && selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
+    })
+}
+
+impl Controller for EndpointSlices {
+    const NAME: &'static str = "endpoint-slice-controller";
+    type Key = ObjectKey;
+    type View = View;
+    type Memory = ();
+
+    fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
+        let (services, pods) = (world.reader::<Service>(), world.reader::<Pod>());
+        let slices = world.reader::<EndpointSlice>();
+        services.informer().index_by(by_namespace());
+        pods.informer().index_by(by_namespace());
+        slices.informer().index_by(by_service());
+        let add = queue.clone();
+        services.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
+        let (add, all) = (queue.clone(), services.clone());
+        pods.informer().on_change(move |change| {
+            let namespace = change.object().namespace().unwrap_or_default();
+            for service in all.informer().store().by_index("namespace", &namespace) {
+                if change.before().into_iter().chain(change.after()).any(|pod| selects(&service, pod)) {
+                    add.add(ObjectKey::of(&*service));
+                }
+            }
+        });
+        let add = queue.clone();
+        slices.informer().on_change(move |change| {
+            let slice = change.object();
+            if let Some(service) = slice.labels().get(SERVICE) {
+                add.add(ObjectKey::new(slice.namespace().unwrap_or_default(), service));
+            }
+        });
+        Self { services, pods, slices }
+    }
+
+    fn view(&self, key: &ObjectKey) -> View {
+        let slices = self.slices.by_index("service", &key.to_string());
+        let Some(service) = self.services.get(key) else { return View { slices, ..View::default() } };
+        let pods = self.pods.by_index("namespace", &key.namespace);
+        let pods = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
+        View { service: Some(service), pods, slices }
+    }
+
+    fn plan(_key: &ObjectKey, view: &View, (): &(), _now: Timestamp) -> Plan<()> {
+        plan(view)
+    }
+}
+
+/// Decides how the slices of one Service should be; pure.
+pub fn plan(view: &View) -> Plan<()> {
+    let mut plan = Plan::default();
+    let service = view.service.as_deref().filter(|service| {
+        let spec = service.spec.as_ref();
+        // Without a selector somebody else says where it leads; an external name leads nowhere of ours.
+        spec.is_some_and(|spec| {
+            spec.selector.as_ref().is_some_and(|s| !s.is_empty())
+                && spec.type_.as_deref() != Some("ExternalName")
+        })
+    });
+    let Some(service) = service.filter(|service| !is_terminating(*service)) else {
+        let ours = view.slices.iter().filter(|slice| !is_terminating(&***slice));
+        ours.for_each(|slice| plan.then(delete(&**slice)));
+        return plan;
+    };
+    let mut current: Vec<_> = view.slices.iter().filter(|slice| !is_terminating(&***slice)).collect();
+    current.sort_by_key(|slice| slice.name_any());
+    for wanted in wanted(service, &view.pods) {
+        let fits = |slice: &&Arc<EndpointSlice>| slice.address_type == wanted.address_type;
+        match current.iter().position(fits).map(|at| current.remove(at)) {
+            None => plan.then(create(&wanted)),
+            Some(slice) if same(slice, &wanted) => {}
+            Some(slice) => {
+                let body = json!({
+                    "metadata": { "labels": wanted.metadata.labels },
+                    "endpoints": wanted.endpoints, "ports": wanted.ports,
+                });
+                plan.then(patch(&**slice, body));
+            }
+        }
+    }
+    current.into_iter().for_each(|slice| plan.then(delete(&**slice)));
+    plan
+}
+
+fn same(current: &EndpointSlice, wanted: &EndpointSlice) -> bool {
+    let labels = wanted.labels().iter().all(|(name, value)| current.labels().get(name) == Some(value));
+    let ports = current.ports.as_deref().unwrap_or_default() == wanted.ports.as_deref().unwrap_or_default();
+    let endpoints = |slice: &EndpointSlice| slice.endpoints.clone().unwrap_or_default();
+    labels && ports && endpoints(current) == endpoints(wanted)
+}
+
+/// The slices as they should be: pods with the same ports together, so many in each, for each address family.
+fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
+    let families = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ip_families.clone())
+        .unwrap_or_else(|| vec!["IPv4".into()]);
+    let mut slices = Vec::new();
+    for family in families {
+        let mut groups: BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
+        for pod in pods.iter().filter(|pod| !is_finished(pod)) {
+            let ports = ports(service, pod);
+            if let Some(endpoint) = endpoint(service, pod, &family) {
+                let key = serde_json::to_string(&ports).unwrap_or_default();
+                groups.entry(key).or_insert_with(|| (ports, Vec::new())).1.push(endpoint);
+            }
+        }
+        if groups.is_empty() {
+            // One empty slice says that it was looked at, and that there is nobody.
+            groups.insert(String::new(), (Vec::new(), Vec::new()));
+        }
+        for (ports, mut endpoints) in groups.into_values() {
+            endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
+            let chunks: Vec<&[Endpoint]> = match endpoints.is_empty() {
+                true => vec![&[]],
+                false => endpoints.chunks(PER_SLICE).collect(),
+            };
+            slices.extend(
+                chunks.into_iter().map(|chunk| slice(service, &family, ports.clone(), chunk.to_vec())),
+            );
+        }
+    }
+    slices
+}
+
+fn slice(
+    service: &Service,
+    family: &str,
+    ports: Vec<EndpointPort>,
+    endpoints: Vec<Endpoint>,
+) -> EndpointSlice {
+    let mut labels = service.labels().clone();
+    labels.insert(SERVICE.to_owned(), service.name_any());
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
+        labels.insert("service.kubernetes.io/headless".to_owned(), String::new());
+    }
+    EndpointSlice {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", service.name_any())),
+            namespace: service.namespace(),
+            labels: Some(labels),
+            owner_references: Some(vec![controller_of(service)]),
+            ..ObjectMeta::default()
+        },
+        address_type: family.to_owned(),
+        endpoints: Some(endpoints),
+        ports: Some(ports),
+    }
+}
+
+fn endpoint(service: &Service, pod: &Pod, family: &str) -> Option<Endpoint> {
+    let status = pod.status.as_ref()?;
+    let all = status.pod_ips.iter().flatten().filter_map(|address| address.ip.as_str().into());
+    let mut addresses = all.chain(status.pod_ip.as_deref()).filter(|address: &&str| !address.is_empty());
+    let address = addresses.find(|address| address.contains(':') == (family == "IPv6"))?.to_owned();
+    let serving = ready_since(pod).is_some();
+    let terminating = is_terminating(pod);
+    let early = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
+    let host = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.hostname.clone().filter(|_| spec.subdomain == service.metadata.name));
+    Some(Endpoint {
+        addresses: vec![address],
+        conditions: Some(EndpointConditions {
+            ready: Some(early || (serving && !terminating)),
+            serving: Some(serving),
+            terminating: Some(terminating),
+        }),
+        hostname: host,
+        node_name: Some(node_of(pod).to_owned()).filter(|node| !node.is_empty()),
+        target_ref: Some(ObjectReference {
+            kind: Some("Pod".to_owned()),
+            namespace: pod.namespace(),
+            name: pod.meta().name.clone(),
+            uid: pod.uid(),
+            ..ObjectReference::default()
+        }),
+        ..Endpoint::default()
+    })
+}
+
+/// The Service's ports as they are in a pod; those that the pod does not have are left out.
+fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            Some(EndpointPort {
+                name: Some(port.name.clone().unwrap_or_default()),
+                port: Some(number(port, pod)?),
+                protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+                app_protocol: port.app_protocol.clone(),
+            })
+        })
+        .collect()
+}
+
+fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
+    match port.target_port.as_ref() {
+        None => Some(port.port),
+        Some(IntOrString::Int(0)) => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(name)) => {
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+            let mut named = containers.flat_map(|container| container.ports.iter().flatten());
+            let found = named.find(|declared| {
+                declared.name.as_ref() == Some(name)
+                    && declared.protocol.as_deref().unwrap_or("TCP") == protocol
+            });
+            found.map(|declared| declared.container_port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Action;
+    use serde_json::{Value, from_value};
+
+    fn service() -> Arc<Service> {
+        Arc::new(
+            from_value(json!({
+                "metadata": { "name": "web", "namespace": "x", "uid": "s" },
+                "spec": { "selector": { "app": "web" }, "ports": [{ "name": "http", "port": 80, "targetPort": "http" }] },
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn pod(number: usize, ready: bool) -> Arc<Pod> {
+        let ready = if ready { "True" } else { "False" };
+        Arc::new(
+            from_value(json!({
+                "metadata": { "name": format!("p{number}"), "namespace": "x", "labels": { "app": "web" } },
+                "spec": { "nodeName": "n", "containers": [{ "name": "c", "ports": [{ "name": "http", "containerPort": 8080 }] }] },
+                "status": { "phase": "Running", "podIP": format!("10.0.{}.{}", number / 200, number % 200 + 1),
+                    "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn made(plan: &Plan<()>) -> Vec<Value> {
+        let creates = plan.actions.iter().filter_map(|action| match action {
+            Action::Create(create) => Some(create.object.clone()),
+            _ => None,
+        });
+        creates.collect()
+    }
+
+    #[test]
+    fn pods_are_listed_with_their_own_ports_and_readiness() {
+        let view = View { service: Some(service()), pods: vec![pod(1, true), pod(2, false)], slices: vec![] };
+        let slices = made(&plan(&view));
+        assert_eq!(slices.len(), 1);
+        assert_eq!(slices[0]["ports"][0]["port"], 8080);
+        let ready: Vec<_> = slices[0]["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["conditions"]["ready"].clone())
+            .collect();
+        assert_eq!(ready, [json!(true), json!(false)]);
+        let made: EndpointSlice = from_value(slices[0].clone()).unwrap();
+        let settled = View { slices: vec![Arc::new(made)], ..view };
+        assert!(plan(&settled).actions.is_empty(), "at rest nothing is written");
+    }
+
+    #[test]
+    fn many_are_shared_out_and_surplus_slices_go() {
+        let pods: Vec<_> = (0..250).map(|number| pod(number, true)).collect();
+        let view = View { service: Some(service()), pods, slices: vec![] };
+        let slices: Vec<Arc<EndpointSlice>> = made(&plan(&view))
+            .into_iter()
+            .enumerate()
+            .map(|(number, mut slice)| {
+                slice["metadata"]["name"] = json!(format!("web-{number}"));
+                Arc::new(from_value(slice).unwrap())
+            })
+            .collect();
+        assert_eq!(
+            slices.iter().map(|slice| slice.endpoints.as_ref().unwrap().len()).collect::<Vec<_>>(),
+            [100, 100, 50]
+        );
+        let fewer = View { service: Some(service()), pods: vec![pod(0, true)], slices: slices.clone() };
+        let deletes =
+            plan(&fewer).actions.iter().filter(|action| matches!(action, Action::Delete(_))).count();
+        assert_eq!(deletes, 2);
+        let gone = View { service: None, pods: vec![], slices };
+        assert_eq!(plan(&gone).actions.len(), 3);
+    }
+}

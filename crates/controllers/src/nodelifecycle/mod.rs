@@ -1,0 +1,247 @@
+//! Nodes that fall silent: said so, tainted, and in time emptied.
+
+use crate::plan::{Plan, delete, patch, patch_status, tell};
+use crate::pods::{condition, is_finished, node as node_of};
+use crate::taints::{leaves_at, wanted};
+use crate::{Controller, Settings, World};
+use client::kube::{Api, ResourceExt};
+use client::reflector::Selection;
+use client::{EventType, ObjectKey, Reader, WorkQueue};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LEASES: &str = "kube-node-lease";
+/// What a node says about itself, and nobody can know once it is silent.
+const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+
+/// The controller; see the module. Keys are names of nodes.
+pub struct NodeLifecycle {
+    nodes: Reader<Node>,
+    leases: Reader<Lease>,
+    pods: Reader<Pod>,
+    settings: Arc<Settings>,
+}
+
+/// What it looks at.
+pub struct View {
+    /// The node, unless it is gone.
+    pub node: Option<Arc<Node>>,
+    /// Its sign of life.
+    pub lease: Option<Arc<Lease>>,
+    /// The pods on it.
+    pub pods: Vec<Arc<Pod>>,
+    /// Whether any node at all is ready.
+    pub some_ready: bool,
+    /// How long silence is borne, and how long at first.
+    pub grace: (Duration, Duration),
+}
+
+/// When the node was last heard, by our own clock: a node's may be wrong, and a restart of ours is not its silence.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Memory {
+    sign: Option<Sign>,
+    heard: Option<Timestamp>,
+    /// Since when each pod has been seen under taints that do not say since when they are there.
+    tainted: BTreeMap<String, Timestamp>,
+}
+
+/// What changes when a node speaks.
+#[derive(Debug, Clone, PartialEq)]
+struct Sign {
+    renewed: Option<MicroTime>,
+    heartbeat: Option<Time>,
+}
+
+/// The pods on a node.
+pub(crate) fn by_node() -> client::Index<Pod> {
+    client::Index::new("node", |pod: &Pod| {
+        Some(node_of(pod).to_owned()).filter(|node| !node.is_empty()).into_iter().collect()
+    })
+}
+
+impl Controller for NodeLifecycle {
+    const NAME: &'static str = "node-controller";
+    type Key = String;
+    type View = View;
+    type Memory = Memory;
+
+    fn wire(world: &World, queue: &Arc<WorkQueue<String>>) -> Self {
+        let (nodes, pods) = (world.reader::<Node>(), world.reader::<Pod>());
+        let leases =
+            world.reader_of(Api::<Lease>::namespaced(world.client().clone(), LEASES), Selection::default());
+        pods.informer().index_by(by_node());
+        let (add, all) = (queue.clone(), nodes.clone());
+        nodes.informer().on_change(move |change| {
+            add.add(change.object().name_any());
+            let ready = |node: Option<&Arc<Node>>| node.is_some_and(|node| is_ready(node));
+            if ready(change.before()) != ready(change.after()) {
+                // Whether any node is ready decides about all.
+                all.informer().store().list().iter().for_each(|node| add.add(node.name_any()));
+            }
+        });
+        let add = queue.clone();
+        leases.informer().on_change(move |change| add.add(change.object().name_any()));
+        let add = queue.clone();
+        pods.informer().on_change(move |change| {
+            let moved = change.before().map(|pod| node_of(pod)) != change.after().map(|pod| node_of(pod));
+            if let Some(pod) = change.after().filter(|pod| moved && !node_of(pod).is_empty()) {
+                add.add(node_of(pod).to_owned());
+            }
+        });
+        Self { nodes, leases, pods, settings: world.settings().clone() }
+    }
+
+    fn view(&self, name: &String) -> View {
+        View {
+            node: self.nodes.get(&ObjectKey::cluster(name)),
+            lease: self.leases.get(&ObjectKey::new(LEASES, name)),
+            pods: self.pods.by_index("node", name),
+            some_ready: self.nodes.list().iter().any(|node| is_ready(node)),
+            grace: (self.settings.node_grace, self.settings.node_startup_grace),
+        }
+    }
+
+    fn plan(_name: &String, view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
+        plan(view, memory, now)
+    }
+}
+
+fn ready_condition(conditions: &[NodeCondition]) -> Option<&NodeCondition> {
+    conditions.iter().find(|condition| condition.type_ == "Ready")
+}
+
+fn conditions(node: &Node) -> &[NodeCondition] {
+    node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
+}
+
+fn is_ready(node: &Node) -> bool {
+    ready_condition(conditions(node)).is_some_and(|condition| condition.status == "True")
+}
+
+/// Decides what to do about one node; pure.
+pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
+    let mut plan = Plan::default();
+    let Some(node) = view.node.as_deref() else { return plan };
+    let sign = Sign {
+        renewed: view.lease.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.clone()),
+        heartbeat: ready_condition(conditions(node))
+            .and_then(|condition| condition.last_heartbeat_time.clone()),
+    };
+    let spoke = memory.sign.as_ref() != Some(&sign);
+    let heard = if spoke { now } else { memory.heard.unwrap_or(now) };
+    let grace = if ready_condition(conditions(node)).is_some() { view.grace.0 } else { view.grace.1 };
+    let silent_from = heard
+        .checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX))
+        .unwrap_or(Timestamp::MAX);
+    let current = conditions(node).to_vec();
+    let conditions = if now < silent_from {
+        plan.look_again(silent_from);
+        current.clone()
+    } else {
+        unknown(&current, now)
+    };
+    let changed = conditions != current;
+    if changed {
+        plan.then(patch_status(node, json!({ "conditions": conditions })));
+    }
+    let ready = ready_condition(&conditions).is_some_and(|condition| condition.status == "True");
+    let said = ready_condition(&conditions).is_some();
+    let evict = view.some_ready;
+    let taints = if said { wanted(node, &conditions, evict, now) } else { current_taints(node) };
+    if taints != current_taints(node) && !changed {
+        // The status write above has made another version; the taints follow on the next look.
+        plan.then(patch(node, json!({ "spec": { "taints": taints } })));
+    }
+    let mut tainted = BTreeMap::new();
+    for pod in view.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        if said && !ready {
+            mark_not_ready(pod, &mut plan, now);
+        }
+        evict_in_time(pod, &current_taints(node), memory, &mut tainted, &mut plan, now);
+    }
+    if said && !ready && is_ready(node) {
+        let message = format!("Node {} status is now: NodeNotReady", node.name_any());
+        plan.then(tell(node, EventType::Normal, "NodeNotReady", message));
+    }
+    plan.memory = Some(Memory { sign: Some(sign), heard: Some(heard), tainted });
+    plan
+}
+
+fn current_taints(node: &Node) -> Vec<Taint> {
+    node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default()
+}
+
+/// What a silent node's conditions are: unknown, for upstream's reasons.
+fn unknown(current: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
+    let mut conditions = current.to_vec();
+    for kind in CONDITIONS {
+        match conditions.iter_mut().find(|condition| condition.type_ == kind) {
+            Some(condition) if condition.status == "Unknown" => {}
+            Some(condition) => {
+                condition.status = "Unknown".to_owned();
+                condition.reason = Some("NodeStatusUnknown".to_owned());
+                condition.message = Some("Kubelet stopped posting node status.".to_owned());
+                condition.last_transition_time = Some(Time(now));
+            }
+            None => conditions.push(NodeCondition {
+                type_: kind.to_owned(),
+                status: "Unknown".to_owned(),
+                reason: Some("NodeStatusNeverUpdated".to_owned()),
+                message: Some("Kubelet never posted node status.".to_owned()),
+                last_heartbeat_time: None,
+                last_transition_time: Some(Time(now)),
+            }),
+        }
+    }
+    conditions
+}
+
+/// Nobody should be sent to a pod of which nobody knows.
+fn mark_not_ready(pod: &Pod, plan: &mut Plan<Memory>, now: Timestamp) {
+    if condition(pod, "Ready").is_none_or(|ready| ready.status != "True") {
+        return;
+    }
+    let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    for condition in conditions.iter_mut().filter(|condition| condition.type_ == "Ready") {
+        condition.status = "False".to_owned();
+        condition.last_transition_time = Some(Time(now));
+    }
+    plan.then(patch_status(pod, json!({ "conditions": conditions })));
+    plan.then(tell(pod, EventType::Warning, "NodeNotReady", "Node is not ready"));
+}
+
+fn evict_in_time(
+    pod: &Pod,
+    taints: &[Taint],
+    memory: &Memory,
+    tainted: &mut BTreeMap<String, Timestamp>,
+    plan: &mut Plan<Memory>,
+    now: Timestamp,
+) {
+    let uid = pod.uid().unwrap_or_default();
+    let seen = memory.tainted.get(&uid).copied().unwrap_or(now);
+    let since = |taint: &Taint| taint.time_added.as_ref().map_or(seen, |added| added.0);
+    let Some(at) = leaves_at(pod, taints, since).filter(|_| !is_finished(pod)) else { return };
+    tainted.insert(uid, seen);
+    if at > now {
+        plan.look_again(at);
+        return;
+    }
+    let key = ObjectKey::of(pod);
+    plan.then(tell(
+        pod,
+        EventType::Normal,
+        "TaintManagerEviction",
+        format!("Marking for deletion Pod {key}"),
+    ));
+    plan.then(delete(pod));
+}
+
+#[cfg(test)]
+mod tests;
