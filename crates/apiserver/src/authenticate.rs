@@ -60,7 +60,11 @@ impl Authenticators {
         if let Some(user) = connection.user_at(now) {
             return Ok(user.clone());
         }
-        let Some(token) = bearer(headers) else { return Ok(self.anonymous.clone()) };
+        let Some(token) = bearer(headers) else {
+            // Whoever came with a certificate is not nobody once it has expired.
+            let expired = connection.certified.is_some();
+            return if expired { Err(Status::unauthorized("")) } else { Ok(self.anonymous.clone()) };
+        };
         self.tokens.load().user(token).cloned().ok_or_else(|| Status::unauthorized(""))
     }
 

@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
@@ -78,7 +79,8 @@ pub struct ApiServer {
     pub(crate) documents: Documents,
     pub(crate) limits: Limits,
     pub(crate) readiness: health::Readiness,
-    pub(crate) tasks: Tasks,
+    /// Ends watches and logs, which would otherwise hold up the end of the server.
+    pub(crate) stopping: CancellationToken,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -115,7 +117,7 @@ impl ApiServer {
             documents: Documents::new(options.advertise),
             limits: options.limits,
             readiness: health::Readiness::default(),
-            tasks: tasks.child(),
+            stopping: tasks.token().child_token(),
             reads: Arc::new(Semaphore::new(options.limits.reads)),
             writes: Arc::new(Semaphore::new(options.limits.writes)),
             streams: Arc::new(Semaphore::new(options.limits.streams)),
@@ -133,6 +135,12 @@ impl ApiServer {
     ) -> Result<Connection, ConnectError> {
         let certified = self.authenticators.certified(chain, self.clock.now())?;
         Ok(Connection { peer, certified })
+    }
+
+    /// Ends every stream and says on `/readyz` that the server is about to stop. Other requests are still answered.
+    pub fn begin_to_stop(&self) {
+        self.readiness.is_stopping();
+        self.stopping.cancel();
     }
 
     /// Whether `/readyz` says so.

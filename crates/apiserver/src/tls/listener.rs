@@ -115,7 +115,7 @@ impl Listener {
                 drop(place);
             });
         }
-        self.server.readiness.is_stopping();
+        self.server.begin_to_stop();
         let clock = self.server.clock.clone();
         let deadline = clock.monotonic() + self.sockets.drain;
         while connections.running() > 0 && clock.monotonic() < deadline {

@@ -30,7 +30,7 @@ pub(super) async fn one(on: On<'_>) -> Answer {
 /// All objects that the selectors choose.
 pub(super) async fn many(on: On<'_>) -> Answer {
     let (context, options) = on.remove()?;
-    let chosen = on.call.query.list_options()?;
+    let chosen = on.list_options()?;
     let registry = &on.server.registry;
     let deleted = registry.delete_collection(&context, &on.kind, on.namespace, &chosen, &options).await?;
     on.finish(&context, on.list(&deleted))

@@ -43,7 +43,7 @@ pub(super) async fn get(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
     if answer.code != StatusCode::OK {
         return Err(refused(answer).await);
     }
-    let stop = on.server.tasks.token().clone();
+    let stop = on.server.stopping.clone();
     // The place among the streams is held until the last byte has gone.
     let held = answer.body.map(move |chunk| {
         let _ = &permit;

@@ -2,7 +2,7 @@
 
 use apimachinery::status::Status;
 use http::StatusCode;
-use registry::{List, Object, Part};
+use registry::{List, ListOptions, Object, Part};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::On;
@@ -22,7 +22,7 @@ pub(super) async fn get(on: On<'_>, part: Part) -> Answer {
 
 /// A collection.
 pub(super) async fn list(on: On<'_>) -> Answer {
-    let options = on.call.query.list_options()?;
+    let options = on.list_options()?;
     let list = on.server.registry.list(&on.kind, on.namespace, &options).await?;
     let mut answer = on.list(&list)?;
     on.warn_of_deprecation(&mut answer);
@@ -34,11 +34,7 @@ pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
     if on.form.syntax != Syntax::Json {
         return Err(Status::not_acceptable(&["application/json"]));
     }
-    let mut options = on.call.query.list_options()?;
-    if !on.name.is_empty() && options.field_selector.is_empty() {
-        // The old form of a watch names the object in the path.
-        options.field_selector = format!("metadata.name={}", on.name);
-    }
+    let options = on.list_options()?;
     let lasts = watch::duration(on.call.query.number("timeoutSeconds")?, on.call.now);
     let events = match on.server.registry.watch(&on.kind, on.namespace, &options).await {
         Ok(events) => events,
@@ -51,7 +47,7 @@ pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
         shape: on.form.shape,
         include: Include::parse(on.call.query.get("includeObject"))?,
         clock: on.server.clock.clone(),
-        stop: on.server.tasks.token().clone(),
+        stop: on.server.stopping.clone(),
         kind: on.kind.clone(),
         events,
         _permit: permit,
@@ -62,6 +58,17 @@ pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
 }
 
 impl On<'_> {
+    /// Which objects of the collection are meant. Where the request was authorized for one name only, that name is made
+    /// part of the selector, whatever else it says.
+    pub(super) fn list_options(&self) -> Result<ListOptions, Status> {
+        let mut options = self.call.query.list_options()?;
+        if !self.name.is_empty() {
+            let comma = if options.field_selector.is_empty() { "" } else { "," };
+            options.field_selector.push_str(&format!("{comma}metadata.name={}", self.name));
+        }
+        Ok(options)
+    }
+
     /// An object in the form that the client wants.
     pub(super) fn object(&self, code: StatusCode, object: Object, part: Part) -> Answer {
         let bytes = match self.form.shape {

@@ -213,6 +213,41 @@ async fn a_kubelet_reads_what_its_pods_refer_to() {
 }
 
 #[tokio::test]
+async fn who_may_see_one_object_sees_no_other_whatever_the_selector() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    for name in ["a", "b"] {
+        let body = json!({"metadata": {"name": name, "labels": {"l": "m"}}});
+        admin.post("/api/v1/namespaces/default/configmaps", &body).await.ok();
+    }
+    let rule = json!({"verbs": ["get", "list", "watch", "deletecollection"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"]});
+    let role = json!({"metadata": {"name": "a"}, "rules": [rule]});
+    admin.post(&format!("{RBAC}/namespaces/default/roles"), &role).await.ok();
+    let binding = json!({
+        "metadata": {"name": "a"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "a"},
+        "subjects": [{"kind": "User", "name": "bob"}],
+    });
+    admin.post(&format!("{RBAC}/namespaces/default/rolebindings"), &binding).await.ok();
+    let path = "/api/v1/namespaces/default/configmaps";
+    until(async || bob.get(&format!("{path}/a")).await.code == 200).await;
+    assert_eq!(bob.get(path).await.code, 403);
+    assert_eq!(bob.get(&format!("{path}?labelSelector=l%3Dm")).await.code, 403);
+    let names = |answer: Value| -> Vec<Value> {
+        answer["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].clone()).collect()
+    };
+    assert_eq!(names(bob.get(&format!("{path}?fieldSelector=metadata.name%3Da")).await.ok()), ["a"]);
+    // The old form of a watch names one object in its path, and may carry a selector of its own.
+    let old = "/api/v1/watch/namespaces/default/configmaps/a?timeoutSeconds=1&fieldSelector=metadata.namespace%3Ddefault";
+    let seen = bob.get(old).await;
+    assert_eq!((seen.code, seen.text().lines().count()), (200, 1), "{}", seen.text());
+    assert_eq!(names(bob.delete(&format!("{path}?fieldSelector=metadata.name%3Da")).await.ok()), ["a"]);
+    assert_eq!(admin.get(&format!("{path}/b")).await.code, 200);
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn a_restart_keeps_what_an_administrator_changed() {
     let directory = directory();
     let plane = start(directory.path()).await;

@@ -66,8 +66,10 @@ const OURS: &[RuleSpec] = &[
     // Garbage collector and namespace controller: every kind, and deletion only of what they were told to delete.
     rule(&["delete", "deletecollection", "get", "list", "patch", "update", "watch"], &["*"], &["*"]),
     rule(&["patch", "update"], CORE, &["namespaces/finalize", "namespaces/status"]),
-    // Service account controller.
-    rule(&["create"], CORE, &["serviceaccounts"]),
+    // Service account controller, and what every namespace gets with it: the authority's certificate.
+    rule(&["create"], CORE, &["configmaps", "serviceaccounts"]),
+    // Endpoint slices.
+    rule(&["create"], &["discovery.k8s.io"], &["endpointslices"]),
     // Node lifecycle.
     rule(READ, &["coordination.k8s.io"], &["leases"]),
     rule(&["delete", "get", "list", "patch", "update", "watch"], CORE, &["nodes"]),

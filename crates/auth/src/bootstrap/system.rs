@@ -202,7 +202,7 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
         &["clusterrolebindings", "clusterroles", "rolebindings", "roles"],
     ),
     rule(
-        &["create", "get", "list", "update", "watch"],
+        &["create", "get", "list", "patch", "update", "watch"],
         &["apiextensions.k8s.io"],
         &["customresourcedefinitions"],
     ),
