@@ -6,7 +6,8 @@
 //! [`Network::retain`] does not find.
 //!
 //! It knows nothing of pods' objects, Services or policies, and makes no network namespaces: it is given their paths.
-//! IPv4 only for now.
+//! IPv4 only for now. Forwarding is switched on and nothing is filtered here; where another program's rules drop
+//! forwarded packets (Docker's do), pods do not reach the outside until those rules allow the bridge.
 //!
 //! Begin with [`Network`].
 

@@ -306,7 +306,6 @@ impl Inner {
         let _guard = sandbox.ending.lock().await;
         if sandbox.is_ready() {
             sandbox.watcher.cancel();
-            // The address goes back first: connections end with resets rather than silence.
             if let Err(error) = link::call(&sandbox.files, Call::Shutdown).await {
                 tracing::warn!(sandbox = sandbox.id, %error, "the shim did not end as asked");
             }

@@ -44,19 +44,26 @@ pub(crate) fn arrange_descriptors(stdio: [RawFd; 3], report: RawFd) -> io::Resul
             return Err(io::Error::last_os_error());
         }
     }
-    // SAFETY: as above; no owner of a closed descriptor is used in this process again.
-    if unsafe { nix::libc::syscall(nix::libc::SYS_close_range, 4u32, u32::MAX, 0u32) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    close_from(4)?;
     // SAFETY: descriptor 3 was made just now, and for this.
     Ok(unsafe { File::from_raw_fd(3) })
 }
 
-/// In a fresh fork: signals as a program expects them. Rust ignores PIPE and the shim blocks what it reads as a file,
-/// and both would pass through exec.
+/// Closes all descriptors from a number on. For a process that has just begun, or is a fresh fork: nothing in it may own
+/// one of them and use it again.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: closing takes any numbers; the caller promises that no owner is left.
+    match unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, u32::MAX, 0u32) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// In a fresh fork: signals as a program expects them. What is ignored or blocked here (Rust ignores PIPE, a shell's
+/// background job INT, the shim blocks what it reads as a file) would pass through exec.
 pub(crate) fn default_signals() {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-    for number in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+    for number in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs no code of ours.
         let _ = unsafe { signal(number, SigHandler::SigDfl) };
     }

@@ -357,6 +357,8 @@ async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
 pub(crate) async fn start_shim(shim: &ShimCommand, files: &SandboxFiles) -> Result<(), Error> {
     let mut command = tokio::process::Command::new(&shim.executable);
     command.args(&shim.args).arg("--sandbox").arg(&files.0);
+    // Nothing of ours is for it, and it lives long: whatever secrets an environment holds do not.
+    command.env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let run = async { command.spawn()?.wait_with_output().await };
     let program = shim.executable.display().to_string();

@@ -47,6 +47,8 @@ fn fail(why: &str) -> i32 {
 
 /// Forks twice, so that the shim belongs to no session and is nobody's child, and waits for its first words.
 fn daemonise(files: &SandboxFiles) -> Result<(), String> {
+    // Whatever its starter left open must not stay so for as long as the pod lives.
+    process::close_from(3).map_err(|error| format!("closing inherited files: {error}"))?;
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| error.to_string())?;
     let middle = process::fork(|| {
@@ -83,6 +85,8 @@ fn daemonise(files: &SandboxFiles) -> Result<(), String> {
 fn start(files: &SandboxFiles) -> Result<server::Server, String> {
     detach_stdio(files).map_err(|error| format!("standard files: {error}"))?;
     std::env::set_current_dir("/").map_err(|error| error.to_string())?;
+    // Containers inherit it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config: ShimConfig = files::read(&files.shim_config()).map_err(|error| error.to_string())?;
     let lifeline = pod::become_pod(files, &config)?;
     server::Server::new(files.clone(), config, lifeline).map_err(|error| format!("socket: {error}"))

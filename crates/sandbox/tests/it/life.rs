@@ -119,24 +119,38 @@ fn images_are_told_as_cri_does() {
     });
 }
 
-/// Not a limit, a figure: `cargo nextest run --no-capture a_whole_life`.
+/// Not a limit, figures: `cargo nextest run --no-capture a_whole_life`.
 #[test]
 fn a_whole_life_is_short() {
     with_machine(async |machine| {
         let runtime = &machine.runtime;
         let began = Instant::now();
-        let sandbox = runtime.run_sandbox(machine.sandbox()).await.unwrap();
-        let sandbox_took = began.elapsed();
-        let mut lives = Vec::new();
+        let sandbox = machine.run_sandbox().await;
+        eprintln!("sandbox: {:?}", began.elapsed());
+        let mut steps = [const { Vec::new() }; 5];
         for _ in 0..20 {
             let began = Instant::now();
-            let id = machine.start(&sandbox, "true").await;
+            let id = runtime.create_container(&sandbox, shell("true")).await.unwrap();
+            let created = Instant::now();
+            runtime.start_container(&id).await.unwrap();
+            let started = Instant::now();
             machine.ended(&id).await;
+            let ended = Instant::now();
             runtime.remove_container(&id).await.unwrap();
-            lives.push(began.elapsed());
+            for (times, took) in steps.iter_mut().zip([
+                created - began,
+                started - created,
+                ended - started,
+                ended.elapsed(),
+                began.elapsed(),
+            ]) {
+                times.push(took);
+            }
         }
-        lives.sort();
-        eprintln!("sandbox: {sandbox_took:?}; container create to delete, p50: {:?}", lives[10]);
+        for (name, mut times) in ["create", "start", "end", "delete", "all"].into_iter().zip(steps) {
+            times.sort();
+            eprintln!("{name}: p50 {:?}", times[10]);
+        }
         assert_eq!(runtime.list_containers().await.unwrap(), vec![]);
     });
 }
