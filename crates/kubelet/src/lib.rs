@@ -19,4 +19,4 @@ mod server;
 pub use context::Runtimes;
 pub use node::machine::Machine;
 pub use pod::config::Dns;
-pub use run::{Error, Options, Serving, run};
+pub use run::{Admits, Error, Options, Serving, run};

@@ -18,6 +18,9 @@ use crate::node::{Description, Heartbeat};
 use crate::pod::config::{Dns, Paths};
 use crate::{pods, server};
 
+/// Whether the bearer of a verified client certificate (DER) may use the node's server.
+pub type Admits = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// How the node's server proves itself, and to whom it speaks.
 #[derive(Clone)]
 pub struct Serving {
@@ -27,8 +30,8 @@ pub struct Serving {
     pub key_pem: String,
     /// The authority whose client certificates are taken, in PEM.
     pub client_authority_pem: String,
-    /// Whether the bearer of a verified client certificate (DER) may use the server.
-    pub admits: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    /// Who may use the server, of those whose certificate is the authority's.
+    pub admits: Admits,
 }
 
 /// Everything that a node is made of.

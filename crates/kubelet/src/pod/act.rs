@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use runtime::{Image, Runtime};
 
 use super::backoff::Backoff;
-use super::config;
+use super::config::{self, SubPath};
 use super::hook::Target;
 use super::image::{self, ImageFailure};
 use super::memory::{Failure, Memory, Waiting};
@@ -256,8 +256,12 @@ impl Actor<'_> {
         self.make_volumes().await.map_err(config_error)?;
         self.make_files(container, attempt).await.map_err(|error| config_error(error.to_string()))?;
         let cx = self.cx;
-        let config = config::container(self.pod, container, attempt, &cx.paths, environment, cx.memory)
-            .map_err(|error| config_error(error.0))?;
+        let (mut config, sub_paths) =
+            config::container(self.pod, container, attempt, &cx.paths, environment, cx.memory)
+                .map_err(|error| config_error(error.0))?;
+        for (mount, path) in settled(sub_paths).await.map_err(config_error)? {
+            config.mounts[mount].host_path = path;
+        }
         let created = self.runtime.create_container(&sandbox.id, config).await;
         let id = created.map_err(|error| Refused::new("CreateContainerError", error.to_string()))?;
         self.about(name, EventType::Normal, "Created", format!("Created container: {name}"));
@@ -397,6 +401,16 @@ impl Actor<'_> {
         })
         .await
     }
+}
+
+/// Where parts of volumes really are, by the index of their mount.
+async fn settled(sub_paths: Vec<SubPath>) -> Result<Vec<(usize, PathBuf)>, String> {
+    let settle = |SubPath { mount, root, path }: SubPath| match volume::settle(&root, &path) {
+        Ok(real) => Ok((mount, real)),
+        Err(error) => Err(format!("failed to prepare subPath {path:?} for volumeMount: {error}")),
+    };
+    let work = tokio::task::spawn_blocking(move || sub_paths.into_iter().map(settle).collect());
+    work.await.map_err(|error| error.to_string())?
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {

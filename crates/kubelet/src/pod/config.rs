@@ -274,7 +274,19 @@ pub(crate) fn hosts(pod: &Pod, host_file: &str, ips: &[IpAddr]) -> String {
     text
 }
 
-/// One run of a container. `environment` is complete, `node_memory` in bytes.
+/// A part of a volume that is mounted instead of the whole. What is in a volume is a container's to arrange, so where the
+/// path leads is looked up when the container is made, and never out of the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SubPath {
+    /// Which of the configuration's mounts.
+    pub(crate) mount: usize,
+    /// The volume.
+    pub(crate) root: PathBuf,
+    /// The part.
+    pub(crate) path: PathBuf,
+}
+
+/// One run of a container, and the parts of volumes that it mounts. `environment` is complete, `node_memory` in bytes.
 pub(crate) fn container(
     pod: &Pod,
     container: &Container,
@@ -282,7 +294,7 @@ pub(crate) fn container(
     paths: &Paths,
     environment: Vec<(String, String)>,
     node_memory: i64,
-) -> Result<ContainerConfig, Unresolved> {
+) -> Result<(ContainerConfig, Vec<SubPath>), Unresolved> {
     let value =
         |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let words = |words: &Option<Vec<String>>| -> Vec<String> {
@@ -291,12 +303,13 @@ pub(crate) fn container(
     let name = container.name.clone();
     let mut labels = labels(pod);
     labels.insert(CONTAINER_NAME.to_owned(), name.clone());
-    Ok(ContainerConfig {
+    let (mounts, sub_paths) = mounts(pod, container, attempt, paths, value)?;
+    let config = ContainerConfig {
         image: container.image.clone().unwrap_or_default(),
         command: words(&container.command),
         args: words(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: mounts(pod, container, attempt, paths, value)?,
+        mounts,
         labels,
         annotations: [(HASH.to_owned(), hash(container))].into(),
         log_path: Path::new(&name).join(format!("{attempt}.log")),
@@ -307,7 +320,8 @@ pub(crate) fn container(
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         envs: environment,
         metadata: ContainerMetadata { name, attempt },
-    })
+    };
+    Ok((config, sub_paths))
 }
 
 fn security(pod: &Pod, container: &Container) -> SecurityContext {
@@ -345,14 +359,19 @@ fn mounts(
     attempt: u32,
     paths: &Paths,
     value: impl Fn(&str) -> Option<String> + Copy,
-) -> Result<Vec<Mount>, Unresolved> {
+) -> Result<(Vec<Mount>, Vec<SubPath>), Unresolved> {
     let (_, _, uid) = identity(pod);
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-    let mut mounts = Vec::new();
+    let (mut mounts, mut sub_paths) = (Vec::new(), Vec::new());
     for mount in container.volume_mounts.iter().flatten() {
         let volume = volumes.iter().find(|volume| volume.name == mount.name);
         let volume = volume.ok_or_else(|| Unresolved(format!("no volume named {:?}", mount.name)))?;
-        mounts.push(volume_mount(volume, mount, &uid, paths, value)?);
+        let sub_path = sub_path(mount, value)?;
+        let made = volume_mount(volume, mount, &uid, paths);
+        if let Some(path) = sub_path {
+            sub_paths.push(SubPath { mount: mounts.len(), root: made.host_path.clone(), path });
+        }
+        mounts.push(made);
     }
     let mut add = |path: &str, host: PathBuf| {
         if !mounts.iter().any(|mount| mount.container_path == path) {
@@ -362,27 +381,27 @@ fn mounts(
     add("/etc/hosts", paths.hosts(&uid));
     let message = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
     add(message.unwrap_or(TERMINATION_LOG), paths.message(&uid, &container.name, attempt));
-    Ok(mounts)
+    Ok((mounts, sub_paths))
 }
 
-fn volume_mount(
-    volume: &Volume,
+fn sub_path(
     mount: &VolumeMount,
-    uid: &str,
-    paths: &Paths,
     value: impl Fn(&str) -> Option<String>,
-) -> Result<Mount, Unresolved> {
-    let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
+) -> Result<Option<PathBuf>, Unresolved> {
+    let path = match (&mount.sub_path_expr, &mount.sub_path) {
         (Some(expression), _) if !expression.is_empty() => expand(expression, value),
-        (_, Some(path)) => path.clone(),
-        _ => String::new(),
+        (_, Some(path)) if !path.is_empty() => path.clone(),
+        _ => return Ok(None),
     };
-    let inside = Path::new(&sub_path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !inside {
-        return Err(Unresolved(format!("subPath {sub_path:?} must be a relative path without '..'")));
+    let inside =
+        Path::new(&path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if inside {
+        return Ok(Some(PathBuf::from(path)));
     }
+    Err(Unresolved(format!("subPath {path:?} must be a relative path without '..'")))
+}
+
+fn volume_mount(volume: &Volume, mount: &VolumeMount, uid: &str, paths: &Paths) -> Mount {
     let root = match &volume.host_path {
         Some(host) => PathBuf::from(&host.path),
         None => paths.volume(uid, &volume.name),
@@ -391,18 +410,130 @@ fn volume_mount(
         || volume.secret.is_some()
         || volume.downward_api.is_some()
         || volume.projected.is_some();
-    Ok(Mount {
+    Mount {
         container_path: absolute(&mount.mount_path),
-        host_path: if sub_path.is_empty() { root } else { root.join(sub_path) },
+        host_path: root,
         readonly: generated || mount.read_only == Some(true),
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => MountPropagation::HostToContainer,
             Some("Bidirectional") => MountPropagation::Bidirectional,
             _ => MountPropagation::Private,
         },
-    })
+    }
 }
 
 fn absolute(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        let metadata = json!({"name": "p", "namespace": "n", "uid": "u"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    fn paths() -> Paths {
+        Paths { pods: "/data/pods".into(), logs: "/data/logs".into() }
+    }
+
+    #[test]
+    fn name_resolution_by_policy() {
+        let dns = Dns {
+            servers: vec!["10.0.0.10".parse().unwrap()],
+            domain: "c.l".into(),
+            host: "nameserver 1.1.1.1\nsearch home\noptions edns0\n".into(),
+        };
+        let check = |spec: serde_json::Value, expected: &str| {
+            let found = resolver(pod(spec).spec.as_ref().unwrap(), "n", &dns);
+            let words =
+                [found.servers.join(","), found.searches.join(","), found.options.join(",")].join(" ");
+            assert_eq!(words, expected);
+        };
+        let cluster = "10.0.0.10 n.svc.c.l,svc.c.l,c.l,home ndots:5";
+        check(json!({"containers": []}), cluster);
+        check(json!({"containers": [], "dnsPolicy": "Default"}), "1.1.1.1 home edns0");
+        check(json!({"containers": [], "hostNetwork": true}), "1.1.1.1 home edns0");
+        check(
+            json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
+            cluster,
+        );
+        let own = json!({"nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}]});
+        check(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": own}), "9.9.9.9  ndots:2");
+        check(
+            json!({"containers": [], "dnsConfig": own}),
+            "10.0.0.10,9.9.9.9 n.svc.c.l,svc.c.l,c.l,home ndots:2",
+        );
+    }
+
+    #[test]
+    fn sandboxes_share_what_the_pod_says() {
+        let check = |spec: serde_json::Value, expected| {
+            let config = sandbox(&pod(spec), 0, &paths(), &Dns::default(), "node", "plane");
+            assert_eq!((config.hostname.as_str(), config.network, config.pid, config.ipc), expected);
+            assert_eq!(config.cgroup_parent, "plane/podu");
+        };
+        let (own, each, node) = (NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node);
+        check(json!({"containers": []}), ("p", own, each, own));
+        check(
+            json!({"containers": [], "shareProcessNamespace": true, "hostname": "h"}),
+            ("h", own, own, own),
+        );
+        let host = json!({"containers": [], "hostNetwork": true, "hostPID": true, "hostIPC": true});
+        check(host, ("node", node, node, node));
+    }
+
+    #[test]
+    fn a_container_takes_what_it_does_not_say_from_its_pod() {
+        let pod = pod(json!({
+            "securityContext": {"runAsUser": 7, "runAsGroup": 8, "fsGroup": 9, "runAsNonRoot": true},
+            "containers": [{
+                "name": "c",
+                "securityContext": {"runAsUser": 1, "capabilities": {"drop": ["ALL"]}, "allowPrivilegeEscalation": false},
+            }],
+        }));
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let found = security(&pod, container);
+        assert_eq!(
+            (found.run_as_user, found.run_as_group, found.supplemental_groups),
+            (Some(1), Some(8), vec![9])
+        );
+        assert!(found.no_new_privs && !found.privileged && found.drop_capabilities == ["ALL"]);
+        assert!(must_not_be_root(&pod, container));
+    }
+
+    #[test]
+    fn a_sub_path_stays_inside() {
+        let mount_of = |sub_path: &str| {
+            let pod = pod(json!({
+                "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "m", "subPath": sub_path}]}],
+                "volumes": [{"name": "v", "emptyDir": {}}],
+            }));
+            let spec = pod.spec.as_ref().unwrap();
+            mounts(&pod, &spec.containers[0], 3, &paths(), |_| None)
+        };
+        let (mounts, sub_paths) = mount_of("a/b").unwrap();
+        let root = PathBuf::from("/data/pods/u/volumes/v");
+        assert_eq!(sub_paths, [SubPath { mount: 0, root, path: "a/b".into() }]);
+        assert_eq!((mounts[0].container_path.as_str(), mounts.len()), ("/m", 3));
+        assert_eq!(mounts[2].host_path, Path::new("/data/pods/u/containers/c/3"));
+        for out in ["../x", "/etc", "a/../../x"] {
+            assert!(mount_of(out).is_err(), "{out}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        let refused = |spec: serde_json::Value| refusals(&pod(spec)).join("; ");
+        assert_eq!(refused(json!({"containers": [{"name": "c"}]})), "");
+        let users = refused(json!({"containers": [], "hostUsers": false}));
+        assert_eq!(users, "spec.hostUsers: false is not supported on this node");
+        let profile = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}});
+        let seccomp = refused(json!({"containers": [{"name": "c", "securityContext": profile}]}));
+        assert!(seccomp.contains("container c: securityContext.seccompProfile"), "{seccomp}");
+    }
 }

@@ -292,6 +292,32 @@ fn mount_memory(directory: &Path, limit: Option<i64>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Where a part of a volume really is, made as a directory if there is nothing. Links within the volume are followed;
+/// one that leads out of it is an error. Blocks.
+pub(crate) fn settle(root: &Path, part: &Path) -> std::io::Result<PathBuf> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
+    use std::os::fd::{AsRawFd, OwnedFd};
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let (path_only, none) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let real = |found: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    let volume = open(root, path_only, none)?;
+    match openat2(&volume, part, path_only, none, inside) {
+        Ok(found) => return real(&found),
+        Err(rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut directory = volume;
+    for name in part.components().filter(|name| matches!(name, Component::Normal(_))) {
+        match mkdirat(&directory, name.as_os_str(), Mode::from_raw_mode(0o750)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = path_only | OFlags::DIRECTORY;
+        directory = openat2(&directory, name.as_os_str(), flags, none, inside | ResolveFlags::NO_SYMLINKS)?;
+    }
+    real(&directory)
+}
+
 /// Removes what a pod has left, unmounting what is in memory. Blocks.
 pub(crate) fn remove(pod_directory: &Path) -> std::io::Result<()> {
     let volumes = match std::fs::read_dir(pod_directory.join("volumes")) {
@@ -430,6 +456,23 @@ mod tests {
         assert_eq!(std::fs::read_dir(volume.join("sub")).unwrap().count(), 1);
         remove(directory.path()).unwrap();
         assert!(!directory.path().exists());
+    }
+
+    #[test]
+    fn a_part_of_a_volume_never_lies_outside() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap().join("volume");
+        std::fs::create_dir_all(root.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("within")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
+        std::os::unix::fs::symlink("../..", root.join("up")).unwrap();
+        assert_eq!(settle(&root, Path::new("within")).unwrap(), root.join("real"));
+        assert_eq!(settle(&root, Path::new("new/deep")).unwrap(), root.join("new/deep"));
+        assert!(root.join("new/deep").is_dir());
+        for part in ["out", "out/passwd", "up", "up/made", "out/made"] {
+            assert!(settle(&root, Path::new(part)).is_err(), "{part}");
+        }
+        assert!(!directory.path().parent().unwrap().join("made").exists());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::context::Context;
-use crate::run::{Error, Serving};
+use crate::run::{Admits, Error, Serving};
 
 /// Connections at one time.
 const CONNECTIONS: usize = 256;
@@ -30,7 +30,7 @@ pub(crate) struct Listener {
     listener: tokio::net::TcpListener,
     port: u16,
     acceptor: TlsAcceptor,
-    admits: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    admits: Admits,
 }
 
 impl Listener {
@@ -92,12 +92,7 @@ fn secured(serving: &Serving) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-async fn serve(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    admits: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
-    cx: Arc<Context>,
-) {
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, admits: Admits, cx: Arc<Context>) {
     // Answers are small and often last: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let stream = tokio::select! {
