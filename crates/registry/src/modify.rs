@@ -30,7 +30,7 @@ impl Kind {
     pub(crate) fn tree(&self, item: &Item) -> Value {
         let mut tree = item.tree();
         if self.strategy.converts() {
-            self.strategy.from_stored(&mut tree);
+            self.strategy.restore(&mut tree);
         }
         let map = map(&mut tree);
         map.insert("apiVersion".into(), self.api_version().into());

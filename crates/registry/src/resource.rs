@@ -82,7 +82,7 @@ impl Kind {
         }
         item.converted(self.slot, |item| {
             let mut tree = item.tree();
-            self.strategy.from_stored(&mut tree);
+            self.strategy.restore(&mut tree);
             // A tree of JSON values always encodes.
             serde_json::to_vec(&tree).map_or_else(|_| item.body.clone(), Bytes::from)
         })

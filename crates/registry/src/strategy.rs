@@ -108,10 +108,10 @@ pub(crate) trait Strategy: Send + Sync + 'static {
     }
 
     /// From the form of this version to the stored form.
-    fn to_stored(&self, _object: &mut Value) {}
+    fn store_form(&self, _object: &mut Value) {}
 
     /// From the stored form to that of this version.
-    fn from_stored(&self, _object: &mut Value) {}
+    fn restore(&self, _object: &mut Value) {}
 
     /// For how long a deleted object may go on, if the kind has such a period at all.
     fn grace(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {

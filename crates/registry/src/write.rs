@@ -75,19 +75,17 @@ impl Registry {
         };
         cx.admission.mutate(attributes, &mut body).await?;
         meta::begin(&mut body, cx.now, self.options.random.as_ref());
-        self.prepare_new(kind, &mut body);
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;
-            let name = self.name_of(&name, &mut body)?;
+            let name = self.name_of(&name, &mut body);
+            self.prepare_new(kind, &mut body);
             self.check_new(cx, kind, &name, &body)?;
             cx.admission.validate(Attributes { name: &name, ..attributes }, Some(&body)).await?;
             match self.commit_new(cx, kind, namespace, &name, &mut body).await {
                 Ok(object) => return Ok(object),
                 Err(status) if status.is_already_exists() && attempts > 0 => {}
-                Err(status)
-                    if status.is_already_exists() && text(&body, &["metadata", "generateName"]) != "" =>
-                {
+                Err(status) if status.is_already_exists() && is_generated(&body) => {
                     return Err(Status::generate_name_conflict(&kind.resource.name, &name));
                 }
                 Err(status) => return Err(status),
@@ -110,18 +108,18 @@ impl Registry {
     }
 
     /// The object's name; a generated one where only its beginning is given.
-    fn name_of(&self, given: &str, body: &mut Value) -> Result<String, Status> {
+    fn name_of(&self, given: &str, body: &mut Value) -> String {
         if !given.is_empty() {
-            return Ok(given.to_owned());
+            return given.to_owned();
         }
         let metadata = object(body, "metadata");
         let base = metadata.get("generateName").and_then(Value::as_str).unwrap_or_default();
         if base.is_empty() {
-            return Ok(String::new());
+            return String::new();
         }
         let name = meta::generated(base, self.options.random.as_ref());
         metadata.insert("name".into(), name.clone().into());
-        Ok(name)
+        name
     }
 
     fn check_new(&self, cx: &RequestContext, kind: &Kind, name: &str, body: &Value) -> Result<(), Status> {
@@ -286,7 +284,7 @@ pub(crate) fn draft(
     let converted;
     let stored = if kind.strategy.converts() {
         let mut tree = body.clone();
-        kind.strategy.to_stored(&mut tree);
+        kind.strategy.store_form(&mut tree);
         converted = tree;
         &converted
     } else {
@@ -297,6 +295,10 @@ pub(crate) fn draft(
     Ok(Draft { namespace: namespace.to_owned(), name: name.to_owned(), encoded, extract, claims })
 }
 
+fn is_generated(body: &Value) -> bool {
+    !text(body, &["metadata", "generateName"]).is_empty()
+}
+
 /// The body of a write that was not committed.
 pub(crate) fn unversioned(kind: &Kind, draft: &Draft) -> Bytes {
     if !kind.strategy.converts() {
@@ -304,6 +306,6 @@ pub(crate) fn unversioned(kind: &Kind, draft: &Draft) -> Bytes {
     }
     let item = Item::new(draft.name.as_str().into(), &draft.encoded, 0, draft.extract.clone());
     let mut tree = item.tree();
-    kind.strategy.from_stored(&mut tree);
+    kind.strategy.restore(&mut tree);
     encode(&tree).map_or_else(|_| item.body.clone(), |encoded| encoded.stored)
 }

@@ -42,11 +42,11 @@ impl Field {
         let text = self.paths.iter().find_map(|path| {
             let found = path.iter().try_fold(object, |value, segment| value.get(segment.as_str()))?;
             match found {
+                Value::String(text) if text.is_empty() => None,
                 Value::String(text) => Some(text.as_str().into()),
                 Value::Bool(_) | Value::Number(_) => Some(found.to_string().into_boxed_str()),
                 _ => None,
             }
-            .filter(|text: &Box<str>| !text.is_empty())
         });
         text.unwrap_or_else(|| self.default.into())
     }

@@ -33,9 +33,8 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     one_of(spec, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
     validate_names(spec, path, errors);
-    for field in ["terminationGracePeriodSeconds"] {
-        super::template::not_negative(spec, &[field], &path.child(field), errors);
-    }
+    let grace = "terminationGracePeriodSeconds";
+    super::template::not_negative(spec, &[grace], &path.child(grace), errors);
     if let Some(seconds) = number(spec, &["activeDeadlineSeconds"])
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {

@@ -84,11 +84,11 @@ fn validate_type(object: &Value, errors: &mut Vec<FieldError>) {
     match text(object, &["type"]) {
         "kubernetes.io/tls" => ["tls.crt", "tls.key"].iter().for_each(|key| require(key, errors)),
         "kubernetes.io/ssh-auth" => require("ssh-privatekey", errors),
-        "kubernetes.io/basic-auth" => {
-            if ["username", "password"].iter().all(|key| at(object, &["data", key]).is_none()) {
-                errors.push(FieldError::required(&data.key("username"), ""));
-                errors.push(FieldError::required(&data.key("password"), ""));
-            }
+        "kubernetes.io/basic-auth"
+            if ["username", "password"].iter().all(|key| at(object, &["data", key]).is_none()) =>
+        {
+            errors.push(FieldError::required(&data.key("username"), ""));
+            errors.push(FieldError::required(&data.key("password"), ""));
         }
         "kubernetes.io/service-account-token" => {
             let account = apimachinery::meta::annotation(object, "kubernetes.io/service-account.name");

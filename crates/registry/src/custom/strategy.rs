@@ -46,7 +46,7 @@ impl Strategy for Custom {
         self.differs
     }
 
-    fn from_stored(&self, object: &mut Value) {
+    fn restore(&self, object: &mut Value) {
         let Some(schema) = &self.schema else { return };
         let metadata = map(object).remove("metadata");
         schema.get().prune(object);

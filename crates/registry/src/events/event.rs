@@ -73,17 +73,17 @@ impl Strategy for Event {
         true
     }
 
-    fn to_stored(&self, object: &mut Value) {
+    fn store_form(&self, object: &mut Value) {
         rename(object, NAMES.iter().copied());
     }
 
-    fn from_stored(&self, object: &mut Value) {
+    fn restore(&self, object: &mut Value) {
         rename(object, NAMES.iter().map(|(here, there)| (*there, *here)));
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let mut stored = object.clone();
-        self.to_stored(&mut stored);
+        self.store_form(&mut stored);
         event::cells(&stored, now)
     }
 }

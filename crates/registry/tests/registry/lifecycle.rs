@@ -87,6 +87,8 @@ async fn names_are_generated() {
         assert!(name.starts_with("job-") && name.len() == 9, "{name}");
     }
     assert_ne!(first["metadata"]["name"], second["metadata"]["name"]);
+    let namespace = world.create("namespaces", json!({"metadata": {"generateName": "team-"}})).await.unwrap();
+    assert_eq!(namespace["metadata"]["labels"]["kubernetes.io/metadata.name"], namespace["metadata"]["name"]);
 }
 
 #[tokio::test]
