@@ -149,30 +149,7 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", system]),
     ];
-    match input.tree {
-        Tree::V2(_) => {
-            let options = ["nosuid", "noexec", "nodev", "relatime", system];
-            mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
-        }
-        Tree::V1(controllers) => {
-            // Not libcontainer's `cgroup` mount, which looks itself up by the wrong number where the pod's containers
-            // share a process namespace; and of the dozen hierarchies, those that programs read.
-            mounts.push(mount(
-                "/sys/fs/cgroup",
-                "tmpfs",
-                "tmpfs",
-                &["nosuid", "noexec", "nodev", "mode=755"],
-            ));
-            for controller in ["cpu", "cpuacct", "cpuset", "memory", "pids"] {
-                if let Some(root) = controllers.get(controller) {
-                    let source = root.join(input.group.trim_start_matches('/'));
-                    let options = ["bind", "nosuid", "noexec", "nodev", system];
-                    let at = format!("/sys/fs/cgroup/{controller}");
-                    mounts.push(mount(&at, "bind", &source.to_string_lossy(), &options));
-                }
-            }
-        }
-    }
+    mounts.extend(group_mounts(input, system));
     let count = mounts.len();
     let shm = input.shm.unwrap_or(Path::new("/dev/shm")).to_string_lossy().into_owned();
     mounts.push(mount("/dev/shm", "bind", &shm, &["rbind", "nosuid", "noexec", "nodev"]));
@@ -205,6 +182,30 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
     let mut rest = rest.to_vec();
     rest.sort_by_key(|mount| mount["destination"].as_str().map_or(0, |path| path.matches('/').count()));
     Ok([system, &rest].concat())
+}
+
+/// The container's control groups, where programs look for their limits.
+fn group_mounts(input: &Input<'_>, access: &str) -> Vec<Value> {
+    let controllers = match input.tree {
+        Tree::V2(_) => {
+            let options = ["nosuid", "noexec", "nodev", "relatime", access];
+            return vec![mount("/sys/fs/cgroup", "cgroup", "cgroup", &options)];
+        }
+        Tree::V1(controllers) => controllers,
+    };
+    // Not libcontainer's `cgroup` mount, which looks itself up by the wrong number where the pod's containers share a
+    // process namespace; and of the dozen hierarchies, those that programs read.
+    let mut mounts =
+        vec![mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &["nosuid", "noexec", "nodev", "mode=755"])];
+    for controller in ["cpu", "cpuacct", "cpuset", "memory", "pids"] {
+        if let Some(root) = controllers.get(controller) {
+            let source = root.join(input.group.trim_start_matches('/'));
+            let options = ["bind", "nosuid", "noexec", "nodev", access];
+            let at = format!("/sys/fs/cgroup/{controller}");
+            mounts.push(mount(&at, "bind", &source.to_string_lossy(), &options));
+        }
+    }
+    mounts
 }
 
 /// Network, IPC and UTS namespaces are the shim's, which the container's first process is born into.
