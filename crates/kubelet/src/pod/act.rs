@@ -151,13 +151,13 @@ impl Actor<'_> {
             container: container.clone(),
             container_id: container_id.to_owned(),
             pod_ip: self.ips().first().copied(),
+            host_network: config::on_host_network(self.pod),
         }
     }
 
     fn ips(&self) -> Vec<IpAddr> {
-        let host_network = self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
         match self.observed.ready_sandbox() {
-            Some(_) if host_network => self.cx.host_ips.clone(),
+            Some(_) if config::on_host_network(self.pod) => self.cx.host_ips.clone(),
             Some(sandbox) => sandbox.ips.clone(),
             None => Vec::new(),
         }

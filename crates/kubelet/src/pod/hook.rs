@@ -1,6 +1,6 @@
 //! Lifecycle hooks, and the handlers that they share with probes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub(crate) struct Target {
     pub(crate) container: Container,
     pub(crate) container_id: String,
     pub(crate) pod_ip: Option<IpAddr>,
+    pub(crate) host_network: bool,
 }
 
 impl Target {
@@ -42,12 +43,16 @@ impl Target {
         }
     }
 
-    fn host(&self, host: Option<&String>) -> Result<String, String> {
-        let own = self.pod_ip.map(|ip| ip.to_string());
-        host.filter(|host| !host.is_empty())
-            .cloned()
-            .or(own)
-            .ok_or_else(|| "the pod has no address".to_owned())
+    /// Where to connect to: the pod, or for a pod on the node's network the node's loopback. Anything else is refused:
+    /// the node would otherwise reach, for whoever writes a pod, what that pod may not.
+    fn host(&self, host: Option<&String>) -> Result<IpAddr, String> {
+        let own = self.pod_ip.ok_or_else(|| "the pod has no address".to_owned())?;
+        let Some(host) = host.filter(|host| !host.is_empty()) else { return Ok(own) };
+        let named = if host == "localhost" { Ok(Ipv4Addr::LOCALHOST.into()) } else { host.parse::<IpAddr>() };
+        match named {
+            Ok(address) if address == own || (self.host_network && address.is_loopback()) => Ok(address),
+            _ => Err(format!("host {host:?} is refused: only the pod itself may be asked")),
+        }
     }
 
     /// Runs a command; its exit code and output.
@@ -66,7 +71,7 @@ impl Target {
     /// Connects.
     pub(crate) async fn tcp(&self, action: &TCPSocketAction) -> Result<(), String> {
         let (host, port) = (self.host(action.host.as_ref())?, self.port(&action.port)?);
-        TcpStream::connect((host.as_str(), port)).await.map(|_| ()).map_err(|error| error.to_string())
+        TcpStream::connect((host, port)).await.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Asks; the status code and the beginning of the body.
@@ -76,7 +81,7 @@ impl Target {
         }
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let (host, port) = (self.host(action.host.as_ref())?, self.port(&action.port)?);
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| text(&error))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(|error| text(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| text(&error))?;
@@ -91,7 +96,7 @@ impl Target {
             request = request.header(&header.name, &header.value);
         }
         if !named {
-            request = request.header("host", format!("{host}:{port}"));
+            request = request.header("host", SocketAddr::new(host, port).to_string());
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| text(&error))?;
         let answer = async {

@@ -118,7 +118,7 @@ impl Prober {
         read(&self.board).insert(run.id.clone(), first);
         let tasks = self.tasks.child();
         let sandbox = observed.ready_sandbox();
-        let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+        let host_network = config::on_host_network(pod);
         let pod_ip = match sandbox {
             _ if host_network => self.cx.host_ips.first().copied(),
             Some(sandbox) => sandbox.ips.first().copied(),
@@ -132,6 +132,7 @@ impl Prober {
                 container: container.clone(),
                 container_id: run.id.clone(),
                 pod_ip,
+                host_network,
             };
             let watch = Watch {
                 kind,

@@ -199,3 +199,30 @@ async fn an_image_that_arrives_is_used() {
     let pod = plane.until_ready("p").await;
     assert_eq!(pod["status"]["initContainerStatuses"][0]["ready"], true);
 }
+
+#[tokio::test]
+async fn probes_ask_the_pod_and_nobody_else() {
+    let plane = Plane::start().await;
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let asked = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let read = stream.read(&mut request).await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&request[..read]).into_owned()
+    });
+    let http = json!({"path": "/ready", "port": "web"});
+    let ports = json!([{"name": "web", "containerPort": port}]);
+    plane.create("p", one(json!({"ports": ports, "readinessProbe": {"httpGet": http}}))).await;
+    plane.until_ready("p").await;
+    assert!(asked.await.unwrap().starts_with("GET /ready HTTP/1.1\r\n"));
+
+    let other = json!({"tcpSocket": {"host": "192.0.2.1", "port": 80}, "periodSeconds": 1});
+    plane.create("q", one(json!({"readinessProbe": other}))).await;
+    plane.until_event("Unhealthy").await;
+    let events = plane.api.objects("events");
+    let unhealthy = events.iter().find(|event| event["reason"] == "Unhealthy").unwrap();
+    assert!(unhealthy["message"].as_str().unwrap().contains("is refused"), "{unhealthy}");
+}
