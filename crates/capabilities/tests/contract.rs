@@ -1,5 +1,13 @@
 //! The contract of key-value stores: every backend against one model, in every order of calls, and against many callers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 mod redis_server;
 
 use std::collections::BTreeMap;
@@ -29,14 +37,16 @@ enum Call {
 
 /// Few keys, so that calls meet; among them what a pattern, a prefix or an encoding could trip over.
 fn key() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["a", "b", "a*", "a/b", "[x]", "\u{fc}", " ", "a\nb", "\\"]).prop_map(str::to_owned)
+    prop::sample::select(vec!["a", "b", "a*", "a/b", "[x]", "\u{fc}", " ", "a\nb", "\\"])
+        .prop_map(str::to_owned)
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..20),
         any::<i64>().prop_map(|number| number.to_string().into_bytes()),
-        prop::sample::select(vec!["7", "+7", "007", " 7", "-0", "7 ", ""]).prop_map(|text| text.as_bytes().to_vec()),
+        prop::sample::select(vec!["7", "+7", "007", " 7", "-0", "7 ", ""])
+            .prop_map(|text| text.as_bytes().to_vec()),
     ]
 }
 
@@ -50,7 +60,8 @@ fn call() -> impl Strategy<Value = Call> {
         (key(), delta()).prop_map(|(key, delta)| Call::Increment(key, delta)),
         (key(), delta(), 0..3_u8).prop_map(|(key, delta, token)| Call::IncrementOnce(key, delta, token)),
         (0..3_u8).prop_map(Call::Forget),
-        (key(), prop::option::of(value()), value()).prop_map(|(key, old, new)| Call::CompareAndSwap(key, old, new)),
+        (key(), prop::option::of(value()), value())
+            .prop_map(|(key, old, new)| Call::CompareAndSwap(key, old, new)),
         prop::collection::vec(key(), 0..4).prop_map(Call::GetMany),
         prop::collection::vec((key(), value()), 0..4).prop_map(Call::SetMany),
         prop::collection::vec(key(), 0..4).prop_map(Call::DeleteMany),
@@ -109,7 +120,9 @@ async fn apply(store: &dyn KeyValue, model: &mut Model, call: Call) {
             let sum = store.increment(&key, delta, Some(&token.to_string())).await;
             let expected = match model.tokens.get(&token) {
                 Some(earlier) => Ok(*earlier),
-                None => model.increment(&key, delta).inspect(|sum| drop(model.tokens.insert(token, *sum))),
+                None => model.increment(&key, delta).inspect(|sum| {
+                    model.tokens.insert(token, *sum);
+                }),
             };
             assert_eq!(sum, expected, "{context}");
         }
@@ -118,7 +131,8 @@ async fn apply(store: &dyn KeyValue, model: &mut Model, call: Call) {
             model.tokens.remove(&token);
         }
         Call::CompareAndSwap(key, expected, value) => {
-            let swapped = store.compare_and_swap(&key, expected.as_deref(), value.clone().into()).await.unwrap();
+            let swapped =
+                store.compare_and_swap(&key, expected.as_deref(), value.clone().into()).await.unwrap();
             let same = model.values.get(&key) == expected.as_ref();
             assert_eq!(swapped, same, "{context}");
             if same {
@@ -126,7 +140,8 @@ async fn apply(store: &dyn KeyValue, model: &mut Model, call: Call) {
             }
         }
         Call::GetMany(keys) => {
-            let got: Vec<_> = store.get_many(&keys).await.unwrap().into_iter().map(|v| v.map(Vec::from)).collect();
+            let got: Vec<_> =
+                store.get_many(&keys).await.unwrap().into_iter().map(|v| v.map(Vec::from)).collect();
             let expected: Vec<_> = keys.iter().map(|key| model.values.get(key).cloned()).collect();
             assert_eq!(got, expected, "{context}");
         }
@@ -280,7 +295,8 @@ async fn redis_goes_only_where_egress_goes() {
 #[test]
 fn addresses_that_are_none_are_told() {
     let new = |address| Redis::new(address, "", Connector::new(Policy::default())).unwrap_err();
-    for address in ["", "http://a", "rediss://a", "redis://", "redis://a:x", "redis+unix:///a", "redis://a/x"] {
+    for address in ["", "http://a", "rediss://a", "redis://", "redis://a:x", "redis+unix:///a", "redis://a/x"]
+    {
         assert!(matches!(new(address), Error::InvalidBackend(_)), "{address}");
     }
 }

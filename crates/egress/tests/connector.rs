@@ -1,5 +1,13 @@
 //! The connector against real sockets on loopback.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 use std::time::Duration;
 
 use egress::{Connector, Error, Policy, Refusal};

@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p wasm`. The promise is that instantiation alone stays under 15 µs at the median.
 
+#![allow(clippy::print_stdout, reason = "a tool for the terminal")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -96,11 +96,20 @@ impl std::fmt::Debug for MacKey {
 
 /// The cache cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {}: {source}", path.display())]
-pub struct CacheError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum CacheError {
+    /// A file cannot be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The engine refuses a component that was compiled for it: it asks for more than a slot of the pool has.
+    #[error("the component does not fit: {0}")]
+    Refused(String),
 }
 
 /// Artifacts by the digest of their component, all for one engine's code hash.
@@ -121,8 +130,8 @@ impl ArtifactCache {
             .recursive(true)
             .mode(0o700)
             .create(&directory)
-            .map_err(|source| CacheError { action: "make", path: directory.clone(), source })?;
-        let failed = |source| CacheError { action: "list", path: root.to_owned(), source };
+            .map_err(|source| CacheError::File { action: "make", path: directory.clone(), source })?;
+        let failed = |source| CacheError::File { action: "list", path: root.to_owned(), source };
         for entry in fs::read_dir(root).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let stale = entry.file_name() != code_hash && is_code_hash(&entry.file_name());
@@ -138,7 +147,7 @@ impl ArtifactCache {
         let path = self.path(digest);
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let temporary = self.directory.join(format!(".{}.{number}", std::process::id()));
-        let failed = |source| CacheError { action: "write", path: path.clone(), source };
+        let failed = |source| CacheError::File { action: "write", path: path.clone(), source };
         let tag = self.tag(digest, code);
         let written = write_new(&temporary, &[tag.as_ref()])
             .and_then(|()| fs::rename(&temporary, tag_path(&path)))
@@ -155,7 +164,7 @@ impl ArtifactCache {
     /// none, and is removed.
     pub fn get(&self, engine: &Engine, digest: &str) -> Result<Option<Artifact>, CacheError> {
         let path = self.path(digest);
-        let failed = |source| CacheError { action: "read", path: path.clone(), source };
+        let failed = |source| CacheError::File { action: "read", path: path.clone(), source };
         let Some((code, tag)) = read_pair(&path).map_err(failed)? else { return Ok(None) };
         if ring::hmac::verify(&self.key.0, &self.message(digest, &code), &tag).is_err() {
             tracing::warn!(path = %path.display(), "artifact with a false tag removed");
@@ -163,14 +172,8 @@ impl ArtifactCache {
             return Ok(None);
         }
         drop(code);
-        match load(engine, &path) {
-            Ok(component) => Ok(Some(Artifact { digest: digest.into(), component })),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "artifact does not load; it is compiled again");
-                fs::remove_file(&path).map_err(failed)?;
-                Ok(None)
-            }
-        }
+        let component = load(engine, &path).map_err(|error| CacheError::Refused(format!("{error:#}")))?;
+        Ok(Some(Artifact { digest: digest.into(), component }))
     }
 
     fn path(&self, digest: &str) -> PathBuf {

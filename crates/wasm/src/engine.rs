@@ -13,9 +13,11 @@ const WASM_STACK: usize = 512 << 10;
 const HOST_STACK: usize = 512 << 10;
 /// Core modules, memories and tables of one component: enough for composed ones, a bound for hostile ones.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
-const MEMORIES_PER_COMPONENT: u32 = 8;
+pub(crate) const MEMORIES_PER_COMPONENT: u32 = 8;
 const TABLES_PER_COMPONENT: u32 = 16;
 const TABLE_ELEMENTS: usize = 64 << 10;
+/// Slots beyond the number of places: a place is free a moment before its slot is.
+const SLACK: u32 = 32;
 
 /// The engine cannot be made on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +105,7 @@ pub(crate) fn serving(pool: &Pool) -> Result<(Engine, CodeSettings), EngineError
 }
 
 fn pooling(pool: &Pool, instances: u32) -> PoolingAllocationConfig {
+    let instances = instances.saturating_add(SLACK);
     let mut config = PoolingAllocationConfig::new();
     config
         .total_component_instances(instances)

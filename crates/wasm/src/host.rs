@@ -115,7 +115,7 @@ impl Host {
     /// (`namespace/name@sha256:…`), where it takes the place of an earlier one with the same digest. Other digests of
     /// the name stay until they are retired.
     pub fn deploy(&self, name: &str, spec: ComponentSpec) -> Result<Arc<Component>, DeployError> {
-        let proxy = self.builder.linkers.link(&spec.artifact.component, spec.durable)?;
+        let proxy = self.builder.linkers.link(&spec.artifact.component, spec.durable, spec.limits.memory)?;
         let component = Arc::new(Component {
             name: name.into(),
             gate: Gate::new(spec.limits.concurrency),

@@ -7,11 +7,15 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::class;
 use crate::component::DeployError;
+use crate::engine::MEMORIES_PER_COMPONENT;
 use crate::guest::Guest;
 use crate::interfaces::{config, key_value, refused, replay};
 
 /// The export that makes a component one that answers HTTP.
 const HANDLER: &str = "wasi:http/incoming-handler";
+
+/// Bytes of a page of linear memory.
+const PAGE: u64 = 64 << 10;
 
 /// What components are linked against, made once.
 pub(crate) struct Linkers {
@@ -32,9 +36,15 @@ impl Linkers {
     }
 
     /// Links a component, or says what is missing.
-    pub(crate) fn link(&self, component: &Component, durable: bool) -> Result<ProxyPre<Guest>, DeployError> {
+    pub(crate) fn link(
+        &self,
+        component: &Component,
+        durable: bool,
+        memory: usize,
+    ) -> Result<ProxyPre<Guest>, DeployError> {
         check_imports(component, durable)?;
         check_exports(component)?;
+        check_size(component, memory)?;
         let linked = if durable {
             let mut linker = self.durable.clone();
             refused::link(&mut linker, component).and_then(|()| linker.instantiate_pre(component))
@@ -68,6 +78,26 @@ fn check_imports(component: &Component, durable: bool) -> Result<(), DeployError
     }
     if durable && !unclassified.is_empty() {
         return Err(DeployError::Unclassified { interfaces: unclassified });
+    }
+    Ok(())
+}
+
+/// Finds out before the first request what would fail at every one.
+fn check_size(component: &Component, memory: usize) -> Result<(), DeployError> {
+    // A component that instantiates modules it imports does not say; ours import no modules.
+    let Some(needs) = component.resources_required() else { return Ok(()) };
+    if needs.num_memories > MEMORIES_PER_COMPONENT {
+        return Err(DeployError::TooLarge(format!(
+            "it has {} memories, {MEMORIES_PER_COMPONENT} are allowed",
+            needs.num_memories
+        )));
+    }
+    let pages = needs.max_initial_memory_size.unwrap_or(0);
+    if pages.saturating_mul(PAGE) > memory as u64 {
+        return Err(DeployError::TooLarge(format!(
+            "its memory begins with {} bytes, its limit is {memory}",
+            pages.saturating_mul(PAGE)
+        )));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::oneshot;
@@ -106,9 +106,15 @@ impl Component {
         let places =
             [self.gate.enter().await.ok_or_else(busy)?, self.host.gate.enter().await.ok_or_else(busy)?];
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let bodiless = request.method() == Method::HEAD;
         let request = request.map(|body| Limited::new(body, limit).map_err(body_error));
         let (run, answer) = Run::new(self.clone(), request, None, places);
-        respond(self, run, answer).await.map_err(|ending| {
+        let answered = respond(self, run, answer).await.map(|mut response| {
+            // No client reads the body of such an answer, and that must not end the guest.
+            response.body_mut().ended |= bodiless;
+            response
+        });
+        answered.map_err(|ending| {
             let error = match ending {
                 Some(ending) => ServeError::from_ending(ending, self),
                 None => ServeError::NoResponse(self.name().to_owned()),
@@ -153,7 +159,8 @@ pub(crate) async fn respond(
     match (answered, outcome) {
         (Some(Ok(response)), outcome) => {
             let failed = outcome.and_then(Result::err);
-            let response = response.map(|body| Body::new(component.clone(), body, running, failed));
+            let length = content_length(response.headers());
+            let response = response.map(|body| Body::new(component.clone(), body, running, failed, length));
             Ok(settle(response).await)
         }
         (_, Some(Err(ending))) => Err(Some(ending)),
@@ -163,6 +170,10 @@ pub(crate) async fn respond(
         }
         (None, _) => Err(None),
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Puts a body that is already there as a whole into one piece: it is sent with its length, in one write.
@@ -185,7 +196,9 @@ pub struct Body {
     source: Source,
     /// How the guest failed, to be told after what it had written.
     failed: Option<Ending>,
-    /// Everything has been read.
+    /// Bytes that the guest announced and that have not been read.
+    left: Option<u64>,
+    /// Everything that a client reads has been read.
     ended: bool,
 }
 
@@ -207,8 +220,10 @@ impl Body {
         body: HyperOutgoingBody,
         run: Option<Run>,
         failed: Option<Ending>,
+        left: Option<u64>,
     ) -> Self {
-        Self { component, source: Source::Guest { read: Vec::new(), body, run }, failed, ended: false }
+        let source = Source::Guest { read: Vec::new(), body, run };
+        Self { component, source, failed, left, ended: left == Some(0) }
     }
 
     /// The body of a guest that has ended, if it is small and has no trailers. What was read of another is kept.
@@ -300,7 +315,11 @@ impl http_body::Body for Body {
             Poll::Ready(Some(frame)) => Some(frame.map_err(|error| BodyError(error.to_string()))),
             Poll::Pending => return Poll::Pending,
         };
-        this.ended |= frame.is_none();
+        // Who was told a length reads that much and not the end after it.
+        if let (Some(left), Some(Ok(frame))) = (&mut this.left, &frame) {
+            *left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        this.ended |= frame.is_none() || this.left == Some(0);
         Poll::Ready(frame)
     }
 

@@ -183,10 +183,10 @@ impl KeyValue for Embedded {
         let size = key.len() + token.map_or(0, str::len) + 64;
         self.write(size, |latest| {
             let mut batch = Batch::new();
-            if let Some(token) = token {
-                if let Some(earlier) = latest.get(TOKENS, token.as_bytes())? {
-                    return Ok((batch, integer(Some(&earlier))?));
-                }
+            if let Some(token) = token
+                && let Some(earlier) = latest.get(TOKENS, token.as_bytes())?
+            {
+                return Ok((batch, integer(Some(&earlier))?));
             }
             let value = integer(latest.get(VALUES, key.as_bytes())?.as_deref())?;
             let sum = value.checked_add(delta).ok_or(Error::NotAnInteger)?;

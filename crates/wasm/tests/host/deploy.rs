@@ -45,3 +45,12 @@ async fn a_component_that_answers_no_http_is_refused() {
     let error = deploy(&fixture, "(component)", false).await;
     assert!(matches!(error, DeployError::NotHttp), "{error}");
 }
+
+#[tokio::test]
+async fn a_component_that_begins_over_its_limit_is_refused() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec("echo").await;
+    spec.limits.memory = 64 << 10;
+    let error = fixture.host.deploy("test/echo", spec).unwrap_err();
+    assert!(matches!(error, DeployError::TooLarge(_)), "{error}");
+}

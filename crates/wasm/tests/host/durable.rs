@@ -74,7 +74,7 @@ async fn an_order_is_taken_once_and_confirmed_once_whatever_happens() {
 #[tokio::test]
 async fn requests_go_out_under_the_key_of_their_place() {
     let peer = Peer::start().await;
-    let fixture = Fixture::with(peer.policy(), wasm::CompileLimits::default());
+    let fixture = Fixture::allowing(peer.policy());
     let store = fixture.store("steps").await;
     let revision = durable(&fixture, "probe", |spec| {
         spec.key_value.insert("default".into(), store.clone());

@@ -1,5 +1,6 @@
 //! A host in a temporary directory, and requests to it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,18 +42,25 @@ pub(crate) fn compiler(limits: CompileLimits) -> Compiler {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Self::with(Policy::default(), CompileLimits::default())
+        Self::allowing(Policy::default())
     }
 
-    pub(crate) fn with(policy: Policy, limits: CompileLimits) -> Self {
+    /// Tests share their cache of artifacts: a compiler that was not optimised itself takes seconds for each.
+    pub(crate) fn allowing(policy: Policy) -> Self {
+        let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("artifacts");
+        Self::caching(cache, tempfile::tempdir().unwrap(), policy, CompileLimits::default())
+    }
+
+    /// With a cache of its own: it compiles.
+    pub(crate) fn compiling(limits: CompileLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("cache");
+        Self::caching(cache, directory, Policy::default(), limits)
+    }
+
+    fn caching(cache: PathBuf, directory: tempfile::TempDir, policy: Policy, limits: CompileLimits) -> Self {
         let logs = Arc::new(Lines::default());
-        let mut config = Config::new(
-            directory.path().join("cache"),
-            MacKey::load_or_create(&directory.path().join("key")).unwrap(),
-            compiler(limits),
-            Connector::new(policy),
-        );
+        let mut config = Config::new(cache, MacKey::new(&[7; 32]), compiler(limits), Connector::new(policy));
         config.pool = Pool { instances: 64, ..Pool::default() };
         config.logs = logs.clone();
         Self { host: Host::new(config).unwrap(), logs, directory }

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use http_body_util::{BodyExt, BodyStream};
 use wasm::ServeError;
 
-use crate::fixture::{Fixture, Peer, Within, ask, get, post, text};
+use crate::fixture::{Fixture, PATIENCE, Peer, Within, ask, get, post, text};
 
 #[tokio::test]
 async fn every_request_has_an_instance_of_its_own() {
@@ -69,13 +69,23 @@ async fn a_guest_finishes_its_work_after_the_answer_was_read() {
     let mut spec = fixture.spec("probe").await;
     spec.key_value.insert("default".into(), store.clone());
     let probe = fixture.host.deploy("test/probe", spec).unwrap();
-    assert_eq!(ask(&probe, "/after").await.1, "answered");
-    let done = async {
+    let done = async || {
         while store.get("after").await.unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        store.delete("after").await.unwrap();
     };
-    done.within().await;
+    // Read to its end; as far as its length says; not at all, where there is nothing to read.
+    assert_eq!(ask(&probe, "/after").await.1, "answered");
+    tokio::time::timeout(PATIENCE, done()).await.unwrap();
+    let mut response = probe.serve(get("/after")).await.unwrap();
+    assert_eq!(response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "answered");
+    drop(response);
+    tokio::time::timeout(PATIENCE, done()).await.unwrap();
+    let mut request = get("/after");
+    *request.method_mut() = http::Method::HEAD;
+    drop(probe.serve(request).await.unwrap());
+    tokio::time::timeout(PATIENCE, done()).await.unwrap();
 }
 
 #[tokio::test]
@@ -110,7 +120,7 @@ async fn nothing_is_granted_that_was_not_given() {
 #[tokio::test]
 async fn what_was_given_is_there() {
     let peer = Peer::start().await;
-    let fixture = Fixture::with(peer.policy(), wasm::CompileLimits::default());
+    let fixture = Fixture::allowing(peer.policy());
     let mut spec = fixture.spec("probe").await;
     spec.environment.push(("COLOUR".into(), "green".into()));
     spec.allowed_outbound_hosts.push(format!("http://{}", peer.address).parse().unwrap());
@@ -125,7 +135,7 @@ async fn what_was_given_is_there() {
 #[tokio::test]
 async fn a_host_that_is_granted_is_still_refused_where_egress_refuses_it() {
     let peer = Peer::start().await;
-    let fixture = Fixture::with(Policy::default(), wasm::CompileLimits::default());
+    let fixture = Fixture::new();
     let mut spec = fixture.spec("probe").await;
     spec.allowed_outbound_hosts.push(format!("http://{}", peer.address).parse().unwrap());
     let probe = fixture.host.deploy("test/probe", spec).unwrap();
@@ -172,7 +182,10 @@ async fn a_store_changes_its_backend_under_a_component_that_does_not_notice() {
         (response.status().as_u16(), &response.headers()["location"]),
         (302, &"http://example.com/a".parse().unwrap())
     );
-    assert_eq!(ask(&shortener, "/").await.1, format!("[{{\"code\":\"{}\",\"url\":\"http://example.com/a\"}}]\n", code.trim()));
+    assert_eq!(
+        ask(&shortener, "/").await.1,
+        format!("[{{\"code\":\"{}\",\"url\":\"http://example.com/a\"}}]\n", code.trim())
+    );
 
     stores.bind("test/links", backend("two"), &egress).await.unwrap();
     assert_eq!(ask(&shortener, &path).await.0, 404);
