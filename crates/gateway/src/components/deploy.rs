@@ -31,6 +31,8 @@ pub(super) struct Record {
     created: Timestamp,
     routes: Vec<(HostPattern, PathPrefix)>,
     target: Arc<Target>,
+    /// The object's identity and generation that was deployed last: until there is another, there is nothing to do.
+    applied: Option<(String, i64)>,
     /// What serves it; an older revision while a newer one is not ready.
     deployed: Option<Arc<wasm::Component>>,
     /// Revisions that the host holds.
@@ -78,6 +80,7 @@ impl Controller {
                     name: key.to_string(),
                     state: State::NotReady("it is being compiled".into()),
                 }),
+                applied: None,
                 deployed: None,
                 revisions: BTreeSet::new(),
                 conflicts: Vec::new(),
@@ -102,11 +105,23 @@ impl Controller {
                 format!("spec.keyValue[{name}]: KeyValueStore {full} does not exist or is not ready");
             return Ok(Err(Refusal::new(reason::STORE_NOT_FOUND, message)));
         }
+        let version = object.metadata.uid.clone().zip(object.metadata.generation);
+        if let Some(record) = self.records().get(key)
+            && let Some(deployed) = &record.deployed
+            && version.is_some()
+            && record.applied == version
+        {
+            return Ok(Ok(deployed.clone()));
+        }
         let artifact = match self.compile(key, object).await? {
             Ok(artifact) => artifact,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        Ok(self.link(key, object, artifact).await)
+        let linked = self.link(key, object, artifact).await;
+        if let Some(record) = self.records().get_mut(key) {
+            record.applied = version.filter(|_| linked.is_ok());
+        }
+        Ok(linked)
     }
 
     async fn link(
