@@ -141,7 +141,7 @@ impl Feed {
         }
     }
 
-    /// Applies one batch: per resource in order, and only then says how far it got.
+    /// Applies one batch: first for readers, then says how far it got, and tells watchers last.
     fn apply(&self, batch: Vec<Event>) {
         let Some(last) = batch.last().map(|event| event.revision) else { return };
         let mut runs: Vec<(&Arc<Resource>, Vec<_>)> = Vec::new();
@@ -153,10 +153,12 @@ impl Feed {
                 None => runs.push((resource, vec![change])),
             }
         }
-        for (resource, changes) in runs {
-            resource.hub.apply(changes);
-        }
+        let applied: Vec<_> =
+            runs.into_iter().map(|(resource, changes)| (resource, resource.hub.apply(changes))).collect();
         self.applied.advance(last);
+        for (resource, changes) in applied {
+            resource.hub.dispatch(&changes);
+        }
     }
 
     fn decode(&self, resource: &Resource, event: Event) -> Option<(u64, Arc<str>, Option<Item>)> {
@@ -184,7 +186,8 @@ impl Feed {
         let mut reached = u64::MAX;
         for resource in self.resources.values() {
             let (items, revision) = self.read(resource).await?;
-            resource.hub.resync(items, revision);
+            let changes = resource.hub.resync(items, revision);
+            resource.hub.dispatch(&changes);
             // Events between the earliest and the latest of these reads come again, and are known to the later ones.
             reached = reached.min(revision);
         }

@@ -223,20 +223,37 @@ impl Hub {
         self.published.store(Arc::new(inner.view.clone()));
     }
 
-    /// Applies changes in revision order: each is a key and what it holds now, `None` for a deletion.
-    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (u64, Arc<str>, Option<Item>)>) {
+    /// Applies changes in revision order, for readers to see: each is a key and what it holds now, `None` for a deletion.
+    /// What comes back is to be dispatched after this: whoever is told of a change finds it when they look.
+    pub(crate) fn apply(
+        &self,
+        changes: impl IntoIterator<Item = (u64, Arc<str>, Option<Item>)>,
+    ) -> Vec<Arc<Change>> {
         let mut inner = self.lock();
-        for (revision, key, item) in changes {
-            if revision > inner.loaded {
-                inner.apply(revision, &key, item, &self.limits);
-            }
-        }
+        let loaded = inner.loaded;
+        let news = changes.into_iter().filter(|(revision, ..)| *revision > loaded);
+        let applied = news
+            .filter_map(|(revision, key, item)| inner.apply(revision, &key, item, &self.limits))
+            .collect();
         self.published.store(Arc::new(inner.view.clone()));
+        applied
+    }
+
+    /// Tells watchers. One that is so far behind that its queue is full is cut off: its stream ends, and it starts again
+    /// from what it saw last.
+    pub(crate) fn dispatch(&self, changes: &[Arc<Change>]) {
+        let mut inner = self.lock();
+        for change in changes {
+            inner.watchers.retain(|watcher| match Watcher::sees(&watcher.selection, change) {
+                Some(kind) => watcher.queue.try_send(Signal::Change(kind, change.clone())).is_ok(),
+                None => true,
+            });
+        }
     }
 
     /// Makes the hub show what the store held at `revision`, after a gap in its events: watchers get the differences. Changes
     /// that undid each other within the gap are not seen, as with any list.
-    pub(crate) fn resync(&self, items: Vec<Item>, revision: u64) {
+    pub(crate) fn resync(&self, items: Vec<Item>, revision: u64) -> Vec<Arc<Change>> {
         let mut inner = self.lock();
         let mut gone = inner.view.items.clone();
         let mut changes: Vec<(u64, Arc<str>, Option<Item>)> = Vec::new();
@@ -247,11 +264,13 @@ impl Hub {
         }
         changes.extend(gone.keys().map(|key| (revision, key.clone(), None)));
         changes.sort_by_key(|(revision, ..)| *revision);
-        for (revision, key, item) in changes {
-            inner.apply(revision, &key, item, &self.limits);
-        }
+        let changes = changes.into_iter();
+        let applied = changes
+            .filter_map(|(revision, key, item)| inner.apply(revision, &key, item, &self.limits))
+            .collect();
         inner.loaded = revision;
         self.published.store(Arc::new(inner.view.clone()));
+        applied
     }
 
     /// Tells watchers that asked for it that everything up to `revision` has been sent.
@@ -344,13 +363,17 @@ impl Hub {
 }
 
 impl Inner {
-    fn apply(&mut self, revision: u64, key: &Arc<str>, item: Option<Item>, limits: &Limits) {
-        if let Some(change) = self.change(revision, key, item) {
-            let change = Arc::new(change);
-            self.view.revision = revision;
-            self.dispatch(&change);
-            self.remember(change, limits);
-        }
+    fn apply(
+        &mut self,
+        revision: u64,
+        key: &Arc<str>,
+        item: Option<Item>,
+        limits: &Limits,
+    ) -> Option<Arc<Change>> {
+        let change = Arc::new(self.change(revision, key, item)?);
+        self.view.revision = revision;
+        self.remember(change.clone(), limits);
+        Some(change)
     }
 
     fn change(&mut self, revision: u64, key: &Arc<str>, item: Option<Item>) -> Option<Change> {
@@ -369,14 +392,6 @@ impl Inner {
         }
     }
 
-    /// A watcher whose queue is full is cut off: its stream ends, and it starts again from what it saw last.
-    fn dispatch(&mut self, change: &Arc<Change>) {
-        self.watchers.retain(|watcher| match Watcher::sees(&watcher.selection, change) {
-            Some(kind) => watcher.queue.try_send(Signal::Change(kind, change.clone())).is_ok(),
-            None => true,
-        });
-    }
-
     fn remember(&mut self, change: Arc<Change>, limits: &Limits) {
         self.window_bytes += change.item.body.len();
         self.window.push_back(change);
@@ -393,5 +408,60 @@ impl Inner {
         while self.snapshots.front().is_some_and(|(kept, _)| now.since(*kept) > limits.snapshot_age) {
             self.snapshots.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cache::Extract;
+    use crate::encode::encode;
+
+    fn item(name: &str, revision: u64) -> (u64, Arc<str>, Option<Item>) {
+        let encoded = encode(&json!({"metadata": {"name": name}})).unwrap();
+        (revision, name.into(), Some(Item::new(name.into(), &encoded, revision, Extract::default())))
+    }
+
+    #[test]
+    fn whoever_is_told_of_a_change_finds_it() {
+        let hub = Hub::new(Limits::default());
+        let mut early = hub.watch(Arc::default(), Start::Initial, false, 0).unwrap();
+        let changes = hub.apply([item("a", 1)]);
+        // Between the two steps readers see the change and watchers do not yet.
+        assert!(hub.get("a").is_some());
+        assert!(early.queue.try_recv().is_err());
+        let mut late = hub.watch(Arc::default(), Start::Initial, false, 1).unwrap();
+        hub.dispatch(&changes);
+        assert!(early.queue.try_recv().is_ok());
+        // Who came in between has it among the initial objects, and its stream drops what is not after them.
+        assert_eq!((late.initial.len(), late.revision), (1, 1));
+        assert!(
+            matches!(late.queue.try_recv(), Ok(Signal::Change(_, change)) if change.revision <= late.revision)
+        );
+    }
+
+    #[test]
+    fn a_gap_is_closed_by_the_differences() {
+        let hub = Hub::new(Limits::default());
+        hub.apply([item("kept", 1), item("changed", 2), item("gone", 3)]);
+        let mut watch = hub.watch(Arc::default(), Start::After(3), false, 3).unwrap();
+        let now =
+            [item("kept", 1), item("changed", 5), item("new", 6)].into_iter().filter_map(|(_, _, item)| item);
+        let changes = hub.resync(now.collect(), 8);
+        hub.dispatch(&changes);
+        let mut seen = Vec::new();
+        while let Ok(Signal::Change(kind, change)) = watch.queue.try_recv() {
+            seen.push((kind, change.item.key.to_string(), change.revision));
+        }
+        let expected = [
+            (ChangeKind::Modified, "changed".to_owned(), 5),
+            (ChangeKind::Added, "new".to_owned(), 6),
+            (ChangeKind::Deleted, "gone".to_owned(), 8),
+        ];
+        assert_eq!(seen, expected);
+        // What the store's events still bring of the time before is known.
+        assert!(hub.apply([item("changed", 5)]).is_empty());
     }
 }

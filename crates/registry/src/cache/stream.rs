@@ -17,12 +17,13 @@ pub struct WatchStream {
     initial_end: Option<u64>,
     backlog: std::vec::IntoIter<(ChangeKind, Arc<Change>)>,
     queue: Receiver<Signal>,
-    /// Changes up to this revision were seen by the client already.
+    /// Changes up to this revision were seen by the client already, or are among the initial ones and the backlog.
     after: u64,
 }
 
 impl WatchStream {
     pub(crate) fn new(kind: Arc<Kind>, begun: Begun, send_initial_end: bool, after: u64) -> Self {
+        let after = after.max(begun.revision);
         Self {
             kind,
             initial_end: send_initial_end.then_some(begun.revision),
