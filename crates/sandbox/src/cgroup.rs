@@ -140,7 +140,6 @@ impl Tree {
                 );
             }
             Self::V2(_) => {
-                let weight = |shares: u64| 1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142;
                 settings.extend(resources.cpu_shares.map(|n| ("cpu", "cpu.weight", weight(n).to_string())));
                 if let Some(quota) = limited(resources.cpu_quota) {
                     settings.push(("cpu", "cpu.max", format!("{quota} {period}")));
@@ -271,6 +270,15 @@ impl Tree {
     }
 }
 
+/// A v1 weight (2 to 262144, 1024 where nothing is said) as a v2 one (1 to 10000, 100): the curve through the three
+/// pairs that runc, and libcontainer for the containers within, use.
+fn weight(shares: u64) -> u64 {
+    let shares = u32::try_from(shares.clamp(2, 262_144)).map_or(18.0, |shares| f64::from(shares).log2());
+    let exponent = (shares * shares + 125.0 * shares) / 612.0 - 7.0 / 34.0;
+    // From 1 to 10000, whatever the rounding: the cast keeps all of it.
+    10f64.powf(exponent).ceil().clamp(1.0, 10_000.0) as u64
+}
+
 /// On v2 a group has the controllers that all groups above it pass on. One that the machine lacks shows when its limit
 /// is to be set.
 fn pass_on_controllers(root: &Path, group: &str) {
@@ -368,7 +376,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         unified(directory.path()).create("a/b", &resources).unwrap();
         let read = |file: &str| fs::read_to_string(directory.path().join("a/b").join(file)).unwrap();
-        assert_eq!(read("cpu.weight"), "39");
+        assert_eq!(read("cpu.weight"), "100");
+        assert_eq!([2, 512, 262_144].map(weight), [1, 59, 10_000]);
         assert_eq!(read("cpu.max"), "50000 100000");
         assert_eq!(read("memory.max"), "1048576");
         assert_eq!(read("pids.max"), "7");

@@ -40,7 +40,7 @@ fn limits_are_the_kernels() {
         assert_eq!(read(["memory.limit_in_bytes", "memory.max"]), (64u64 << 20).to_string());
         assert_eq!(read(["pids.max", "pids.max"]), "50");
         assert!(["50000", "50000 100000"].contains(&read(["cpu.cfs_quota_us", "cpu.max"]).as_str()));
-        assert!(["512", "20"].contains(&read(["cpu.shares", "cpu.weight"]).as_str()));
+        assert!(["512", "59"].contains(&read(["cpu.shares", "cpu.weight"]).as_str()));
         let pod = limit(&machine, "pod-u1", ["memory.limit_in_bytes", "memory.max"]);
         assert_eq!(pod, (256u64 << 20).to_string());
         let score = machine

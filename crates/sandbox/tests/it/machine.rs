@@ -66,10 +66,15 @@ pub(crate) fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Arc<Machine
         return;
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let machine = Arc::new(tokio.block_on(Machine::new()));
+    // A test that fails leaves nothing behind either.
+    let test = std::panic::AssertUnwindSafe(|| tokio.block_on(test(Arc::clone(&machine))));
+    let result = std::panic::catch_unwind(test);
     tokio.block_on(async {
-        let machine = Arc::new(Machine::new().await);
-        test(Arc::clone(&machine)).await;
         machine.runtime.cleanup().await.unwrap();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
         assert!(machine.network.attached.lock().unwrap().is_empty(), "addresses were not given back");
         let left = machine.processes();
         assert!(left.is_empty(), "processes left: {left:?}");
