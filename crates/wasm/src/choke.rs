@@ -16,9 +16,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::class;
+use crate::hold::Hold;
 
 /// Who records, if anybody does.
-pub(crate) type Recording = Option<Arc<dyn Recorder>>;
+pub(crate) type Recording = Option<Arc<Hold>>;
 
 /// A host function by its names in WIT.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +62,7 @@ where
 
 /// Takes a recorded call through under a class that the caller found out.
 pub(crate) async fn through_as<A, R, F>(
-    recorder: &Arc<dyn Recorder>,
+    recorder: &Hold,
     class: Class,
     function: Function,
     arguments: &A,

@@ -11,7 +11,7 @@ use http::Uri;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::Artifact;
-use crate::gate::Gate;
+use crate::gate::{Gate, Place};
 use crate::guest::Guest;
 use crate::host::Shared;
 
@@ -188,13 +188,16 @@ impl Component {
         revision(&self.name, self.digest())
     }
 
+    /// Places for one more instance, its own and the pool's; `None`: there were none in time.
+    pub(crate) async fn enter(&self) -> Option<[Place; 2]> {
+        Some([self.gate.enter().await?, self.host.gate.enter().await?])
+    }
+
     /// How long it takes to make an instance and to let it go again, for benchmarks.
     #[doc(hidden)]
     pub async fn time_instantiation(self: &Arc<Self>) -> Result<Duration, DeployError> {
         let failed = |error: wasmtime::Error| DeployError::Invalid(format!("{error:#}"));
-        let busy = || DeployError::Invalid("no instance is free".into());
-        let places =
-            [self.gate.enter().await.ok_or_else(busy)?, self.host.gate.enter().await.ok_or_else(busy)?];
+        let places = self.enter().await.ok_or_else(|| DeployError::Invalid("no instance is free".into()))?;
         let started = Instant::now();
         let mut store = crate::run::store(self.clone(), None, places);
         let proxy = self.proxy.instantiate_async(&mut store).await.map_err(failed)?;

@@ -11,7 +11,7 @@ use crate::component::Component;
 use crate::gate::Place;
 use crate::interfaces::replay::Waits;
 use crate::limiter::Limiter;
-use crate::logs::{LineStream, LogStream};
+use crate::logs::{LineStream, LogSink, LogStream};
 use crate::outgoing::Outgoing;
 use crate::ticker::Running;
 
@@ -51,8 +51,12 @@ impl Guest {
     }
 
     /// Nothing but the environment granted and streams into the log: no directory, no socket, no name to look up.
-    fn make_wasi(component: &Component) -> Box<WasiCtx> {
-        let line = |stream| LineStream::new(component.name.clone(), stream, component.host.logs.clone());
+    fn make_wasi(component: &Component, recording: &Recording) -> Box<WasiCtx> {
+        let logs: Arc<dyn LogSink> = match recording {
+            Some(hold) => hold.clone(),
+            None => component.host.logs.clone(),
+        };
+        let line = |stream| LineStream::new(component.name.clone(), stream, logs.clone());
         let mut builder = WasiCtx::builder();
         builder
             .envs(&component.spec.environment)
@@ -67,7 +71,7 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.get_or_insert_with(|| Self::make_wasi(&self.component));
+        let wasi = self.wasi.get_or_insert_with(|| Self::make_wasi(&self.component, &self.recording));
         WasiCtxView { ctx: wasi, table: &mut self.table }
     }
 }

@@ -8,6 +8,7 @@ use http::{HeaderValue, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 
 use crate::component::Component;
+use crate::hold::Hold;
 use crate::host::Host;
 use crate::run::{Ending, Run};
 use crate::serve::respond;
@@ -43,9 +44,9 @@ impl Component {
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
         }
         let busy = || InvokeError::NotReady(format!("{} (busy)", self.revision()));
-        let places =
-            [self.gate.enter().await.ok_or_else(busy)?, self.host.gate.enter().await.ok_or_else(busy)?];
-        let (run, answer) = Run::new(self.clone(), request.map(Full::new), Some(recorder), places);
+        let places = self.enter().await.ok_or_else(busy)?;
+        let hold = Arc::new(Hold::new(recorder, self.host.logs.clone()));
+        let (run, answer) = Run::new(self.clone(), request.map(Full::new), Some(hold), places);
         let (parts, mut body) = respond(self, run, answer).await.map_err(no_answer)?.into_parts();
         let limit = usize::try_from(limits.buffered_body).unwrap_or(usize::MAX);
         let collected = match Limited::new(&mut body, limit).collect().await {

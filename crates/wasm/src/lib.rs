@@ -19,6 +19,7 @@ mod config;
 mod engine;
 mod gate;
 mod guest;
+mod hold;
 mod host;
 mod interfaces;
 mod invoke;

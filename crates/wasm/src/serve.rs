@@ -102,9 +102,7 @@ impl Component {
                 limit: "request body",
             });
         }
-        let busy = || ServeError::Busy(self.name().to_owned());
-        let places =
-            [self.gate.enter().await.ok_or_else(busy)?, self.host.gate.enter().await.ok_or_else(busy)?];
+        let places = self.enter().await.ok_or_else(|| ServeError::Busy(self.name().to_owned()))?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let bodiless = request.method() == Method::HEAD;
         let request = request.map(|body| Limited::new(body, limit).map_err(body_error));

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use clock::Random;
+use effects::Recorder as _;
 use http::header::HeaderName;
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;

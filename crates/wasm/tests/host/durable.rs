@@ -72,6 +72,23 @@ async fn an_order_is_taken_once_and_confirmed_once_whatever_happens() {
 }
 
 #[tokio::test]
+async fn a_guest_that_repeats_itself_is_not_logged_again() {
+    let fixture = Fixture::new();
+    let store = fixture.store("orders").await;
+    let revision =
+        durable(&fixture, "order", |spec| drop(spec.key_value.insert("default".into(), store))).await;
+    let journal = Journal::default();
+    for _ in 0..3 {
+        let mut order = request("POST", "/orders", r#"{"item": "tea", "sleepSeconds": 3600}"#);
+        order.headers_mut().insert("idempotency-key", "A-1".parse().unwrap());
+        // The first life ends at the sleep, the second comes to the end, the third only repeats.
+        let _ = fixture.host.invoke(&revision, order, journal.life(1000)).await;
+    }
+    let placed = "test/order Stdout order A-1 placed, confirming in 3600 s";
+    assert_eq!(fixture.logs.take(), [placed, "test/order Stdout order A-1 confirmed"]);
+}
+
+#[tokio::test]
 async fn requests_go_out_under_the_key_of_their_place() {
     let peer = Peer::start().await;
     let fixture = Fixture::allowing(peer.policy());
