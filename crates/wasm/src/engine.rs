@@ -92,6 +92,11 @@ pub(crate) fn serving(pool: &Pool) -> Result<(Engine, CodeSettings), EngineError
                         "address space is short: smaller instance pool"
                     );
                 }
+                if !PoolingAllocationConfig::is_pagemap_scan_available() {
+                    tracing::info!(
+                        "no PAGEMAP_SCAN (Linux 6.7, /proc/self/pagemap): instances are reset more slowly"
+                    );
+                }
                 return Ok((engine, settings));
             }
             Err(error) => tracing::debug!(%error, instances, "instance pool not possible"),
