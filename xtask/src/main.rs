@@ -8,8 +8,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod guests;
 mod house;
 mod layers;
+mod schemas;
 mod soak;
 mod test;
 mod tools;
@@ -45,6 +47,18 @@ enum Task {
     Soak(soak::Soak),
     /// Bring kubectl, helm, Redis and what else the tests need into target/tools
     Tools,
+    /// Build the example guests, or compare the checked-in ones with a fresh build
+    Guests {
+        /// Compare, do not write
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make the table of Kubernetes' own schemas, or compare the checked-in one with a fresh one
+    Schemas {
+        /// Compare, do not write
+        #[arg(long)]
+        check: bool,
+    },
     /// Fail on an arrow or a word that ARCHITECTURE.md forbids
     Layers {
         /// The workspace to check
@@ -60,6 +74,8 @@ fn main() -> Result<()> {
         Task::Bench { families, seconds } => bench::run(root, &families, seconds)?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
+        Task::Guests { check } => guests::run(check)?,
+        Task::Schemas { check } => schemas::run(root, check)?,
         Task::Layers { root: other } => {
             print!("{}", layers::run(other.as_deref().unwrap_or(root))?);
         }

@@ -70,3 +70,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Shim { .. } | Command::CompileComponent { .. } => Ok(()),
     }
 }
+
+/// The release of Kubernetes that the plane speaks, and its own: what nodes report.
+const VERSION: &str = concat!("v1.36.0+monoplane.", env!("CARGO_PKG_VERSION"));

@@ -6,10 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod confine;
-mod defaults;
+mod definitions;
 pub mod edge;
 pub mod node;
-mod plugins;
 pub mod pods;
 pub mod server;
 

@@ -1,2 +1,106 @@
-//! placeholder
-pub fn run(_: &crate::flags::Node) -> anyhow::Result<()> { anyhow::bail!("not yet") }
+//! The node: network, runtime and kubelet, put together.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use client::Ambient;
+use kubelet::{Dns, Machine, Runtimes, Serving};
+use pki::Credential;
+use tokio::sync::oneshot;
+
+use super::pods::{self, Marks};
+use super::{end_with_parent, stop_on_signal};
+use crate::flags::Node;
+use crate::layout::{Layout, make_directory, write_file};
+use crate::notify;
+
+/// The group that the API server's certificate for kubelets carries.
+const CALLERS: &str = "system:monoplane:kubelet-clients";
+/// The runtime handler of pods that name no RuntimeClass.
+const HANDLER: &str = "runc";
+/// Pods that a node takes, as upstream's.
+const MAX_PODS: u32 = 110;
+
+/// Runs the node until it is told to stop. Its containers run on.
+///
+/// # Errors
+/// When the machine lacks something, or the node's credentials are missing.
+pub fn run(flags: &Node) -> Result<()> {
+    end_with_parent(flags.supervised)?;
+    if !crate::up::can_run_node() {
+        bail!("the node role needs root; `monoplane check` says what runs without");
+    }
+    let layout = Layout::new(&flags.at)?;
+    let address = SocketAddr::new(flags.bind_address, flags.kubelet_port);
+    let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(flags, &layout, listener))
+}
+
+async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<()> {
+    let stop = stop_on_signal()?;
+    let folder = layout.node();
+    make_directory(&folder, 0o700)?;
+    let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
+    let client = client::transport::from_kubeconfig_file(&kubeconfig)
+        .await
+        .with_context(|| format!("reading {}", kubeconfig.display()))?;
+    let machine = &flags.machine;
+    // `monoplane clean` needs it when nobody is left to ask.
+    write_file(&folder.join("pod-cidr"), machine.pod_cidr.as_bytes(), 0o600)?;
+    let marks = Marks { bridge: &machine.bridge, cgroup_root: &machine.cgroup_root, pod_cidr: &machine.pod_cidr };
+    let containers = pods::open(layout, &marks).await?;
+    let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
+        BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
+    let (ready, registered) = oneshot::channel();
+    let options = kubelet::Options {
+        client,
+        ambient: Ambient::system(),
+        node_name: machine.node_name.clone().unwrap_or_else(crate::up::host_name),
+        addresses: vec![flags.bind_address],
+        listener,
+        serving: serving(&folder)?,
+        runtimes: Runtimes { handlers, default: HANDLER.to_owned() },
+        data_dir: folder.clone(),
+        cgroup: machine.cgroup_root.clone(),
+        machine: Machine::read(),
+        dns: Dns { servers: Vec::new(), domain: "cluster.local".to_owned(), host: text("/etc/resolv.conf") },
+        hosts: text("/etc/hosts"),
+        max_pods: MAX_PODS.into(),
+        pod_cidr: Some(machine.pod_cidr.clone()),
+        labels: BTreeMap::new(),
+        version: crate::VERSION.to_owned(),
+        ready: Some(ready),
+    };
+    tokio::spawn(async move {
+        if registered.await.is_ok() {
+            notify::ready();
+        }
+    });
+    kubelet::run(options, stop).await.context("the kubelet")
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The kubelet's serving certificate, and who may call it: the API server under its own certificate, nobody else.
+fn serving(folder: &Path) -> Result<Serving> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let credential = Credential::from_pem(&read("kubelet.pem")?).context("kubelet.pem")?;
+    Ok(Serving {
+        certificate_pem: credential.certificate_pem,
+        key_pem: credential.key_pem,
+        client_authority_pem: read("ca.crt")?,
+        admits: Arc::new(|certificate: &[u8]| {
+            auth::user_of_certificate(certificate)
+                .is_ok_and(|certified| certified.user.groups.iter().any(|group| group == CALLERS))
+        }),
+    })
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use apiserver::tls::{HttpsDialer, Listener, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Connection, Escalation, InMemory, Limits, Options};
+use apiserver::{ApiServer, Authenticators, Connection, InMemory, Limits, Options};
 use auth::TokenFile;
 use client::{Ambient, Client};
 use clock::{Clock, Tasks};
@@ -17,7 +17,7 @@ use registry::Registry;
 use store::{Embedded, History};
 use tokio::net::TcpListener;
 
-use super::{defaults, end_with_parent, plugins, stop_on_signal};
+use super::{definitions, end_with_parent, stop_on_signal};
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory, write_file};
 use crate::notify;
@@ -59,7 +59,7 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
         Options {
             registry: registry.clone(),
             authenticators: Authenticators::new(verifier.clone(), tokens(flags.api.token_auth_file.as_deref())?),
-            admission: Arc::new(Escalation(Arc::new(plugins::Plugins::new()))),
+            admission: admission::Chain::standard(),
             dialer: Arc::new(dialer),
             clock: ambient.clock.clone(),
             advertise: address.to_string(),
@@ -69,9 +69,9 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     );
     let roles = Roles { server: &server, authority: &authority, clock: &*ambient.clock };
     let bootstrap = roles.connection(&Identity::Bootstrap)?;
-    server.install_policy(&bootstrap).await.map_err(said).context("installing the bootstrap roles")?;
-    let client = client::transport::in_memory(InMemory::new(server.clone(), bootstrap));
-    defaults::install(&client, &options, address).await?;
+    let objects = registry::defaults::manifests(&options, address.port()).map_err(said)?;
+    server.install(&bootstrap, &objects).await.map_err(said).context("installing what every plane begins with")?;
+    definitions::install(&client::transport::in_memory(InMemory::new(server.clone(), bootstrap))).await?;
 
     let serving = authority.serving(&names(flags, address), now)?;
     let socket = TcpListener::from_std(nonblocking(listener)?)?;
@@ -110,9 +110,13 @@ impl Roles<'_> {
     }
 
     fn start_controllers(&self, ambient: &Ambient, tasks: &Tasks) -> Result<()> {
+        // No lease: the store has one owner, so nobody else can run controllers against this API server.
+        let root_ca = Some(self.authority.certificate_pem().to_owned());
+        let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
+        let options = controllers::Options { identity: None, settings };
         let (client, own) = (self.client(&Identity::ControllerManager)?, ambient.clone());
         let stop = tasks.token().clone();
-        tasks.spawn_graceful("controllers", controllers::run(client, own, controllers::Options::default(), stop));
+        tasks.spawn_graceful("controllers", controllers::run(client, own, options, stop));
         let (client, own) = (self.client(&Identity::Scheduler)?, ambient.clone());
         let stop = tasks.token().clone();
         tasks.spawn_graceful("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop));

@@ -1,0 +1,44 @@
+//! The definitions of our own kinds. Brought in through the API, under the bootstrap identity, at each start: they follow
+//! the release.
+
+use anyhow::{Context, Result};
+use client::{Client, Error};
+use futures::future::try_join_all;
+use http::Request;
+use serde_json::Value;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// Brings them in.
+///
+/// # Errors
+/// When the API refuses.
+pub async fn install(client: &Client) -> Result<()> {
+    try_join_all(api::monoplane::CRD_MANIFESTS.iter().map(|text| define(client, text))).await?;
+    Ok(())
+}
+
+/// Creates a definition, or brings its spec up to this release's.
+async fn define(client: &Client, manifest: &str) -> Result<()> {
+    let wanted: Value = serde_yaml_ng::from_str(manifest).context("a definition of our own")?;
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    let path = format!("{DEFINITIONS}/{name}");
+    let stored: Value = match client.request(Request::get(&path).body(Vec::new())?).await {
+        Ok(stored) => stored,
+        Err(Error::Api(status)) if status.code == 404 => {
+            send(client, "POST", DEFINITIONS, &wanted).await.with_context(|| format!("creating {name}"))?;
+            return Ok(());
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading {name}")),
+    };
+    let mut updated = stored.clone();
+    updated["spec"].clone_from(&wanted["spec"]);
+    send(client, "PUT", &path, &updated).await.with_context(|| format!("updating {name}"))?;
+    Ok(())
+}
+
+async fn send(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value, Error> {
+    let body = serde_json::to_vec(body).map_err(Error::SerdeError)?;
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json").body(body);
+    client.request(request.map_err(Error::HttpError)?).await
+}
