@@ -99,11 +99,8 @@ impl Controller {
         key: &ObjectKey,
         object: &Component,
     ) -> Result<Result<Arc<wasm::Component>, Refusal>, Failure> {
-        let missing = translate::stores(object).find(|(_, full)| !self.is_usable(full));
-        if let Some((name, full)) = missing {
-            let message =
-                format!("spec.keyValue[{name}]: KeyValueStore {full} does not exist or is not ready");
-            return Ok(Err(Refusal::new(reason::STORE_NOT_FOUND, message)));
+        if let Some(refusal) = self.missing_store(object) {
+            return Ok(Err(refusal));
         }
         let version = object.metadata.uid.clone().zip(object.metadata.generation);
         if let Some(record) = self.records().get(key)
@@ -144,9 +141,15 @@ impl Controller {
         Ok(component)
     }
 
-    fn is_usable(&self, full: &str) -> bool {
-        let key = full.split_once('/').map(|(namespace, name)| ObjectKey::new(namespace, name));
-        key.is_some_and(|key| self.usable().get(&key).copied().unwrap_or(false))
+    fn missing_store(&self, object: &Component) -> Option<Refusal> {
+        let usable = self.usable();
+        let is_usable = |full: &str| {
+            let key = full.split_once('/').map(|(namespace, name)| ObjectKey::new(namespace, name));
+            key.is_some_and(|key| usable.get(&key).copied().unwrap_or(false))
+        };
+        let (name, full) = translate::stores(object).find(|(_, full)| !is_usable(full))?;
+        let message = format!("spec.keyValue[{name}]: KeyValueStore {full} does not exist or is not ready");
+        Some(Refusal::new(reason::STORE_NOT_FOUND, message))
     }
 
     async fn compile(
@@ -229,8 +232,11 @@ impl Controller {
             }
             None => return,
         };
-        for missing in pinned.difference(&held) {
-            self.bring_back(key, object, missing).await;
+        // What goes on without its stores would take their absence for an answer, and record it.
+        if self.missing_store(object).is_none() {
+            for missing in pinned.difference(&held) {
+                self.bring_back(key, object, missing).await;
+            }
         }
         for old in held.iter().filter(|held| Some(*held) != current.as_ref() && !pinned.contains(*held)) {
             self.setup.host.retire(old);

@@ -31,19 +31,17 @@ where
         Ok(Self { informer, snapshot, kept })
     }
 
-    /// Queues every key that was kept, every change, and once the API has answered what it no longer has.
+    /// Queues every key that was kept, then once the API has answered every key there was or is, then every change.
     pub(super) fn follow(&self, tasks: &Tasks, queue: &Arc<WorkQueue<Item>>, item: fn(ObjectKey) -> Item) {
-        let queue_all = {
-            let (queue, kept) = (queue.clone(), self.kept.clone());
-            move || kept.keys().for_each(|key| queue.add(item(key.clone())))
-        };
-        queue_all();
+        self.kept.keys().for_each(|key| queue.add(item(key.clone())));
         let changed = queue.clone();
         self.informer.on_change(move |change| changed.add(item(ObjectKey::of(&**change.object()))));
-        let informer = self.informer.clone();
+        // What was listed may have been looked at before the list was complete, while the kept objects still counted.
+        let (informer, kept, queue) = (self.informer.clone(), self.kept.clone(), queue.clone());
         tasks.spawn("kept objects", async move {
             informer.ready().await;
-            queue_all();
+            kept.keys().for_each(|key| queue.add(item(key.clone())));
+            informer.store().list().iter().for_each(|object| queue.add(item(ObjectKey::of(&**object))));
         });
     }
 

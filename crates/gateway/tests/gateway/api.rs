@@ -55,7 +55,7 @@ impl FakeApi {
 
     /// Creates an object or changes its spec.
     pub fn apply(&self, plural: &str, namespace: &str, name: &str, spec: Value) {
-        let mut state = self.state();
+        let state = self.state();
         let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
         let kind = if plural == "components" { "Component" } else { "KeyValueStore" };
         let number = state.revision;
