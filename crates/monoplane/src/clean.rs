@@ -16,7 +16,7 @@ pub fn run(flags: &Clean) -> Result<()> {
     let layout = Layout::new(&flags.at)?;
     if layout.root().exists() {
         let _lock = crate::up::lock(&layout).context("stop it first")?;
-        everything(&layout, &flags.bridge, &flags.cgroup_root)?;
+        verbs::block_on(everything(&layout, &flags.bridge, &flags.cgroup_root))?;
     }
     if flags.all && layout.root().exists() {
         if !layout.endpoints().exists() && !layout.node().exists() {
@@ -32,17 +32,15 @@ pub fn run(flags: &Clean) -> Result<()> {
 ///
 /// # Errors
 /// When something cannot be removed.
-pub fn everything(layout: &Layout, bridge: &str, cgroup_root: &str) -> Result<()> {
+pub async fn everything(layout: &Layout, bridge: &str, cgroup_root: &str) -> Result<()> {
     // Without root there never was a node.
     if !crate::up::can_run_node() || !layout.node().join("network").exists() {
         return Ok(());
     }
     // The subnet decides nothing here: addresses are only given back.
     let marks = Marks { bridge, cgroup_root, pod_cidr: &pod_cidr(layout) };
-    verbs::block_on(async {
-        pods::open(layout, &marks).await?.cleanup().await.context("ending the containers")?;
-        Network::remove(&marks.network(layout)?).await.context("removing the pod network")
-    })?;
+    pods::open(layout, &marks).await?.cleanup().await.context("ending the containers")?;
+    Network::remove(&marks.network(layout)?).await.context("removing the pod network")?;
     remove_cgroups(cgroup_root)
 }
 

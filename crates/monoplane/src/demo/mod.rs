@@ -44,10 +44,15 @@ pub fn run(flags: &Demo) -> Result<()> {
             say::note(format!("\nThe end of the plane's log:\n{}", tail(&plane)));
         }
         let stopped = plane.stop().await;
-        let cleaned = crate::clean::everything(&plane.layout, &plane.names.bridge, &plane.names.cgroup_root);
+        let cleaned =
+            crate::clean::everything(&plane.layout, &plane.names.bridge, &plane.names.cgroup_root).await;
+        if cleaned.is_err() {
+            // What is left can only be found from here.
+            keep(plane, directory);
+        }
         told?;
         stopped?;
-        cleaned?;
+        cleaned.context("cleaning up")?;
         report.finish();
         next_steps();
         Ok(())

@@ -45,10 +45,11 @@ pub async fn keep(recipe: Recipe, state: watch::Sender<State>, stop: Cancellatio
         if stop.is_cancelled() {
             return Ok(());
         }
-        delay = if started.elapsed() >= WELL_AFTER { Duration::ZERO } else { next(delay) };
-        tracing::warn!(role = recipe.role, status = %ended, restart_in = ?delay, "role ended");
+        let wait = if started.elapsed() >= WELL_AFTER { Duration::ZERO } else { delay };
+        delay = next(wait);
+        tracing::warn!(role = recipe.role, status = %ended, restart_in = ?wait, "role ended");
         tokio::select! {
-            () = sleep(delay) => {}
+            () = sleep(wait) => {}
             () = stop.cancelled() => return Ok(()),
         }
     }
