@@ -19,11 +19,13 @@ mod server;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use capabilities::Stores;
 use client::{Ambient, Client};
 use clock::Tasks;
 use egress::Connector;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use server::ServerLimits;
@@ -74,11 +76,28 @@ pub enum Error {
     Serve(std::io::Error),
 }
 
+/// How long connections wait for the components that were served before a restart to be served again.
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// Serves until `stop` is cancelled, then finishes what is under way within [`ServerLimits::drain`].
 ///
 /// # Errors
 /// When it cannot begin.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Error> {
+    serve_and_tell(options, || (), stop).await
+}
+
+/// [`serve`], and calls `accepting` when the first connection may be accepted: once everything that this edge served
+/// before it was restarted is served again, or cannot be in a few seconds. Until then clients wait in the listeners'
+/// queues.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn serve_and_tell(
+    options: Options,
+    accepting: impl FnOnce(),
+    stop: CancellationToken,
+) -> Result<(), Error> {
     // Not stopped with `stop`: what a component is must not change while the last requests are answered.
     let tasks = Tasks::default();
     let edge = Arc::new(Edge {
@@ -86,6 +105,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Erro
         worker: options.worker,
         random: options.ambient.random.clone(),
     });
+    let clock = options.ambient.clock.clone();
     let setup = Setup {
         client: options.client,
         ambient: options.ambient,
@@ -96,9 +116,23 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Erro
         data_dir: options.data_dir.clone(),
         allow_files: options.allow_files,
     };
-    let started = Controller::start(setup, edge.clone(), &tasks).await;
-    let served = match started {
-        Ok(()) => server::serve(options.listeners, edge, options.limits, &stop).await.map_err(Error::Serve),
+    let served = match Controller::open(setup, edge.clone(), &tasks).await {
+        Ok(controller) => {
+            let (starter, owner) = (controller.clone(), tasks.clone());
+            let (settled, settling) = oneshot::channel();
+            tasks.spawn("settling", async move {
+                starter.start(&owner).await;
+                // Nobody may be waiting any more.
+                let _ = settled.send(());
+            });
+            tokio::select! {
+                _ = settling => {}
+                () = clock.sleep(SETTLING) => tracing::warn!("serving begins before every component is back"),
+                () = stop.cancelled() => {}
+            }
+            accepting();
+            server::serve(options.listeners, edge, options.limits, &stop).await.map_err(Error::Serve)
+        }
         Err(error) => Err(Error::DataDir { path: options.data_dir, error }),
     };
     tasks.stop().await;

@@ -127,8 +127,15 @@ mod tests {
     #[test]
     fn conditions_of_others_stay() {
         let theirs = Condition { type_: "Audited".into(), ..after_one() };
-        let found =
-            change(None, &[theirs.clone()], None, &readiness(true, "Ready"), &json!({}), second(1)).unwrap();
+        let found = change(
+            None,
+            std::slice::from_ref(&theirs),
+            None,
+            &readiness(true, "Ready"),
+            &json!({}),
+            second(1),
+        )
+        .unwrap();
         assert_eq!(after(&found).1[0], theirs);
     }
 

@@ -31,9 +31,14 @@ where
         Ok(Self { informer, snapshot, kept })
     }
 
+    /// The keys that were kept.
+    pub(super) fn kept(&self) -> impl Iterator<Item = ObjectKey> {
+        self.kept.keys().cloned()
+    }
+
     /// Queues every key that was kept, then once the API has answered every key there was or is, then every change.
     pub(super) fn follow(&self, tasks: &Tasks, queue: &Arc<WorkQueue<Item>>, item: fn(ObjectKey) -> Item) {
-        self.kept.keys().for_each(|key| queue.add(item(key.clone())));
+        self.kept().for_each(|key| queue.add(item(key)));
         let changed = queue.clone();
         self.informer.on_change(move |change| changed.add(item(ObjectKey::of(&**change.object()))));
         // What was listed may have been looked at before the list was complete, while the kept objects still counted.

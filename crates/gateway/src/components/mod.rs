@@ -7,6 +7,7 @@
 mod condition;
 mod deploy;
 mod known;
+mod settling;
 mod snapshot;
 mod stores;
 mod translate;
@@ -14,6 +15,7 @@ mod translate;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::monoplane::v1alpha1::{Component, KeyValueStore};
 use capabilities::Stores;
@@ -31,6 +33,7 @@ use crate::request::Edge;
 use condition::{Change, Readiness};
 use deploy::Record;
 use known::Known;
+use settling::Settling;
 
 /// The keys that the controller works on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +44,9 @@ pub(super) enum Item {
 
 /// Keys in work at a time. Compiling happens elsewhere, one at a time; a second worker keeps the rest moving.
 const WORKERS: usize = 2;
+
+/// How long components wait for the stores that were kept.
+const STORES: Duration = Duration::from_secs(2);
 
 /// What the controller needs.
 pub(crate) struct Setup {
@@ -62,6 +68,8 @@ pub(crate) struct Controller {
     queue: Arc<WorkQueue<Item>>,
     components: Known<Component>,
     stores: Known<KeyValueStore>,
+    /// What was kept on disk and has not been looked at: stores, and the components that may bind them.
+    settling: [Settling; 2],
     /// What became of each component.
     records: Mutex<BTreeMap<ObjectKey, Record>>,
     /// Whether each store can be used.
@@ -87,8 +95,8 @@ impl From<kube::Error> for Failure {
 }
 
 impl Controller {
-    /// Starts with what is on disk, then follows the API; the work is `tasks`'.
-    pub(crate) async fn start(setup: Setup, edge: Arc<Edge>, tasks: &Tasks) -> std::io::Result<()> {
+    /// Makes a controller of what is on disk, which does nothing yet.
+    pub(crate) async fn open(setup: Setup, edge: Arc<Edge>, tasks: &Tasks) -> std::io::Result<Arc<Self>> {
         let informers = Informers::new(setup.client.clone(), setup.ambient.clone(), tasks.clone());
         let events = EventRecorder::start(
             setup.client.clone(),
@@ -100,24 +108,26 @@ impl Controller {
         let folder = setup.data_dir.join("objects");
         let components = Known::open(informers.of::<Component>(), &folder, "components").await?;
         let stores = Known::open(informers.of::<KeyValueStore>(), &folder, "keyvaluestores").await?;
-        let controller = Arc::new(Self {
+        let settling = [
+            Settling::new(stores.kept().map(Item::Store)),
+            Settling::new(components.kept().map(Item::Component)),
+        ];
+        Ok(Arc::new(Self {
             queue: WorkQueue::new(setup.ambient.clone()),
             setup,
             edge,
             events,
             components,
             stores,
+            settling,
             records: Mutex::default(),
             usable: Mutex::default(),
-        });
-        controller.follow(tasks);
-        Ok(())
+        }))
     }
 
-    fn follow(self: &Arc<Self>, tasks: &Tasks) {
-        // Stores first: the components that bind them then find them usable.
-        self.stores.follow(tasks, &self.queue, Item::Store);
-        self.components.follow(tasks, &self.queue, Item::Component);
+    /// Starts to work and to follow the API; the work is `tasks`'. Returns when everything that was kept has been looked
+    /// at once, and so is served if it can be.
+    pub(crate) async fn start(self: &Arc<Self>, tasks: &Tasks) {
         for _ in 0..WORKERS {
             let controller = self.clone();
             tasks.spawn("components", async move {
@@ -126,6 +136,15 @@ impl Controller {
                 }
             });
         }
+        // Stores first: the components that bind them then find them usable.
+        self.stores.follow(tasks, &self.queue, Item::Store);
+        tokio::select! {
+            () = self.settling[0].settled() => {}
+            // A store whose server does not answer may not hold up the components that do not need it.
+            () = self.setup.ambient.clock.sleep(STORES) => {}
+        }
+        self.components.follow(tasks, &self.queue, Item::Component);
+        self.settling[1].settled().await;
     }
 
     async fn work(&self, item: &Item) {
@@ -133,6 +152,7 @@ impl Controller {
             Item::Store(key) => self.look_at_store(key).await,
             Item::Component(key) => self.look_at_component(key).await,
         };
+        self.settling.iter().for_each(|settling| settling.looked_at(item));
         match outcome {
             Ok(()) => self.queue.forget(item),
             Err(failure) => {
