@@ -7,7 +7,16 @@ fn main() {
     let source = Path::new(&var("CARGO_MANIFEST_DIR")).join("../../examples/hello/src/main.rs");
     println!("cargo:rerun-if-changed={}", source.with_file_name("").display());
     let mut rustc = Command::new(var("RUSTC"));
-    rustc.args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "hello", "--target", &var("TARGET")]);
+    rustc.args([
+        "--edition",
+        "2024",
+        "--crate-type",
+        "bin",
+        "--crate-name",
+        "hello",
+        "--target",
+        &var("TARGET"),
+    ]);
     for option in ["panic=abort", "opt-level=s", "strip=symbols", "relocation-model=static"] {
         rustc.args(["-C", option]);
     }

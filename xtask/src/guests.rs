@@ -33,7 +33,8 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let built = build(root, &examples)?;
     let mut differing = Vec::new();
     for name in GUESTS {
-        let fresh = fs::read(built.join(format!("{name}.wasm"))).with_context(|| format!("reading the built {name}"))?;
+        let fresh = fs::read(built.join(format!("{name}.wasm")))
+            .with_context(|| format!("reading the built {name}"))?;
         let kept = examples.join(name).join(format!("{name}.wasm"));
         if !check {
             fs::write(&kept, &fresh).with_context(|| format!("writing {}", kept.display()))?;
@@ -48,7 +49,8 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         println!("{} components are what their sources build", GUESTS.len());
     } else {
-        fs::write(examples.join(COMPILER_FILE), format!("{compiler}\n")).context("writing the compiler's name")?;
+        fs::write(examples.join(COMPILER_FILE), format!("{compiler}\n"))
+            .context("writing the compiler's name")?;
     }
     Ok(())
 }

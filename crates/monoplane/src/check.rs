@@ -75,7 +75,17 @@ const NEEDED_BY_CONTAINERS: [&str; 5] = ["privileges", "cgroups", "overlay", "ne
 
 /// Looks at everything.
 pub fn look() -> Vec<Finding> {
-    vec![architecture(), privileges(), cgroups(), namespaces(), overlay(), network(), memory(), address_space(), ports()]
+    vec![
+        architecture(),
+        privileges(),
+        cgroups(),
+        namespaces(),
+        overlay(),
+        network(),
+        memory(),
+        address_space(),
+        ports(),
+    ]
 }
 
 fn finding(what: &'static str, verdict: Verdict, found: impl Into<String>, lost: &'static str) -> Finding {
@@ -87,21 +97,33 @@ fn architecture() -> Finding {
     let uname = rustix::system::uname();
     let found = format!("{} on Linux {}", std::env::consts::ARCH, uname.release().to_string_lossy());
     let known = matches!(std::env::consts::ARCH, "x86_64" | "aarch64");
-    finding("architecture", if known { Verdict::Good } else { Verdict::Missing }, found, "components cannot be compiled")
+    finding(
+        "architecture",
+        if known { Verdict::Good } else { Verdict::Missing },
+        found,
+        "components cannot be compiled",
+    )
 }
 
 fn privileges() -> Finding {
     let root = rustix::process::geteuid().is_root();
-    let found = if root { "root".to_owned() } else { format!("user {}", rustix::process::geteuid().as_raw()) };
+    let found =
+        if root { "root".to_owned() } else { format!("user {}", rustix::process::geteuid().as_raw()) };
     let verdict = if root { Verdict::Good } else { Verdict::Missing };
-    finding("privileges", verdict, found, "no containers (the node role needs root): run as root, or use components")
+    finding(
+        "privileges",
+        verdict,
+        found,
+        "no containers (the node role needs root): run as root, or use components",
+    )
 }
 
 fn cgroups() -> Finding {
     let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
     let lost = "containers cannot be limited: mount cgroup v2 on /sys/fs/cgroup";
     if let Ok(controllers) = controllers {
-        let all = ["cpu", "memory", "pids"].iter().all(|c| controllers.split_whitespace().any(|has| has == *c));
+        let all =
+            ["cpu", "memory", "pids"].iter().all(|c| controllers.split_whitespace().any(|has| has == *c));
         let verdict = if all { Verdict::Good } else { Verdict::Less };
         return finding("cgroups", verdict, format!("v2 ({})", controllers.trim()), lost);
     }
@@ -119,8 +141,18 @@ fn namespaces() -> Finding {
         kinds.into_iter().filter(|k| !Path::new("/proc/self/ns").join(k).exists()).collect();
     match missing.as_slice() {
         [] => finding("namespaces", Verdict::Good, kinds.join(", "), ""),
-        ["user"] => finding("namespaces", Verdict::Less, "no user namespaces", "pods with hostUsers: false are refused"),
-        _ => finding("namespaces", Verdict::Missing, format!("no {}", missing.join(", ")), "no containers: the kernel lacks namespaces"),
+        ["user"] => finding(
+            "namespaces",
+            Verdict::Less,
+            "no user namespaces",
+            "pods with hostUsers: false are refused",
+        ),
+        _ => finding(
+            "namespaces",
+            Verdict::Missing,
+            format!("no {}", missing.join(", ")),
+            "no containers: the kernel lacks namespaces",
+        ),
     }
 }
 
@@ -152,7 +184,12 @@ fn memory() -> Finding {
     };
     let available = kib("MemAvailable:").unwrap_or(0) / 1024;
     let verdict = if available >= 256 { Verdict::Good } else { Verdict::Less };
-    finding("memory", verdict, format!("{available} MiB available"), "little room: large components may fail to compile")
+    finding(
+        "memory",
+        verdict,
+        format!("{available} MiB available"),
+        "little room: large components may fail to compile",
+    )
 }
 
 fn address_space() -> Finding {
@@ -178,5 +215,10 @@ fn ports() -> Finding {
         return finding("ports", Verdict::Good, "6443, 8080 and 10250 are free", "");
     }
     let found = format!("{} in use", taken.join(", "));
-    finding("ports", Verdict::Less, found, "is a plane running already? otherwise choose with --api-port, --http-port, --kubelet-port")
+    finding(
+        "ports",
+        Verdict::Less,
+        found,
+        "is a plane running already? otherwise choose with --api-port, --http-port, --kubelet-port",
+    )
 }

@@ -22,7 +22,8 @@ pub fn run(flags: &Clean) -> Result<()> {
         if !layout.endpoints().exists() && !layout.node().exists() {
             bail!("{} does not look like a data directory; nothing was removed", layout.root().display());
         }
-        std::fs::remove_dir_all(layout.root()).with_context(|| format!("removing {}", layout.root().display()))?;
+        std::fs::remove_dir_all(layout.root())
+            .with_context(|| format!("removing {}", layout.root().display()))?;
     }
     say::line("Nothing of the plane runs on this machine any more.");
     Ok(())

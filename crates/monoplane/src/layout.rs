@@ -33,7 +33,8 @@ impl Layout {
             Some(directory) => directory.clone(),
             None => usual()?,
         };
-        let root = std::path::absolute(&root).with_context(|| format!("data directory {}", root.display()))?;
+        let root =
+            std::path::absolute(&root).with_context(|| format!("data directory {}", root.display()))?;
         Ok(Self { root })
     }
 

@@ -43,7 +43,8 @@ fn main() -> ExitCode {
 }
 
 fn start_log(filter: &str) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
     // Every broken connection is an error to this library; whoever made the request says what it means.
     let filter = filter.add_directive("kube_client=off".parse()?);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -28,8 +28,13 @@ pub fn up(endpoints: &Endpoints, without_node: bool) {
     if let Some(gateway) = &endpoints.gateway {
         line(format!("  gateway  {gateway}"));
     }
-    line(format!("  next     export KUBECONFIG={}   then: kubectl get nodes", endpoints.kubeconfig.display()));
+    line(format!(
+        "  next     export KUBECONFIG={}   then: kubectl get nodes",
+        endpoints.kubeconfig.display()
+    ));
     if without_node {
-        note("Not root: this machine runs components and durable functions, but no containers (`monoplane check` says more).");
+        note(
+            "Not root: this machine runs components and durable functions, but no containers (`monoplane check` says more).",
+        );
     }
 }

@@ -20,6 +20,7 @@ pub(crate) fn begin(body: &mut Value, now: Timestamp, random: &dyn Random) {
     {
         map.remove(name);
     }
+    drop_empty(map);
     map.insert("uid".into(), random.uid().into());
     map.insert("creationTimestamp".into(), apimachinery::time::format(now).into());
 }
@@ -69,8 +70,25 @@ pub(crate) fn keep(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), Stat
         // An unconditional write is one of whatever is there now.
         copy(&mut kept, before, "resourceVersion");
     }
+    if let Some(map) = kept.as_object_mut() {
+        drop_empty(map);
+    }
     crate::tree::map(new).insert("metadata".into(), kept);
     Ok(())
+}
+
+/// Upstream leaves these out when they hold nothing, and clients ask whether they are there.
+fn drop_empty(metadata: &mut serde_json::Map<String, Value>) {
+    for name in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        let empty = match metadata.get(name) {
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(entries)) => entries.is_empty(),
+            _ => false,
+        };
+        if empty {
+            metadata.remove(name);
+        }
+    }
 }
 
 /// A PUT of a kind that may not be overwritten blindly names the version that it is made of.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use client::kube::api::Api;
 use api::k8s::api::core::v1::Pod;
+use client::kube::api::Api;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::components::Link;
@@ -34,12 +34,21 @@ pub async fn container(plane: &Plane) -> Result<(Duration, String)> {
     eventually("the container was restarted", || async {
         let pod = pods.get(&name).await?;
         let status = pod.status.and_then(|s| s.container_statuses).and_then(|s| s.into_iter().next());
-        let back = status.is_some_and(|s| s.ready && s.restart_count == restarts + 1 && s.container_id.as_ref() != Some(&id));
+        let back = status.is_some_and(|s| {
+            s.ready && s.restart_count == restarts + 1 && s.container_id.as_ref() != Some(&id)
+        });
         Ok(back.then_some(()))
     })
     .await?;
     let took = started.elapsed();
-    Ok((took, format!("pod {name}: process {} killed, a new container Ready after {}", pid.as_raw_nonzero(), seconds(took))))
+    Ok((
+        took,
+        format!(
+            "pod {name}: process {} killed, a new container Ready after {}",
+            pid.as_raw_nonzero(),
+            seconds(took)
+        ),
+    ))
 }
 
 /// A process whose cgroup path names the pod: one of its containers' first processes.
@@ -48,7 +57,9 @@ fn process_of(uid: &str) -> Option<Pid> {
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|id| std::fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|c| c.contains(uid)))
-        .filter(|id| std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|c| c.contains("hello")))
+        .filter(|id| {
+            std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|c| c.contains("hello"))
+        })
         .collect();
     processes.sort_unstable();
     processes.first().and_then(|id| Pid::from_raw(*id))
@@ -88,5 +99,8 @@ pub async fn everything(plane: &mut Plane) -> Result<(Duration, String)> {
     let took = plane.up().await?;
     components::ready(plane, "shortener").await?;
     components::ready(plane, "order").await?;
-    Ok((took, format!("{killed} processes killed; the same data directory serves again after {}", seconds(took))))
+    Ok((
+        took,
+        format!("{killed} processes killed; the same data directory serves again after {}", seconds(took)),
+    ))
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use client::kube::api::{Api, ListParams};
 use api::k8s::api::core::v1::{Node, Pod};
+use client::kube::api::{Api, ListParams};
 
 use super::components::apply;
 use super::http::{self, Ask};
@@ -120,7 +120,8 @@ pub async fn running(plane: &Plane) -> Result<Running> {
 /// When one is another, or was restarted.
 pub async fn untouched(plane: &Plane, before: &Running) -> Result<((), String)> {
     let (ready, _) = node_ready(plane, Duration::ZERO).await?;
-    eventually("two Ready pods", || async { Ok((self::ready(plane).await?.len() == 2).then_some(())) }).await?;
+    eventually("two Ready pods", || async { Ok((self::ready(plane).await?.len() == 2).then_some(())) })
+        .await?;
     let after = running(plane).await?;
     ensure!(after == *before, "before {before:?}, after {after:?}");
     let (_, greeting) = greet(plane).await?;

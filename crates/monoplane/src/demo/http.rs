@@ -35,7 +35,13 @@ pub struct Ask {
 impl Ask {
     /// A GET.
     pub fn get(host: &str, path: &str) -> Self {
-        Self { method: Method::GET, host: host.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Bytes::new() }
+        Self {
+            method: Method::GET,
+            host: host.to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
     }
 
     /// A POST.
@@ -96,7 +102,8 @@ async fn exchange(address: SocketAddr, ask: &Ask) -> Result<Answer> {
     let exchange = async {
         let response = sender.send_request(request.body(Full::new(ask.body.clone()))?).await?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, REPLY_LIMIT).collect().await.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
+        let body =
+            Limited::new(body, REPLY_LIMIT).collect().await.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
         anyhow::Ok(Answer { status: head.status, headers: head.headers, body })
     };
     let mut connection = std::pin::pin!(connection);

@@ -28,7 +28,8 @@ use report::{Report, seconds};
 pub fn run(flags: &Demo) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let directory = tempfile::Builder::new().prefix("monoplane-demo-").tempdir().context("making a directory")?;
+        let directory =
+            tempfile::Builder::new().prefix("monoplane-demo-").tempdir().context("making a directory")?;
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
         let mut plane = Plane::new(directory.path())?;
         let mut report = Report::default();
@@ -70,7 +71,12 @@ async fn tell(plane: &mut Plane, report: &mut Report) -> Result<()> {
     }
 
     report.chapter("Three kinds of work behind one API");
-    report.step("a URL shortener, a component that keeps its links in a KeyValueStore", components::deploy(plane)).await?;
+    report
+        .step(
+            "a URL shortener, a component that keeps its links in a KeyValueStore",
+            components::deploy(plane),
+        )
+        .await?;
     if containers {
         report.step("a web server, a Deployment of two containers", containers::deploy(plane)).await?;
     } else {
@@ -94,11 +100,14 @@ async fn tell(plane: &mut Plane, report: &mut Report) -> Result<()> {
         }
         false => None,
     };
-    let seen = report.step("kill -9 the edge in the middle of requests", breaking::edge(plane, &link)).await?;
+    let seen =
+        report.step("kill -9 the edge in the middle of requests", breaking::edge(plane, &link)).await?;
     report.figure("  requests answered around the kill", seen.answered);
     report.figure("  requests cut off, whose process died with them in hand", seen.broken);
     report.figure("  longest wait of anybody answered", seconds(seen.longest));
-    let back = report.step("kill -9 every process of the plane, during the sleep", breaking::everything(plane)).await?;
+    let back = report
+        .step("kill -9 every process of the plane, during the sleep", breaking::everything(plane))
+        .await?;
     report.figure("kill -9 of everything to every role serving again", seconds(back));
     if let Some(pods) = pods {
         report.step("the containers never noticed", containers::untouched(plane, &pods)).await?;
@@ -127,8 +136,14 @@ fn keep(plane: Plane, directory: tempfile::TempDir) {
     let root = directory.keep();
     plane.leave();
     say::line(format!("\nThe plane runs on in {}.", root.display()));
-    say::line(format!("  use it    export KUBECONFIG={}/admin.kubeconfig; kubectl get components,pods -A", root.display()));
-    say::line(format!("  stop it   kill $(grep -o '\"up\":{{\"pid\":[0-9]*' {}/processes.json | grep -o '[0-9]*$')", root.display()));
+    say::line(format!(
+        "  use it    export KUBECONFIG={}/admin.kubeconfig; kubectl get components,pods -A",
+        root.display()
+    ));
+    say::line(format!(
+        "  stop it   kill $(grep -o '\"up\":{{\"pid\":[0-9]*' {}/processes.json | grep -o '[0-9]*$')",
+        root.display()
+    ));
     say::line(format!(
         "  clean up  monoplane clean --data-dir {} --bridge {} --cgroup-root {} --all",
         root.display(),
@@ -139,7 +154,9 @@ fn keep(plane: Plane, directory: tempfile::TempDir) {
 
 fn next_steps() {
     say::line(format!("\n{}", say::bold("Next")));
-    say::line("  monoplane up              a plane of your own; `monoplane check` says what this machine can do");
+    say::line(
+        "  monoplane up              a plane of your own; `monoplane check` says what this machine can do",
+    );
     say::line("  examples/                 the components of this demo, with their manifests");
     say::line("  docs/                     how-tos: components, capabilities, durable functions, containers");
 }

@@ -50,11 +50,12 @@ pub async fn place(plane: &Plane) -> Result<(Order, String)> {
     let due = SystemTime::now() + SLEEP;
     let answer = http::send(plane.gateway()?, &place_request().header("prefer", "respond-async")).await?;
     ensure!(answer.status == 202, "the order desk answered {}: {}", answer.status, answer.text());
-    eventually("the order is recorded", || async {
-        Ok((recorded(plane).await?.0 == 1).then_some(()))
-    })
-    .await?;
-    Ok((Order { due }, format!("202 Accepted; it confirms in {} s and holds no memory until then", SLEEP.as_secs())))
+    eventually("the order is recorded", || async { Ok((recorded(plane).await?.0 == 1).then_some(())) })
+        .await?;
+    Ok((
+        Order { due },
+        format!("202 Accepted; it confirms in {} s and holds no memory until then", SLEEP.as_secs()),
+    ))
 }
 
 /// How often the order was recorded and confirmed in the store, as the order desk itself counts it. The question goes to
@@ -76,5 +77,11 @@ pub async fn confirmed(plane: &Plane, order: Order) -> Result<(Duration, String)
     ensure!(answer.status == 200, "the order desk answered {}: {}", answer.status, answer.text());
     let (placed, confirmed) = recorded(plane).await?;
     ensure!((placed, confirmed) == (1, 1), "recorded {placed} times, confirmed {confirmed} times");
-    Ok((late, format!("{}\nrecorded once, confirmed once, although its process was killed in between", answer.text().trim())))
+    Ok((
+        late,
+        format!(
+            "{}\nrecorded once, confirmed once, although its process was killed in between",
+            answer.text().trim()
+        ),
+    ))
 }

@@ -26,7 +26,11 @@ impl Report {
     ///
     /// # Errors
     /// The step's own, after saying that it failed.
-    pub async fn step<T>(&mut self, title: &str, work: impl Future<Output = Result<(T, String)>>) -> Result<T> {
+    pub async fn step<T>(
+        &mut self,
+        title: &str,
+        work: impl Future<Output = Result<(T, String)>>,
+    ) -> Result<T> {
         let spinner = spinner(title);
         let started = Instant::now();
         let outcome = work.await;

@@ -49,10 +49,12 @@ const REFUSED: &[libc::c_long] = &[
 /// # Errors
 /// When the kernel has no seccomp; the caller decides whether to go on without.
 pub fn give_up() -> Result<()> {
-    let arch: TargetArch = std::env::consts::ARCH.try_into().context("this architecture has no seccomp filter")?;
+    let arch: TargetArch =
+        std::env::consts::ARCH.try_into().context("this architecture has no seccomp filter")?;
     let rules: BTreeMap<i64, Vec<_>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).context("building the filter")?;
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).context("building the filter")?;
     let program: BpfProgram = filter.try_into().context("compiling the filter")?;
     seccompiler::apply_filter(&program).context("the kernel refused the filter")
 }

@@ -39,6 +39,7 @@ async fn define(client: &Client, manifest: &str) -> Result<()> {
 
 async fn send(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value, Error> {
     let body = serde_json::to_vec(body).map_err(Error::SerdeError)?;
-    let request = Request::builder().method(method).uri(path).header("content-type", "application/json").body(body);
+    let request =
+        Request::builder().method(method).uri(path).header("content-type", "application/json").body(body);
     client.request(request.map_err(Error::HttpError)?).await
 }

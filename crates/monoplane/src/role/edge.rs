@@ -25,7 +25,10 @@ use crate::up::child::inherited_or_bound;
 pub fn run(flags: &Edge) -> Result<()> {
     end_with_parent(flags.supervised)?;
     if let Err(error) = confine::give_up() {
-        tracing::warn!(error = format!("{error:#}"), "this kernel does not confine system calls; going on without");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "this kernel does not confine system calls; going on without"
+        );
     }
     let layout = Layout::new(&flags.at)?;
     let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.http_port))?;
@@ -78,14 +81,13 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         allow_files: flags.outbound.allow_files,
         limits: gateway::ServerLimits::default(),
     };
-    notify::ready();
     // A disk that fails ends the role, for its supervisor to start again. Told to stop, the gateway drains first.
     let failed = async {
         let error = worker.stopped().await;
         if stop.is_cancelled() { std::future::pending().await } else { error }
     };
     let served = tokio::select! {
-        served = gateway::serve(options, stop.clone()) => served.context("the gateway"),
+        served = gateway::serve_and_tell(options, notify::ready, stop.clone()) => served.context("the gateway"),
         error = failed => Err(error).context("the durable worker"),
     };
     worker.stop().await;

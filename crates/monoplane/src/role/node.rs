@@ -51,7 +51,8 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let machine = &flags.machine;
     // `monoplane clean` needs it when nobody is left to ask.
     write_file(&folder.join("pod-cidr"), machine.pod_cidr.as_bytes(), 0o600)?;
-    let marks = Marks { bridge: &machine.bridge, cgroup_root: &machine.cgroup_root, pod_cidr: &machine.pod_cidr };
+    let marks =
+        Marks { bridge: &machine.bridge, cgroup_root: &machine.cgroup_root, pod_cidr: &machine.pod_cidr };
     let containers = pods::open(layout, &marks).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);

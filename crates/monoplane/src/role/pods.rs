@@ -52,7 +52,9 @@ pub async fn open(layout: &Layout, marks: &Marks<'_>) -> Result<Containers> {
         shim_cgroup: format!("{}/shims", marks.cgroup_root),
     };
     let images = Arc::new(image::open(layout)?);
-    Containers::open(config, images, Arc::new(Bridged(network))).await.context("opening the container runtime")
+    Containers::open(config, images, Arc::new(Bridged(network)))
+        .await
+        .context("opening the container runtime")
 }
 
 /// The program that shims run: this one, as it is now, under a path of its own. A shim outlives upgrades and rebuilds, and

@@ -50,15 +50,23 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     let store = Arc::new(opened.with_context(|| format!("opening {}", path.display()))?);
     let mut options = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
     options.service_cidr.clone_from(&flags.api.service_cidr);
-    let registry = Registry::open(store.clone(), options.clone()).await.map_err(said).context("opening the registry")?;
+    let registry =
+        Registry::open(store.clone(), options.clone()).await.map_err(said).context("opening the registry")?;
 
     let tasks = Tasks::default();
     let verifier = client_verifier(&authority)?;
-    let dialer = HttpsDialer::new(&authority, &authority.client(&Identity::KubeletClient, now)?, ambient.clock.clone())?;
+    let dialer = HttpsDialer::new(
+        &authority,
+        &authority.client(&Identity::KubeletClient, now)?,
+        ambient.clock.clone(),
+    )?;
     let server = ApiServer::start(
         Options {
             registry: registry.clone(),
-            authenticators: Authenticators::new(verifier.clone(), tokens(flags.api.token_auth_file.as_deref())?),
+            authenticators: Authenticators::new(
+                verifier.clone(),
+                tokens(flags.api.token_auth_file.as_deref())?,
+            ),
             admission: admission::Chain::standard(),
             dialer: Arc::new(dialer),
             clock: ambient.clock.clone(),
@@ -70,12 +78,17 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     let roles = Roles { server: &server, authority: &authority, clock: &*ambient.clock };
     let bootstrap = roles.connection(&Identity::Bootstrap)?;
     let objects = registry::defaults::manifests(&options, address.port()).map_err(said)?;
-    server.install(&bootstrap, &objects).await.map_err(said).context("installing what every plane begins with")?;
+    server
+        .install(&bootstrap, &objects)
+        .await
+        .map_err(said)
+        .context("installing what every plane begins with")?;
     definitions::install(&client::transport::in_memory(InMemory::new(server.clone(), bootstrap))).await?;
 
     let serving = authority.serving(&names(flags, address), now)?;
     let socket = TcpListener::from_std(nonblocking(listener)?)?;
-    let listening = Listener::new(socket, server.clone(), server_config(&serving, verifier)?, Sockets::default());
+    let listening =
+        Listener::new(socket, server.clone(), server_config(&serving, verifier)?, Sockets::default());
     // The front door closes first, so that nobody is cut off by what stops behind it.
     let listening = tokio::spawn(listening.run(stop.clone()));
     let working = tasks.child();
@@ -152,7 +165,9 @@ fn issue(flags: &Server, layout: &Layout, authority: &Authority, url: &str, now:
         write_file(&layout.admin_kubeconfig(), admin.as_bytes(), 0o600)?;
     }
     for wanted in &flags.issue_for {
-        let Some((role, name)) = wanted.split_once('=') else { bail!("--issue-for {wanted}: not of the form ROLE=NAME") };
+        let Some((role, name)) = wanted.split_once('=') else {
+            bail!("--issue-for {wanted}: not of the form ROLE=NAME")
+        };
         let identity = match role {
             "node" => Identity::Node(name.to_owned()),
             "edge" => Identity::Edge(name.to_owned()),
@@ -180,7 +195,8 @@ fn names(flags: &Server, address: SocketAddr) -> std::collections::BTreeSet<Stri
 
 fn tokens(file: Option<&Path>) -> Result<TokenFile> {
     let Some(file) = file else { return Ok(TokenFile::default()) };
-    let text = std::fs::read_to_string(file).with_context(|| format!("--token-auth-file {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("--token-auth-file {}", file.display()))?;
     TokenFile::parse(&text).with_context(|| format!("--token-auth-file {}", file.display()))
 }
 

@@ -64,7 +64,8 @@ impl Recipe {
 
 /// The listening socket that a supervisor passed, or a new one on `address`.
 pub fn inherited_or_bound(address: std::net::SocketAddr) -> Result<TcpListener> {
-    let passed = listenfd::ListenFd::from_env().take_tcp_listener(0).context("taking the inherited socket")?;
+    let passed =
+        listenfd::ListenFd::from_env().take_tcp_listener(0).context("taking the inherited socket")?;
     match passed {
         Some(listener) => Ok(listener),
         None => TcpListener::bind(address).with_context(|| format!("listening on {address}")),

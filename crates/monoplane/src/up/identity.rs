@@ -31,7 +31,8 @@ pub fn give(path: &Path, id: u32) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
     chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .with_context(|| format!("giving {} to user {id}", path.display()))?;
-    let metadata = std::fs::symlink_metadata(path).with_context(|| format!("looking at {}", path.display()))?;
+    let metadata =
+        std::fs::symlink_metadata(path).with_context(|| format!("looking at {}", path.display()))?;
     if metadata.is_dir() {
         for entry in std::fs::read_dir(path).with_context(|| format!("reading {}", path.display()))? {
             give(&entry?.path(), id)?;

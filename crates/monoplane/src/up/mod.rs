@@ -45,7 +45,10 @@ pub fn lock(layout: &Layout) -> Result<std::fs::File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("another `monoplane up` runs in {}; give this one its own --data-dir", layout.root().display())
+            bail!(
+                "another `monoplane up` runs in {}; give this one its own --data-dir",
+                layout.root().display()
+            )
         }
         Err(std::fs::TryLockError::Error(error)) => Err(error).context(format!("locking {}", path.display())),
     }

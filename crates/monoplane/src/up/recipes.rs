@@ -30,7 +30,8 @@ impl Names {
 /// The machine's host name in the form that a Node object's name needs.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     let name = name.trim_matches(['-', '.']);
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }

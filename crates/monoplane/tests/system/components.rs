@@ -22,7 +22,8 @@ fn each_request_gets_a_fresh_instance() {
     ready(&plane, "component", "echo");
     let gateway = plane.endpoint("gateway");
     for word in ["one", "two", "three"] {
-        let answer = send(&gateway, "echo.test", "GET", "/", &[&format!("x-echo: {word}")], "").expect("an answer");
+        let answer =
+            send(&gateway, "echo.test", "GET", "/", &[&format!("x-echo: {word}")], "").expect("an answer");
         assert_eq!((answer.status, answer.body.trim()), (200, format!("{word} 1").as_str()));
     }
     let nowhere = send(&gateway, "nobody.test", "GET", "/", &[], "").expect("an answer");
@@ -61,7 +62,11 @@ fn a_store_changes_its_backend_under_a_running_component() {
     assert!(redis.keys() > 0, "the link is in Redis");
     store("{embedded: {}}");
     eventually("the store is embedded again", || (follow(&first).status == 302).then_some(()));
-    assert_eq!(plane.get(&["component", "short"])["metadata"]["generation"], generation, "the component was untouched");
+    assert_eq!(
+        plane.get(&["component", "short"])["metadata"]["generation"],
+        generation,
+        "the component was untouched"
+    );
 }
 
 #[test]
@@ -75,6 +80,8 @@ fn what_cannot_run_says_why() {
         let ready = conditions.into_iter().find(|c| c["type"] == "Ready" && c["status"] == "False")?;
         Some(ready["reason"].as_str()?.to_owned())
     };
-    eventually("a broken component says so", || ["SourceInvalid", "CompileFailed"].contains(&reason("broken")?.as_str()).then_some(()));
+    eventually("a broken component says so", || {
+        ["SourceInvalid", "CompileFailed"].contains(&reason("broken")?.as_str()).then_some(())
+    });
     eventually("a missing store is named", || (reason("lonely")? == "StoreNotFound").then_some(()));
 }

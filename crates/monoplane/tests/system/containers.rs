@@ -16,7 +16,8 @@ fn plane_with_image() -> Option<Plane> {
     let work = tempfile::tempdir().expect("a directory");
     let root = work.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a directory");
-    std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox: `cargo xtask tools` installs it");
+    std::fs::copy("/bin/busybox", root.join("bin/busybox"))
+        .expect("busybox: `cargo xtask tools` installs it");
     let archive = docker_archive(work.path());
     let said = plane.monoplane(&["image", "import", archive.to_str().expect("a path")]);
     assert!(said.ok, "{said:?}");
@@ -28,18 +29,24 @@ fn plane_with_image() -> Option<Plane> {
 /// What `docker save` would write for an image with busybox alone in it.
 fn docker_archive(work: &std::path::Path) -> std::path::PathBuf {
     let run = |program: &str, words: &[&str]| {
-        let status = std::process::Command::new(program).args(words).current_dir(work).status().expect(program);
+        let status =
+            std::process::Command::new(program).args(words).current_dir(work).status().expect(program);
         assert!(status.success(), "{program} {words:?}");
     };
     run("tar", &["-C", "root", "-cf", "layer.tar", "."]);
-    let sum = std::process::Command::new("sha256sum").arg("layer.tar").current_dir(work).output().expect("sha256sum");
+    let sum = std::process::Command::new("sha256sum")
+        .arg("layer.tar")
+        .current_dir(work)
+        .output()
+        .expect("sha256sum");
     let sum = String::from_utf8_lossy(&sum.stdout)[..64].to_owned();
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
         "config": {"Entrypoint": ["/bin/busybox"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
     std::fs::write(work.join("config.json"), config.to_string()).expect("a file");
-    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+    let manifest =
+        serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
     std::fs::write(work.join("manifest.json"), manifest.to_string()).expect("a file");
     run("tar", &["-cf", "image.tar", "manifest.json", "config.json", "layer.tar"]);
     work.join("image.tar")
@@ -54,14 +61,18 @@ fn pod(name: &str, script: &str, rest: &str) -> String {
 #[test]
 fn a_pod_runs_logs_and_ends() {
     let Some(plane) = plane_with_image() else { return };
-    plane.apply(&pod("hello", "echo hello from $HOSTNAME; busybox id -u; sleep 1; echo bye", "  restartPolicy: Never\n"));
-    let followed = plane.kubectl_ok(&["logs", "-f", "hello", "--pod-running-timeout=60s"]);
+    plane.apply(&pod("hello", "echo hello from $HOSTNAME; sleep 2; echo bye", "  restartPolicy: Never\n"));
+    eventually("the container has started", || plane.kubectl(&["logs", "hello"]).ok.then_some(()));
+    let followed = plane.kubectl_ok(&["logs", "-f", "hello"]);
     assert_eq!(followed.lines().last(), Some("bye"), "{followed}");
     plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/hello", "--timeout=60s"]);
     assert_eq!(plane.kubectl_ok(&["logs", "hello", "--tail=1"]), "bye\n");
     let object = plane.get(&["pod", "hello"]);
     let terminated = &object["status"]["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((terminated["exitCode"].as_i64(), terminated["reason"].as_str()), (Some(0), Some("Completed")));
+    assert_eq!(
+        (terminated["exitCode"].as_i64(), terminated["reason"].as_str()),
+        (Some(0), Some("Completed"))
+    );
     let described = plane.kubectl_ok(&["describe", "pod", "hello"]);
     for reason in ["Scheduled", "Created", "Started"] {
         assert!(described.contains(reason), "{reason} in {described}");
@@ -127,7 +138,9 @@ fn running_containers_are_adopted_after_everything_was_killed() {
     assert_eq!(first_process(&plane, "steady"), process, "the same process");
     assert_eq!(plane.kubectl_ok(&["logs", "steady"]), "started\n");
     plane.kubectl_ok(&["delete", "pod", "steady", "--timeout=30s"]);
-    eventually("the process is gone", || (!std::path::Path::new(&format!("/proc/{process}")).exists()).then_some(()));
+    eventually("the process is gone", || {
+        (!std::path::Path::new(&format!("/proc/{process}")).exists()).then_some(())
+    });
 }
 
 fn restarts(plane: &Plane, pod: &str) -> Option<i64> {
@@ -137,7 +150,8 @@ fn restarts(plane: &Plane, pod: &str) -> Option<i64> {
 /// The first process of a pod's container: its cgroup's path names the pod.
 fn first_process(plane: &Plane, pod: &str) -> u32 {
     let uid = plane.get(&["pod", pod])["metadata"]["uid"].as_str().expect("a UID").to_owned();
-    let read = |id: u32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
+    let read =
+        |id: u32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
     let mut ids: Vec<u32> = std::fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

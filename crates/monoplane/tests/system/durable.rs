@@ -1,6 +1,5 @@
 //! Durable functions: what was promised happens once, whatever is killed in between.
 
-
 use harness::{Answer, Plane, eventually, send};
 
 use crate::start;
@@ -51,7 +50,8 @@ fn a_sleep_outlives_every_process() {
         plane.kill_everything_of(&["up", "server", "edge"]);
         plane.up();
     }
-    let confirmed = eventually("the order is confirmed", || place(&plane, "b", 8, &[]).filter(|a| a.status == 200));
+    let confirmed =
+        eventually("the order is confirmed", || place(&plane, "b", 8, &[]).filter(|a| a.status == 200));
     assert!(confirmed.body.contains("confirmedAt"), "{confirmed:?}");
     assert_eq!(counts(&plane, "b"), Some((1, 1)));
 }

@@ -41,11 +41,20 @@ fn objects_live_through_every_verb() {
     let plane = objects_only();
     let out = plane.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n");
     assert_eq!(out, "configmap/a created\n");
-    assert_eq!(plane.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n"), "configmap/a unchanged\n");
-    assert_eq!(plane.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: w}\n"), "configmap/a configured\n");
+    assert_eq!(
+        plane.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n"),
+        "configmap/a unchanged\n"
+    );
+    assert_eq!(
+        plane.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: w}\n"),
+        "configmap/a configured\n"
+    );
     assert_eq!(plane.kubectl_ok(&["get", "cm", "a", "-o", "jsonpath={.data.k}"]), "w");
     let yaml = plane.kubectl_ok(&["get", "configmap", "a", "-o", "yaml"]);
-    assert!(yaml.contains("apiVersion: v1\n") && yaml.contains("kind: ConfigMap\n") && yaml.contains("  k: w\n"), "{yaml}");
+    assert!(
+        yaml.contains("apiVersion: v1\n") && yaml.contains("kind: ConfigMap\n") && yaml.contains("  k: w\n"),
+        "{yaml}"
+    );
     let table = plane.kubectl_ok(&["get", "cm", "a"]);
     assert!(table.starts_with("NAME   DATA   AGE\na      1      "), "{table}");
 
@@ -57,7 +66,10 @@ fn objects_live_through_every_verb() {
         ("strategic", r#"{"data":{"s":"1"}}"#),
         ("json", r#"[{"op":"add","path":"/data/j","value":"1"}]"#),
     ] {
-        assert_eq!(plane.kubectl_ok(&["patch", "cm", "a", "--type", kind, "-p", patch]), "configmap/a patched\n");
+        assert_eq!(
+            plane.kubectl_ok(&["patch", "cm", "a", "--type", kind, "-p", patch]),
+            "configmap/a patched\n"
+        );
     }
     let object = plane.get(&["cm", "a"]);
     assert_eq!(object["data"], serde_json::json!({"k": "w", "m": "1", "s": "1", "j": "1"}));
@@ -71,7 +83,10 @@ fn a_bad_field_is_rejected_by_name() {
     let plane = objects_only();
     let bad = DEPLOYMENT.replace("replicas: 2", "replicaz: 2");
     let said = plane.kubectl_with(&["create", "-f", "-"], &bad);
-    assert!(!said.ok && said.err.contains("strict decoding error: unknown field \"spec.replicaz\""), "{said:?}");
+    assert!(
+        !said.ok && said.err.contains("strict decoding error: unknown field \"spec.replicaz\""),
+        "{said:?}"
+    );
     let bad = DEPLOYMENT.replace("replicas: 2", "replicas: -2");
     let said = plane.kubectl_with(&["create", "-f", "-"], &bad);
     let wanted = "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -2: must be greater than or equal to 0";
@@ -85,18 +100,31 @@ fn a_bad_field_is_rejected_by_name() {
 fn a_custom_kind_is_like_a_built_in_one() {
     let plane = objects_only();
     plane.apply(include_str!("crontab.yaml"));
-    plane.kubectl_ok(&["wait", "--for=condition=Established", "crd/crontabs.stable.example.com", "--timeout=20s"]);
+    plane.kubectl_ok(&[
+        "wait",
+        "--for=condition=Established",
+        "crd/crontabs.stable.example.com",
+        "--timeout=20s",
+    ]);
     let object = "apiVersion: stable.example.com/v1\nkind: CronTab\nmetadata: {name: mine}\nspec: {cronSpec: '* * * * *', image: it}\n";
     assert_eq!(plane.apply(object), "crontab.stable.example.com/mine created\n");
-    assert_eq!(plane.kubectl_ok(&["get", "ct", "mine", "-o", "jsonpath={.spec.replicas}"]), "1", "the schema's default");
+    assert_eq!(
+        plane.kubectl_ok(&["get", "ct", "mine", "-o", "jsonpath={.spec.replicas}"]),
+        "1",
+        "the schema's default"
+    );
     let table = plane.kubectl_ok(&["get", "crontabs"]);
     let head: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(head, ["NAME", "SPEC", "REPLICAS", "AGE"]);
-    assert_eq!(plane.kubectl_ok(&["scale", "--replicas=3", "ct/mine"]), "crontab.stable.example.com/mine scaled\n");
+    assert_eq!(
+        plane.kubectl_ok(&["scale", "--replicas=3", "ct/mine"]),
+        "crontab.stable.example.com/mine scaled\n"
+    );
     assert_eq!(plane.kubectl_ok(&["get", "ct", "mine", "-o", "jsonpath={.spec.replicas}"]), "3");
     let described = plane.kubectl_ok(&["describe", "ct", "mine"]);
     assert!(described.contains("Cron Spec:  * * * * *"), "{described}");
-    let said = plane.kubectl_with(&["apply", "-f", "-"], &object.replace("image: it", "image: it, imagee: x"));
+    let said =
+        plane.kubectl_with(&["apply", "-f", "-"], &object.replace("image: it", "image: it, imagee: x"));
     assert!(!said.ok && said.err.contains("unknown field \"spec.imagee\""), "{said:?}");
     let said = plane.kubectl_with(&["apply", "-f", "-"], &object.replace("'* * * * *'", "never"));
     assert!(!said.ok && said.err.contains("spec.cronSpec: Invalid value: \"never\""), "{said:?}");
@@ -118,7 +146,15 @@ fn roles_are_enforced() {
     let plane = start(&["--disable", "node,edge", "--token-auth-file", tokens.to_str().expect("a path")]);
     let api = plane.endpoint("api");
     let bob = |words: &[&str]| {
-        let given = ["--server", &api, "--insecure-skip-tls-verify", "--token", "bobs-token", "--kubeconfig", "/dev/null"];
+        let given = [
+            "--server",
+            &api,
+            "--insecure-skip-tls-verify",
+            "--token",
+            "bobs-token",
+            "--kubeconfig",
+            "/dev/null",
+        ];
         let mut command = std::process::Command::new(plane.kubectl_command().get_program());
         Said::from(command.args(given).args(words).output().expect("kubectl runs"))
     };
@@ -173,7 +209,11 @@ fn deployments_make_replica_sets_and_pods() {
     plane.apply(DEPLOYMENT);
     eventually("two pods", || (pods() == 2).then_some(()));
     plane.kubectl_ok(&["delete", "deployment", "web", "--cascade=foreground"]);
-    assert_eq!(plane.get(&["rs", "-l", "app=web"])["items"].as_array().map(Vec::len), Some(0), "foreground waits for dependants");
+    assert_eq!(
+        plane.get(&["rs", "-l", "app=web"])["items"].as_array().map(Vec::len),
+        Some(0),
+        "foreground waits for dependants"
+    );
 }
 
 #[test]
@@ -181,7 +221,9 @@ fn a_namespace_takes_its_content_along() {
     let plane = objects_only();
     plane.kubectl_ok(&["create", "namespace", "short"]);
     plane.kubectl_ok(&["create", "configmap", "a", "-n", "short"]);
-    eventually("a service account", || plane.kubectl(&["get", "sa", "default", "-n", "short"]).ok.then_some(()));
+    eventually("a service account", || {
+        plane.kubectl(&["get", "sa", "default", "-n", "short"]).ok.then_some(())
+    });
     plane.kubectl_ok(&["delete", "namespace", "short", "--timeout=30s"]);
     assert!(!plane.kubectl(&["get", "cm", "a", "-n", "short"]).ok);
     let said = plane.kubectl(&["create", "configmap", "a", "-n", "short"]);
@@ -198,9 +240,7 @@ fn watches_show_changes_as_they_come() {
         .spawn()
         .expect("kubectl runs");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().expect("a pipe")));
-    eventually("the watch is on", || {
-        plane.kubectl(&["create", "configmap", "seen"]).ok.then_some(())
-    });
+    eventually("the watch is on", || plane.kubectl(&["create", "configmap", "seen"]).ok.then_some(()));
     let first = lines.next().expect("a line").expect("text");
     assert_eq!(first, "configmap/seen");
     plane.kubectl_ok(&["label", "cm", "seen", "x=y"]);
