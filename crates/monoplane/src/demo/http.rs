@@ -108,12 +108,10 @@ async fn exchange(address: SocketAddr, ask: &Ask) -> Result<Answer> {
     };
     let mut connection = std::pin::pin!(connection);
     let mut exchange = std::pin::pin!(exchange);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut exchange => return answer,
-            // The connection ends before the answer only when it broke; the exchange then says how.
-            _ = &mut connection => return exchange.await,
-        }
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        // The connection ends before the answer only when it broke; the exchange then says how.
+        _ = &mut connection => exchange.await,
     }
 }

@@ -70,7 +70,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         machine: Machine::read(),
         dns: Dns { servers: Vec::new(), domain: "cluster.local".to_owned(), host: text("/etc/resolv.conf") },
         hosts: text("/etc/hosts"),
-        max_pods: MAX_PODS.into(),
+        max_pods: MAX_PODS,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
         version: crate::VERSION.to_owned(),

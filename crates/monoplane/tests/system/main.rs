@@ -2,6 +2,13 @@
 //!
 //! Each test starts a plane of its own on free ports in a directory of its own, so they run side by side.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says why"
+)]
+
 use harness::Plane;
 
 mod components;
