@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::monoplane::v1alpha1::{Component, KeyValueStore};
+use api::monoplane::v1alpha1::{Component, KeyValueStore, component_reason as reason};
 use capabilities::Stores;
 use client::{
     Ambient, Api, Client, EventRecorder, EventType, Informers, ObjectKey, Patch, PatchParams, WorkQueue,
@@ -189,7 +189,8 @@ impl Controller {
             Err(error) => return Err(error.into()),
         }
         if change.news {
-            let kind = if readiness.ready { EventType::Normal } else { EventType::Warning };
+            let expected = readiness.ready || readiness.reason == reason::COMPILING;
+            let kind = if expected { EventType::Normal } else { EventType::Warning };
             self.events.record(object, kind, readiness.reason, readiness.message.clone());
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! The runtime and the network of this machine's pods, opened the same way by the node and by `monoplane clean`.
 //! `sandbox` and `network` do not know each other: they meet here.
 
+use std::fs::Metadata;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -57,20 +59,27 @@ pub async fn open(layout: &Layout, marks: &Marks<'_>) -> Result<Containers> {
         .context("opening the container runtime")
 }
 
-/// The program that shims run: this one, as it is now, under a path of its own. A shim outlives upgrades and rebuilds, and
-/// must not lose its file to them.
-fn executable(layout: &Layout) -> Result<std::path::PathBuf> {
-    let copy = layout.node().join("shim");
+/// The program that shims run: this one, as it is now, under a name of its own. A shim outlives upgrades and rebuilds, and
+/// must not lose its file to them. A link where that can be, so that all processes share one copy in memory.
+fn executable(layout: &Layout) -> Result<PathBuf> {
+    let kept = layout.node().join("shim");
     let own = std::env::current_exe().context("finding this program")?;
-    let same = std::fs::metadata(&own).ok().zip(std::fs::metadata(&copy).ok());
-    if same.is_some_and(|(a, b)| a.len() == b.len() && a.modified().ok() <= b.modified().ok()) {
-        return Ok(copy);
+    if std::fs::metadata(&own).ok().zip(std::fs::metadata(&kept).ok()).is_some_and(|(a, b)| is_same(&a, &b)) {
+        return Ok(kept);
     }
     let fresh = layout.node().join("shim.new");
     let _ = std::fs::remove_file(&fresh);
-    std::fs::copy("/proc/self/exe", &fresh).with_context(|| format!("copying to {}", fresh.display()))?;
-    std::fs::rename(&fresh, &copy).with_context(|| format!("placing {}", copy.display()))?;
-    Ok(copy)
+    if std::fs::hard_link(&own, &fresh).is_err() {
+        std::fs::copy("/proc/self/exe", &fresh).with_context(|| format!("copying to {}", fresh.display()))?;
+    }
+    std::fs::rename(&fresh, &kept).with_context(|| format!("placing {}", kept.display()))?;
+    Ok(kept)
+}
+
+fn is_same(own: &Metadata, kept: &Metadata) -> bool {
+    let one_file = own.dev() == kept.dev() && own.ino() == kept.ino();
+    let copied = own.len() == kept.len() && own.modified().ok() <= kept.modified().ok();
+    one_file || copied
 }
 
 struct Bridged(Network);

@@ -175,6 +175,28 @@ fn roles_are_enforced() {
 }
 
 #[test]
+fn no_role_of_the_plane_is_a_master() {
+    let plane = start(&["--disable", "node,edge"]);
+    let credentials = plane.data().join("server/credentials");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(&credentials).expect("credentials") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|e| e != "kubeconfig") {
+            continue;
+        }
+        let mut kubectl = std::process::Command::new(plane.kubectl_command().get_program());
+        let said = kubectl.arg("--kubeconfig").arg(&path).args(["auth", "whoami", "-o", "json"]).output();
+        let said = Said::from(said.expect("kubectl runs"));
+        let who: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
+        let info = &who["status"]["userInfo"];
+        assert!(!info["groups"].to_string().contains("system:masters"), "{info}");
+        seen.push(info["username"].as_str().unwrap_or_default().to_owned());
+    }
+    seen.sort();
+    assert_eq!(seen, ["kubernetes-admin", "system:monoplane:edge:test-node", "system:node:test-node"]);
+}
+
+#[test]
 fn deployments_make_replica_sets_and_pods() {
     let plane = objects_only();
     plane.apply(DEPLOYMENT);
