@@ -9,7 +9,8 @@ use crate::{layers, tools};
 
 /// Installs what is missing, checks the arrows, runs all tests.
 ///
-/// One profile for everything: the whole-system tests drive the binary that users get, and the crates are built once.
+/// One profile and one build for everything: the whole-system tests drive the binary that users get. Examples and
+/// benchmarks are left to clippy.
 ///
 /// # Errors
 /// At the first thing that fails.
@@ -17,11 +18,17 @@ pub fn run(root: &Path, filter: &[String]) -> Result<()> {
     tools::install(root)?;
     print!("layers: {}", layers::run(root)?);
     tools::run(
-        Command::new("cargo").args(["build", "--release", "--workspace", "--bins"]).current_dir(root),
-    )?;
-    tools::run(
         Command::new("cargo")
-            .args(["nextest", "run", "--release", "--workspace", "--no-fail-fast"])
+            .args([
+                "nextest",
+                "run",
+                "--release",
+                "--workspace",
+                "--lib",
+                "--bins",
+                "--tests",
+                "--no-fail-fast",
+            ])
             .args(filter)
             .env("MONOPLANE_TOOLS", tools::folder(root))
             .current_dir(root),

@@ -1,5 +1,5 @@
 //! A whole API in a directory: store, registry, certificates, server and socket. The tests start one each; the example
-//! `serve` keeps one running.
+//! `api` keeps one running.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! An API server by itself, for trying things by hand: no controllers, no nodes.
 //!
-//! `cargo run --release -p apiserver --example serve -- DIRECTORY [PORT] [TOKEN-FILE]` serves until Ctrl-C and writes
+//! `cargo run --release -p apiserver --example api -- DIRECTORY [PORT] [TOKEN-FILE]` serves until Ctrl-C and writes
 //! `DIRECTORY/admin.kubeconfig`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
