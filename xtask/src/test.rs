@@ -9,8 +9,8 @@ use crate::{layers, tools};
 
 /// Installs what is missing, checks the arrows, runs all tests.
 ///
-/// In the dev profile, which builds in a third of the time; `bench` and `soak` run the optimised binary. Examples and
-/// benchmarks are left to clippy.
+/// In the dev profile, which builds in a third of the time; `bench` and `soak` run the optimised binary. Benchmarks
+/// are left to clippy.
 ///
 /// # Errors
 /// At the first thing that fails.
@@ -19,7 +19,7 @@ pub fn run(root: &Path, filter: &[String]) -> Result<()> {
     print!("layers: {}", layers::run(root)?);
     tools::run(
         Command::new("cargo")
-            .args(["nextest", "run", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
+            .args(["nextest", "run", "--workspace", "--no-fail-fast"])
             .args(filter)
             .env("MONOPLANE_TOOLS", tools::folder(root))
             .current_dir(root),
