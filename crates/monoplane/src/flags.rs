@@ -25,7 +25,7 @@ Start here:
   monoplane check          what this machine can and cannot do
   monoplane up             the whole plane on this machine, until Ctrl-C
   monoplane demo           a guided tour on a throw-away plane
-  export KUBECONFIG=$(monoplane kubeconfig)   then kubectl, helm and client libraries just work";
+  export KUBECONFIG=$(monoplane kubeconfig)   then kubectl just works";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
