@@ -1,6 +1,7 @@
 //! A throw-away plane and the means to drive and break it.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -11,9 +12,11 @@ use crate::wait::{eventually, kill};
 /// A running plane. Dropping it stops it and removes what it made.
 pub struct Plane {
     binary: PathBuf,
-    directory: tempfile::TempDir,
+    directory: PathBuf,
     flags: Vec<String>,
     up: Option<Child>,
+    /// Removes everything when it is told to, or when this process is killed.
+    guard: Child,
     number: u32,
 }
 
@@ -45,9 +48,13 @@ impl Plane {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("permissions");
         let number = std::process::id();
+        let mut guard = Command::new(binary);
+        guard.args(["clean", "--after-stdin", "--all", "--data-dir"]).arg(directory.path());
+        guard.args(marks(number)).stdin(Stdio::piped()).process_group(0);
         let mut plane = Self {
             binary: binary.into(),
-            directory,
+            guard: guard.spawn().expect("monoplane starts"),
+            directory: directory.keep(),
             flags: flags.iter().map(|f| (*f).to_owned()).collect(),
             up: None,
             number,
@@ -74,8 +81,7 @@ impl Plane {
             ])
             .arg("--data-dir")
             .arg(self.data())
-            .args(["--bridge", &format!("mt{}", self.number)])
-            .args(["--cgroup-root", &format!("monoplane-test-{}", self.number)])
+            .args(marks(self.number))
             .args(["--pod-cidr", &format!("10.{}.{}.0/24", 64 + self.number % 128, self.number / 128 % 256)])
             .args(["--log", "info"])
             .args(&self.flags)
@@ -115,7 +121,7 @@ impl Plane {
 
     /// The data directory.
     pub fn data(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// `endpoints.json`.
@@ -212,16 +218,21 @@ impl Drop for Plane {
             kill(up.id(), 15);
             let _ = up.wait();
         }
-        let _ = Command::new(&self.binary)
-            .args(["clean", "--data-dir"])
-            .arg(self.data())
-            .args(["--bridge", &format!("mt{}", self.number)])
-            .args(["--cgroup-root", &format!("monoplane-test-{}", self.number)])
-            .status();
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
+        drop(self.guard.stdin.take());
+        let cleaned = self.guard.wait();
+        if !std::thread::panicking() {
+            assert!(cleaned.expect("the guard ends").success(), "something of the plane is left");
+        }
     }
+}
+
+/// What keeps this plane apart from others on the machine.
+fn marks(number: u32) -> [String; 4] {
+    let (bridge, cgroups) = (format!("mt{number}"), format!("monoplane-test-{number}"));
+    ["--bridge".to_owned(), bridge, "--cgroup-root".to_owned(), cgroups]
 }
 
 fn kubectl() -> PathBuf {

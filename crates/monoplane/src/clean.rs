@@ -1,12 +1,22 @@
 //! `monoplane clean`: ends what runs here and removes what a node made, whatever state it was left in.
 
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail};
 use network::Network;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::flags::Clean;
 use crate::layout::Layout;
 use crate::role::pods::{self, Marks};
 use crate::{say, verbs};
+
+/// How long the roles may take to stop before they are killed.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs the verb.
 ///
@@ -14,19 +24,77 @@ use crate::{say, verbs};
 /// When a plane still runs here, or something cannot be removed.
 pub fn run(flags: &Clean) -> Result<()> {
     let layout = Layout::new(&flags.at)?;
+    if flags.after_stdin {
+        if !wait_for_the_end()? {
+            return Ok(());
+        }
+        end_processes(layout.root());
+    }
     if layout.root().exists() {
         let _lock = crate::up::lock(&layout).context("stop it first")?;
         verbs::block_on(everything(&layout, &flags.bridge, &flags.cgroup_root))?;
     }
     if flags.all && layout.root().exists() {
-        if !layout.endpoints().exists() && !layout.node().exists() {
+        // Whoever is guarded made the directory, and may have ended before the plane wrote there.
+        if !flags.after_stdin && !layout.endpoints().exists() && !layout.node().exists() {
             bail!("{} does not look like a data directory; nothing was removed", layout.root().display());
         }
         std::fs::remove_dir_all(layout.root())
             .with_context(|| format!("removing {}", layout.root().display()))?;
     }
-    say::line("Nothing of the plane runs on this machine any more.");
+    if !flags.after_stdin {
+        say::line("Nothing of the plane runs on this machine any more.");
+    }
     Ok(())
+}
+
+/// What a holder of a throw-away plane writes to its guard when the plane is to stay.
+pub const KEEP: &[u8] = b"keep";
+
+/// Until whoever holds the other end of standard input has ended. False when it said that the plane stays.
+fn wait_for_the_end() -> Result<bool> {
+    let mut said = Vec::new();
+    std::io::stdin().take(64).read_to_end(&mut said).context("reading standard input")?;
+    Ok(said != KEEP)
+}
+
+/// Ends the processes that were started for a data directory: `up` in order, and by force what is left of it.
+fn end_processes(root: &Path) {
+    for pid in processes(root, Some("up")) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let until = Instant::now() + STOP_WITHIN;
+    while !processes(root, None).is_empty() {
+        if Instant::now() > until {
+            for pid in processes(root, None) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        if Instant::now() > until + STOP_WITHIN {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Other processes of this program whose command line names the data directory: `verb`, or any role.
+fn processes(root: &Path, verb: Option<&str>) -> Vec<Pid> {
+    let own = std::process::id();
+    let verbs = ["up", "server", "node", "edge"];
+    let names = |pid: u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).map(OsStr::from_bytes).skip(1);
+        let first = words.next().and_then(OsStr::to_str).unwrap_or_default();
+        verbs.contains(&first) && verb.is_none_or(|verb| verb == first) && words.any(|word| word == root)
+    };
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != own && names(*pid))
+        .filter_map(|pid| Pid::from_raw(pid.cast_signed()))
+        .collect()
 }
 
 /// Ends every sandbox of this data directory and removes what its node made outside of it.
@@ -34,14 +102,16 @@ pub fn run(flags: &Clean) -> Result<()> {
 /// # Errors
 /// When something cannot be removed.
 pub async fn everything(layout: &Layout, bridge: &str, cgroup_root: &str) -> Result<()> {
-    // Without root there never was a node.
-    if !crate::up::can_run_node() || !layout.node().join("network").exists() {
+    // Without root there never was anything outside.
+    if !crate::up::can_run_node() {
         return Ok(());
     }
-    // The subnet decides nothing here: addresses are only given back.
-    let marks = Marks { bridge, cgroup_root, pod_cidr: &pod_cidr(layout) };
-    pods::open(layout, &marks).await?.cleanup().await.context("ending the containers")?;
-    Network::remove(&marks.network(layout)?).await.context("removing the pod network")?;
+    if layout.node().join("network").exists() {
+        // The subnet decides nothing here: addresses are only given back.
+        let marks = Marks { bridge, cgroup_root, pod_cidr: &pod_cidr(layout) };
+        pods::open(layout, &marks).await?.cleanup().await.context("ending the containers")?;
+        Network::remove(&marks.network(layout)?).await.context("removing the pod network")?;
+    }
     remove_cgroups(cgroup_root)
 }
 
@@ -49,7 +119,7 @@ fn pod_cidr(layout: &Layout) -> String {
     std::fs::read_to_string(layout.node().join("pod-cidr")).unwrap_or_else(|_| "10.42.0.0/24".to_owned())
 }
 
-/// Removes the (empty) tree of cgroups below `root`, and it, in every hierarchy.
+/// Removes the tree of cgroups below `root`, and it, in every hierarchy; what somebody else's processes are in stays.
 fn remove_cgroups(root: &str) -> Result<()> {
     let mut hierarchies = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
     hierarchies.extend(std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path()));
@@ -69,5 +139,10 @@ fn remove_group(group: &std::path::Path) -> Result<()> {
             remove_group(&entry.path())?;
         }
     }
-    std::fs::remove_dir(group).with_context(|| format!("removing {}", group.display()))
+    match std::fs::remove_dir(group) {
+        Err(error) if error.kind() != std::io::ErrorKind::ResourceBusy => {
+            Err(error).with_context(|| format!("removing {}", group.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -188,9 +188,9 @@ pub struct Server {
     /// The rest
     #[command(flatten)]
     pub api: Api,
-    /// End when the parent process does
-    #[arg(long, hide = true)]
-    pub supervised: bool,
+    /// End when this process, the parent, does
+    #[arg(long, hide = true, value_name = "PID")]
+    pub supervised: Option<u32>,
 }
 
 /// Flags of `node`.
@@ -211,9 +211,9 @@ pub struct Node {
     /// The rest
     #[command(flatten)]
     pub machine: Machine,
-    /// End when the parent process does
-    #[arg(long, hide = true)]
-    pub supervised: bool,
+    /// End when this process, the parent, does
+    #[arg(long, hide = true, value_name = "PID")]
+    pub supervised: Option<u32>,
 }
 
 /// Flags of `edge`.
@@ -237,9 +237,9 @@ pub struct Edge {
     /// The rest
     #[command(flatten)]
     pub outbound: Outbound,
-    /// End when the parent process does
-    #[arg(long, hide = true)]
-    pub supervised: bool,
+    /// End when this process, the parent, does
+    #[arg(long, hide = true, value_name = "PID")]
+    pub supervised: Option<u32>,
 }
 
 /// Flags of `check`.
@@ -295,4 +295,8 @@ pub struct Clean {
     /// Remove the data directory as well: every object, key, journal and image
     #[arg(long)]
     pub all: bool,
+    /// Wait until standard input ends, then end the plane's processes first (started by the demo, to clean up after it
+    /// however it ends)
+    #[arg(long, hide = true)]
+    pub after_stdin: bool,
 }

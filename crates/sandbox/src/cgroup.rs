@@ -99,6 +99,11 @@ impl Tree {
         if let Self::V2(root) = self {
             pass_on_controllers(root, group);
         }
+        self.limit(group, resources)
+    }
+
+    /// Sets a group's limits.
+    pub(crate) fn limit(&self, group: &str, resources: &Resources) -> io::Result<()> {
         for (controller, file, value) in self.settings(resources) {
             if let Some(directory) = self.directory(controller, group) {
                 let path = directory.join(file);

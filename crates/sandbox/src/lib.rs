@@ -17,6 +17,7 @@ mod capabilities;
 mod cgroup;
 mod config;
 mod files;
+mod group;
 mod link;
 mod manager;
 mod process;
@@ -27,4 +28,5 @@ pub mod shim;
 mod spec;
 
 pub use config::{Config, PodNetwork, ShimCommand};
+pub use group::Group;
 pub use manager::Containers;

@@ -12,13 +12,15 @@ use crate::say;
 mod breaking;
 mod components;
 mod containers;
+mod guard;
 mod http;
 mod load;
 mod orders;
 mod plane;
 mod report;
 
-use plane::Plane;
+use guard::Guard;
+use plane::{Names, Plane};
 use report::{Report, seconds};
 
 /// Runs the demo.
@@ -31,29 +33,30 @@ pub fn run(flags: &Demo) -> Result<()> {
         let directory =
             tempfile::Builder::new().prefix("monoplane-demo-").tempdir().context("making a directory")?;
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
-        let mut plane = Plane::new(directory.path())?;
+        let names = Names::new();
+        let guard = Guard::start(directory.path(), &names)?;
+        // From here on it is the guard's to remove.
+        let directory = directory.keep();
+        let mut plane = Plane::new(&directory, names)?;
         let mut report = Report::default();
+        let stop = crate::role::stop_on_signal()?;
         let told = tokio::select! {
             told = tell(&mut plane, &mut report) => told,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
         };
         if told.is_ok() && flags.keep {
-            keep(plane, directory);
+            guard.keep().await?;
+            stays(plane);
             return Ok(());
         }
         if told.is_err() {
             say::note(format!("\nThe end of the plane's log:\n{}", tail(&plane)));
         }
         let stopped = plane.stop().await;
-        let cleaned =
-            crate::clean::everything(&plane.layout, &plane.names.bridge, &plane.names.cgroup_root).await;
-        if cleaned.is_err() {
-            // What is left can only be found from here.
-            keep(plane, directory);
-        }
+        let cleaned = guard.clean().await;
         told?;
         stopped?;
-        cleaned.context("cleaning up")?;
+        cleaned?;
         report.finish();
         next_steps();
         Ok(())
@@ -131,9 +134,8 @@ fn tail(plane: &Plane) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-fn keep(plane: Plane, directory: tempfile::TempDir) {
-    let names = plane.names.clone();
-    let root = directory.keep();
+fn stays(plane: Plane) {
+    let (names, root) = (plane.names.clone(), plane.layout.root().to_owned());
     plane.leave();
     say::line(format!("\nThe plane runs on in {}.", root.display()));
     say::line(format!(

@@ -57,9 +57,9 @@ impl Plane {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub fn new(directory: &Path) -> Result<Self> {
+    pub fn new(directory: &Path, names: Names) -> Result<Self> {
         let layout = Layout::new(&AtDataDir { data_dir: Some(directory.to_owned()) })?;
-        Ok(Self { layout, names: Names::new(), up: None })
+        Ok(Self { layout, names, up: None })
     }
 
     /// Starts it and waits until every role serves; says how long that took.

@@ -1,7 +1,7 @@
 //! What each role is made of: the one place where the rooms are put together.
 
-use anyhow::{Context, Result};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +13,12 @@ pub mod pods;
 pub mod server;
 
 /// A supervised role must not outlive its supervisor: the next one would find its sockets and files taken.
-fn end_with_parent(supervised: bool) -> Result<()> {
-    if supervised {
+fn end_with_parent(supervisor: Option<u32>) -> Result<()> {
+    if let Some(supervisor) = supervisor {
         set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the supervisor")?;
+        // It may have ended before we asked.
+        let parent = getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+        ensure!(parent == Some(supervisor), "the supervisor has ended");
     }
     Ok(())
 }
@@ -27,7 +30,7 @@ pub fn shim(words: &[std::ffi::OsString]) -> std::process::ExitCode {
 }
 
 /// A token that is cancelled when this process is asked to end.
-fn stop_on_signal() -> Result<CancellationToken> {
+pub fn stop_on_signal() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     let cancel = stop.clone();
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;

@@ -161,7 +161,7 @@ fn issue(flags: &Server, layout: &Layout, authority: &Authority, url: &str, now:
     };
     let admin = kubeconfig(&Identity::Admin)?;
     write_file(&folder.join("admin.kubeconfig"), admin.as_bytes(), 0o600)?;
-    if !flags.supervised {
+    if flags.supervised.is_none() {
         write_file(&layout.admin_kubeconfig(), admin.as_bytes(), 0o600)?;
     }
     for wanted in &flags.issue_for {

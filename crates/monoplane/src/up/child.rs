@@ -28,6 +28,8 @@ pub struct Recipe {
     pub listener: Option<TcpListener>,
     /// User and group to run as, when this process may choose.
     pub identity: Option<u32>,
+    /// Control group that it lives in, where this process may make some.
+    pub group: Option<sandbox::Group>,
     /// Log filter.
     pub log: String,
 }
@@ -40,7 +42,7 @@ impl Recipe {
             .arg0("monoplane")
             .arg(self.role)
             .args(&self.words)
-            .arg("--supervised")
+            .args(["--supervised", &std::process::id().to_string()])
             .arg("--log")
             .arg(&self.log)
             .env(notify::VARIABLE, notify_name)
@@ -58,7 +60,23 @@ impl Recipe {
         }
         command.env("LISTEN_FDS", mappings.len().to_string());
         command.fd_mappings(mappings).context("passing sockets on")?;
-        tokio::process::Command::from(command).spawn().with_context(|| format!("starting the {}", self.role))
+        let child = tokio::process::Command::from(command)
+            .spawn()
+            .with_context(|| format!("starting the {}", self.role))?;
+        if let (Some(group), Some(pid)) = (&self.group, child.id()) {
+            // It runs nobody else's code in its first moments, so it need not be born in the group.
+            if let Err(error) = group.admit(pid) {
+                tracing::warn!(role = self.role, %error, "the role runs without a control group of its own");
+            }
+        }
+        Ok(child)
+    }
+
+    /// Removes what the role leaves when it does not run any more.
+    pub fn retire(&self) {
+        if let Some(group) = &self.group {
+            group.remove_if_empty();
+        }
     }
 }
 

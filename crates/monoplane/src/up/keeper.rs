@@ -43,6 +43,7 @@ pub async fn keep(recipe: Recipe, state: watch::Sender<State>, stop: Cancellatio
         let ended = attend(&mut child, &socket, &state, &stop).await;
         state.send_modify(|s| *s = State { pid: None, ready: false, restarts: s.restarts + 1 });
         if stop.is_cancelled() {
+            recipe.retire();
             return Ok(());
         }
         let wait = if started.elapsed() >= WELL_AFTER { Duration::ZERO } else { delay };
@@ -50,7 +51,10 @@ pub async fn keep(recipe: Recipe, state: watch::Sender<State>, stop: Cancellatio
         tracing::warn!(role = recipe.role, status = %ended, restart_in = ?wait, "role ended");
         tokio::select! {
             () = sleep(wait) => {}
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                recipe.retire();
+                return Ok(());
+            }
         }
     }
 }

@@ -11,6 +11,11 @@ use super::identity;
 use crate::flags::Up;
 use crate::layout::{Layout, make_directory, write_file};
 
+/// Threads and processes that the edge may have: its own few, and a compiler's.
+const EDGE_PIDS: i64 = 1024;
+/// The edge's weight against the server and the node when all want the processor: that of any ordinary process group.
+const EDGE_CPU_SHARES: u64 = 1024;
+
 /// Names of the node and the edge that run here.
 pub struct Names {
     /// The Node object.
@@ -96,7 +101,28 @@ impl Recipes<'_> {
             words.push("--allow-files".into());
         }
         let identity = self.own(&self.layout.edge(), identity::EDGE)?;
-        Ok(self.recipe("edge", words, Some(listener), identity))
+        let group = self.edge_group();
+        Ok(Recipe { group, ..self.recipe("edge", words, Some(listener), identity) })
+    }
+
+    /// The edge runs other people's code, so what it can use up is limited: the rest of the plane must stay well.
+    fn edge_group(&self) -> Option<sandbox::Group> {
+        if !can_run_node() {
+            return None;
+        }
+        let limits = runtime::Resources {
+            memory_limit: Some(kubelet::Machine::read().memory / 4 * 3),
+            pids_limit: Some(EDGE_PIDS),
+            cpu_shares: Some(EDGE_CPU_SHARES),
+            ..runtime::Resources::default()
+        };
+        match sandbox::Group::create(&format!("{}/edge", self.flags.machine.cgroup_root), &limits) {
+            Ok(group) => Some(group),
+            Err(error) => {
+                tracing::warn!(%error, "the edge runs without a control group of its own");
+                None
+            }
+        }
     }
 
     fn words(&self) -> Vec<OsString> {
@@ -137,7 +163,7 @@ impl Recipes<'_> {
         listener: Option<TcpListener>,
         identity: Option<u32>,
     ) -> Recipe {
-        Recipe { role, words, listener, identity, log: self.log.to_owned() }
+        Recipe { role, words, listener, identity, group: None, log: self.log.to_owned() }
     }
 }
 

@@ -35,6 +35,23 @@ fn each_request_gets_a_fresh_instance() {
 }
 
 #[test]
+fn the_edge_lives_in_a_limited_control_group_of_its_own() {
+    if !harness::is_root() {
+        eprintln!("skipped: control groups need root");
+        return;
+    }
+    let plane = start(&["--disable", "node"]);
+    let groups = |role: &str| {
+        std::fs::read_to_string(format!("/proc/{}/cgroup", plane.pid(role))).expect("the role's groups")
+    };
+    // The controllers that limit: on a v2 machine one line, on v1 one each.
+    let own = |text: &str| text.lines().filter(|line| line.contains("monoplane-test-")).count();
+    let edge = groups("edge");
+    assert!(own(&edge) > 0 && edge.lines().any(|line| line.ends_with("/edge")), "{edge}");
+    assert_eq!(own(&groups("server")), 0);
+}
+
+#[test]
 fn a_store_changes_its_backend_under_a_running_component() {
     let redis = Redis::start();
     let plane = start(&["--disable", "node", "--egress-allow", &format!("127.0.0.1:{}", redis.port)]);

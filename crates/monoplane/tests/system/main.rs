@@ -13,6 +13,7 @@ use harness::Plane;
 
 mod components;
 mod containers;
+mod demo;
 mod durable;
 mod kubectl;
 
