@@ -103,7 +103,7 @@ impl Registry {
                 keep_all_but_finalizers(new, old);
                 Vec::new()
             }
-            Part::Binding => Vec::new(),
+            Part::Binding => meta::validate_update(kind, new, old),
             Part::Whole | Part::Scale => {
                 if kind.rules.status {
                     copy(new, old, "status");
