@@ -88,12 +88,7 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     // The front door closes first, so that nobody is cut off by what stops behind it.
     let listening = tokio::spawn(listening.run(stop.clone()));
     let working = tasks.child();
-    let role = |identity| -> Result<InMemory> {
-        Ok(InMemory::new(server.clone(), connect(&server, &authority, &identity, ambient.clock.now())?))
-    };
-    let (manager, scheduler) = (role(Identity::ControllerManager)?, role(Identity::Scheduler)?);
-    start_controllers(&authority, &manager, &scheduler, &ambient, &working);
-    let roles = vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)];
+    let roles = start_roles(&server, &authority, &ambient, &working)?;
     let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
     maintain(&store, &ambient, &working);
@@ -107,24 +102,30 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     store.close().await.context("closing the store")
 }
 
-/// Starts the roles that live in this process.
-fn start_controllers(
+/// Starts the roles that live in this process; gives the connections that they use.
+fn start_roles(
+    server: &Arc<ApiServer>,
     authority: &Authority,
-    manager: &InMemory,
-    scheduler: &InMemory,
     ambient: &Ambient,
     tasks: &Tasks,
-) {
+) -> Result<Vec<(Identity, InMemory)>> {
+    let connection = |identity| -> Result<InMemory> {
+        let connection = connect(server, authority, &identity, ambient.clock.now())?;
+        Ok(InMemory::new(server.clone(), connection))
+    };
     // No lease: the store has one owner, so nobody else can run controllers against this API server.
     let root_ca = Some(authority.certificate_pem().to_owned());
     let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
     let options = controllers::Options { identity: None, settings };
+    let manager = connection(Identity::ControllerManager)?;
     let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
     let stop = tasks.token().clone();
     tasks.spawn_graceful("controllers", controllers::run(client, own, options, stop));
+    let scheduler = connection(Identity::Scheduler)?;
     let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
     let stop = tasks.token().clone();
     tasks.spawn_graceful("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop));
+    Ok(vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)])
 }
 
 /// Lets the store forget old history and shrink, now and then.
