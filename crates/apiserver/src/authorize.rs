@@ -65,17 +65,9 @@ impl Default for Authorization {
 
 impl Authorizer for Authorization {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let mut reasons = Vec::new();
         let policy = self.policy.load();
-        let chain: [&dyn Authorizer; 3] = [&self.bootstrap, &self.node, &**policy];
-        for authorizer in chain {
-            match authorizer.authorize(attributes) {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                allowed => return allowed,
-            }
-        }
-        Decision::NoOpinion(reasons.join("\n"))
+        let chain: &[&dyn Authorizer] = &[&self.bootstrap, &self.node, &**policy];
+        chain.authorize(attributes)
     }
 }
 

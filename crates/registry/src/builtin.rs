@@ -88,7 +88,7 @@ fn kind_of(builtin: Builtin, facts: &BuiltinKind, resource: Arc<Resource>, slot:
         short_names: owned(facts.short_names),
         categories: owned(facts.categories),
         namespaced: facts.namespaced,
-        verbs: VERBS,
+        verbs: builtin.rules.verbs,
         subresources: builtin.subresources,
         schema: api::schemas::builtin().kind_ref(&facts.gvk()),
         custom: false,

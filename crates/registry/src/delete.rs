@@ -43,7 +43,7 @@ impl Registry {
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
-            let old = kind.tree(&item);
+            let old = kind.tree(&item)?;
             let uid = metadata::uid(&old).to_owned();
             check_preconditions(kind, name, &old, options)?;
             let attributes = Attributes {

@@ -26,7 +26,6 @@ mod kind;
 mod kinds;
 mod meta;
 mod modify;
-mod names;
 mod object;
 mod opening;
 mod patching;

@@ -41,6 +41,8 @@ pub(crate) enum Generation {
 #[derive(Clone)]
 pub(crate) struct Rules {
     pub(crate) name: NameRule,
+    /// What may be done to its objects.
+    pub(crate) verbs: &'static [&'static str],
     pub(crate) generation: Generation,
     /// There is a status subresource, so plain writes leave `status` alone.
     pub(crate) status: bool,
@@ -56,6 +58,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             name: NameRule::Subdomain,
+            verbs: crate::builtin::VERBS,
             generation: Generation::None,
             status: false,
             status_metadata: true,

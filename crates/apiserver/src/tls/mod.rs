@@ -3,7 +3,9 @@
 mod config;
 mod dialer;
 mod listener;
+mod presented;
 
 pub use config::{TlsError, client_verifier, server_config};
 pub use dialer::HttpsDialer;
 pub use listener::{Listener, Sockets};
+pub use presented::Presented;

@@ -44,7 +44,7 @@ impl On<'_> {
             let syntax = negotiate::body_syntax(&self.call.parts.headers)?;
             incoming::optional(&self.call.body, syntax)?
         };
-        let (options, dry_run) = self.call.query.delete_options(body.as_ref())?;
+        let (options, dry_run) = self.call.query.delete_options(body)?;
         let field_validation = FieldValidation::default();
         let context = self.context(WriteOptions { dry_run, field_manager: String::new(), field_validation });
         Ok((context, options))

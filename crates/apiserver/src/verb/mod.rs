@@ -87,6 +87,10 @@ fn locate<'a>(
         kinds.lookup(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?.clone();
     // A namespace's own path names it twice.
     let is_own_namespace = info.group.is_empty() && info.resource == "namespaces";
+    if is_own_namespace && !info.namespace.is_empty() && info.namespace != info.name {
+        // Authorized as if it were in the first namespace, it would reach the second.
+        return Err(Status::no_such_path());
+    }
     let namespace: &str = if is_own_namespace { "" } else { &info.namespace };
     let verbs = if info.subresource.is_empty() {
         kind.verbs

@@ -12,6 +12,7 @@ use durable::{FileStorage, Worker};
 use egress::{Allowance, Connector, Policy};
 use wasm::{CompileLimits, Compiler, Host, MacKey};
 
+use super::credentials::Credentials;
 use super::{confine, end_with_parent, stop_on_signal};
 use crate::flags::Edge;
 use crate::layout::{Layout, make_directory};
@@ -44,10 +45,12 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     let folder = layout.edge();
     make_directory(&folder, 0o700)?;
     let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
+    let credentials = Credentials::read([kubeconfig.clone()]);
     let client = client::transport::from_kubeconfig_file(&kubeconfig)
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let ambient = Ambient::system();
+    let clock = ambient.clock.clone();
     let egress = Connector::new(policy(flags)?);
 
     let key = MacKey::load_or_create(&folder.join("artifacts.key")).context("opening the artifacts' key")?;
@@ -86,10 +89,13 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         let error = worker.stopped().await;
         if stop.is_cancelled() { std::future::pending().await } else { error }
     };
-    let served = tokio::select! {
-        served = gateway::serve_and_tell(options, notify::ready, stop.clone()) => served.context("the gateway"),
-        error = failed => Err(error).context("the durable worker"),
+    let serving = async {
+        tokio::select! {
+            served = gateway::serve_and_tell(options, notify::ready, stop.clone()) => served.context("the gateway"),
+            error = failed => Err(error).context("the durable worker"),
+        }
     };
+    let served = credentials.guard(serving, &stop, &*clock).await;
     worker.stop().await;
     served
 }

@@ -89,7 +89,10 @@ impl CustomKinds {
             definitions.resource.hub.view().items.keys().map(ToString::to_string).collect();
         if only_established {
             names.retain(|name| {
-                registry.item(definitions, "", name).is_ok_and(|item| is_established(&item.tree()))
+                registry
+                    .item(definitions, "", name)
+                    .and_then(|item| item.tree())
+                    .is_ok_and(|crd| is_established(&crd))
             });
         }
         names.extend(self.served.keys().cloned());
@@ -121,7 +124,7 @@ impl CustomKinds {
             self.withdraw(registry, name).await;
             return Ok(false);
         };
-        let crd = item.tree();
+        let crd = item.tree()?;
         if self.served.get(name).is_some_and(|served| served.uid != meta::uid(&crd)) {
             self.withdraw(registry, name).await;
         }

@@ -40,7 +40,11 @@ fn definition() -> Value {
 }
 
 async fn established(world: &World) {
-    world.create("customresourcedefinitions.apiextensions.k8s.io", definition()).await.unwrap();
+    establish(world, definition()).await;
+}
+
+async fn establish(world: &World, definition: Value) {
+    world.create("customresourcedefinitions.apiextensions.k8s.io", definition).await.unwrap();
     until(async || {
         let crd =
             world.get("customresourcedefinitions.apiextensions.k8s.io", "widgets.example.com").await.unwrap();
@@ -238,4 +242,28 @@ async fn what_is_wrong_with_a_definition_is_named() {
         "should be a json path under .spec",
     )
     .await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_back_is_not_stored() {
+    let world = World::new().await;
+    let mut open = definition();
+    let spec = &mut open["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-preserve-unknown-fields"] = json!(true);
+    establish(&world, open).await;
+    // Two levels are around what is nested here.
+    let nested = |levels: usize| {
+        let inner = (0..levels).fold(json!(0), |inner, _| json!([inner]));
+        widget("a", json!({"size": 1, "deep": inner}))
+    };
+    let most = apimachinery::json::MAX_DEPTH - 2;
+    let error = world.create(WIDGETS, nested(most + 1)).await.unwrap_err();
+    let expected = "the object is nested deeper than 120 levels";
+    assert_eq!((error.code, &*error.message), (400, expected));
+    let stored = world.create(WIDGETS, nested(most)).await.unwrap();
+    let again = world.again().await;
+    assert_eq!(again.get(WIDGETS, "a").await.unwrap(), stored);
+    let deeper = Patch::Merge(json!({"spec": {"deep": nested(most + 1)["spec"]["deep"]}}));
+    let error = again.patch(WIDGETS, "a", Part::Whole, deeper).await.unwrap_err();
+    assert_eq!((error.code, &*error.message), (400, expected));
 }
