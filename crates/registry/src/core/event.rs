@@ -76,21 +76,22 @@ pub(crate) fn columns() -> Vec<Column> {
 
 impl Strategy for Event {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        let own = text(object, &["metadata", "namespace"]);
-        let about = text(object, &["involvedObject", "namespace"]);
-        // Events about cluster-scoped objects lie in the namespace `default`.
-        if own != about && !(about.is_empty() && own == "default") {
-            let path = Path::new("involvedObject");
-            errors.push(FieldError::invalid(
-                &path.child("namespace"),
-                about,
-                "does not match event.namespace",
-            ));
-        }
+        check_namespace(object, "involvedObject", errors);
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         cells(object, now)
+    }
+}
+
+/// An event lies in the namespace of what it is about, which `field` names.
+pub(crate) fn check_namespace(event: &Value, field: &str, errors: &mut Vec<FieldError>) {
+    let own = text(event, &["metadata", "namespace"]);
+    let about = text(event, &[field, "namespace"]);
+    // Events about cluster-scoped objects lie in the namespace `default`.
+    if own != about && !(about.is_empty() && own == "default") {
+        let path = Path::new(field);
+        errors.push(FieldError::invalid(&path.child("namespace"), about, "does not match event.namespace"));
     }
 }
 
