@@ -4,6 +4,7 @@
 mod aggregated;
 mod legacy;
 mod openapi;
+mod resources;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
