@@ -115,7 +115,10 @@ async fn strangers_make_room_for_others_and_whoever_is_known_stays() {
 
     let directory = directory();
     let plane = start(directory.path()).await;
-    let (address, stop, listening) = listen(&plane, Sockets { strangers: 2, ..Sockets::default() }).await;
+    // Nothing but another one ends a stranger's connection.
+    let never = Duration::from_secs(3600);
+    let sockets = Sockets { strangers: 2, strangers_idle: never, handshake: never, ..Sockets::default() };
+    let (address, stop, listening) = listen(&plane, sockets).await;
     let ask = async |stream: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>, token: &str| {
         let request = format!("GET /version HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
