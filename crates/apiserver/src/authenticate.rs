@@ -187,7 +187,7 @@ mod tests {
         let authenticators = Authenticators::new(verifier, TokenFile::parse("t,bob,1").unwrap());
         let chain = [authority.client(&Identity::Admin, now).unwrap().certificate];
         let open = |at| -> Result<Connection, ConnectError> {
-            Ok(Connection { peer: None, certified: authenticators.certified(&chain, at)? })
+            Ok(Connection::new(None, authenticators.certified(&chain, at)?))
         };
         let connection = open(now).unwrap();
         let days = |days: i64| now + SignedDuration::from_hours(24 * days);

@@ -31,10 +31,10 @@ fn builtins() -> Vec<Builtin> {
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
         node::runtime_class::builtin(),
-        rbac::cluster_role::builtin(),
-        rbac::cluster_role_binding::builtin(),
-        rbac::role::builtin(),
-        rbac::role_binding::builtin(),
+        rbac::binding::of_cluster(),
+        rbac::binding::of_namespace(),
+        rbac::role::of_cluster(),
+        rbac::role::of_namespace(),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
 use crate::claims::Choices;
 use crate::strategy::Generation;
-use crate::tree::{copy, map, object, text};
+use crate::tree::{at, copy, map, object, text};
 use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
 use crate::{Kind, Object, Part, Registry, RequestContext, Updated, meta};
 
@@ -209,10 +209,14 @@ fn grow(kind: &Kind, new: &mut Value, old: &Value) {
     let changed = match kind.rules.generation {
         Generation::None => return,
         Generation::Spec => new.get("spec") != old.get("spec"),
-        Generation::AllButStatus => {
+        Generation::SpecAndAnnotations => {
+            let annotations = |tree: &Value| at(tree, &["metadata", "annotations"]).cloned();
+            new.get("spec") != old.get("spec") || annotations(new) != annotations(old)
+        }
+        Generation::AllButMetadata => {
             let rest = |tree: &Value| -> Vec<(String, Value)> {
                 let members = tree.as_object().into_iter().flatten();
-                let counted = members.filter(|(name, _)| *name != "metadata" && *name != "status");
+                let counted = members.filter(|(name, _)| *name != "metadata");
                 counted.map(|(name, value)| (name.clone(), value.clone())).collect()
             };
             rest(new) != rest(old)

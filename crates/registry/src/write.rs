@@ -97,7 +97,9 @@ impl Registry {
     fn prepare_new(&self, kind: &Kind, body: &mut Value) {
         let rules = &kind.rules;
         if rules.status {
-            map(body).remove("status");
+            if !rules.status_on_create {
+                map(body).remove("status");
+            }
             if !kind.custom {
                 object(body, "status");
             }

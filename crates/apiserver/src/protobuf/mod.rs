@@ -168,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn what_go_holds_behind_a_pointer_is_kept_if_it_is_zero() {
+        let zero = number(2, 0);
+        let rolling = field(2, &[field(1, &zero), field(2, &zero)].concat());
+        let strategy = field(4, &rolling);
+        let tree =
+            decode(&body("apps/v1", "Deployment", &[field(2, &[strategy, number(5, 0)].concat())])).unwrap();
+        let expected = json!({"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 0}}});
+        assert_eq!(tree["spec"], expected);
+        let claim = [field(5, b""), field(3, b"")].concat();
+        let tree = decode(&body("v1", "PersistentVolumeClaim", &[field(2, &claim)])).unwrap();
+        assert_eq!(tree["spec"], json!({"storageClassName": ""}));
+    }
+
+    #[test]
     fn bytes_times_and_options() {
         let entry = [field(1, b"k"), field(2, b"\x00\xff")].concat();
         let metadata = [field(1, b"s"), field(8, &number(1, 1_700_000_000))].concat();

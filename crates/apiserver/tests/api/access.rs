@@ -104,6 +104,40 @@ async fn until(condition: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
+async fn an_update_creates_only_for_who_may_create() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    let role = |verbs: Value| {
+        json!({
+            "metadata": {"name": "services"},
+            "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": verbs}],
+        })
+    };
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    admin.post(&roles, &role(json!(["update"]))).await.ok();
+    let binding = json!({
+        "metadata": {"name": "bob"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "services"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
+    });
+    admin.post(&format!("{RBAC}/namespaces/default/rolebindings"), &binding).await.ok();
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    let path = "/api/v1/namespaces/default/services/web";
+    let why = r#"services "web" is forbidden: User "bob" cannot create resource "services" in API group "" in the namespace "default""#;
+    until(async || {
+        let answer = bob.put(path, &service).await;
+        answer.code != 403 || answer.failure().2 == why
+    })
+    .await;
+    assert_eq!(bob.put(path, &service).await.failure().2, why);
+    assert_eq!(admin.get(path).await.code, 404);
+    admin.put(&format!("{roles}/services"), &role(json!(["update", "create"]))).await.ok();
+    until(async || bob.put(path, &service).await.code == 201).await;
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_grants_what_they_do_not_have() {
     let directory = directory();
     let plane = start(directory.path()).await;

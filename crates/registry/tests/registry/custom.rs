@@ -1,9 +1,13 @@
 //! Custom resources: from the definition to the last object.
 
-use registry::{DeleteOptions, ListOptions, Part, Patch};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::{Clock, ManualClock};
+use registry::{DeleteOptions, ListOptions, Options, Part, Patch};
 use serde_json::{Value, json};
 
-use crate::world::{World, cx, names, strict, until};
+use crate::world::{World, cx, names, now, options, strict, until};
 
 fn definition() -> Value {
     json!({
@@ -266,4 +270,79 @@ async fn what_could_not_be_read_back_is_not_stored() {
     let deeper = Patch::Merge(json!({"spec": {"deep": nested(most + 1)["spec"]["deep"]}}));
     let error = again.patch(WIDGETS, "a", Part::Whole, deeper).await.unwrap_err();
     assert_eq!((error.code, &*error.message), (400, expected));
+}
+
+#[tokio::test]
+async fn without_a_status_of_its_own_every_change_is_a_new_generation() {
+    let world = World::new().await;
+    let mut plain = definition();
+    plain["spec"]["versions"][0]["subresources"] = json!({});
+    world.create(DEFINITIONS, plain).await.unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1", "widgets").is_some()).await;
+    world.create(WIDGETS, widget("a", json!({"size": 1}))).await.unwrap();
+    let changed = world.merge(WIDGETS, "a", json!({"status": {"replicas": 1}})).await.unwrap();
+    assert_eq!((&changed["status"]["replicas"], &changed["metadata"]["generation"]), (&json!(1), &json!(2)));
+    let labelled = world.merge(WIDGETS, "a", json!({"metadata": {"labels": {"a": "b"}}})).await.unwrap();
+    assert_eq!(labelled["metadata"]["generation"], 2);
+}
+
+async fn delete_definition(world: &World, name: &str) {
+    let kind = world.kind(DEFINITIONS);
+    world.registry.delete(&cx(), &kind, "", name, &DeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_definition_that_serves_no_version_goes_with_its_objects() {
+    let world = World::new().await;
+    established(&world).await;
+    world.create(WIDGETS, widget("a", json!({"size": 1}))).await.unwrap();
+    let mut versions = definition()["spec"]["versions"].clone();
+    versions[0]["served"] = json!(false);
+    world.merge(DEFINITIONS, WIDGETS, json!({"spec": {"versions": versions}})).await.unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1", "widgets").is_none()).await;
+    delete_definition(&world, WIDGETS).await;
+    until(async || world.get(DEFINITIONS, WIDGETS).await.is_err()).await;
+    established(&world).await;
+    assert!(world.list(WIDGETS, ListOptions::default()).await.unwrap().is_empty());
+}
+
+/// Nothing is going to happen soon on this clock: the next is the feed's own tick.
+fn is_at_rest(clock: &ManualClock) -> bool {
+    clock.next_deadline().is_some_and(|next| next - clock.monotonic() > Duration::from_secs(10))
+}
+
+#[tokio::test]
+async fn what_waits_for_others_waits_without_looking() {
+    let clock = Arc::new(ManualClock::new(now()));
+    let world = World::with(Options { clock: clock.clone(), ..options() }).await;
+    established(&world).await;
+    let mut held = widget("held", json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    world.create(WIDGETS, held).await.unwrap();
+    let mut other = definition();
+    other["metadata"]["name"] = json!("others.example.com");
+    other["spec"]["names"] = json!({"plural": "others", "kind": "Other", "shortNames": ["wd"]});
+    let mut third = other.clone();
+    third["metadata"]["name"] = json!("thirds.example.com");
+    third["spec"]["names"] = json!({"plural": "thirds", "kind": "Third", "shortNames": ["wd"]});
+    for refused in [other, third] {
+        let made = world.create(DEFINITIONS, refused).await.unwrap();
+        let name = made["metadata"]["name"].as_str().unwrap();
+        until(async || world.get(DEFINITIONS, name).await.unwrap()["status"]["conditions"].is_array()).await;
+    }
+    assert!(is_at_rest(&clock));
+    // One that was refused can go.
+    delete_definition(&world, "thirds.example.com").await;
+    until(async || world.get(DEFINITIONS, "thirds.example.com").await.is_err()).await;
+    delete_definition(&world, WIDGETS).await;
+    until(async || {
+        let held = world.get(WIDGETS, "held").await.unwrap();
+        held["metadata"]["deletionTimestamp"].is_string()
+    })
+    .await;
+    assert!(is_at_rest(&clock));
+    world.merge(WIDGETS, "held", json!({"metadata": {"finalizers": null}})).await.unwrap();
+    until(async || world.get(DEFINITIONS, WIDGETS).await.is_err()).await;
+    until(async || world.registry.kinds().lookup("example.com", "v1", "others").is_some()).await;
+    assert!(is_at_rest(&clock));
 }

@@ -59,6 +59,27 @@ async fn generations_and_statuses_have_their_own_ways() {
 }
 
 #[tokio::test]
+async fn an_annotation_makes_a_new_generation_of_a_deployment() {
+    let world = World::new().await;
+    world.create("deployments.apps", deployment("web")).await.unwrap();
+    let annotated = json!({"metadata": {"annotations": {"kubernetes.io/change-cause": "a reason"}}});
+    let patched = world.merge("deployments.apps", "web", annotated).await.unwrap();
+    assert_eq!(patched["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_node_may_be_created_with_its_status() {
+    let world = World::new().await;
+    let node = json!({"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "4"}}});
+    let made = world.create("nodes", node).await.unwrap();
+    assert_eq!(made["status"], json!({"capacity": {"cpu": "4"}, "allocatable": {"cpu": "4"}}));
+    let mut other = deployment("web");
+    other["status"] = json!({"replicas": 3});
+    let made = world.create("deployments.apps", other).await.unwrap();
+    assert_eq!(made["status"], json!({}));
+}
+
+#[tokio::test]
 async fn a_scale_is_read_and_written() {
     let world = World::new().await;
     world.create("deployments.apps", deployment("a")).await.unwrap();
