@@ -21,6 +21,7 @@ use network::services::Services;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub mod dns;
 pub mod translate;
 
 #[cfg(test)]

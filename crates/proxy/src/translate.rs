@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use network::services::{Frontend, Masquerade, Pool, Protocol, Services, Target};
 
 /// Names the Service of a slice.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How long a client sticks to its endpoint where the Service does not say.
 const AFFINITY_SECONDS: i32 = 10_800;
 
