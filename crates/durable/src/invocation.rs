@@ -26,6 +26,8 @@ pub struct Invocation {
     pub created: Timestamp,
     /// How many attempts have failed.
     pub attempts: u32,
+    /// How often in a row something of this host ended an attempt, which then did not count.
+    pub interruptions: u32,
     /// Where it stands.
     pub phase: Phase,
 }
@@ -111,6 +113,7 @@ impl Invocation {
             Phase::Failed { at, error } => record.byte(4).time(*at).text(error),
             Phase::Cancelled { at } => record.byte(5).time(*at),
         }
+        .number(u64::from(self.interruptions))
         .finish()
     }
 
@@ -124,7 +127,7 @@ impl Invocation {
             "" => Arc::from(name),
             revision => Arc::from(format!("{name}@{revision}")),
         };
-        let invocation = Self {
+        let mut invocation = Self {
             sequence,
             component,
             id: Arc::from(id),
@@ -135,6 +138,7 @@ impl Invocation {
             suspend_after: fields.duration()?,
             created: fields.time()?,
             attempts: u32::try_from(fields.number()?).map_err(|_| fields.corrupt("too many attempts"))?,
+            interruptions: 0,
             phase: match fields.byte()? {
                 0 => Phase::Ready { place: fields.number()? },
                 1 => Phase::Sleeping { until: fields.time()? },
@@ -145,6 +149,9 @@ impl Invocation {
                 _ => return Err(fields.corrupt("its phase is unknown")),
             },
         };
+        if !fields.is_empty() {
+            invocation.interruptions = u32::try_from(fields.number()?).unwrap_or(u32::MAX);
+        }
         fields.end()?;
         Ok(invocation)
     }
@@ -177,6 +184,7 @@ mod tests {
                     suspend_after: Duration::from_secs(1),
                     created: second(1),
                     attempts: 300,
+                    interruptions: 5,
                     phase: phase.clone(),
                 };
                 let found = Invocation::decode(&invocation.key(), &invocation.encode()).unwrap();

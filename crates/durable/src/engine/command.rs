@@ -46,6 +46,8 @@ pub enum Command {
         submission: Box<NewInvocation>,
         /// The invocation that already has this id.
         known: Option<Invocation>,
+        /// How many of the component may run at a time, if that is known.
+        concurrency: Option<u32>,
         /// When.
         now: Timestamp,
     },
@@ -71,6 +73,8 @@ pub enum Command {
     ComponentReady {
         /// `namespace/name@revision`.
         component: Arc<str>,
+        /// How many of it may run at a time, if that is known.
+        concurrency: Option<u32>,
     },
     /// Rows of `due` whose time has come.
     Due {
@@ -117,6 +121,8 @@ pub enum Outcome {
     },
     /// The component is not there.
     NotReady,
+    /// The component has no room for one more: it does not count as an attempt.
+    Busy,
     /// The attempt failed; another may succeed.
     Failed(String),
     /// It did what it may not do, and would again.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::invocation::Invocation;
 
 /// Rows of `ready` up to `read` are in memory (queued or running); those beyond are on disk only, if `unread`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     queue: VecDeque<(u64, Invocation)>,
     read: Option<u64>,
@@ -18,6 +18,8 @@ pub(super) struct Lane {
     /// How often the component became ready.
     readiness: u64,
     running: u64,
+    /// How many may run at a time.
+    room: u64,
     unfinished: u64,
 }
 
@@ -44,8 +46,24 @@ pub(super) struct Taken {
 }
 
 impl Lane {
-    pub(super) fn recovered(unfinished: u64) -> Self {
-        Self { unread: true, unfinished, ..Self::default() }
+    /// An empty lane of which so many may run at a time.
+    pub(super) fn new(room: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            read: None,
+            unread: false,
+            loading: false,
+            in_turns: false,
+            absent: false,
+            readiness: 0,
+            running: 0,
+            room,
+            unfinished: 0,
+        }
+    }
+
+    pub(super) fn recovered(room: u64, unfinished: u64) -> Self {
+        Self { unread: true, unfinished, ..Self::new(room) }
     }
 
     pub(super) fn status(&self, component: Arc<str>) -> LaneStatus {
@@ -85,6 +103,14 @@ impl Lane {
         self.readiness += 1;
     }
 
+    pub(super) fn bound(&mut self, room: u64) {
+        self.room = room;
+    }
+
+    fn has_room(&self) -> bool {
+        self.running < self.room
+    }
+
     pub(super) fn run_ended(&mut self) {
         self.running = self.running.saturating_sub(1);
     }
@@ -115,7 +141,7 @@ impl Lane {
     /// Whether the lane has to be put among those that take turns; says so once until [`Lane::take`].
     pub(super) fn wants_turn(&mut self) -> bool {
         let work = !self.queue.is_empty() || (self.unread && !self.loading);
-        let wants = work && !self.absent && !self.in_turns;
+        let wants = work && !self.absent && !self.in_turns && self.has_room();
         self.in_turns |= wants;
         wants
     }
@@ -124,7 +150,7 @@ impl Lane {
     pub(super) fn take(&mut self, prefetch: usize) -> Taken {
         self.in_turns = false;
         let mut taken = Taken { start: None, readiness: self.readiness, load: None };
-        if self.absent {
+        if self.absent || !self.has_room() {
             return taken;
         }
         taken.start = self.queue.pop_front().map(|(_, invocation)| invocation);

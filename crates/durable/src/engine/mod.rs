@@ -34,6 +34,9 @@ use lane::Lane;
 pub struct Limits {
     /// How many invocations run at once.
     pub running: usize,
+    /// How many invocations of one pinned component run at once: less than all, so that no component's slow ones hold up
+    /// every other.
+    pub running_each: usize,
     /// How many invocations of one pinned component may be unfinished.
     pub unfinished: u64,
     /// How many invocations of a lane wait in memory; the others wait on disk.
@@ -52,6 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             running: 256,
+            running_each: 192,
             unfinished: 1_000_000,
             prefetch: 64,
             attempts: 8,
@@ -64,6 +68,8 @@ impl Default for Limits {
 
 /// The meta row under which the numbers up to which sequences and places are reserved is kept.
 pub(crate) const RESERVED: &[u8] = b"reserved";
+/// How long an invocation waits whose component had no room.
+const BUSY: Duration = Duration::from_millis(200);
 /// How many numbers are reserved at a time.
 const RESERVATION: u64 = 4096;
 
@@ -118,7 +124,8 @@ impl Engine {
             actions: Vec::new(),
         };
         for (name, unfinished) in recovered.lanes {
-            engine.lanes.insert(name.clone(), Lane::recovered(unfinished));
+            let room = engine.room(None);
+            engine.lanes.insert(name.clone(), Lane::recovered(room, unfinished));
             engine.take_turn(&name);
         }
         engine.schedule();
@@ -131,11 +138,6 @@ impl Engine {
         self.nearest
     }
 
-    /// Whether an invocation runs.
-    pub fn is_running(&self, sequence: u64) -> bool {
-        self.running.contains_key(&sequence)
-    }
-
     /// The pinned components that have unfinished invocations.
     pub fn lanes(&self) -> impl Iterator<Item = LaneStatus> {
         self.lanes.iter().map(|(name, lane)| lane.status(name.clone()))
@@ -144,10 +146,14 @@ impl Engine {
     /// One command.
     pub fn step(&mut self, command: Command) -> Vec<Action> {
         match command {
-            Command::Submit { token, submission, known, now } => self.submit(token, *submission, known, now),
+            Command::Submit { token, submission, known, concurrency, now } => {
+                self.submit(token, *submission, known, concurrency, now);
+            }
             Command::Cancel { token, known, now } => self.cancel(token, known, now),
             Command::Ended { sequence, outcome, now } => self.ended(sequence, outcome, now),
-            Command::ComponentReady { component } => self.component_ready(&component),
+            Command::ComponentReady { component, concurrency } => {
+                self.component_ready(&component, concurrency);
+            }
             Command::Due { rows, nearest, now } => self.due(rows, nearest, now),
             Command::Loaded { component, invocations, read, more } => {
                 if let Some(lane) = self.lanes.get_mut(&component) {
@@ -161,12 +167,23 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
-    fn submit(&mut self, token: Token, new: NewInvocation, known: Option<Invocation>, now: Timestamp) {
+    fn submit(
+        &mut self,
+        token: Token,
+        new: NewInvocation,
+        known: Option<Invocation>,
+        concurrency: Option<u32>,
+        now: Timestamp,
+    ) {
         let answer = match known {
             Some(known) if known.fingerprint != new.fingerprint => Answer::Mismatch,
             Some(known) => Answer::Attached(known),
             None if self.lane(&new.component).unfinished() >= self.limits.unfinished => Answer::Full,
-            None => Answer::Started(self.admit(new, now)),
+            None => {
+                let room = self.room(concurrency);
+                self.lane(&new.component).bound(room);
+                Answer::Started(self.admit(new, now))
+            }
         };
         self.actions.push(Action::Answer { token, answer });
     }
@@ -181,6 +198,7 @@ impl Engine {
             suspend_after: new.suspend_after,
             created: now,
             attempts: 0,
+            interruptions: 0,
             phase: Phase::Ready { place: sequence },
         };
         self.count(&invocation.component, 1);
@@ -228,15 +246,22 @@ impl Engine {
                 self.end(invocation, Ending::Failed { attempts, error }, now);
             }
             Outcome::Suspended { until, entries } => {
+                invocation.interruptions = 0;
                 self.actions.extend(entries.into_iter().map(Action::Write));
                 self.postpone(invocation, Phase::Sleeping { until });
             }
             Outcome::NotReady => self.lane(&component).not_ready(invocation, readiness),
+            Outcome::Busy => {
+                let (at, error) = (later(now, BUSY), "the component was busy".to_owned());
+                self.postpone(invocation, Phase::Retrying { at, error });
+            }
             Outcome::Interrupted(error) => {
                 let at = later(now, self.backoff(&invocation));
+                invocation.interruptions = invocation.interruptions.saturating_add(1);
                 self.postpone(invocation, Phase::Retrying { at, error });
             }
             Outcome::Failed(error) => {
+                invocation.interruptions = 0;
                 let wait = self.backoff(&invocation);
                 invocation.attempts = invocation.attempts.saturating_add(1);
                 if invocation.attempts >= self.limits.attempts {
@@ -252,8 +277,10 @@ impl Engine {
         self.actions.extend(answers);
     }
 
-    fn component_ready(&mut self, component: &Arc<str>) {
+    fn component_ready(&mut self, component: &Arc<str>, concurrency: Option<u32>) {
+        let room = self.room(concurrency);
         if let Some(lane) = self.lanes.get_mut(component) {
+            lane.bound(room);
             lane.ready();
             self.take_turn(component);
         }
@@ -386,7 +413,14 @@ impl Engine {
     }
 
     fn lane(&mut self, component: &Arc<str>) -> &mut Lane {
-        self.lanes.entry(component.clone()).or_default()
+        let room = self.room(None);
+        self.lanes.entry(component.clone()).or_insert_with(|| Lane::new(room))
+    }
+
+    /// How many of a component may run at a time that itself takes so many.
+    fn room(&self, concurrency: Option<u32>) -> u64 {
+        let each = u64::try_from(self.limits.running_each).unwrap_or(u64::MAX);
+        concurrency.map_or(each, |most| each.min(most.into())).max(1)
     }
 
     fn count(&mut self, component: &Arc<str>, by: i64) {
@@ -411,8 +445,8 @@ impl Engine {
     }
 
     fn backoff(&self, invocation: &Invocation) -> Duration {
-        let doubled =
-            1u32.checked_shl(invocation.attempts).and_then(|factor| self.limits.backoff.checked_mul(factor));
+        let times = invocation.attempts.saturating_add(invocation.interruptions);
+        let doubled = 1u32.checked_shl(times).and_then(|factor| self.limits.backoff.checked_mul(factor));
         let whole = doubled.map_or(self.limits.backoff_limit, |wait| wait.min(self.limits.backoff_limit));
         // Between three quarters and all of it, by its number: those that failed together do not come back together.
         let spread = invocation.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;

@@ -17,6 +17,7 @@ fn at(second: i64) -> Timestamp {
 fn limits() -> Limits {
     Limits {
         running: 2,
+        running_each: 3,
         prefetch: 4,
         unfinished: 1000,
         attempts: 3,
@@ -35,6 +36,8 @@ struct Driver {
     runs: Vec<Invocation>,
     answers: Vec<Answer>,
     endings: Vec<(u64, String)>,
+    /// What every component says of itself.
+    concurrency: Option<u32>,
 }
 
 impl Driver {
@@ -56,7 +59,15 @@ impl Driver {
                 .collect(),
         };
         let (engine, actions) = Engine::recover(limits, recovered);
-        let mut driver = Self { engine, rows, now: at(0), runs: vec![], answers: vec![], endings: vec![] };
+        let mut driver = Self {
+            engine,
+            rows,
+            now: at(0),
+            runs: vec![],
+            answers: vec![],
+            endings: vec![],
+            concurrency: None,
+        };
         driver.perform(actions);
         driver
     }
@@ -137,7 +148,9 @@ impl Driver {
         let request = Request::new(Bytes::from_static(body.as_bytes()));
         let submission = NewInvocation::new(component.into(), id.into(), request, Duration::from_secs(1));
         let known = self.known(crate::unpinned(component), id);
-        self.step(Command::Submit { token: 0, submission: Box::new(submission), known, now: self.now });
+        let concurrency = self.concurrency;
+        let submission = Box::new(submission);
+        self.step(Command::Submit { token: 0, submission, known, concurrency, now: self.now });
         self.answers.pop().unwrap()
     }
 
@@ -278,11 +291,14 @@ fn failures_are_retried_with_growing_waits_then_given_up() {
 fn what_is_this_process_s_fault_is_no_attempt() {
     let mut driver = Driver::new();
     driver.submit("ns/a@1", "x", "");
+    let mut waits = Vec::new();
     for _ in 0..10 {
         driver.end_first(Outcome::Interrupted("disk".into()));
+        waits.push(driver.engine.nearest().unwrap().duration_since(driver.now).as_secs());
         driver.advance(11);
     }
     assert_eq!(driver.running(), ["x"]);
+    assert!(waits[0] <= 4 && waits[1] >= 6 && waits[9] >= 7, "{waits:?}");
     driver.end_first(Outcome::Refused("a socket".into()));
     assert_eq!(driver.endings, [(1, "a socket x1".to_owned())]);
 }
@@ -302,15 +318,37 @@ fn a_missing_component_is_waited_for_without_holding_up_others() {
     );
     driver.advance(1000);
     assert_eq!(driver.running(), ["b1"]);
-    driver.step(Command::ComponentReady { component: "ns/a@1".into() });
+    driver.step(Command::ComponentReady { component: "ns/a@1".into(), concurrency: None });
     assert_eq!(driver.running(), ["b1", "a1"]);
+}
+
+#[test]
+fn a_busy_component_is_asked_again_and_no_more_of_it_runs_than_it_takes() {
+    let mut driver = Driver::new();
+    driver.submit("ns/a@1", "a1", "");
+    driver.end_first(Outcome::Busy);
+    assert!(driver.engine.lanes().all(|lane| !lane.absent));
+    driver.advance(1);
+    assert_eq!(driver.running(), ["a1"]);
+    assert_eq!(driver.runs[0].attempts, 0);
+
+    driver.concurrency = Some(1);
+    driver.submit("ns/a@1", "a2", "");
+    driver.submit("ns/b@1", "b1", "");
+    assert_eq!(driver.running(), ["a1", "b1"]);
+    driver.end_first(replied(""));
+    assert_eq!(driver.running(), ["b1", "a2"]);
+    driver.submit("ns/a@1", "a3", "");
+    driver.step(Command::ComponentReady { component: "ns/a@1".into(), concurrency: Some(2) });
+    driver.end_first(replied(""));
+    assert_eq!(driver.running(), ["a2", "a3"]);
 }
 
 #[test]
 fn a_component_that_came_while_a_run_was_looking_for_it_is_not_missed() {
     let mut driver = Driver::new();
     driver.submit("ns/a@1", "x", "");
-    driver.step(Command::ComponentReady { component: "ns/a@1".into() });
+    driver.step(Command::ComponentReady { component: "ns/a@1".into(), concurrency: None });
     driver.end_first(Outcome::NotReady);
     assert_eq!(driver.running(), ["x"]);
 }
@@ -388,7 +426,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => (0..3usize, 0..20usize).prop_map(|(component, id)| Event::Submit(component, id)),
-        6 => (0..2usize, 0..5usize).prop_map(|(run, outcome)| Event::End(run, outcome)),
+        6 => (0..2usize, 0..6usize).prop_map(|(run, outcome)| Event::End(run, outcome)),
         1 => (0..3usize, 0..20usize).prop_map(|(component, id)| Event::Cancel(component, id)),
         1 => (0..3usize).prop_map(Event::Ready),
         1 => (1..12u64).prop_map(Event::Advance),
@@ -409,6 +447,7 @@ fn apply(mut driver: Driver, event: &Event) -> Driver {
                     0 => asleep(&driver, 7),
                     1 => Outcome::Failed("trap".into()),
                     2 => Outcome::NotReady,
+                    3 => Outcome::Busy,
                     _ => replied("done"),
                 };
                 driver.end_run(sequence, outcome);
@@ -418,7 +457,7 @@ fn apply(mut driver: Driver, event: &Event) -> Driver {
             driver.cancel(crate::unpinned(COMPONENTS[component]), &id.to_string());
         }
         Event::Ready(component) => {
-            driver.step(Command::ComponentReady { component: COMPONENTS[component].into() })
+            driver.step(Command::ComponentReady { component: COMPONENTS[component].into(), concurrency: None })
         }
         Event::Advance(seconds) => driver.advance(seconds),
         Event::Crash => driver = driver.crash(),
@@ -472,7 +511,7 @@ proptest! {
             check_rows(&driver);
         }
         for component in COMPONENTS {
-            driver.step(Command::ComponentReady { component: component.into() });
+            driver.step(Command::ComponentReady { component: component.into(), concurrency: None });
         }
         for _ in 0..200 {
             while !driver.runs.is_empty() {

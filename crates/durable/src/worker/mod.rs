@@ -4,6 +4,7 @@ mod recorder;
 mod replay;
 mod run;
 mod turn;
+mod waiters;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -136,6 +136,30 @@ async fn what_may_not_be_called_ends_the_invocation_at_once() {
         text(&ending),
         "failed after 1: test:world/world#connect cannot be called from a durable component"
     );
+    let ending = submit(&worker, "y", "x").await.ending().await.unwrap();
+    assert_eq!(
+        text(&ending),
+        "failed after 1: test:world/world#socket cannot be called from a durable component"
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_ends_the_invocation_at_once() {
+    let bench = Bench::new();
+    let worker = bench.open().await;
+    let torn = submit(&worker, "torn", "w1 s5000 w2").await;
+    let newer = submit(&worker, "newer", "w1 s5000 w2").await;
+    settle().await;
+    bench.platter.spoil(Table::Journal, torn.invocation.sequence, &[1, 99]);
+    bench.platter.spoil(Table::Journal, newer.invocation.sequence, &[2]);
+    let ending = bench.in_time(torn.ending()).await.unwrap();
+    assert_eq!(text(&ending), "failed after 1: a journal record cannot be read: its kind is unknown");
+    // What a newer release wrote may be read by it again.
+    bench.clock.advance(YEAR);
+    settle().await;
+    let phase = worker.status("ns/guest", "newer").unwrap().unwrap().invocation.phase;
+    assert!(matches!(phase, Phase::Retrying { .. }), "{phase:?}");
     worker.stop().await;
 }
 

@@ -167,7 +167,7 @@ async fn durable_and_other_components_are_not_mixed_up() {
     let recorder = || Journal::default().life(100);
     let error =
         fixture.host.invoke(&plain.revision(), request("GET", "/", ""), recorder()).await.unwrap_err();
-    assert!(matches!(error, InvokeError::Failed(_)), "{error}");
+    assert!(matches!(error, InvokeError::NotReady(_)), "{error}");
 
     let revision = durable(&fixture, "echo", |_| {}).await;
     let component = fixture.host.deployed("test/echo", plain.digest()).unwrap();
