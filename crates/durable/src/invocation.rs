@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Decoder, Encoder};
-use crate::journal::Fingerprint;
+use crate::journal::{Fingerprint, credentials};
 use crate::tables;
 
 /// The row of one invocation: everything but what it did.
@@ -20,6 +21,10 @@ pub struct Invocation {
     pub id: Arc<str>,
     /// What its request looked like.
     pub(crate) fingerprint: Fingerprint,
+    /// In whose name it was made.
+    pub(crate) credentials: Fingerprint,
+    /// About how many bytes its request has.
+    pub(crate) size: u64,
     /// Sleeps longer than this leave memory.
     pub suspend_after: Duration,
     /// When it was submitted.
@@ -92,6 +97,12 @@ impl Invocation {
         unpinned(&self.component)
     }
 
+    /// Whether a request with these headers is made in the same name (`Authorization` and `Cookie`) as the one that began
+    /// this invocation, and so may have its reply.
+    pub fn was_begun_by(&self, headers: &HeaderMap) -> bool {
+        self.credentials == credentials(headers)
+    }
+
     pub(crate) fn key(&self) -> Vec<u8> {
         tables::invocation_key(self.name(), &self.id)
     }
@@ -114,6 +125,8 @@ impl Invocation {
             Phase::Cancelled { at } => record.byte(5).time(*at),
         }
         .number(u64::from(self.interruptions))
+        .number(self.size)
+        .fixed(&self.credentials)
         .finish()
     }
 
@@ -131,14 +144,13 @@ impl Invocation {
             sequence,
             component,
             id: Arc::from(id),
-            fingerprint: fields
-                .fixed(16)?
-                .try_into()
-                .map_err(|_| fields.corrupt("its fingerprint is short"))?,
+            fingerprint: fingerprint(&mut fields)?,
             suspend_after: fields.duration()?,
             created: fields.time()?,
             attempts: u32::try_from(fields.number()?).map_err(|_| fields.corrupt("too many attempts"))?,
             interruptions: 0,
+            size: 0,
+            credentials: Fingerprint::default(),
             phase: match fields.byte()? {
                 0 => Phase::Ready { place: fields.number()? },
                 1 => Phase::Sleeping { until: fields.time()? },
@@ -151,10 +163,16 @@ impl Invocation {
         };
         if !fields.is_empty() {
             invocation.interruptions = u32::try_from(fields.number()?).unwrap_or(u32::MAX);
+            invocation.size = fields.number()?;
+            invocation.credentials = fingerprint(&mut fields)?;
         }
         fields.end()?;
         Ok(invocation)
     }
+}
+
+fn fingerprint(fields: &mut Decoder<'_>) -> Result<Fingerprint, Corrupt> {
+    fields.fixed(16)?.try_into().map_err(|_| fields.corrupt("its fingerprint is short"))
 }
 
 #[cfg(test)]
@@ -181,6 +199,8 @@ mod tests {
                     component: component.into(),
                     id: "a/b:c".into(),
                     fingerprint: [7; 16],
+                    credentials: [9; 16],
+                    size: 1 << 33,
                     suspend_after: Duration::from_secs(1),
                     created: second(1),
                     attempts: 300,
@@ -191,5 +211,25 @@ mod tests {
                 assert_eq!(found, invocation);
             }
         }
+    }
+
+    #[test]
+    fn rows_of_the_first_release_are_read() {
+        let invocation = Invocation {
+            sequence: 3,
+            component: "shop/order@1".into(),
+            id: "x".into(),
+            fingerprint: [7; 16],
+            credentials: Fingerprint::default(),
+            size: 0,
+            suspend_after: Duration::from_secs(1),
+            created: second(1),
+            attempts: 2,
+            interruptions: 0,
+            phase: Phase::Sleeping { until: second(9) },
+        };
+        let mut row = invocation.encode();
+        row.truncate(row.len() - 18);
+        assert_eq!(Invocation::decode(&invocation.key(), &row).unwrap(), invocation);
     }
 }

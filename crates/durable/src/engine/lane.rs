@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::codec::Corrupt;
 use crate::invocation::Invocation;
 
 /// Rows of `ready` up to `read` are in memory (queued or running); those beyond are on disk only, if `unread`.
@@ -20,7 +21,32 @@ pub(super) struct Lane {
     running: u64,
     /// How many may run at a time.
     room: u64,
-    unfinished: u64,
+    unfinished: Unfinished,
+}
+
+/// The invocations of a lane that have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// How many there are.
+    pub count: u64,
+    /// About how many bytes their requests have.
+    pub bytes: u64,
+}
+
+impl Unfinished {
+    pub(super) fn encode(self) -> Vec<u8> {
+        [self.count.to_be_bytes(), self.bytes.to_be_bytes()].concat()
+    }
+
+    /// Reads a row of `lanes`. The first release's have no bytes.
+    pub(crate) fn decode(row: &[u8]) -> Result<Self, Corrupt> {
+        let number = |bytes: Option<&[u8; 8]>| bytes.map(|bytes| u64::from_be_bytes(*bytes));
+        match (number(row.first_chunk()), number(row.last_chunk()), row.len()) {
+            (Some(count), _, 8) => Ok(Self { count, bytes: 0 }),
+            (Some(count), Some(bytes), 16) => Ok(Self { count, bytes }),
+            _ => Err(Corrupt::new("lane", "it has another length")),
+        }
+    }
 }
 
 /// What is known of a lane.
@@ -58,24 +84,29 @@ impl Lane {
             readiness: 0,
             running: 0,
             room,
-            unfinished: 0,
+            unfinished: Unfinished::default(),
         }
     }
 
-    pub(super) fn recovered(room: u64, unfinished: u64) -> Self {
+    pub(super) fn recovered(room: u64, unfinished: Unfinished) -> Self {
         Self { unread: true, unfinished, ..Self::new(room) }
     }
 
     pub(super) fn status(&self, component: Arc<str>) -> LaneStatus {
-        LaneStatus { component, unfinished: self.unfinished, running: self.running, absent: self.absent }
+        LaneStatus {
+            component,
+            unfinished: self.unfinished.count,
+            running: self.running,
+            absent: self.absent,
+        }
     }
 
-    pub(super) fn unfinished(&self) -> u64 {
+    pub(super) fn unfinished(&self) -> Unfinished {
         self.unfinished
     }
 
-    pub(super) fn count(&mut self, by: i64) -> u64 {
-        self.unfinished = self.unfinished.saturating_add_signed(by);
+    pub(super) fn count(&mut self, change: impl FnOnce(Unfinished) -> Unfinished) -> Unfinished {
+        self.unfinished = change(self.unfinished);
         self.unfinished
     }
 

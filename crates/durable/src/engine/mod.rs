@@ -20,8 +20,8 @@ use std::time::Duration;
 use effects::Request;
 use jiff::Timestamp;
 
-pub use command::{Action, Answer, Command, DueRow, Ending, NewInvocation, Outcome, Token};
-pub use lane::LaneStatus;
+pub use command::{Action, Answer, Command, DueRow, Ending, NewInvocation, Outcome, Surroundings, Token};
+pub use lane::{LaneStatus, Unfinished};
 
 use crate::codec::later;
 use crate::invocation::{Invocation, Phase};
@@ -39,6 +39,10 @@ pub struct Limits {
     pub running_each: usize,
     /// How many invocations of one pinned component may be unfinished.
     pub unfinished: u64,
+    /// How many bytes the requests of the unfinished invocations of one pinned component may have.
+    pub unfinished_bytes: u64,
+    /// With less free space than this many bytes on the disk no new invocation is taken.
+    pub free_space: u64,
     /// How many invocations of a lane wait in memory; the others wait on disk.
     pub prefetch: usize,
     /// How many attempts an invocation has.
@@ -57,6 +61,8 @@ impl Default for Limits {
             running: 256,
             running_each: 192,
             unfinished: 1_000_000,
+            unfinished_bytes: 1 << 30,
+            free_space: 256 << 20,
             prefetch: 64,
             attempts: 8,
             backoff: Duration::from_millis(200),
@@ -81,7 +87,7 @@ pub struct Recovered {
     /// The time of the first row of `due`.
     pub nearest: Option<Timestamp>,
     /// The rows of `lanes`.
-    pub lanes: Vec<(Arc<str>, u64)>,
+    pub lanes: Vec<(Arc<str>, Unfinished)>,
 }
 
 /// See the module.
@@ -146,8 +152,9 @@ impl Engine {
     /// One command.
     pub fn step(&mut self, command: Command) -> Vec<Action> {
         match command {
-            Command::Submit { token, submission, known, concurrency, now } => {
-                self.submit(token, *submission, known, concurrency, now);
+            Command::Submit { token, submission, known, surroundings, now } => {
+                let answer = self.submit(*submission, known, surroundings, now);
+                self.actions.push(Action::Answer { token, answer });
             }
             Command::Cancel { token, known, now } => self.cancel(token, known, now),
             Command::Ended { sequence, outcome, now } => self.ended(sequence, outcome, now),
@@ -169,39 +176,49 @@ impl Engine {
 
     fn submit(
         &mut self,
-        token: Token,
         new: NewInvocation,
         known: Option<Invocation>,
-        concurrency: Option<u32>,
+        surroundings: Surroundings,
         now: Timestamp,
-    ) {
-        let answer = match known {
-            Some(known) if known.fingerprint != new.fingerprint => Answer::Mismatch,
-            Some(known) => Answer::Attached(known),
-            None if self.lane(&new.component).unfinished() >= self.limits.unfinished => Answer::Full,
-            None => {
-                let room = self.room(concurrency);
-                self.lane(&new.component).bound(room);
-                Answer::Started(self.admit(new, now))
-            }
-        };
-        self.actions.push(Action::Answer { token, answer });
+    ) -> Answer {
+        if let Some(known) = known {
+            let same = known.fingerprint == new.fingerprint && known.credentials == new.credentials;
+            return if same { Answer::Attached(known) } else { Answer::Mismatch };
+        }
+        let Unfinished { count, bytes } =
+            self.lanes.get(&new.component).map(Lane::unfinished).unwrap_or_default();
+        if count >= self.limits.unfinished || bytes + new.size() > self.limits.unfinished_bytes {
+            return Answer::Full;
+        }
+        // What runs already needs the rest to come to its end.
+        if surroundings.free_space.is_some_and(|free| free < self.limits.free_space + new.size()) {
+            return Answer::NoSpace;
+        }
+        let room = self.room(surroundings.concurrency);
+        self.lane(&new.component).bound(room);
+        Answer::Started(self.admit(new, now))
     }
 
     fn admit(&mut self, new: NewInvocation, now: Timestamp) -> Invocation {
         let sequence = self.number();
+        let size = new.size();
         let invocation = Invocation {
             sequence,
             component: new.component,
             id: new.id,
             fingerprint: new.fingerprint,
+            credentials: new.credentials,
+            size,
             suspend_after: new.suspend_after,
             created: now,
             attempts: 0,
             interruptions: 0,
             phase: Phase::Ready { place: sequence },
         };
-        self.count(&invocation.component, 1);
+        self.count(&invocation.component, |unfinished| Unfinished {
+            count: unfinished.count + 1,
+            bytes: unfinished.bytes + size,
+        });
         self.journal(sequence, 0, &Entry::Started(Box::new(new.request.clone())));
         self.fresh = Some((sequence, new.request));
         self.enqueue(invocation.clone(), sequence);
@@ -346,18 +363,16 @@ impl Engine {
             }
             Phase::Completed { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => return,
         }
+        // What it did is of no more use; the reply is kept.
+        let calls = tables::journal_key(sequence, 0, Part::Call);
+        let end = tables::journal_key(sequence, LAST_INDEX, Part::Call);
+        self.write(Mutation::DeleteRange(Table::Journal, calls, end));
         invocation.phase = match &ending {
             Ending::Completed(reply) => {
-                // What it did is of no more use; the reply is kept.
-                let calls = tables::journal_key(sequence, 0, Part::Call);
-                let end = tables::journal_key(sequence, LAST_INDEX, Part::Call);
-                self.write(Mutation::DeleteRange(Table::Journal, calls, end));
                 self.journal(sequence, LAST_INDEX, &Entry::Completed(Box::new(reply.clone())));
                 Phase::Completed { at: now }
             }
             Ending::Failed { attempts, error } => {
-                let entry = Entry::Failed { attempts: *attempts, error: error.clone() };
-                self.journal(sequence, LAST_INDEX, &entry);
                 invocation.attempts = *attempts;
                 Phase::Failed { at: now, error: error.clone() }
             }
@@ -365,7 +380,10 @@ impl Engine {
         };
         self.write(Mutation::Put(Table::Invocations, invocation.key(), invocation.encode()));
         self.remember(later(now, self.limits.retention), &invocation);
-        self.count(&invocation.component, -1);
+        self.count(&invocation.component, |unfinished| Unfinished {
+            count: unfinished.count.saturating_sub(1),
+            bytes: unfinished.bytes.saturating_sub(invocation.size),
+        });
         self.actions.push(Action::Ended { sequence, ending });
     }
 
@@ -423,14 +441,14 @@ impl Engine {
         concurrency.map_or(each, |most| each.min(most.into())).max(1)
     }
 
-    fn count(&mut self, component: &Arc<str>, by: i64) {
-        let unfinished = self.lane(component).count(by);
+    fn count(&mut self, component: &Arc<str>, change: impl FnOnce(Unfinished) -> Unfinished) {
+        let unfinished = self.lane(component).count(change);
         let key = component.as_bytes().to_vec();
-        if unfinished == 0 {
+        if unfinished.count == 0 {
             self.lanes.remove(component);
             self.write(Mutation::Delete(Table::Lanes, key));
         } else {
-            self.write(Mutation::Put(Table::Lanes, key, unfinished.to_be_bytes().to_vec()));
+            self.write(Mutation::Put(Table::Lanes, key, unfinished.encode()));
         }
     }
 

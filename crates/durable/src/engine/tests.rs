@@ -20,6 +20,8 @@ fn limits() -> Limits {
         running_each: 3,
         prefetch: 4,
         unfinished: 1000,
+        unfinished_bytes: 1000,
+        free_space: 50,
         attempts: 3,
         backoff: Duration::from_secs(4),
         backoff_limit: Duration::from_secs(10),
@@ -37,7 +39,7 @@ struct Driver {
     answers: Vec<Answer>,
     endings: Vec<(u64, String)>,
     /// What every component says of itself.
-    concurrency: Option<u32>,
+    surroundings: Surroundings,
 }
 
 impl Driver {
@@ -55,7 +57,7 @@ impl Driver {
             next: rows.get(&(Table::Meta, RESERVED.to_vec())).map_or(1, number),
             nearest: of(Table::Due).next().and_then(|(key, _)| tables::due_time(key)),
             lanes: of(Table::Lanes)
-                .map(|(key, value)| (String::from_utf8_lossy(key).into(), number(value)))
+                .map(|(key, value)| (String::from_utf8_lossy(key).into(), Unfinished::decode(value).unwrap()))
                 .collect(),
         };
         let (engine, actions) = Engine::recover(limits, recovered);
@@ -66,7 +68,7 @@ impl Driver {
             runs: vec![],
             answers: vec![],
             endings: vec![],
-            concurrency: None,
+            surroundings: Surroundings::default(),
         };
         driver.perform(actions);
         driver
@@ -148,9 +150,9 @@ impl Driver {
         let request = Request::new(Bytes::from_static(body.as_bytes()));
         let submission = NewInvocation::new(component.into(), id.into(), request, Duration::from_secs(1));
         let known = self.known(crate::unpinned(component), id);
-        let concurrency = self.concurrency;
+        let surroundings = self.surroundings;
         let submission = Box::new(submission);
-        self.step(Command::Submit { token: 0, submission, known, concurrency, now: self.now });
+        self.step(Command::Submit { token: 0, submission, known, surroundings, now: self.now });
         self.answers.pop().unwrap()
     }
 
@@ -332,7 +334,7 @@ fn a_busy_component_is_asked_again_and_no_more_of_it_runs_than_it_takes() {
     assert_eq!(driver.running(), ["a1"]);
     assert_eq!(driver.runs[0].attempts, 0);
 
-    driver.concurrency = Some(1);
+    driver.surroundings.concurrency = Some(1);
     driver.submit("ns/a@1", "a2", "");
     driver.submit("ns/b@1", "b1", "");
     assert_eq!(driver.running(), ["a1", "b1"]);
@@ -413,6 +415,47 @@ fn a_component_has_so_many_unfinished_invocations_and_no_more() {
     assert!(matches!(driver.submit("ns/a@1", "4", ""), Answer::Started(_)));
 }
 
+#[test]
+fn a_component_s_requests_have_so_many_bytes_and_leave_the_disk_some() {
+    let mut driver = Driver::over(Limits { unfinished_bytes: 8, ..limits() }, BTreeMap::new());
+    assert!(matches!(driver.submit("ns/a@1", "1", "1234"), Answer::Started(_)));
+    assert!(matches!(driver.submit("ns/a@1", "2", "1234"), Answer::Started(_)));
+    assert_eq!(driver.submit("ns/a@1", "3", "1"), Answer::Full);
+    let mut driver = driver.crash();
+    assert_eq!(driver.submit("ns/a@1", "3", "1"), Answer::Full);
+    driver.end_first(replied(""));
+    driver.surroundings.free_space = Some(50);
+    assert_eq!(driver.submit("ns/a@1", "3", "1"), Answer::NoSpace);
+    assert!(matches!(driver.submit("ns/a@1", "2", "1234"), Answer::Attached(_)));
+    driver.surroundings.free_space = Some(51);
+    assert!(matches!(driver.submit("ns/a@1", "3", "1"), Answer::Started(_)));
+    while !driver.runs.is_empty() {
+        driver.end_first(replied(""));
+    }
+    assert_eq!(driver.table(Table::Lanes).count(), 0);
+}
+
+#[test]
+fn who_began_it_may_attach_and_nobody_else() {
+    let mut driver = Driver::new();
+    let mut submit = |authorization: &'static str| {
+        let request = http::Request::post("/").header("authorization", authorization).body(Bytes::new());
+        let new = NewInvocation::new("ns/a@1".into(), "x".into(), request.unwrap(), Duration::ZERO);
+        let (known, now) = (driver.known("ns/a", "x"), driver.now);
+        let (submission, surroundings) = (Box::new(new), Surroundings::default());
+        driver.step(Command::Submit { token: 0, submission, known, surroundings, now });
+        driver.answers.pop().unwrap()
+    };
+    let Answer::Started(begun) = submit("me") else { panic!() };
+    assert!(matches!(submit("me"), Answer::Attached(_)));
+    assert_eq!(submit("you"), Answer::Mismatch);
+    let headers = |value: &'static str| {
+        http::HeaderMap::from_iter([(http::header::AUTHORIZATION, http::HeaderValue::from_static(value))])
+    };
+    assert!(begun.was_begun_by(&headers("me")) && !begun.was_begun_by(&headers("you")));
+    assert!(!begun.was_begun_by(&http::HeaderMap::new()));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Submit(usize, usize),
@@ -456,9 +499,8 @@ fn apply(mut driver: Driver, event: &Event) -> Driver {
         Event::Cancel(component, id) => {
             driver.cancel(crate::unpinned(COMPONENTS[component]), &id.to_string());
         }
-        Event::Ready(component) => {
-            driver.step(Command::ComponentReady { component: COMPONENTS[component].into(), concurrency: None })
-        }
+        Event::Ready(component) => driver
+            .step(Command::ComponentReady { component: COMPONENTS[component].into(), concurrency: None }),
         Event::Advance(seconds) => driver.advance(seconds),
         Event::Crash => driver = driver.crash(),
     }

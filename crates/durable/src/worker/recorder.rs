@@ -26,13 +26,15 @@ pub struct JournalLimits {
     pub bytes: usize,
     /// How many bytes of reads may wait for the next write before they are written by themselves.
     pub buffer: usize,
+    /// How many bytes a request's body may have: no storage takes a row of any size.
+    pub request: usize,
     /// How many bytes a reply may have.
     pub reply: usize,
 }
 
 impl Default for JournalLimits {
     fn default() -> Self {
-        Self { entries: 100_000, bytes: 64 << 20, buffer: 256 << 10, reply: 16 << 20 }
+        Self { entries: 100_000, bytes: 64 << 20, buffer: 256 << 10, request: 64 << 20, reply: 16 << 20 }
     }
 }
 
@@ -301,7 +303,7 @@ fn describe(entry: &Entry) -> String {
         Entry::Call(call) => format!("{}#{}", call.interface, call.function),
         Entry::Result(_) => "a result".into(),
         Entry::Sleep(_) => "a sleep".into(),
-        Entry::Completed(_) | Entry::Failed { .. } => "its end".into(),
+        Entry::Completed(_) => "its end".into(),
     }
 }
 

@@ -75,8 +75,8 @@ impl Replay {
                 self.from = Some([last, &[0][..]].concat());
             }
             for (key, value) in page {
-                let (index, part) = tables::split_journal_key(&key)
-                    .ok_or(Corrupt::new("journal", "its key is unknown"))?;
+                let (index, part) =
+                    tables::split_journal_key(&key).ok_or(Corrupt::new("journal", "its key is unknown"))?;
                 self.rows.push_back((index, part, Entry::decode(&value)?));
             }
         }

@@ -14,7 +14,7 @@ use super::run::Runner;
 use super::waiters::{Waiter, Waiters};
 use super::{Error, Submission};
 use crate::engine::{
-    Action, Answer, Command, DueRow, Ending, Engine, LaneStatus, NewInvocation, Outcome, Token,
+    Action, Answer, Command, DueRow, Ending, Engine, LaneStatus, NewInvocation, Outcome, Surroundings, Token,
 };
 use crate::invocation::{Invocation, Phase};
 use crate::journal::Entry;
@@ -66,7 +66,6 @@ enum After {
     Action(Action),
     Await(Option<Invocation>, oneshot::Sender<Result<Ending, Error>>),
 }
-
 
 /// The state of the loop.
 pub(super) struct Turns {
@@ -224,8 +223,11 @@ impl Turns {
                 let key = tables::invocation_key(crate::unpinned(&new.component), &new.id);
                 let known = self.known(&key)?;
                 self.callers.insert(token, Caller::Submit(new.component.clone(), new.id.clone(), answer));
-                let concurrency = self.runner.invoker.concurrency(&new.component);
-                self.step(Command::Submit { token, submission: new, known, concurrency, now });
+                let surroundings = Surroundings {
+                    concurrency: self.runner.invoker.concurrency(&new.component),
+                    free_space: self.partition.free_space(),
+                };
+                self.step(Command::Submit { token, submission: new, known, surroundings, now });
             }
             Call::Cancel { key, answer } => {
                 let known = self.known(&key)?;
@@ -369,10 +371,10 @@ impl Turns {
             Answer::Started(invocation) => (true, invocation),
             Answer::Attached(invocation) => (false, invocation),
             refused => {
-                let full = matches!(refused, Answer::Full);
-                let _ = caller.send(Err(match full {
-                    true => Error::Full(crate::unpinned(component).to_owned()),
-                    false => Error::Mismatch(id.to_owned()),
+                let _ = caller.send(Err(match refused {
+                    Answer::Full => Error::Full(crate::unpinned(component).to_owned()),
+                    Answer::NoSpace => Error::NoSpace,
+                    _ => Error::Mismatch(id.to_owned()),
                 }));
                 return Ok(());
             }

@@ -166,12 +166,15 @@ async fn a_journal_that_cannot_be_read_ends_the_invocation_at_once() {
 #[tokio::test]
 async fn a_journal_and_a_reply_have_their_limits() {
     let mut bench = Bench::new();
-    bench.config.journal = JournalLimits { entries: 4, reply: 8, ..JournalLimits::default() };
+    bench.config.journal = JournalLimits { entries: 4, request: 30, reply: 8, ..JournalLimits::default() };
     let worker = bench.open().await;
     let ending = submit(&worker, "long", "r r r r r").await.ending().await.unwrap();
     assert_eq!(text(&ending), "failed after 1: its journal has more than 4 entries");
     let ending = submit(&worker, "large", "s0 w100000 w100000").await.ending().await.unwrap();
     assert_eq!(text(&ending), "failed after 1: the reply has more than 8 bytes");
+    let large = request("x", &Step::parse("w100000 w100000 w100000 w100000"));
+    let refused = worker.submit("ns/guest@1", "x", large, Duration::ZERO).await;
+    assert_eq!(refused.unwrap_err(), Error::TooLarge(30));
     worker.stop().await;
 }
 
