@@ -21,7 +21,7 @@ impl Invoker for Host {
         request: Request,
         recorder: Arc<dyn Recorder>,
     ) -> Result<Reply, InvokeError> {
-        let found = self.revision(component).ok_or_else(|| InvokeError::NotReady(component.to_owned()))?;
+        let found = self.deployed(component).ok_or_else(|| InvokeError::NotReady(component.to_owned()))?;
         if !found.spec.durable {
             // The same bytes deployed for requests; the durable ones may come yet.
             return Err(InvokeError::NotReady(format!("{component} as a durable one")));
@@ -30,7 +30,7 @@ impl Invoker for Host {
     }
 
     fn concurrency(&self, component: &str) -> Option<u32> {
-        Some(self.revision(component)?.spec.limits.concurrency)
+        Some(self.deployed(component)?.spec.limits.concurrency)
     }
 }
 
@@ -48,7 +48,7 @@ impl Component {
             // A replay may come from a journal that kept no host; the guest's interface wants one.
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
         }
-        let busy = || InvokeError::Busy(self.revision());
+        let busy = || InvokeError::Busy(self.revision.clone());
         let places = self.enter().await.ok_or_else(busy)?;
         let hold = Arc::new(Hold::new(recorder, self.host.logs.clone()));
         let (run, answer) = Run::new(self.clone(), request.map(Full::new), Some(hold), places);
