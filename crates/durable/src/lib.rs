@@ -23,4 +23,6 @@ pub use codec::Corrupt;
 pub use engine::{Ending, LaneStatus, Limits};
 pub use invocation::{Invocation, Phase, unpinned};
 pub use storage::{Condition, Durable, FileStorage, Row, Storage, StorageError};
-pub use worker::{Config, Error, JournalLimits, Page, Status, Submission, Worker};
+pub use worker::{
+    Config, Error, JournalLimits, Keeper, OpenStorage, Page, Parts, Status, Submission, Worker,
+};

@@ -1,5 +1,6 @@
 //! The worker of a partition: it owns the I/O that the engine asks for.
 
+mod keep;
 mod recorder;
 mod replay;
 mod run;
@@ -14,6 +15,7 @@ use effects::{Invoker, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use keep::{Keeper, OpenStorage, Parts};
 pub use recorder::JournalLimits;
 
 use crate::engine::{Ending, Engine, LaneStatus, Limits, NewInvocation, RESERVED, Recovered, Unfinished};

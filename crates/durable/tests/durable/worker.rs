@@ -1,16 +1,17 @@
 //! What the worker promises, one thing a test.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clock::{ManualClock, SeededRandom};
 use durable::engine::Ending;
 use durable::tables::Table;
-use durable::{Config, Error, JournalLimits, Limits, Phase, Worker};
+use durable::{Config, Error, JournalLimits, Keeper, Limits, OpenStorage, Parts, Phase, Worker};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Platter;
+use crate::model::{Failure, Platter};
 use crate::power::passing;
 use crate::script::{Guests, Step, request, text};
 
@@ -232,6 +233,41 @@ async fn ended_invocations_are_listed_until_their_time_is_over() {
     assert_eq!(worker.list(None, None, 9).unwrap().invocations, []);
     assert_eq!((bench.platter.rows(Table::Journal).len(), bench.platter.rows(Table::Due).len()), (0, 0));
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_disk_fails_is_opened_again() {
+    let bench = Bench::new();
+    let (platter, times) = (bench.platter.clone(), AtomicUsize::new(0));
+    let storage: OpenStorage = Box::new(move || match times.fetch_add(1, Ordering::Relaxed) {
+        0 => Err("no space".into()),
+        1 => Ok(platter.disk(Some(Failure { after: 2, torn_off: false }))),
+        _ => Ok(platter.disk(None)),
+    });
+    let keeper = Keeper::start(Parts {
+        storage,
+        invoker: Arc::new(bench.guests.clone()),
+        clock: bench.clock.clone(),
+        random: Arc::new(SeededRandom::new(1)),
+        config: bench.config.clone(),
+    })
+    .await;
+    let mut worker = keeper.worker();
+    assert!(worker.borrow().is_none());
+    let next = async |worker: &mut tokio::sync::watch::Receiver<Option<Worker>>| {
+        worker.wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    };
+    let failing = bench.in_time(next(&mut worker)).await;
+    let submission = submit(&failing, "x", "w1 w2").await;
+    assert_eq!(submission.ending().await.unwrap_err(), Error::Stopped);
+    drop(failing);
+    let ending = bench.in_time(async {
+        worker.wait_for(Option::is_none).await.unwrap();
+        next(&mut worker).await.await_reply("ns/guest", "x").await
+    });
+    assert_eq!(text(&ending.await.unwrap()), "1 3");
+    keeper.stop().await;
+    assert!(worker.borrow().is_none());
 }
 
 #[tokio::test]
