@@ -16,6 +16,8 @@ use clock::Random;
 use http::header::HeaderName;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use body::Body;
 
@@ -65,11 +67,18 @@ impl Peer {
 /// What every connection shares.
 pub(crate) struct Edge {
     pub(crate) routes: Routes,
-    pub(crate) worker: Option<Worker>,
+    /// The durable worker, while there is one.
+    pub(crate) worker: watch::Receiver<Option<Worker>>,
+    /// Cancelled when those who still wait for a durable reply have to be sent away.
+    pub(crate) leaving: CancellationToken,
     pub(crate) random: Arc<dyn Random>,
 }
 
 impl Edge {
+    pub(crate) fn worker(&self) -> Option<Worker> {
+        self.worker.borrow().clone()
+    }
+
     /// Answers a request.
     pub(crate) async fn handle<B>(&self, peer: &Peer, mut request: Request<B>) -> Response<Body>
     where
@@ -99,9 +108,7 @@ impl Edge {
                 Ok(reply) => reply.map(Body::from_guest),
                 Err(error) => refused(&target.name, &error),
             },
-            State::Durable(component, suspend_after) => {
-                self.invoke(target, component, *suspend_after, request).await
-            }
+            State::Durable(component, _) => self.invoke(&target.name, component, request).await,
             State::NotReady(why) => {
                 let detail = format!("component {} is not ready: {why}", target.name);
                 problem(StatusCode::SERVICE_UNAVAILABLE, &detail)
