@@ -186,11 +186,14 @@ impl atomics::Host for KeyValueView<'_> {
         };
         let function = Function::new("wasi:keyvalue/atomics", "increment");
         let sum = through(&self.0.recording, function, &(name, &key, delta), increment).await?;
-        if let Some(token) = token
-            && let Err(error) = store.forget(&token).await
-        {
-            // The result is recorded, so nobody asks again: all that stays behind is the marker.
-            tracing::debug!(store = store.name(), %error, "marker of an increment not removed");
+        if let Some(token) = token {
+            // The result is recorded, so nobody asks again, and the guest need not wait: all that may stay behind is the
+            // marker.
+            tokio::spawn(async move {
+                if let Err(error) = store.forget(&token).await {
+                    tracing::debug!(store = store.name(), %error, "marker of an increment not removed");
+                }
+            });
         }
         answer(sum)
     }
