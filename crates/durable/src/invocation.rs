@@ -1,12 +1,12 @@
 //! What is known of an invocation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Decoder, Encoder};
+use crate::engine::Terms;
 use crate::journal::{Fingerprint, credentials};
 use crate::tables;
 
@@ -25,8 +25,8 @@ pub struct Invocation {
     pub(crate) credentials: Fingerprint,
     /// About how many bytes its request has.
     pub(crate) size: u64,
-    /// Sleeps longer than this leave memory.
-    pub suspend_after: Duration,
+    /// How it is treated.
+    pub terms: Terms,
     /// When it was submitted.
     pub created: Timestamp,
     /// How many attempts have failed.
@@ -113,7 +113,7 @@ impl Invocation {
             .number(self.sequence)
             .text(revision)
             .fixed(&self.fingerprint)
-            .duration(self.suspend_after)
+            .duration(self.terms.suspend_after)
             .time(self.created)
             .number(u64::from(self.attempts));
         match &self.phase {
@@ -127,6 +127,8 @@ impl Invocation {
         .number(u64::from(self.interruptions))
         .number(self.size)
         .fixed(&self.credentials)
+        .byte(self.terms.retention.is_some().into())
+        .duration(self.terms.retention.unwrap_or_default())
         .finish()
     }
 
@@ -145,7 +147,7 @@ impl Invocation {
             component,
             id: Arc::from(id),
             fingerprint: fingerprint(&mut fields)?,
-            suspend_after: fields.duration()?,
+            terms: Terms::suspending_after(fields.duration()?),
             created: fields.time()?,
             attempts: u32::try_from(fields.number()?).map_err(|_| fields.corrupt("too many attempts"))?,
             interruptions: 0,
@@ -165,6 +167,8 @@ impl Invocation {
             invocation.interruptions = u32::try_from(fields.number()?).unwrap_or(u32::MAX);
             invocation.size = fields.number()?;
             invocation.credentials = fingerprint(&mut fields)?;
+            let (some, retention) = (fields.byte()?, fields.duration()?);
+            invocation.terms.retention = (some != 0).then_some(retention);
         }
         fields.end()?;
         Ok(invocation)
@@ -177,6 +181,8 @@ fn fingerprint(fields: &mut Decoder<'_>) -> Result<Fingerprint, Corrupt> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn second(n: i64) -> Timestamp {
@@ -201,7 +207,10 @@ mod tests {
                     fingerprint: [7; 16],
                     credentials: [9; 16],
                     size: 1 << 33,
-                    suspend_after: Duration::from_secs(1),
+                    terms: Terms {
+                        suspend_after: Duration::from_secs(1),
+                        retention: Some(Duration::from_secs(7)),
+                    },
                     created: second(1),
                     attempts: 300,
                     interruptions: 5,
@@ -222,14 +231,14 @@ mod tests {
             fingerprint: [7; 16],
             credentials: Fingerprint::default(),
             size: 0,
-            suspend_after: Duration::from_secs(1),
+            terms: Terms::suspending_after(Duration::from_secs(1)),
             created: second(1),
             attempts: 2,
             interruptions: 0,
             phase: Phase::Sleeping { until: second(9) },
         };
         let mut row = invocation.encode();
-        row.truncate(row.len() - 18);
+        row.truncate(row.len() - 20);
         assert_eq!(Invocation::decode(&invocation.key(), &row).unwrap(), invocation);
     }
 }

@@ -20,7 +20,7 @@ pub mod tables;
 mod worker;
 
 pub use codec::Corrupt;
-pub use engine::{Ending, LaneStatus, Limits};
+pub use engine::{Ending, LaneStatus, Limits, Terms};
 pub use invocation::{Invocation, Phase, unpinned};
 pub use storage::{Condition, Durable, FileStorage, Row, Storage, StorageError};
 pub use worker::{

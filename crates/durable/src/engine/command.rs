@@ -24,15 +24,31 @@ pub struct NewInvocation {
     pub request: Request,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) credentials: Fingerprint,
+    /// How it is treated.
+    pub terms: Terms,
+}
+
+/// How an invocation is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
     /// Sleeps longer than this leave memory.
     pub suspend_after: Duration,
+    /// How long it is kept after its end; `None`: as long as [`Limits::retention`](super::Limits::retention) says.
+    pub retention: Option<Duration>,
+}
+
+impl Terms {
+    /// Sleeps longer than this leave memory; the rest is the partition's.
+    pub fn suspending_after(suspend_after: Duration) -> Self {
+        Self { suspend_after, retention: None }
+    }
 }
 
 impl NewInvocation {
     /// Fingerprints the request.
-    pub fn new(component: Arc<str>, id: Arc<str>, request: Request, suspend_after: Duration) -> Self {
+    pub fn new(component: Arc<str>, id: Arc<str>, request: Request, terms: Terms) -> Self {
         let (fingerprint, credentials) = (request_fingerprint(&request), credentials(request.headers()));
-        Self { component, id, request, fingerprint, credentials, suspend_after }
+        Self { component, id, request, fingerprint, credentials, terms }
     }
 
     /// About how many bytes the request takes in its journal.

@@ -20,7 +20,9 @@ use std::time::Duration;
 use effects::Request;
 use jiff::Timestamp;
 
-pub use command::{Action, Answer, Command, DueRow, Ending, NewInvocation, Outcome, Surroundings, Token};
+pub use command::{
+    Action, Answer, Command, DueRow, Ending, NewInvocation, Outcome, Surroundings, Terms, Token,
+};
 pub use lane::{LaneStatus, Unfinished};
 
 use crate::codec::later;
@@ -51,7 +53,7 @@ pub struct Limits {
     pub backoff: Duration,
     /// The longest wait between attempts.
     pub backoff_limit: Duration,
-    /// How long an ended invocation is kept.
+    /// How long an ended invocation is kept that has no [`Terms::retention`] of its own.
     pub retention: Duration,
 }
 
@@ -209,7 +211,7 @@ impl Engine {
             fingerprint: new.fingerprint,
             credentials: new.credentials,
             size,
-            suspend_after: new.suspend_after,
+            terms: new.terms,
             created: now,
             attempts: 0,
             interruptions: 0,
@@ -379,7 +381,8 @@ impl Engine {
             Ending::Cancelled => Phase::Cancelled { at: now },
         };
         self.write(Mutation::Put(Table::Invocations, invocation.key(), invocation.encode()));
-        self.remember(later(now, self.limits.retention), &invocation);
+        let retention = invocation.terms.retention.unwrap_or(self.limits.retention);
+        self.remember(later(now, retention), &invocation);
         self.count(&invocation.component, |unfinished| Unfinished {
             count: unfinished.count.saturating_sub(1),
             bytes: unfinished.bytes.saturating_sub(invocation.size),

@@ -40,6 +40,7 @@ struct Driver {
     endings: Vec<(u64, String)>,
     /// What every component says of itself.
     surroundings: Surroundings,
+    terms: Terms,
 }
 
 impl Driver {
@@ -69,6 +70,7 @@ impl Driver {
             answers: vec![],
             endings: vec![],
             surroundings: Surroundings::default(),
+            terms: Terms::suspending_after(Duration::from_secs(1)),
         };
         driver.perform(actions);
         driver
@@ -148,7 +150,7 @@ impl Driver {
 
     fn submit(&mut self, component: &str, id: &str, body: &'static str) -> Answer {
         let request = Request::new(Bytes::from_static(body.as_bytes()));
-        let submission = NewInvocation::new(component.into(), id.into(), request, Duration::from_secs(1));
+        let submission = NewInvocation::new(component.into(), id.into(), request, self.terms);
         let known = self.known(crate::unpinned(component), id);
         let surroundings = self.surroundings;
         let submission = Box::new(submission);
@@ -387,8 +389,14 @@ fn ended_invocations_are_kept_for_their_time_then_purged_whole() {
     let left: BTreeSet<_> = driver.rows.keys().map(|(table, _)| *table).collect();
     assert_eq!(left, BTreeSet::from([Table::Meta]));
     // The id is free again, and the number is not.
+    driver.terms.retention = Some(Duration::from_secs(5));
     let Answer::Started(again) = driver.submit("ns/a@1", "x", "other") else { panic!() };
     assert_eq!(again.sequence, 3);
+    driver.end_first(replied("done"));
+    driver.advance(4);
+    assert!(driver.known("ns/a", "x").is_some());
+    driver.advance(1);
+    assert!(driver.known("ns/a", "x").is_none());
 }
 
 #[test]
@@ -440,7 +448,7 @@ fn who_began_it_may_attach_and_nobody_else() {
     let mut driver = Driver::new();
     let mut submit = |authorization: &'static str| {
         let request = http::Request::post("/").header("authorization", authorization).body(Bytes::new());
-        let new = NewInvocation::new("ns/a@1".into(), "x".into(), request.unwrap(), Duration::ZERO);
+        let new = NewInvocation::new("ns/a@1".into(), "x".into(), request.unwrap(), driver.terms);
         let (known, now) = (driver.known("ns/a", "x"), driver.now);
         let (submission, surroundings) = (Box::new(new), Surroundings::default());
         driver.step(Command::Submit { token: 0, submission, known, surroundings, now });

@@ -8,7 +8,6 @@ mod turn;
 mod waiters;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clock::{Clock, Random};
 use effects::{Invoker, Request};
@@ -18,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 pub use keep::{Keeper, OpenStorage, Parts};
 pub use recorder::JournalLimits;
 
-use crate::engine::{Ending, Engine, LaneStatus, Limits, NewInvocation, RESERVED, Recovered, Unfinished};
+use crate::engine::{
+    Ending, Engine, LaneStatus, Limits, NewInvocation, RESERVED, Recovered, Terms, Unfinished,
+};
 use crate::invocation::{Invocation, Phase};
 use crate::storage::{Partition, Storage, StorageError, number};
 use crate::tables::{self, Table};
@@ -164,7 +165,7 @@ impl Worker {
     }
 
     /// Begins an invocation of `component` (`namespace/name@revision`), unless there is one with this id (for any
-    /// revision of the component). Returns when it is on disk. `suspend_after` is how long a sleep may stay in memory.
+    /// revision of the component). Returns when it is on disk.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the id belongs to another request; [`Error::Full`], [`Error::TooLarge`],
@@ -174,7 +175,7 @@ impl Worker {
         component: &str,
         id: &str,
         request: Request,
-        suspend_after: Duration,
+        terms: Terms,
     ) -> Result<Submission, Error> {
         if id.is_empty() || id.len() > ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::InvalidId);
@@ -182,7 +183,7 @@ impl Worker {
         if request.body().len() > self.request_limit {
             return Err(Error::TooLarge(self.request_limit));
         }
-        let new = NewInvocation::new(component.into(), id.into(), request, suspend_after);
+        let new = NewInvocation::new(component.into(), id.into(), request, terms);
         self.call(|answer| Call::Submit { new: Box::new(new), answer }).await
     }
 

@@ -91,7 +91,7 @@ impl Recorder {
             reading: Vec::new(),
             stop: None,
         };
-        let suspend_after = invocation.suspend_after;
+        let suspend_after = invocation.terms.suspend_after;
         Self { partition, clock, limits, sequence, suspend_after, state: Mutex::new(state) }
     }
 

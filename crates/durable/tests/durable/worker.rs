@@ -7,7 +7,7 @@ use std::time::Duration;
 use clock::{ManualClock, SeededRandom};
 use durable::engine::Ending;
 use durable::tables::Table;
-use durable::{Config, Error, JournalLimits, Keeper, Limits, OpenStorage, Parts, Phase, Worker};
+use durable::{Config, Error, JournalLimits, Keeper, Limits, OpenStorage, Parts, Phase, Terms, Worker};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,7 @@ impl Bench {
 
 async fn submit(worker: &Worker, id: &str, script: &str) -> durable::Submission {
     let request = request(id, &Step::parse(script));
-    worker.submit("ns/guest@1", id, request, Duration::from_secs(1)).await.unwrap()
+    worker.submit("ns/guest@1", id, request, Terms::suspending_after(Duration::from_secs(1))).await.unwrap()
 }
 
 /// Waits until the worker has nothing to do but wait for the clock.
@@ -99,7 +99,9 @@ async fn one_id_is_one_invocation() {
     let first = submit(&worker, "x", "w5 s5000").await;
     let second = submit(&worker, "x", "w5 s5000").await;
     assert!(first.started && !second.started);
-    let other = worker.submit("ns/guest@2", "x", request("x", &Step::parse("w6")), Duration::ZERO).await;
+    let other = worker
+        .submit("ns/guest@2", "x", request("x", &Step::parse("w6")), Terms::suspending_after(Duration::ZERO))
+        .await;
     assert_eq!(other.unwrap_err(), Error::Mismatch("x".into()));
     let (first, second) = bench.in_time(async { (first.ending().await, second.ending().await) }).await;
     assert_eq!(text(&first.unwrap()), text(&second.unwrap()));
@@ -107,7 +109,9 @@ async fn one_id_is_one_invocation() {
     assert_eq!(text(&submit(&worker, "x", "w5 s5000").await.ending().await.unwrap()), "5 0");
     assert_eq!(bench.guests.world.lock().unwrap().sum, 5);
     for bad in ["", "a b", "a\u{e9}", &"x".repeat(256)] {
-        let refused = worker.submit("ns/guest@1", bad, request("x", &[]), Duration::ZERO).await;
+        let refused = worker
+            .submit("ns/guest@1", bad, request("x", &[]), Terms::suspending_after(Duration::ZERO))
+            .await;
         assert_eq!(refused.unwrap_err(), Error::InvalidId);
     }
     worker.stop().await;
@@ -174,7 +178,7 @@ async fn a_journal_and_a_reply_have_their_limits() {
     let ending = submit(&worker, "large", "s0 w100000 w100000").await.ending().await.unwrap();
     assert_eq!(text(&ending), "failed after 1: the reply has more than 8 bytes");
     let large = request("x", &Step::parse("w100000 w100000 w100000 w100000"));
-    let refused = worker.submit("ns/guest@1", "x", large, Duration::ZERO).await;
+    let refused = worker.submit("ns/guest@1", "x", large, Terms::suspending_after(Duration::ZERO)).await;
     assert_eq!(refused.unwrap_err(), Error::TooLarge(30));
     worker.stop().await;
 }

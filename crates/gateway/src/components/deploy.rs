@@ -224,8 +224,8 @@ impl Controller {
             let state = match (deployed, &record.deployed) {
                 (Ok(component), _) => {
                     record.deployed = Some(component.clone());
-                    match translate::suspend_after(object) {
-                        Some(suspend_after) => State::Durable(component.clone(), suspend_after),
+                    match translate::terms(object) {
+                        Some(terms) => State::Durable(component.clone(), terms),
                         None => State::Serving(component.clone()),
                     }
                 }

@@ -88,12 +88,12 @@ impl Edge {
             Ok(target) => target,
             Err(reply) => return *reply,
         };
-        let (component, suspend_after) = match &target.state {
-            State::Durable(component, suspend_after) if target.name == name => (component, *suspend_after),
+        let (component, terms) = match &target.state {
+            State::Durable(component, terms) if target.name == name => (component, *terms),
             _ => return problem(StatusCode::SERVICE_UNAVAILABLE, "the component changed meanwhile"),
         };
         let Some(worker) = self.worker() else { return failed(&Error::Stopped) };
-        let submission = match worker.submit(component.revision(), id, request, suspend_after).await {
+        let submission = match worker.submit(component.revision(), id, request, terms).await {
             Ok(submission) => submission,
             Err(error) => return failed(&error),
         };

@@ -7,9 +7,8 @@ mod problem;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ::durable::Worker;
+use ::durable::{Terms, Worker};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clock::Random;
@@ -38,8 +37,8 @@ pub(crate) struct Target {
 pub(crate) enum State {
     /// Each request gets an instance.
     Serving(Arc<wasm::Component>),
-    /// Each request is a durable invocation, whose sleeps leave memory when they are longer than this.
-    Durable(Arc<wasm::Component>, Duration),
+    /// Each request is a durable invocation under these terms.
+    Durable(Arc<wasm::Component>, Terms),
     /// It cannot answer (yet).
     NotReady(String),
 }
