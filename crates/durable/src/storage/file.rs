@@ -133,3 +133,16 @@ impl Storage for FileStorage {
         self.disk.close().await.map_err(failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_room_on_its_disk_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open(&folder.path().join("journal.db")).unwrap();
+        assert!(storage.free_space().is_some_and(|free| free > 0));
+        storage.close().await.unwrap();
+    }
+}
