@@ -42,11 +42,13 @@ pub(crate) struct Run {
     wall: Wall,
 }
 
-/// The limit by the clock. Its timer is made when the instance first has to wait: most never do.
-enum Wall {
-    Unlimited,
-    Until(Instant),
-    Armed(Pin<Box<Sleep>>),
+/// The limit by the clock.
+struct Wall {
+    deadline: Instant,
+    /// Whose sleeps put the deadline off.
+    recording: Recording,
+    /// Made when the instance first has to wait: most never do.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Run {
@@ -62,11 +64,8 @@ impl Run {
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         let limits = component.spec.limits;
-        // A durable invocation may last for years, and what it waits for is the recorder's business.
-        let wall = match recording {
-            Some(_) => Wall::Unlimited,
-            None => Wall::Until(Instant::now() + limits.wall_time),
-        };
+        let deadline = Instant::now() + limits.wall_time;
+        let wall = Wall { deadline, recording: recording.clone(), timer: None };
         let (sender, receiver) = oneshot::channel();
         let guest = Box::pin(live(component, request, recording, places, sender));
         (Self { guest, cpu_left: limits.cpu_time, wall }, receiver)
@@ -151,12 +150,19 @@ impl Future for Run {
 
 impl Wall {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Until(deadline) = self {
-            *self = Self::Armed(Box::pin(tokio::time::sleep_until((*deadline).into())));
+        let slept = match &self.recording {
+            // Its end wakes this task, and the deadline is looked at again.
+            Some(recording) => match recording.slept() {
+                Some(slept) => slept,
+                None => return Poll::Pending,
+            },
+            None => Duration::ZERO,
+        };
+        let deadline = (self.deadline + slept).into();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
         }
-        match self {
-            Self::Armed(sleep) => sleep.as_mut().poll(cx),
-            Self::Unlimited | Self::Until(_) => Poll::Pending,
-        }
+        timer.as_mut().poll(cx)
     }
 }

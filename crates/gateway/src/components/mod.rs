@@ -7,6 +7,7 @@
 mod condition;
 mod deploy;
 mod known;
+mod revisions;
 mod settling;
 mod snapshot;
 mod stores;
@@ -33,6 +34,7 @@ use crate::request::Edge;
 use condition::{Change, Readiness};
 use deploy::Record;
 use known::Known;
+use revisions::Revisions;
 use settling::Settling;
 
 /// The keys that the controller works on.
@@ -68,6 +70,7 @@ pub(crate) struct Controller {
     queue: Arc<WorkQueue<Item>>,
     components: Known<Component>,
     stores: Known<KeyValueStore>,
+    revisions: Revisions,
     /// What was kept on disk and has not been looked at: stores, and the components that may bind them.
     settling: [Settling; 2],
     /// What became of each component.
@@ -108,6 +111,7 @@ impl Controller {
         let folder = setup.data_dir.join("objects");
         let components = Known::open(informers.of::<Component>(), &folder, "components").await?;
         let stores = Known::open(informers.of::<KeyValueStore>(), &folder, "keyvaluestores").await?;
+        let revisions = Revisions::open(&setup.data_dir).await?;
         let settling = [
             Settling::new(stores.kept().map(Item::Store)),
             Settling::new(components.kept().map(Item::Component)),
@@ -119,6 +123,7 @@ impl Controller {
             events,
             components,
             stores,
+            revisions,
             settling,
             records: Mutex::default(),
             usable: Mutex::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use capabilities::Stores;
 use client::Ambient;
-use durable::{FileStorage, Worker};
+use durable::{FileStorage, Keeper, Parts};
 use egress::{Allowance, Connector, Policy};
 use wasm::{CompileLimits, Compiler, Host, MacKey};
 
@@ -22,7 +22,7 @@ use crate::up::child::inherited_or_bound;
 /// Runs the edge until it is told to stop.
 ///
 /// # Errors
-/// When its state cannot be opened, its address is taken, or its disk fails.
+/// When its state cannot be opened or its address is taken.
 pub fn run(flags: &Edge) -> Result<()> {
     end_with_parent(flags.supervised)?;
     if let Err(error) = confine::give_up() {
@@ -59,17 +59,20 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     let host = host.context("starting the component host")?;
 
     let journal = folder.join("journal.db");
-    let storage = FileStorage::open(&journal).with_context(|| format!("opening {}", journal.display()))?;
-    let worker = Worker::open(
-        Box::new(storage),
-        Arc::new(host.clone()),
-        ambient.clock.clone(),
-        &*ambient.random,
-        durable::Config::default(),
-        stop.child_token(),
-    )
-    .await
-    .context("starting the durable worker")?;
+    let open: durable::OpenStorage = Box::new(move || match FileStorage::open(&journal) {
+        Ok(storage) => Ok(Box::new(storage) as Box<dyn durable::Storage>),
+        Err(error) => Err(format!("{}: {error}", journal.display())),
+    });
+    // Without its journals, on a full disk say, the edge still serves what needs none. Not stopped with `stop`: the last
+    // requests' invocations come to their end while the gateway drains.
+    let keeper = Keeper::start(Parts {
+        storage: open,
+        invoker: Arc::new(host.clone()),
+        clock: ambient.clock.clone(),
+        random: ambient.random.clone(),
+        config: durable::Config::default(),
+    })
+    .await;
 
     let options = gateway::Options {
         listeners: vec![listener],
@@ -79,24 +82,15 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         host,
         stores: Arc::new(Stores::new()),
         egress,
-        worker: Some(worker.clone()),
+        worker: keeper.worker(),
         data_dir: folder.join("gateway"),
         allow_files: flags.outbound.allow_files,
         limits: gateway::ServerLimits::default(),
     };
-    // A disk that fails ends the role, for its supervisor to start again. Told to stop, the gateway drains first.
-    let failed = async {
-        let error = worker.stopped().await;
-        if stop.is_cancelled() { std::future::pending().await } else { error }
-    };
-    let serving = async {
-        tokio::select! {
-            served = gateway::serve_and_tell(options, notify::ready, stop.clone()) => served.context("the gateway"),
-            error = failed => Err(error).context("the durable worker"),
-        }
-    };
+    let serving =
+        async { gateway::serve_and_tell(options, notify::ready, stop.clone()).await.context("the gateway") };
     let served = credentials.guard(serving, &stop, &*clock).await;
-    worker.stop().await;
+    keeper.stop().await;
     served
 }
 
