@@ -48,9 +48,11 @@ impl FakeApi {
         }))
     }
 
-    /// Serves one more kind from now on.
+    /// Serves a kind from now on, with the objects that it had in another version.
     pub fn serve(&self, kind: Kind) {
-        self.state().kinds.push(kind);
+        let mut state = self.state();
+        state.kinds.retain(|served| served.group != kind.group || served.plural != kind.plural);
+        state.kinds.push(kind);
     }
 
     /// Forgets a kind and its objects.
