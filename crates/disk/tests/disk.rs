@@ -7,8 +7,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use disk::{Batch, Direction, Disk, Engine, Error, KeyRange, OpenError, Options, Reader, Snapshot, Table};
+use disk::{
+    Batch, Direction, Disk, Engine, Error, KeyRange, OpenError, Options, Reader, Reservation, Snapshot, Table,
+};
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 const A: Table = Table::new("a");
 const B: Table = Table::new("b");
@@ -224,6 +227,38 @@ async fn nothing_is_written_after_a_failure() {
         assert_eq!(failed, Err(Error::Failed("no space left on device".into())));
     }
     assert!(disk.close().await.is_err());
+}
+
+/// Submits a batch while it closes, so that the batch is in the queue behind the request to close.
+struct Late(Arc<Mutex<Option<(Reservation, oneshot::Sender<Result<(), Error>>)>>>);
+
+impl Engine for Late {
+    fn apply(&mut self, _: &[Batch]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn knows(&self, _: Table) -> bool {
+        true
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Brittle(0).reader()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        let (reservation, done) = self.0.lock().unwrap().take().unwrap();
+        reservation.submit(put(A, "k", "late"), move |result| done.send(result).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_batch_behind_the_end_of_the_queue_is_answered() {
+    let slot = Arc::new(Mutex::new(None));
+    let disk = Disk::start(Box::new(Late(slot.clone()))).unwrap();
+    let (done, outcome) = oneshot::channel();
+    *slot.lock().unwrap() = Some((disk.reserve(10).await.unwrap(), done));
+    disk.close().await.unwrap();
+    assert_eq!(outcome.await.unwrap(), Err(Error::Closed));
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
