@@ -139,7 +139,10 @@ impl<C: Controller> Runner<C> {
         if !plan.actions.is_empty() {
             tracing::debug!(controller = C::NAME, %key, actions = plan.actions.len(), "acts");
         }
-        let outcome = self.actor.perform(plan.actions).await;
+        let outcome = match plan.independent {
+            true => self.actor.perform_independently(plan.actions).await,
+            false => self.actor.perform(plan.actions).await,
+        };
         let mut memory = plan.memory;
         if let Err(error) = &outcome
             && !is_conflict(&error.error)

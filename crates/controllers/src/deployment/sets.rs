@@ -44,10 +44,10 @@ pub(super) fn is_rolling(deployment: &Deployment) -> bool {
 }
 
 /// How many pods above, and how many available ones below the wanted number a rolling update may go. Never both zero,
-/// or it could not move.
+/// or it could not move. Recreate has neither: nothing of it is above, and all of it should be available.
 pub(super) fn bounds(deployment: &Deployment) -> (i32, i32) {
     if !is_rolling(deployment) {
-        return (0, replicas(deployment));
+        return (0, 0);
     }
     let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
@@ -240,6 +240,14 @@ mod tests {
         assert_eq!(scaled(&percent("100%"), 7, false), 7);
         assert_eq!(scaled(&IntOrString::Int(4), 1, true), 4);
         assert_eq!(scaled(&percent("nonsense"), 10, true), 0);
+    }
+
+    #[test]
+    fn of_a_recreated_deployment_all_should_be_available() {
+        let spec = serde_json::json!({
+            "spec": { "replicas": 3, "strategy": { "type": "Recreate" }, "selector": {}, "template": {} },
+        });
+        assert_eq!(bounds(&serde_json::from_value(spec).unwrap()), (0, 0));
     }
 
     #[test]
