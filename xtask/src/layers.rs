@@ -301,4 +301,25 @@ mod tests {
             "let a = \"unsafe { std::fs }\"; // std::env::var\n#[cfg(test)]\nmod tests { unsafe {} }\n";
         assert_eq!(blank(text), vec!["let a = \"\"; ".to_owned()]);
     }
+
+    #[test]
+    fn an_item_for_tests_hides_itself_and_nothing_behind_it() {
+        for item in [
+            "mod tests;",
+            "use std::fs;",
+            "fn helper(\n    a: &str,\n) -> usize {\n    if a.is_empty() { 0 } else { 1 }\n}",
+            "#[allow(dead_code)]\nfn helper() {}",
+            "pub(crate) mod helpers;",
+        ] {
+            let text = format!("before\n#[cfg(test)]\n{item}\nbehind\n#[cfg(test)]\nmod tests {{\nnever");
+            let code = blank(&text);
+            assert_eq!(
+                (code[0].as_str(), code.last().map(String::as_str)),
+                ("before", Some("behind")),
+                "{item}"
+            );
+            assert!(code[1..code.len() - 1].iter().all(String::is_empty), "{item}: {code:?}");
+            assert_eq!(code.len(), 3 + item.lines().count(), "lines keep their numbers: {item}");
+        }
+    }
 }
