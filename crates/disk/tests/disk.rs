@@ -266,7 +266,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 32, ..ProptestConfig::default() })]
 
     #[test]
     fn a_map_is_a_btreemap(

@@ -323,7 +323,7 @@ fn share() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 3 / 8))]
 
     /// Whatever the bounds, and in whatever order pods come and go: a rolling update never goes above its surge, never
     /// below its minimum once that was reached, and arrives.
