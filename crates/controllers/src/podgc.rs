@@ -190,7 +190,7 @@ mod tests {
 
     fn pod(name: &str, extra: Value) -> Arc<Pod> {
         let mut pod = json!({ "metadata": { "name": name, "namespace": "x", "uid": name }, "spec": { "containers": [] } });
-        crate::merge::apply(&mut pod, &extra);
+        testkit::merge(&mut pod, &extra);
         Arc::new(from_value(pod).unwrap())
     }
 

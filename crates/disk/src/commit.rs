@@ -16,7 +16,9 @@ const GROUP_BYTES: usize = 4 << 20;
 
 /// Called in queue order, on the writer's thread, once the batch is durable or has failed. Must be brief, and must not
 /// wait for the disk.
-struct Done(Option<Box<dyn FnOnce(Result<(), Error>) + Send>>);
+struct Done(Option<Call>);
+
+type Call = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl Done {
     fn call(mut self, result: Result<(), Error>) {

@@ -230,7 +230,9 @@ async fn nothing_is_written_after_a_failure() {
 }
 
 /// Submits a batch while it closes, so that the batch is in the queue behind the request to close.
-struct Late(Arc<Mutex<Option<(Reservation, oneshot::Sender<Result<(), Error>>)>>>);
+struct Late(Arc<Mutex<Option<LateBatch>>>);
+
+type LateBatch = (Reservation, oneshot::Sender<Result<(), Error>>);
 
 impl Engine for Late {
     fn apply(&mut self, _: &[Batch]) -> Result<(), Error> {

@@ -12,3 +12,4 @@ mod state;
 
 pub use fake::FakeApi;
 pub use route::Kind;
+pub use state::merge;

@@ -35,7 +35,8 @@ pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Key {
     (kind.group.clone(), kind.plural.clone(), namespace.to_owned(), name.to_owned())
 }
 
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
+/// Applies a JSON merge patch.
+pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;

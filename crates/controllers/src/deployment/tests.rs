@@ -1,10 +1,10 @@
 use super::*;
-use crate::merge::apply as merge;
 use crate::plan::{Action, Patch};
 use k8s_openapi::api::apps::v1::ReplicaSetStatus;
 use proptest::prelude::*;
 use serde_json::from_value;
 use std::collections::BTreeMap;
+use testkit::merge;
 
 /// A world of one Deployment, in which its plans are carried out and its ReplicaSets behave.
 struct Sim {

@@ -25,7 +25,7 @@ fn pod(name: &str, more: Value) -> Arc<Pod> {
         "metadata": { "name": name, "namespace": "x", "uid": name, "labels": { "app": "web" } },
         "spec": { "containers": [] },
     });
-    crate::merge::apply(&mut pod, &more);
+    testkit::merge(&mut pod, &more);
     Arc::new(from_value(pod).unwrap())
 }
 
@@ -119,7 +119,7 @@ fn victims_come_in_upstreams_order() {
     };
     let running = |name: &str, more: Value| {
         let mut pod = json!({ "spec": { "nodeName": "n" }, "status": ready("2026-01-02T02:00:00Z") });
-        crate::merge::apply(&mut pod, &more);
+        testkit::merge(&mut pod, &more);
         own(name, pod)
     };
     let cost = |cost: &str| json!({ "metadata": { "annotations": { "controller.kubernetes.io/pod-deletion-cost": cost } } });
