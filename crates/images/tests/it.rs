@@ -419,7 +419,7 @@ fn a_name_of_a_gigabyte_is_not_read_into_memory() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     /// Whatever the bytes: an error or an image, nothing outside, no panic.
     #[test]
