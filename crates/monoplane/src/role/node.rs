@@ -66,7 +66,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         serving: serving(&folder)?,
         runtimes: Runtimes { handlers, default: HANDLER.to_owned() },
         data_dir: folder.clone(),
-        cgroup: machine.cgroup_root.clone(),
+        cgroup: marks.pods_cgroup(),
         machine: Machine::read(),
         dns: Dns { servers: Vec::new(), domain: "cluster.local".to_owned(), host: text("/etc/resolv.conf") },
         hosts: text("/etc/hosts"),

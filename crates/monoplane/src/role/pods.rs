@@ -27,6 +27,11 @@ pub struct Marks<'a> {
 }
 
 impl Marks<'_> {
+    /// Parent of all pods' cgroups.
+    pub fn pods_cgroup(&self) -> String {
+        format!("{}/pods", self.cgroup_root)
+    }
+
     /// What `network` is told.
     ///
     /// # Errors
@@ -52,6 +57,8 @@ pub async fn open(layout: &Layout, marks: &Marks<'_>) -> Result<Containers> {
         state_dir: layout.node().join("containers"),
         shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
         shim_cgroup: format!("{}/shims", marks.cgroup_root),
+        pods_cgroup: marks.pods_cgroup(),
+        pids_limit: None,
     };
     let images = Arc::new(image::open(layout)?);
     Containers::open(config, images, Arc::new(Bridged(network)))
