@@ -22,6 +22,7 @@ mod group;
 mod link;
 mod manager;
 mod process;
+mod program;
 mod protocol;
 mod sandbox;
 mod service;

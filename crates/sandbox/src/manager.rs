@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) images: Arc<images::Store>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) tree: Tree,
+    /// The shims' program.
+    program: OwnedFd,
     /// Processes that a pod may have which says nothing of it.
     pod_pids: i64,
     sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
@@ -59,11 +62,14 @@ impl Containers {
             return Err(Error::Unsupported("containers need root".to_owned()));
         }
         let tree = Tree::detect().map_err(|error| Error::Unsupported(format!("control groups: {error}")))?;
+        let program = &config.shim.executable;
+        let program = crate::program::hold(program).map_err(failed(&program.display()))?;
         let pids = config.pids_limit.unwrap_or_else(default_pids);
         let limit = Resources { pids_limit: Some(pids), ..Resources::default() };
         tree.create(&config.pods_cgroup, &limit).map_err(failed(&"the pods' control group"))?;
         let inner = Arc::new(Inner {
             pod_pids: pids / POD_SHARE,
+            program,
             config,
             images,
             network,
@@ -193,7 +199,7 @@ impl Inner {
         let mut limits = config.resources.clone();
         limits.pids_limit = limits.pids_limit.or(Some(self.pod_pids));
         self.tree.create(&config.cgroup_parent, &limits).map_err(failed(&"pod's control group"))?;
-        crate::service::start_shim(&self.config.shim, files).await?;
+        crate::service::start_shim(&self.program, &self.config.shim, files).await?;
         let process: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
         let ips = match config.network {
             NamespaceMode::Node => Vec::new(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -367,8 +367,14 @@ async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
 }
 
 /// Starts a shim and waits until it can be reached.
-pub(crate) async fn start_shim(shim: &ShimCommand, files: &SandboxFiles) -> Result<(), Error> {
-    let mut command = tokio::process::Command::new(&shim.executable);
+pub(crate) async fn start_shim(
+    held: &OwnedFd,
+    shim: &ShimCommand,
+    files: &SandboxFiles,
+) -> Result<(), Error> {
+    // The descriptor closes when the program runs, and its name is looked up before that.
+    let mut command = tokio::process::Command::new(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    command.arg0(&shim.executable);
     command.args(&shim.args).arg("--sandbox").arg(&files.0);
     // Nothing of ours is for it, and it lives long: whatever secrets an environment holds do not.
     command.env_clear();

@@ -29,6 +29,20 @@ fn the_first_process_of_a_shared_namespace_leads_nowhere() {
 }
 
 #[test]
+fn the_shims_program_cannot_be_written_to() {
+    with_machine(async |machine| {
+        let shared = SandboxConfig { pid: NamespaceMode::Pod, ..machine.sandbox() };
+        let sandbox = machine.runtime.run_sandbox(shared).await.unwrap();
+        let security =
+            SecurityContext { add_capabilities: vec!["SYS_PTRACE".into()], ..SecurityContext::default() };
+        // Not only while it runs, which is what "busy" would say.
+        let config = ContainerConfig { security, ..shell("echo >/proc/1/exe") };
+        let (code, seen) = machine.output(&sandbox, config).await;
+        assert!(code != 0 && seen.contains("Read-only file system"), "{code}: {seen}");
+    });
+}
+
+#[test]
 fn a_part_of_a_volume_is_found_within_it_when_it_is_mounted() {
     with_machine(async |machine| {
         let volume = machine.directory.path().join("volume");
