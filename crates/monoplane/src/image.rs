@@ -20,7 +20,9 @@ pub fn run(verb: &Image) -> Result<()> {
             for image in imported.with_context(|| format!("importing {}", path.display()))? {
                 // Now, while somebody waits for it, rather than at the first pod's start.
                 if crate::up::can_run_node() {
-                    store.unpack(&image).with_context(|| format!("unpacking {}", names(&image).join(", ")))?;
+                    store
+                        .unpack(&image)
+                        .with_context(|| format!("unpacking {}", names(&image).join(", ")))?;
                 }
                 say::line(format!("imported {}", names(&image).join(", ")));
             }

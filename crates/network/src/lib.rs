@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use leases::Leases;
+pub use links::check_name;
 pub use subnet::Subnet;
 
 /// The result of this crate's calls.
@@ -34,6 +35,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Config {
     /// The bridge's name, at most 15 characters, and the key to everything else that is made.
     pub bridge: String,
+    /// Who has it: written on the bridge, and another's bridge is left alone. No two networks of a machine have one owner.
+    pub owner: String,
     /// The pods' addresses. The first host of it is the bridge's own, and the pods' gateway.
     pub subnet: Subnet,
     /// Directory for leases. Removed by [`Network::teardown`].
@@ -58,7 +61,7 @@ impl Network {
         let leases = Leases::open(&config.state_dir, config.subnet)?;
         let links = links::Links::open()?;
         let gateway = config.subnet.gateway();
-        links.ensure_bridge(&config.bridge, gateway, config.subnet.prefix()).await?;
+        links.ensure_bridge(&config.bridge, &config.owner, gateway, config.subnet.prefix()).await?;
         if config.masquerade {
             forwarding::enable(&config.state_dir)?;
             masquerade::install(&table(&config.bridge), &config.bridge, config.subnet)?;
@@ -124,8 +127,10 @@ impl Network {
                 links.remove(&links::host_name(&config.bridge, &id)).await?;
             }
         }
-        links.remove(&config.bridge).await?;
-        masquerade::remove(&table(&config.bridge))?;
+        if !links.is_anothers(&config.bridge, &config.owner).await? {
+            links.remove(&config.bridge).await?;
+            masquerade::remove(&table(&config.bridge))?;
+        }
         forwarding::restore(&config.state_dir)?;
         match std::fs::remove_dir_all(&config.state_dir) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -134,6 +139,14 @@ impl Network {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether this machine's kernel does what networks need of it, as far as asking tells: it lists nf_tables.
+///
+/// # Errors
+/// When it does not, or not for this process.
+pub fn probe() -> Result<()> {
+    nftables::tables().map(drop)
 }
 
 /// The name of the nftables table of a bridge.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 mod confine;
 mod definitions;
 pub mod edge;
+pub mod marks;
 pub mod node;
 pub mod pods;
 pub mod server;

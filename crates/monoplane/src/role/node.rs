@@ -11,10 +11,11 @@ use kubelet::{Dns, Machine, Runtimes, Serving};
 use pki::Credential;
 use tokio::sync::oneshot;
 
-use super::pods::{self, Marks};
+use super::marks::Marks;
+use super::pods;
 use super::{end_with_parent, stop_on_signal};
 use crate::flags::Node;
-use crate::layout::{Layout, make_directory, write_file};
+use crate::layout::{Layout, make_directory};
 use crate::notify;
 
 /// The group that the API server's certificate for kubelets carries.
@@ -34,6 +35,8 @@ pub fn run(flags: &Node) -> Result<()> {
         bail!("the node role needs root; `monoplane check` says what runs without");
     }
     let layout = Layout::new(&flags.at)?;
+    make_directory(&layout.node(), 0o700)?;
+    let _lock = crate::up::lock(&layout.node(), "node")?;
     let address = SocketAddr::new(flags.bind_address, flags.kubelet_port);
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -43,16 +46,12 @@ pub fn run(flags: &Node) -> Result<()> {
 async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<()> {
     let stop = stop_on_signal()?;
     let folder = layout.node();
-    make_directory(&folder, 0o700)?;
     let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
     let client = client::transport::from_kubeconfig_file(&kubeconfig)
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
-    // `monoplane clean` needs it when nobody is left to ask.
-    write_file(&folder.join("pod-cidr"), machine.pod_cidr.as_bytes(), 0o600)?;
-    let marks =
-        Marks { bridge: &machine.bridge, cgroup_root: &machine.cgroup_root, pod_cidr: &machine.pod_cidr };
+    let marks = Marks::settle(layout, machine)?;
     let containers = pods::open(layout, &marks).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);

@@ -111,7 +111,7 @@ impl Log {
             }
         }
         match std::fs::rename(&self.path, aside(1)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => self.reopen(),
         }
     }
