@@ -260,7 +260,7 @@ impl Actor<'_> {
             config::container(self.pod, container, attempt, &cx.paths, environment, cx.memory)
                 .map_err(|error| config_error(error.0))?;
         for (mount, path) in settled(sub_paths).await.map_err(config_error)? {
-            config.mounts[mount].host_path = path;
+            config.mounts[mount].sub_path = path;
         }
         let created = self.runtime.create_container(&sandbox.id, config).await;
         let id = created.map_err(|error| Refused::new("CreateContainerError", error.to_string()))?;
@@ -403,10 +403,11 @@ impl Actor<'_> {
     }
 }
 
-/// Where parts of volumes really are, by the index of their mount.
+/// Makes parts of volumes that are not there, and gives each by the index of its mount. The runtime finds them again
+/// itself: by then a path that was found here may lead elsewhere.
 async fn settled(sub_paths: Vec<SubPath>) -> Result<Vec<(usize, PathBuf)>, String> {
     let settle = |SubPath { mount, root, path }: SubPath| match volume::settle(&root, &path) {
-        Ok(real) => Ok((mount, real)),
+        Ok(_) => Ok((mount, path)),
         Err(error) => Err(format!("failed to prepare subPath {path:?} for volumeMount: {error}")),
     };
     let work = tokio::task::spawn_blocking(move || sub_paths.into_iter().map(settle).collect());

@@ -424,6 +424,7 @@ fn volume_mount(volume: &Volume, mount: &VolumeMount, uid: &str, paths: &Paths) 
             Some("Bidirectional") => MountPropagation::Bidirectional,
             _ => MountPropagation::Private,
         },
+        ..Mount::default()
     }
 }
 

@@ -328,10 +328,7 @@ pub(crate) fn remove(pod_directory: &Path) -> std::io::Result<()> {
         // Most are no mount points, which this says by failing; a mount that stays makes the removal below fail.
         let _ = rustix::mount::unmount(volume.path(), rustix::mount::UnmountFlags::DETACH);
     }
-    match std::fs::remove_dir_all(pod_directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    images::remove_tree(pod_directory)
 }
 
 /// Checks, or makes, a path of the machine, as its `type` says.

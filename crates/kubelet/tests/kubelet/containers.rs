@@ -126,7 +126,7 @@ async fn a_pod_gets_its_environment_and_volumes() {
     assert_eq!((config.resources.cpu_quota, config.resources.memory_limit), (Some(50_000), Some(64 << 20)));
     let mount = |path: &str| config.mounts.iter().find(|mount| mount.container_path == path).unwrap();
     assert_eq!(std::fs::read_to_string(mount("/config").host_path.join("key")).unwrap(), "value");
-    assert!(mount("/config").readonly && mount("/scratch").host_path.ends_with("scratch/part"));
+    assert!(mount("/config").readonly && mount("/scratch").sub_path.ends_with("part"));
     assert!(std::fs::read_to_string(&mount("/etc/hosts").host_path).unwrap().contains("127.0.0.1\tp"));
     assert_eq!(pod["status"]["qosClass"], "Guaranteed");
     let sandbox = plane.runtime.sandbox();
