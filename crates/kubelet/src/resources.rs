@@ -7,6 +7,8 @@ use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
 use apimachinery::quantity::Quantity;
 use runtime::Resources;
 
+use crate::pod::containers::{self, Kind, PodContainer};
+
 /// Length of a CPU period in microseconds.
 const PERIOD: u64 = 100_000;
 const MIN_QUOTA: i64 = 1_000;
@@ -34,9 +36,10 @@ impl Qos {
 
     /// The class of a pod.
     pub(crate) fn of(pod: &Pod) -> Self {
-        let containers: Vec<&Container> = all_containers(pod).collect();
-        let amounts = |container: &Container| {
-            ["cpu", "memory"].map(|name| (request(container, name), limit(container, name)))
+        // What is added to look at a pod has no part in it.
+        let containers: Vec<_> = containers::all(pod).filter(|found| found.kind != Kind::Ephemeral).collect();
+        let amounts = |container: &PodContainer<'_>| {
+            ["cpu", "memory"].map(|name| (request(&container.spec, name), limit(&container.spec, name)))
         };
         let set = |amount: &Option<Quantity>| amount.is_some_and(|amount| !amount.is_zero());
         let any =
@@ -53,11 +56,6 @@ impl Qos {
             Qos::Burstable
         }
     }
-}
-
-fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    let spec = pod.spec.iter();
-    spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
 }
 
 fn amount(from: Option<&BTreeMap<String, Written>>, name: &str) -> Option<Quantity> {

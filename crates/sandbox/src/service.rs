@@ -96,6 +96,7 @@ impl Runtime for Containers {
                 sandbox.update(record);
                 Ok(())
             }
+            Reply::Error(why) => Err(Error::Start(why)),
             reply => Err(refused(reply, id)),
         }
     }
@@ -221,6 +222,7 @@ impl Containers {
                 sandbox.update(record);
                 return Ok(id);
             }
+            Ok(Reply::Error(why)) => Error::Start(why),
             Ok(reply) => refused(reply, &id),
             Err(error) => error,
         };

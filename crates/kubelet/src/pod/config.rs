@@ -6,10 +6,11 @@ use std::path::{Component, Path, PathBuf};
 
 use api::k8s::api::core::v1::{Container, Pod, PodSpec, SecurityContext as Security, Volume, VolumeMount};
 use runtime::{
-    ContainerConfig, ContainerMetadata, DnsConfig, Mount, MountPropagation, NamespaceMode, SandboxConfig,
-    SandboxMetadata, SecurityContext,
+    ContainerConfig, ContainerMetadata, DnsConfig, Image, Mount, MountPropagation, NamespaceMode,
+    SandboxConfig, SandboxMetadata, SecurityContext,
 };
 
+use super::containers::{self, PodContainer};
 use crate::environment::{Unresolved, expand};
 use crate::resources;
 
@@ -67,11 +68,6 @@ pub struct Dns {
     pub host: String,
 }
 
-/// An init container that goes on running beside the others.
-pub(crate) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
 /// Whether the pod lives on the node's own network.
 pub(crate) fn on_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
@@ -122,7 +118,7 @@ pub(crate) fn refusals(pod: &Pod) -> Vec<String> {
     if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
         refusals.push("spec.resourceClaims is not supported on this node".to_owned());
     }
-    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+    for PodContainer { spec: container, .. } in containers::of_spec(spec) {
         let mut refuse = |field: &str| {
             refusals.push(format!("container {}: {field} is not supported on this node", container.name));
         };
@@ -256,9 +252,10 @@ fn host_resolver(text: &str) -> DnsConfig {
 }
 
 /// The pod's `/etc/hosts`.
-pub(crate) fn hosts(pod: &Pod, host_file: &str, ips: &[IpAddr]) -> String {
+pub(crate) fn hosts(pod: &Pod, host_file: &str, dns: &Dns, ips: &[IpAddr]) -> String {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut text = if spec.host_network == Some(true) {
         host_file.to_owned()
     } else {
@@ -267,8 +264,13 @@ pub(crate) fn hosts(pod: &Pod, host_file: &str, ips: &[IpAddr]) -> String {
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
              fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
+        let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
+        let names = match subdomain {
+            Some(subdomain) => format!("{name}.{subdomain}.{namespace}.svc.{}\t{name}", dns.domain),
+            None => name,
+        };
         for ip in ips {
-            text.push_str(&format!("{ip}\t{name}\n"));
+            text.push_str(&format!("{ip}\t{names}\n"));
         }
         text
     };
@@ -351,11 +353,27 @@ fn security(pod: &Pod, container: &Container) -> SecurityContext {
     }
 }
 
-/// Whether a container may not run as root, by its own word or the pod's.
-pub(crate) fn must_not_be_root(pod: &Pod, container: &Container) -> bool {
-    let own = container.security_context.as_ref().and_then(|security| security.run_as_non_root);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.run_as_non_root);
-    own.or(of_pod) == Some(true)
+/// Refuses a container that may not run as root and would, in upstream's words.
+pub(crate) fn check_root(pod: &Pod, container: &Container, image: &Image) -> Result<(), String> {
+    let own = container.security_context.as_ref();
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let must_not = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|all| all.run_as_non_root));
+    if must_not != Some(true) {
+        return Ok(());
+    }
+    let asked = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|all| all.run_as_user));
+    let about = format!("(pod: \"{}\", container: {})", full_name(pod), container.name);
+    match (asked, image.uid) {
+        (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {about}")),
+        (Some(_), _) => Ok(()),
+        (None, Some(1..)) => Ok(()),
+        (None, None) if !image.username.is_empty() => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {about}",
+            image.username
+        )),
+        // An image that names nobody runs as root.
+        (None, _) => Err(format!("container has runAsNonRoot and image will run as root {about}")),
+    }
 }
 
 fn mounts(
@@ -508,7 +526,37 @@ mod tests {
             (Some(1), Some(8), vec![9])
         );
         assert!(found.no_new_privs && !found.privileged && found.drop_capabilities == ["ALL"]);
-        assert!(must_not_be_root(&pod, container));
+    }
+
+    #[test]
+    fn who_may_not_be_root_is_checked_against_the_image() {
+        let check = |security: serde_json::Value, uid: Option<i64>, username: &str, expected: &str| {
+            let pod = pod(json!({"containers": [{"name": "c", "securityContext": security}]}));
+            let image = Image {
+                id: String::new(),
+                tags: vec![],
+                digests: vec![],
+                size: 0,
+                uid,
+                username: username.into(),
+            };
+            let found = check_root(&pod, &pod.spec.as_ref().unwrap().containers[0], &image);
+            let about = " (pod: \"p_n(u)\", container: c)";
+            let expected = if expected.is_empty() { Ok(()) } else { Err(format!("{expected}{about}")) };
+            assert_eq!(found, expected);
+        };
+        let (plain, must) = (json!({}), json!({"runAsNonRoot": true}));
+        check(plain, Some(0), "", "");
+        check(must.clone(), Some(5), "", "");
+        let root = "container has runAsNonRoot and image will run as root";
+        check(must.clone(), Some(0), "", root);
+        check(must.clone(), None, "", root);
+        let named = "container has runAsNonRoot and image has non-numeric user (web), \
+                     cannot verify user is non-root";
+        check(must, None, "web", named);
+        check(json!({"runAsNonRoot": true, "runAsUser": 5}), Some(0), "", "");
+        let broken = "container's runAsUser breaks non-root policy";
+        check(json!({"runAsNonRoot": true, "runAsUser": 0}), Some(5), "", broken);
     }
 
     #[test]

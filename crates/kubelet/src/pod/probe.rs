@@ -11,7 +11,8 @@ use runtime::{ContainerState, ContainerStatus, Runtime};
 use tokio::sync::Notify;
 
 use super::config;
-use super::hook::Target;
+use super::containers::{self, PodContainer};
+use super::handler::Target;
 use super::memory::{Memory, Probed};
 use super::observed::Observed;
 use crate::context::Context;
@@ -87,15 +88,14 @@ impl Prober {
             }
             stays
         });
-        let spec = pod.spec.iter();
-        let containers =
-            spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-        for container in containers {
-            let Some(run) = running.iter().find(|run| run.metadata.name == container.name) else { continue };
+        for container in containers::all(pod) {
+            let Some(run) = running.iter().find(|run| run.metadata.name == container.name()) else {
+                continue;
+            };
             if !self.runs.contains_key(&run.id) {
-                self.begin(pod, runtime, observed, container, run);
+                self.begin(pod, runtime, observed, &container, run);
             }
-            memory.container(&container.name).probes = read(&self.board).get(&run.id).cloned();
+            memory.container(container.name()).probes = read(&self.board).get(&run.id).cloned();
         }
     }
 
@@ -104,9 +104,10 @@ impl Prober {
         pod: &Arc<Pod>,
         runtime: &Arc<dyn Runtime>,
         observed: &Observed,
-        container: &Container,
+        container: &PodContainer<'_>,
         run: &ContainerStatus,
     ) {
+        let (field_path, container) = (container.field_path(), &container.spec);
         // A run that was found running keeps the name it had: it does not become unready because we were away.
         let (was_started, was_ready) = told_before(pod, &run.id);
         let first = Probed {
@@ -129,7 +130,7 @@ impl Prober {
             let target = Target {
                 runtime: runtime.clone(),
                 clock: self.cx.ambient.clock.clone(),
-                container: container.clone(),
+                container: container.clone().into_owned(),
                 container_id: run.id.clone(),
                 pod_ip,
                 host_network,
@@ -139,6 +140,7 @@ impl Prober {
                 probe: probe.clone(),
                 target,
                 pod: pod.clone(),
+                field_path: field_path.clone(),
                 cx: self.cx.clone(),
                 board: self.board.clone(),
                 nudged: self.nudged.clone(),
@@ -150,11 +152,7 @@ impl Prober {
 }
 
 fn told_before(pod: &Pod, container_id: &str) -> (bool, bool) {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
-    let told = statuses.into_iter().find(|told| {
+    let told = pod.status.iter().flat_map(containers::statuses).find(|told| {
         told.container_id
             .as_deref()
             .and_then(|id| id.split_once("://"))
@@ -189,6 +187,8 @@ struct Watch {
     probe: Probe,
     target: Target,
     pod: Arc<Pod>,
+    /// Where in the pod the container is.
+    field_path: String,
     cx: Arc<Context>,
     board: Board,
     nudged: Arc<Notify>,
@@ -251,9 +251,8 @@ impl Watch {
     }
 
     fn complain(&self, message: &str) {
-        let name = &self.target.container.name;
         let mut regarding = self.pod.object_ref(&());
-        regarding.field_path = Some(format!("spec.containers{{{name}}}"));
+        regarding.field_path = Some(self.field_path.clone());
         let message = format!("{} probe failed: {message}", self.kind.name());
         self.cx.recorder.record_on(regarding, EventType::Warning, "Unhealthy", message);
     }

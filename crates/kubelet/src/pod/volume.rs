@@ -10,6 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use api::k8s::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
 use apimachinery::quantity::Quantity;
 
+use super::config::Paths;
+use super::containers;
 use crate::environment::{self, Place, Sources};
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -46,6 +48,16 @@ pub(crate) struct Needs {
     pub(crate) config_maps: BTreeSet<String>,
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) tokens: BTreeSet<TokenRequest>,
+}
+
+/// Whether any of a pod's volumes is made from what may change.
+pub(crate) fn renews(pod: &Pod) -> bool {
+    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).any(|volume| {
+        volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.downward_api.is_some()
+            || volume.projected.is_some()
+    })
 }
 
 /// What a pod's volumes take from the API.
@@ -161,16 +173,11 @@ impl Maker<'_> {
             let text = match (&item.field_ref, &item.resource_field_ref) {
                 (Some(field), _) => environment::field_value(self.pod, field, self.place),
                 (None, Some(field)) => {
-                    let containers =
-                        self.pod.spec.iter().flat_map(|spec| {
-                            spec.containers.iter().chain(spec.init_containers.iter().flatten())
-                        });
                     let name = field.container_name.as_deref().unwrap_or_default();
-                    let Some(container) = containers.into_iter().find(|container| container.name == name)
-                    else {
+                    let Some(container) = containers::find(self.pod, name) else {
                         return Err(format!("container {name:?} not found in pod"));
                     };
-                    environment::resource_value(container, field, self.place)
+                    environment::resource_value(&container.spec, field, self.place)
                 }
                 (None, None) => continue,
             };
@@ -318,8 +325,25 @@ pub(crate) fn settle(root: &Path, part: &Path) -> std::io::Result<PathBuf> {
     real(&directory)
 }
 
+/// Removes what pods have left, volumes and logs, for each pod UID that `is_gone`. Blocks.
+pub(crate) fn sweep(paths: &Paths, is_gone: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let entries = |directory: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    };
+    for directory in entries(&paths.pods).into_iter().chain(entries(&paths.logs)) {
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // A log directory is called NAMESPACE_NAME_UID.
+        let uid = name.rsplit('_').next().unwrap_or_default();
+        if is_gone(uid) {
+            remove(&directory)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what a pod has left, unmounting what is in memory. Blocks.
-pub(crate) fn remove(pod_directory: &Path) -> std::io::Result<()> {
+fn remove(pod_directory: &Path) -> std::io::Result<()> {
     let volumes = match std::fs::read_dir(pod_directory.join("volumes")) {
         Ok(volumes) => volumes.filter_map(Result::ok).collect(),
         Err(_) => Vec::new(),
