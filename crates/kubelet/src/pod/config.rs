@@ -42,6 +42,11 @@ impl Paths {
         self.pod(uid).join("volumes").join(name)
     }
 
+    /// Its presence: the volume has been made.
+    pub(crate) fn volume_marker(&self, uid: &str, name: &str) -> PathBuf {
+        self.pod(uid).join("made").join(name)
+    }
+
     pub(crate) fn hosts(&self, uid: &str) -> PathBuf {
         self.pod(uid).join("etc-hosts")
     }

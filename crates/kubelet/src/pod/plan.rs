@@ -401,7 +401,7 @@ impl<'a> Planner<'a> {
     }
 
     fn renew_volumes(&mut self) {
-        if !volume::renews(self.pod) {
+        if !volume::refreshes(self.pod) {
             return;
         }
         match self.plan.memory.renew_at {

@@ -75,10 +75,15 @@ async fn what_has_lost_its_pod_is_removed() {
     plane.create("p", one(json!({}))).await;
     plane.until_ready("p").await;
     let (_, runtime, directory) = plane.stop().await;
-    // Another API, which knows no such pod.
+    // Another API, which knows no such pod; and what another pod left, of which no sandbox is left either.
+    let logs: Vec<_> = std::fs::read_dir(directory.path().join("logs")).unwrap().collect();
+    assert_eq!(logs.len(), 1);
+    let left = [directory.path().join("pods/u/volumes/v"), directory.path().join("logs/n_p_u")];
+    left.iter().for_each(|left| std::fs::create_dir_all(left).unwrap());
     let api = testkit::FakeApi::new(client::Ambient::system());
     let plane = Plane::with(api, runtime, directory).await;
-    while !plane.runtime.is_empty() {
+    let files = |name: &str| std::fs::read_dir(plane.directory.path().join(name)).unwrap().count();
+    while !plane.runtime.is_empty() || files("logs") + files("pods") > 0 {
         tokio::task::yield_now().await;
     }
 }

@@ -10,7 +10,7 @@ use crate::pod::memory::Waiting;
 /// Makes volumes and sandbox. Until the runtime is asked it may be given up; then it is not, since a sandbox that comes
 /// up unseen would outlive its pod.
 pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) -> Outcome {
-    let made = match token.run_until_cancelled(volumes::prepare(&scope)).await {
+    let made = match token.run_until_cancelled(volumes::prepare(&scope, true)).await {
         None => return Outcome::Sandbox(Ok(())),
         Some(Ok(prepared)) => volumes::make(prepared).await,
         Some(Err(message)) => Err(message),
