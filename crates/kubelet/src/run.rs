@@ -122,6 +122,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         runtimes: options.runtimes.clone(),
         pods: informer.store().clone(),
         tasks: tasks.child(),
+        connector: connector(&options.addresses),
         node_name: options.node_name,
         host_ips: options.addresses,
         paths: Paths { pods: options.data_dir.join("pods"), logs: options.data_dir.join("logs") },
@@ -153,6 +154,12 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     cx.tasks.stop().await;
     tasks.stop().await;
     Ok(())
+}
+
+/// Reaches what a pod may have its node reach: not the node itself.
+fn connector(own: &[IpAddr]) -> egress::Connector {
+    let refuse = own.iter().map(|address| (*address).into()).collect();
+    egress::Connector::new(egress::Policy { allow: Vec::new(), refuse })
 }
 
 /// The pods that are bound to this node.

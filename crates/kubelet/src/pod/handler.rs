@@ -1,26 +1,42 @@
-//! Lifecycle hooks, and the handlers that they share with probes.
+//! What probes and lifecycle hooks have in common: the ways to ask a container. A file a way.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod connect;
+mod grpc;
+mod http;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::k8s::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, TCPSocketAction};
+use api::k8s::api::core::v1::{Container, LifecycleHandler};
 use api::k8s::apimachinery::pkg::util::intstr::IntOrString;
-use bytes::Bytes;
 use clock::Clock;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
 use runtime::Runtime;
-use tokio::net::TcpStream;
 
 /// As much of an answer as is looked at.
 const ANSWER_LIMIT: usize = 10 << 10;
+
+/// Why there is no good answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// It was asked, and this came of it.
+    #[error("{0}")]
+    Failed(String),
+    /// It cannot be asked from here, which says nothing of how it fares.
+    #[error("{0}")]
+    CannotAsk(String),
+}
+
+fn failed(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Failed(error.to_string())
+}
 
 /// One run of a container, as handlers reach it.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) connector: egress::Connector,
     pub(crate) container: Container,
     pub(crate) container_id: String,
     pub(crate) pod_ip: Option<IpAddr>,
@@ -28,30 +44,18 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn port(&self, port: &IntOrString) -> Result<u16, String> {
+    fn port(&self, port: &IntOrString) -> Result<u16, Trouble> {
         match port {
             IntOrString::Int(number) => {
-                u16::try_from(*number).map_err(|_| format!("invalid port number: {number}"))
+                u16::try_from(*number).map_err(|_| failed(format!("invalid port number: {number}")))
             }
             IntOrString::String(name) => {
                 let ports = self.container.ports.iter().flatten();
                 let found = ports.into_iter().find(|port| port.name.as_deref() == Some(name));
                 let number = found.map(|port| port.container_port).or_else(|| name.parse().ok());
                 let number = number.and_then(|number| u16::try_from(number).ok());
-                number.ok_or_else(|| format!("couldn't find port: {name}"))
+                number.ok_or_else(|| failed(format!("couldn't find port: {name}")))
             }
-        }
-    }
-
-    /// Where to connect to: the pod, or for a pod on the node's network the node's loopback. Anything else is refused:
-    /// the node would otherwise reach, for whoever writes a pod, what that pod may not.
-    fn host(&self, host: Option<&String>) -> Result<IpAddr, String> {
-        let own = self.pod_ip.ok_or_else(|| "the pod has no address".to_owned())?;
-        let Some(host) = host.filter(|host| !host.is_empty()) else { return Ok(own) };
-        let named = if host == "localhost" { Ok(Ipv4Addr::LOCALHOST.into()) } else { host.parse::<IpAddr>() };
-        match named {
-            Ok(address) if address == own || (self.host_network && address.is_loopback()) => Ok(address),
-            _ => Err(format!("host {host:?} is refused: only the pod itself may be asked")),
         }
     }
 
@@ -60,71 +64,27 @@ impl Target {
         &self,
         command: Option<&Vec<String>>,
         timeout: Duration,
-    ) -> Result<(i32, String), String> {
+    ) -> Result<(i32, String), Trouble> {
         let command = command.cloned().unwrap_or_default();
-        let done = self.runtime.exec_sync(&self.container_id, command, timeout).await;
-        let done = done.map_err(|error| error.to_string())?;
+        let done = self.runtime.exec_sync(&self.container_id, command, timeout).await.map_err(failed)?;
         let text = [done.stdout, done.stderr].concat();
         Ok((done.exit_code, String::from_utf8_lossy(&text[..text.len().min(ANSWER_LIMIT)]).into_owned()))
     }
 
-    /// Connects.
-    pub(crate) async fn tcp(&self, action: &TCPSocketAction) -> Result<(), String> {
-        let (host, port) = (self.host(action.host.as_ref())?, self.port(&action.port)?);
-        TcpStream::connect((host, port)).await.map(|_| ()).map_err(|error| error.to_string())
-    }
-
-    /// Asks; the status code and the beginning of the body.
-    pub(crate) async fn get(&self, action: &HTTPGetAction) -> Result<(u16, String), String> {
-        if action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-            return Err("httpGet with scheme HTTPS is not supported on this node".to_owned());
-        }
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let (host, port) = (self.host(action.host.as_ref())?, self.port(&action.port)?);
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| text(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| text(&error))?;
-        let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let mut request =
-            http::Request::get(path).header("user-agent", "kube-probe/1.36").header("accept", "*/*");
-        let headers = action.http_headers.iter().flatten();
-        let mut named = false;
-        for header in headers {
-            named |= header.name.eq_ignore_ascii_case("host");
-            request = request.header(&header.name, &header.value);
-        }
-        if !named {
-            request = request.header("host", SocketAddr::new(host, port).to_string());
-        }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| text(&error))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| text(&error))?;
-            let code = response.status().as_u16();
-            let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-            Ok((code, String::from_utf8_lossy(&body).into_owned()))
-        };
-        tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            // The connection ends when the other side has said all; the answer may be there already.
-            _ = connection => answer.await,
-        }
-    }
-
     /// Runs a lifecycle hook. The error says what went wrong.
     pub(crate) async fn run(&self, hook: &LifecycleHandler, timeout: Duration) -> Result<(), String> {
+        // Upstream has never run the last one.
+        let LifecycleHandler { exec, http_get, sleep, tcp_socket: _ } = hook;
         let work = async {
-            if let Some(exec) = &hook.exec {
-                let (code, output) = self.exec(exec.command.as_ref(), timeout).await?;
+            if let Some(exec) = exec {
+                let done = self.exec(exec.command.as_ref(), timeout).await;
+                let (code, output) = done.map_err(|error| error.to_string())?;
                 return if code == 0 { Ok(()) } else { Err(format!("command exited with {code}: {output}")) };
             }
-            if let Some(action) = &hook.http_get {
-                return self.get(action).await.map(|_| ());
+            if let Some(action) = http_get {
+                return self.get(action).await.map(drop).map_err(|error| error.to_string());
             }
-            if let Some(sleep) = &hook.sleep {
+            if let Some(sleep) = sleep {
                 self.clock.sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
             }
             Ok(())

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::config;
 use super::containers::{self, PodContainer};
-use super::handler::Target;
+use super::handler::{Target, Trouble};
 use super::memory::{Memory, Probed};
 use super::observed::Observed;
 use crate::context::Context;
@@ -130,6 +130,7 @@ impl Prober {
             let target = Target {
                 runtime: runtime.clone(),
                 clock: self.cx.ambient.clock.clone(),
+                connector: self.cx.connector.clone(),
                 container: container.clone().into_owned(),
                 container_id: run.id.clone(),
                 pod_ip,
@@ -212,12 +213,15 @@ impl Watch {
             if (self.kind == Kind::Startup) != started {
                 let answer = tokio::select! {
                     answer = self.ask(timeout) => answer,
-                    () = clock.sleep(timeout) => Err("probe timed out".to_owned()),
+                    () = clock.sleep(timeout) => Err(Trouble::Failed("probe timed out".to_owned())),
                 };
-                if let Err(message) = &answer {
-                    self.complain(message);
+                if let Err(trouble) = &answer {
+                    self.complain(trouble);
                 }
-                if let Some(verdict) = tally.count(answer.is_ok(), &self.probe)
+                // That it cannot be asked from here says nothing of it.
+                let counts = !matches!(answer, Err(Trouble::CannotAsk(_)));
+                if counts
+                    && let Some(verdict) = tally.count(answer.is_ok(), &self.probe)
                     && self.post(verdict)
                 {
                     return;
@@ -229,32 +233,37 @@ impl Watch {
         }
     }
 
-    async fn ask(&self, timeout: Duration) -> Result<(), String> {
+    async fn ask(&self, timeout: Duration) -> Result<(), Trouble> {
         if let Some(action) = &self.probe.http_get {
-            return match self.target.get(action).await {
-                Ok((200..400, _)) => Ok(()),
-                Ok((code, _)) => Err(format!("HTTP probe failed with statuscode: {code}")),
-                Err(error) => Err(error),
+            return match self.target.get(action).await? {
+                (200..400, _) => Ok(()),
+                (code, _) => Err(Trouble::Failed(format!("HTTP probe failed with statuscode: {code}"))),
             };
         }
         if let Some(action) = &self.probe.tcp_socket {
             return self.target.tcp(action).await;
         }
+        if let Some(action) = &self.probe.grpc {
+            return self.target.grpc(action).await;
+        }
         if let Some(action) = &self.probe.exec {
-            return match self.target.exec(action.command.as_ref(), timeout).await {
-                Ok((0, _)) => Ok(()),
-                Ok((_, output)) => Err(output),
-                Err(error) => Err(error),
+            return match self.target.exec(action.command.as_ref(), timeout).await? {
+                (0, _) => Ok(()),
+                (_, output) => Err(Trouble::Failed(output)),
             };
         }
-        Err("gRPC probes are not supported on this node".to_owned())
+        Err(Trouble::CannotAsk("the probe has no handler".to_owned()))
     }
 
-    fn complain(&self, message: &str) {
+    fn complain(&self, trouble: &Trouble) {
         let mut regarding = self.pod.object_ref(&());
         regarding.field_path = Some(self.field_path.clone());
-        let message = format!("{} probe failed: {message}", self.kind.name());
-        self.cx.recorder.record_on(regarding, EventType::Warning, "Unhealthy", message);
+        let kind = self.kind.name();
+        let (reason, message) = match trouble {
+            Trouble::Failed(why) => ("Unhealthy", format!("{kind} probe failed: {why}")),
+            Trouble::CannotAsk(why) => ("ProbeWarning", format!("{kind} probe warning: {why}")),
+        };
+        self.cx.recorder.record_on(regarding, EventType::Warning, reason, message);
     }
 
     /// Puts a verdict on the board; whether this probe has nothing left to find out.

@@ -61,6 +61,7 @@ impl Scope {
         Target {
             runtime: self.runtime.clone(),
             clock: self.cx.ambient.clock.clone(),
+            connector: self.cx.connector.clone(),
             container: container.clone(),
             container_id: container_id.to_owned(),
             pod_ip: self.ips.first().copied(),
