@@ -10,7 +10,6 @@ use runtime::{
     SandboxConfig, SandboxMetadata, SecurityContext,
 };
 
-use super::containers::{self, PodContainer};
 use crate::environment::{Unresolved, expand};
 use crate::resources;
 
@@ -111,38 +110,6 @@ pub(crate) fn full_name(pod: &Pod) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let meta = &pod.metadata;
     format!("{}_{}({})", text(&meta.name), text(&meta.namespace), text(&meta.uid))
-}
-
-/// What the pod asks for and this node cannot give. Empty: nothing.
-pub(crate) fn refusals(pod: &Pod) -> Vec<String> {
-    let Some(spec) = &pod.spec else { return vec!["the pod has no spec".to_owned()] };
-    let mut refusals = Vec::new();
-    if spec.host_users == Some(false) {
-        refusals.push("spec.hostUsers: false is not supported on this node".to_owned());
-    }
-    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
-        refusals.push("spec.resourceClaims is not supported on this node".to_owned());
-    }
-    for PodContainer { spec: container, .. } in containers::of_spec(spec) {
-        let mut refuse = |field: &str| {
-            refusals.push(format!("container {}: {field} is not supported on this node", container.name));
-        };
-        if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
-            refuse("volumeDevices");
-        }
-        let security = container.security_context.as_ref();
-        let localhost = |kind: Option<&String>| kind.is_some_and(|kind| kind == "Localhost");
-        if localhost(security.and_then(|s| Some(&s.seccomp_profile.as_ref()?.type_))) {
-            refuse("securityContext.seccompProfile of type Localhost");
-        }
-        if localhost(security.and_then(|s| Some(&s.app_armor_profile.as_ref()?.type_))) {
-            refuse("securityContext.appArmorProfile of type Localhost");
-        }
-        if security.and_then(|s| s.proc_mount.as_deref()) == Some("Unmasked") {
-            refuse("securityContext.procMount Unmasked");
-        }
-    }
-    refusals
 }
 
 fn identity(pod: &Pod) -> (String, String, String) {
@@ -582,16 +549,5 @@ mod tests {
         for out in ["../x", "/etc", "a/../../x"] {
             assert!(mount_of(out).is_err(), "{out}");
         }
-    }
-
-    #[test]
-    fn refusals_name_the_field() {
-        let refused = |spec: serde_json::Value| refusals(&pod(spec)).join("; ");
-        assert_eq!(refused(json!({"containers": [{"name": "c"}]})), "");
-        let users = refused(json!({"containers": [], "hostUsers": false}));
-        assert_eq!(users, "spec.hostUsers: false is not supported on this node");
-        let profile = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}});
-        let seccomp = refused(json!({"containers": [{"name": "c", "securityContext": profile}]}));
-        assert!(seccomp.contains("container c: securityContext.seccompProfile"), "{seccomp}");
     }
 }

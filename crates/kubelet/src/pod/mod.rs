@@ -3,6 +3,7 @@
 pub(crate) mod backoff;
 pub(crate) mod config;
 pub(crate) mod containers;
+pub(crate) mod fields;
 pub(crate) mod memory;
 pub(crate) mod observed;
 pub(crate) mod operation;
@@ -15,3 +16,4 @@ pub(crate) mod worker;
 mod given;
 mod handler;
 mod image;
+mod last_words;

@@ -14,6 +14,7 @@ use runtime::{ContainerState, ContainerStatus, SandboxState};
 use super::backoff::Backoff;
 use super::config;
 use super::containers::{self, Kind, PodContainer};
+use super::fields;
 use super::memory::{Ending, Memory, Stopping, Waiting};
 use super::observed::Observed;
 use super::operation::Key;
@@ -123,7 +124,7 @@ impl<'a> Planner<'a> {
         if self.end(self.grace()) || self.is_over() || self.observed.is_busy() {
             return;
         }
-        if let Some(refusal) = config::refusals(self.pod).into_iter().next() {
+        if let Some(refusal) = fields::of(self.pod).refused.into_iter().next() {
             // A spec does not change: there is nothing to try again.
             for container in self.containers {
                 let waiting = Waiting::new(UNSUPPORTED, refusal.clone());

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::backoff::Backoff;
 use super::config;
 use super::given::Given;
+use super::last_words;
 use super::memory::{Failure, Memory, Waiting};
 use super::observed::{self, Observed};
 use super::operation::{Began, Operations, Outcome, Refused, Scope, Told};
@@ -32,8 +33,6 @@ const RETRY: SignedDuration = SignedDuration::from_secs(1);
 const LONG_RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// How long volumes are good for, as upstream.
 const RENEW: SignedDuration = SignedDuration::from_secs(60);
-/// As much of a termination message as is told.
-const MESSAGE_LIMIT: usize = 4096;
 
 /// Whom a worker works for.
 #[derive(Clone, Debug)]
@@ -57,6 +56,8 @@ pub(crate) struct Worker {
     told: Option<PodStatus>,
     /// The reason that was last given for a container's waiting, by its name.
     announced: BTreeMap<String, String>,
+    /// What ended runs have left to say, by their id.
+    messages: BTreeMap<String, Option<String>>,
     runtime: Option<Arc<dyn Runtime>>,
     given: Arc<Given>,
     /// With which the last operations were begun.
@@ -82,6 +83,7 @@ impl Worker {
             prober: Prober::new(cx.clone(), nudged.clone()),
             told: None,
             announced: BTreeMap::new(),
+            messages: BTreeMap::new(),
             runtime: None,
             given: Arc::default(),
             scope: None,
@@ -304,15 +306,16 @@ impl Worker {
         containers.extend(self.memory.unstarted.iter().cloned());
         let mut observed = Observed::of(&self.assignment.uid, sandboxes, containers);
         observed.in_flight = self.operations.keys();
-        for run in observed.containers().to_vec() {
-            if run.state == ContainerState::Exited {
-                let path =
-                    self.cx.paths.message(&self.assignment.uid, &run.metadata.name, run.metadata.attempt);
-                if let Some(message) = message(&path) {
-                    observed.messages.insert(run.id.clone(), message);
-                }
+        self.messages.retain(|id, _| observed.containers().iter().any(|run| run.id == *id));
+        for run in observed.containers().iter().filter(|run| run.state == ContainerState::Exited) {
+            // What an ended run has left does not change any more.
+            if !self.messages.contains_key(&run.id) {
+                let message = last_words::of(&self.cx.paths, &self.pod, &self.assignment.uid, run);
+                self.messages.insert(run.id.clone(), message);
             }
         }
+        let left = self.messages.iter().filter_map(|(id, message)| Some((id.clone(), message.clone()?)));
+        observed.messages = left.collect();
         Ok(observed)
     }
 
@@ -425,11 +428,4 @@ fn version(pod: &Pod) -> u64 {
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-fn message(path: &std::path::Path) -> Option<String> {
-    use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(path).ok()?.take(MESSAGE_LIMIT as u64).read_to_end(&mut text).ok()?;
-    (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
 }

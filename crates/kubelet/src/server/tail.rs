@@ -12,7 +12,7 @@ const BLOCK: usize = 64 << 10;
 const LINE_LIMIT: usize = 1 << 20;
 
 /// A log that is being read.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     file: File,
     /// Read, and not a whole line yet.
     rest: Vec<u8>,
@@ -26,7 +26,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Opens a log at its beginning, or at its last lines. Blocks.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         lines: Option<u64>,
         since: Option<Timestamp>,
@@ -48,7 +48,7 @@ impl Tail {
     }
 
     /// The next lines; empty: there is nothing more yet. Blocks.
-    pub(super) fn read(&mut self) -> std::io::Result<Bytes> {
+    pub(crate) fn read(&mut self) -> std::io::Result<Bytes> {
         let mut out = Vec::new();
         while out.is_empty() && !self.is_done() {
             let before = self.rest.len();

@@ -5,11 +5,17 @@ use tokio_util::sync::CancellationToken;
 use super::scope::blocking;
 use super::{Outcome, Scope, volumes};
 use crate::pod::config;
+use crate::pod::fields;
 use crate::pod::memory::Waiting;
 
 /// Makes volumes and sandbox. Until the runtime is asked it may be given up; then it is not, since a sandbox that comes
 /// up unseen would outlive its pod.
 pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) -> Outcome {
+    if attempt == 0 {
+        for ignored in fields::of(&scope.pod).ignored {
+            scope.warn("FieldIgnored", ignored);
+        }
+    }
     let made = match token.run_until_cancelled(volumes::prepare(&scope, true)).await {
         None => return Outcome::Sandbox(Ok(())),
         Some(Ok(prepared)) => volumes::make(prepared).await,
