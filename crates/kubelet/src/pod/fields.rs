@@ -362,6 +362,7 @@ fn probe_fields(probe: &Probe) {
 
 #[cfg(test)]
 mod tests {
+    use apimachinery::schema::OpenApi;
     use serde_json::{Value, json};
 
     use super::*;
@@ -436,5 +437,24 @@ mod tests {
             "containers": [{"name": "c", "terminationMessagePolicy": "File", "resources": {}}],
         });
         assert_eq!(sorted(ordinary), Fields::default());
+    }
+
+    #[test]
+    fn the_page_lists_every_field() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubernetes.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for kind in ["PodSpec", "PodSecurityContext", "Container", "SecurityContext", "Volume", "VolumeMount"]
+        {
+            let section = page.split(&format!("\n### {kind}\n")).nth(1).unwrap();
+            let section = section.split("\n#").next().unwrap();
+            let name = format!("io.k8s.api.core.v1.{kind}");
+            let schema = api::schemas::builtin().openapi(&name, OpenApi::V3).unwrap();
+            for field in schema["properties"].as_object().unwrap().keys() {
+                assert!(
+                    section.contains(&format!("`{field}`")),
+                    "{kind}: {field} is not in docs/kubernetes.md"
+                );
+            }
+        }
     }
 }

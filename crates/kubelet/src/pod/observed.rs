@@ -99,7 +99,9 @@ impl Observed {
 pub(crate) fn unstarted<'a>(pod: &'a Pod, sandbox: &'a str) -> impl Iterator<Item = ContainerStatus> + 'a {
     let statuses = pod.status.iter().flat_map(containers::statuses);
     statuses.filter_map(move |told| {
-        let ended = told.state.as_ref()?.terminated.as_ref()?;
+        let state = told.state.as_ref()?;
+        let before = told.last_state.as_ref().filter(|_| state.waiting.is_some());
+        let ended = state.terminated.as_ref().or(before.and_then(|before| before.terminated.as_ref()))?;
         let nanoseconds = |at: jiff::Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(0);
         let at = ended.finished_at.as_ref().map_or(0, |at| nanoseconds(at.0));
         (ended.reason.as_deref() == Some(START_ERROR)).then(|| ContainerStatus {

@@ -79,7 +79,7 @@ impl Outcome {
     fn pause(&self) -> Duration {
         match self {
             Outcome::Stopped { done: false, .. } | Outcome::Removed { done: false, .. } => RETRY,
-            Outcome::Told(told) if matches!(**told, Told::Failed) => RETRY,
+            Outcome::Told(told) if matches!(**told, Told::Failed | Told::Conflict(None)) => RETRY,
             // What came of it is in the way of telling the same again.
             Outcome::Told(_) => Duration::ZERO,
             _ => PAUSE,
