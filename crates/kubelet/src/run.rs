@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{Context, Runtimes};
 use crate::node::machine::Machine;
 use crate::node::{Description, Heartbeat};
-use crate::pod::config::{Dns, Paths};
+use crate::pod::config::{Dns, PODS, Paths};
 use crate::{pods, server};
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
@@ -125,7 +125,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         connector: connector(&options.addresses),
         node_name: options.node_name,
         host_ips: options.addresses,
-        paths: Paths { pods: options.data_dir.join("pods"), logs: options.data_dir.join("logs") },
+        paths: Paths { pods: options.data_dir.join(PODS), logs: options.data_dir.join("logs") },
         dns: options.dns,
         cgroup: options.cgroup,
         allocatable: description.allocatable(),

@@ -23,6 +23,9 @@ const DEFAULT_GRACE: u64 = 30;
 const HOSTNAME_LIMIT: usize = 63;
 pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
 
+/// Where in a node's data directory volumes and the like are.
+pub(crate) const PODS: &str = "pods";
+
 /// Where a node keeps what belongs to pods.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {

@@ -6,9 +6,9 @@
 use std::fmt::Display;
 
 use api::k8s::api::core::v1::{
-    AppArmorProfile, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, Lifecycle,
-    LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SELinuxOptions,
-    SeccompProfile, SecurityContext, Sysctl, Volume, VolumeMount,
+    AppArmorProfile, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, EphemeralContainer,
+    Lifecycle, LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SELinuxOptions, SeccompProfile, SecurityContext, Sysctl, Volume, VolumeMount,
 };
 
 use super::containers::{self, Kind};
@@ -136,13 +136,16 @@ impl Sorter {
         for volume in volumes.iter().flatten() {
             self.volume(volume);
         }
-        for added in ephemeral_containers.iter().flatten() {
+        self.containers(pod, ephemeral_containers.as_deref(), *host_network == Some(true));
+    }
+
+    fn containers(&mut self, pod: &Pod, ephemeral: Option<&[EphemeralContainer]>, host_network: bool) {
+        for added in ephemeral.unwrap_or_default() {
             let field = format!("spec.ephemeralContainers{{{}}}.targetContainerName", added.name);
             self.ignore(added.target_container_name.is_some(), field);
         }
         for container in containers::all(pod) {
-            let field = container.field_path();
-            self.container(&field, container.kind, &container.spec, *host_network == Some(true));
+            self.container(&container.field_path(), container.kind, &container.spec, host_network);
         }
     }
 

@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 
 use api::k8s::api::core::v1::{self as core, KeyToPath, Pod};
 
-use super::config::Paths;
+use super::config::{PODS, Paths};
 use crate::environment::{Place, Sources};
 use files::File;
 
@@ -287,11 +287,27 @@ pub(crate) fn sweep(paths: &Paths, is_gone: impl Fn(&str) -> bool) -> std::io::R
     Ok(())
 }
 
-/// Removes what a pod has left, unmounting what is in memory. Blocks.
-fn remove(directory: &Path) -> std::io::Result<()> {
-    for volume in std::fs::read_dir(directory.join("volumes")).into_iter().flatten() {
+/// Gives back the memory of all volumes of a node that runs no more: mounts outlive it. What is on the disk stays.
+///
+/// # Errors
+/// When a directory cannot be read or a mount not be taken away.
+pub fn unmount_volumes(data_dir: &Path) -> std::io::Result<()> {
+    for pod in std::fs::read_dir(data_dir.join(PODS)).into_iter().flatten() {
+        unmount_of(&pod?.path())?;
+    }
+    Ok(())
+}
+
+fn unmount_of(pod: &Path) -> std::io::Result<()> {
+    for volume in std::fs::read_dir(pod.join("volumes")).into_iter().flatten() {
         memory::unmount(&volume?.path())?;
     }
+    Ok(())
+}
+
+/// Removes what a pod has left, unmounting what is in memory. Blocks.
+fn remove(directory: &Path) -> std::io::Result<()> {
+    unmount_of(directory)?;
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -396,6 +412,9 @@ mod tests {
             memory::unmount(&secrets).unwrap();
             assert!(!secrets.join("k").exists(), "nothing of it is on the disk");
         }
+        make(&secret, &paths, "u", "s", None).unwrap();
+        unmount_volumes(root.path()).unwrap();
+        assert!(!memory::is_mounted(&secrets).unwrap());
         make(&secret, &paths, "u", "s", None).unwrap();
         sweep(&paths, |uid| uid == "u").unwrap();
         assert!(!paths.pod("u").exists());

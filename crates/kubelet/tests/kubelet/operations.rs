@@ -35,6 +35,7 @@ async fn a_long_stop_holds_nobody_up() {
     plane.runtime.hold("stop container");
     plane.create("p", json!({"containers": [a, container("b", json!({}))]})).await;
     plane.runtime.until_called("stop container", 1).await;
+    plane.until("p", |pod| status(pod, "b")["ready"] == true).await;
     plane.runtime.end("b", 1);
     plane.until("p", |pod| status(pod, "b")["restartCount"] == 1).await;
     assert!(status(&plane.pod("p"), "a")["state"]["running"].is_object());
@@ -144,6 +145,29 @@ async fn what_has_run_runs_again_while_the_api_is_away() {
     plane.until("p", |pod| told(pod)["restartCount"] == 1 && told(pod)["ready"] == true).await;
     let (config, _) = plane.runtime.container("a").unwrap();
     assert_eq!(config.envs[0], ("KEY".to_owned(), "value".to_owned()));
+}
+
+#[tokio::test]
+async fn volumes_follow_what_they_are_made_from() {
+    let plane = Plane::start().await;
+    let maps: client::Api<api::k8s::api::core::v1::ConfigMap> =
+        client::Api::namespaced(plane.api.client(), "default");
+    let map = serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"key": "one"}})).unwrap();
+    maps.create(&Default::default(), &map).await.unwrap();
+    let a = container("a", json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    let volumes = json!([{"name": "v", "configMap": {"name": "m"}}]);
+    plane.create("p", json!({"containers": [a], "volumes": volumes})).await;
+    plane.until_ready("p").await;
+    let (config, _) = plane.runtime.container("a").unwrap();
+    let file = config.mounts[0].host_path.join("key");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
+    let change = client::Patch::Merge(json!({"data": {"key": "two"}}));
+    maps.patch("m", &Default::default(), &change).await.unwrap();
+    // A new process looks at once, and not after a minute.
+    let _plane = plane.restart().await;
+    while std::fs::read_to_string(&file).unwrap() != "two" {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
