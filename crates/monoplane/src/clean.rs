@@ -39,6 +39,7 @@ pub fn run(flags: &Clean) -> Result<()> {
         };
         verbs::block_on(everything(&layout, flags))?;
     }
+    kubelet::unmount_volumes(&layout.node()).context("unmounting volumes")?;
     if flags.all && layout.root().exists() {
         // Whoever is guarded made the directory, and may have ended before the plane wrote there.
         if !flags.after_stdin && !layout.endpoints().exists() && !layout.node().exists() {

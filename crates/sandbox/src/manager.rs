@@ -208,7 +208,7 @@ impl Inner {
                 self.network.attach(id, &namespace).await.map_err(Error::Failed)?
             }
         };
-        crate::service::write_etc(files, &config, &ips).map_err(failed(&"sandbox directory"))?;
+        crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;
         let record = SandboxRecord { id: id.to_owned(), created_at: now(), ips, config };
         files::write_record(&files.record(), &record).map_err(failed(&"sandbox directory"))?;
         Ok(Arc::new(Sandbox::new(files.clone(), record, true)))

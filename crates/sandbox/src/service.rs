@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -95,6 +94,7 @@ impl Runtime for Containers {
                 sandbox.update(record);
                 Ok(())
             }
+            Reply::Error(why) => Err(Error::Start(why)),
             reply => Err(refused(reply, id)),
         }
     }
@@ -214,6 +214,7 @@ impl Containers {
                 sandbox.update(record);
                 return Ok(id);
             }
+            Ok(Reply::Error(why)) => Error::Start(why),
             Ok(reply) => refused(reply, &id),
             Err(error) => error,
         };
@@ -255,11 +256,7 @@ fn prepare(
         sandbox: pod,
         image: &image.config,
         group: sandbox.group(id),
-        files: vec![
-            ("/etc/hosts", etc("hosts")),
-            ("/etc/hostname", etc("hostname")),
-            ("/etc/resolv.conf", etc("resolv.conf")),
-        ],
+        files: vec![("/etc/hostname", etc("hostname")), ("/etc/resolv.conf", etc("resolv.conf"))],
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
         pid_namespace: pid_namespace(&sandbox.files, pod)?,
         tree,
@@ -392,14 +389,9 @@ pub(crate) async fn start_shim(
     }
 }
 
-/// The pod's host name, hosts and name resolution; each may be replaced by a mount of the caller's.
-pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig, ips: &[IpAddr]) -> io::Result<()> {
-    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    ips.iter().for_each(|ip| hosts.push_str(&format!("{ip}\t{}\n", config.hostname)));
-    if config.network == NamespaceMode::Node {
-        hosts = fs::read_to_string("/etc/hosts").unwrap_or(hosts);
-    }
-    fs::write(files.0.join("hosts"), hosts)?;
+/// The pod's host name and name resolution; each may be replaced by a mount of the caller's, who also knows best what
+/// `/etc/hosts` says.
+pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig) -> io::Result<()> {
     fs::write(files.0.join("hostname"), format!("{}\n", config.hostname))?;
     let dns = &config.dns;
     let mut text: String = dns.servers.iter().map(|server| format!("nameserver {server}\n")).collect();

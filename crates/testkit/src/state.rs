@@ -199,6 +199,9 @@ impl State {
         if meta["deletionTimestamp"].is_null() {
             meta["deletionTimestamp"] = json!(now);
         }
+        if let Some(seconds) = options["gracePeriodSeconds"].as_i64() {
+            meta["deletionGracePeriodSeconds"] = json!(seconds);
+        }
         if route.kind.kind == "Namespace" {
             object["status"]["phase"] = json!("Terminating");
         }

@@ -15,7 +15,7 @@ const LINE_LIMIT: usize = 1 << 20;
 const MAX_ASIDE: usize = 16;
 
 /// A log that is being read.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     path: PathBuf,
     file: File,
     /// What is written to instead of `file`, which has yet to be read to its end.
@@ -32,7 +32,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Opens a log at its beginning, or at its last lines. Blocks.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         lines: Option<u64>,
         since: Option<Timestamp>,
@@ -64,7 +64,7 @@ impl Tail {
     }
 
     /// The next lines; empty: there is nothing more yet. Blocks.
-    pub(super) fn read(&mut self) -> std::io::Result<Bytes> {
+    pub(crate) fn read(&mut self) -> std::io::Result<Bytes> {
         let mut out = Vec::new();
         while out.is_empty() && !self.is_done() {
             let before = self.rest.len();
