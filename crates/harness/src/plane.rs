@@ -83,6 +83,10 @@ impl Plane {
             .arg(self.data())
             .args(marks(self.number))
             .args(["--pod-cidr", &format!("10.{}.{}.0/24", 64 + self.number % 128, self.number / 128 % 256)])
+            .args([
+                "--service-cidr",
+                &format!("172.{}.{}.0/24", 16 + self.number % 16, self.number / 16 % 256),
+            ])
             .args(["--log", "info"])
             .args(&self.flags)
             .stdin(Stdio::null())

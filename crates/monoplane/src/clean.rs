@@ -158,6 +158,7 @@ fn marks(layout: &Layout, flags: &Clean) -> Result<Option<Marks>> {
         cgroup_root: flags.cgroup_root.clone().unwrap_or_else(|| "monoplane".to_owned()),
         // It decides nothing here: addresses are only given back.
         pod_cidr: pod_cidr.unwrap_or_else(|_| "10.42.0.0/24".to_owned()),
+        service_cidr: String::new(),
     }))
 }
 

@@ -224,6 +224,12 @@ pub struct Node {
     /// Kubeconfig with the node's own identity [default: <data-dir>/node/kubeconfig]
     #[arg(long, value_name = "FILE")]
     pub node_kubeconfig: Option<PathBuf>,
+    /// Kubeconfig of the proxy of Services [default: <data-dir>/node/proxy.kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    pub proxy_kubeconfig: Option<PathBuf>,
+    /// Addresses that Services get, as the API server was told
+    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR")]
+    pub service_cidr: String,
     /// Address that the kubelet listens on and registers
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind_address: IpAddr,

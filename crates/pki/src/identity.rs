@@ -11,6 +11,8 @@ pub enum Identity {
     Scheduler,
     /// The kubelet of the node of this name.
     Node(String),
+    /// The proxy of Services on the node of this name. All have upstream's one user name.
+    Proxy(String),
     /// The edge (gateway, component host, durable worker) of this name.
     Edge(String),
     /// The API server where it calls kubelets.
@@ -27,17 +29,18 @@ impl Identity {
             Self::ControllerManager => "system:kube-controller-manager".to_owned(),
             Self::Scheduler => "system:kube-scheduler".to_owned(),
             Self::Node(name) => format!("system:node:{name}"),
+            Self::Proxy(_) => "system:kube-proxy".to_owned(),
             Self::Edge(name) => format!("system:monoplane:edge:{name}"),
             Self::KubeletClient => "kube-apiserver-kubelet-client".to_owned(),
             Self::Bootstrap => "system:apiserver".to_owned(),
         }
     }
 
-    /// The certificate's organisation: the group. The upstream controllers and scheduler have none.
+    /// The certificate's organisation: the group. The upstream controllers, scheduler and proxy have none.
     pub fn group(&self) -> Option<&'static str> {
         match self {
             Self::Admin => Some("monoplane:cluster-admins"),
-            Self::ControllerManager | Self::Scheduler => None,
+            Self::ControllerManager | Self::Scheduler | Self::Proxy(_) => None,
             Self::Node(_) => Some("system:nodes"),
             Self::Edge(_) => Some("system:monoplane:edges"),
             Self::KubeletClient => Some("system:monoplane:kubelet-clients"),
@@ -52,6 +55,7 @@ impl Identity {
             Self::ControllerManager => "controller-manager.pem".to_owned(),
             Self::Scheduler => "scheduler.pem".to_owned(),
             Self::Node(name) => format!("node-{}.pem", checked(name)?),
+            Self::Proxy(name) => format!("proxy-{}.pem", checked(name)?),
             Self::Edge(name) => format!("edge-{}.pem", checked(name)?),
             Self::KubeletClient => "kubelet-client.pem".to_owned(),
             Self::Bootstrap => "bootstrap.pem".to_owned(),

@@ -1,7 +1,7 @@
 //! Services as a node's network knows them.
 //!
-//! Owns: what Services and their EndpointSlices mean for one node ([`translate`], a pure function), and the loop that
-//! keeps the node's tables so. It is an ordinary client of the API, under upstream's identity of a proxy
+//! Owns: what Services and their EndpointSlices mean for one node ([`translate`], a pure function), cluster DNS ([`dns`]),
+//! and the loop that keeps both so. It is an ordinary client of the API, under upstream's identity of a proxy
 //! (`system:kube-proxy`), and can be swapped for upstream's.
 //!
 //! Never does: talk to the kernel (`network` does), or write to the API.
@@ -11,26 +11,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::kube::ResourceExt;
-use client::reflector::Selection;
-use client::{Ambient, Backoff, Client, Informer, InformerOptions};
+use client::{Ambient, Backoff, Client, Informer, Informers};
 use clock::Tasks;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use network::services::Services;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+
+use dns::Zone;
 
 pub mod dns;
 pub mod translate;
 
 #[cfg(test)]
 mod tests;
-
-/// Services that another proxy looks after carry this label.
-const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
-/// Slices of headless Services carry this one: nobody balances them.
-const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Changes that come together are installed together: a rollout touches a slice many times in a moment.
 const GATHER: Duration = Duration::from_millis(10);
@@ -45,6 +40,10 @@ pub struct Options<A> {
     pub ambient: Ambient,
     /// The node that it runs on.
     pub node: String,
+    /// The cluster's domain.
+    pub domain: String,
+    /// Told the cluster's names whenever they change.
+    pub names: watch::Sender<Arc<Zone>>,
     /// Makes the node's network so; may block.
     pub apply: A,
 }
@@ -55,18 +54,20 @@ where
     A: FnMut(&Services) -> Result<(), E> + Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    let Options { client, ambient, node, apply } = options;
+    let Options { client, ambient, node, domain, names, apply } = options;
     let tasks = Tasks::under(&stop);
     let changed = Arc::new(Notify::new());
-    let services: Informer<Service> = watch(&client, &ambient, &tasks, &format!("!{OTHER_PROXY}"), &changed);
-    let slices: Informer<EndpointSlice> =
-        watch(&client, &ambient, &tasks, &format!("!{OTHER_PROXY},!{HEADLESS}"), &changed);
+    let informers = Informers::new(client, ambient.clone(), tasks.clone());
+    let services = watched::<Service>(&informers, &changed);
+    let slices = watched::<EndpointSlice>(&informers, &changed);
     let keep = async {
         tokio::join!(services.ready(), slices.ready());
         let mut apply = Some(apply);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let found = translate::services(&services.store().list(), &slices.store().list(), &node);
+            let (all, behind) = (services.store().list(), slices.store().list());
+            names.send_replace(Arc::new(Zone::new(&domain, &all, &behind)));
+            let found = translate::services(&all, &behind, &node);
             let Some(mut install) = apply.take() else { return };
             // The kernel's answer is waited for on a thread that may wait.
             let installed = tokio::task::spawn_blocking(move || {
@@ -92,13 +93,7 @@ where
     tasks.stop().await;
 }
 
-fn watch<K>(
-    client: &Client,
-    ambient: &Ambient,
-    tasks: &Tasks,
-    labels: &str,
-    changed: &Arc<Notify>,
-) -> Informer<K>
+fn watched<K>(informers: &Informers, changed: &Arc<Notify>) -> Informer<K>
 where
     K: client::Resource<DynamicType = ()>
         + Clone
@@ -108,13 +103,7 @@ where
         + Sync
         + 'static,
 {
-    let selection = Selection { labels: Some(labels.to_owned()), ..Selection::default() };
-    let options: InformerOptions<K> = InformerOptions { selection, ..InformerOptions::default() };
-    let informer = Informer::start(client::Api::all(client.clone()), options, ambient, tasks);
-    let changed = changed.clone();
-    informer.on_change(move |change| {
-        tracing::debug!(object = change.object().name_any(), "changed");
-        changed.notify_one();
-    });
+    let (informer, changed) = (informers.of::<K>(), changed.clone());
+    informer.on_change(move |_| changed.notify_one());
     informer
 }

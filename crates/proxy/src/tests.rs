@@ -134,11 +134,14 @@ async fn the_node_follows_the_api_and_tries_again_when_the_kernel_refuses() {
     let seen: Arc<Mutex<Vec<Services>>> = Arc::default();
     let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();
     let (keep, stop) = (seen.clone(), tokio_util::sync::CancellationToken::new());
+    let (names, zone) = tokio::sync::watch::channel(Arc::default());
     let mut refusals = 1;
     let options = crate::Options {
         client: client.clone(),
         ambient: client::Ambient::system(),
         node: "here".to_owned(),
+        domain: "cluster.local".to_owned(),
+        names,
         apply: move |services: &Services| {
             if refusals > 0 {
                 refusals -= 1;
@@ -157,6 +160,8 @@ async fn the_node_follows_the_api_and_tries_again_when_the_kernel_refuses() {
     while seen.lock().expect("seen").last().is_none_or(|services| services.frontends.is_empty()) {
         tell.recv().await.expect("a look");
     }
+    let known: Arc<crate::dns::Zone> = zone.borrow().clone();
+    assert!(matches!(known.look_up("web.shop.svc.cluster.local"), crate::dns::zone::Answer::Known(_)));
     stop.cancel();
     running.await.expect("an orderly end");
 }

@@ -16,6 +16,8 @@ use network::services::{Frontend, Masquerade, Pool, Protocol, Services, Target};
 
 /// Names the Service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Services that another proxy looks after carry this label.
+const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 /// How long a client sticks to its endpoint where the Service does not say.
 const AFFINITY_SECONDS: i32 = 10_800;
 
@@ -49,7 +51,8 @@ pub fn services(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: 
     for service in sorted {
         let key = (service.namespace().unwrap_or_default(), service.name_any());
         let slices = by_service.get(&key).map(Vec::as_slice).unwrap_or_default();
-        if let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec)) {
+        let other = service.labels().contains_key(OTHER_PROXY);
+        if let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec) && !other) {
             for port in spec.ports.iter().flatten() {
                 add_port(&mut found, service, spec, port, slices, node);
             }

@@ -24,6 +24,8 @@ pub struct Names {
     pub bridge: String,
     /// Addresses of its pods.
     pub pod_cidr: String,
+    /// Addresses of its Services.
+    pub service_cidr: String,
     /// Parent of its cgroups.
     pub cgroup_root: String,
 }
@@ -35,6 +37,7 @@ impl Names {
         Self {
             bridge: format!("md{id}"),
             pod_cidr: format!("10.{}.{}.0/24", 64 + id % 128, id / 128 % 256),
+            service_cidr: format!("172.{}.{}.0/24", 16 + id % 16, id / 16 % 256),
             cgroup_root: format!("monoplane-demo-{id}"),
         }
     }
@@ -76,6 +79,7 @@ impl Plane {
             .arg("--data-dir")
             .arg(self.layout.root())
             .args(["--bridge", &self.names.bridge, "--pod-cidr", &self.names.pod_cidr])
+            .args(["--service-cidr", &self.names.service_cidr])
             .args(["--cgroup-root", &self.names.cgroup_root])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -73,6 +73,8 @@ impl Certificates {
             let text = kubeconfig(&identity)?;
             keep_file(&folder.join(format!("{role}-{name}.kubeconfig")), text.as_bytes(), 0o600)?;
             if role == "node" {
+                let proxy = kubeconfig(&Identity::Proxy(name.to_owned()))?;
+                keep_file(&folder.join(format!("proxy-{name}.kubeconfig")), proxy.as_bytes(), 0o600)?;
                 let names = pki::kubelet_names(name, [self.flags.bind_address.to_string()]);
                 let serving = authority.kubelet_serving(name, &names, now)?;
                 keep_file(&folder.join(format!("kubelet-{name}.pem")), serving.to_pem().as_bytes(), 0o600)?;

@@ -21,6 +21,8 @@ pub struct Marks {
     pub cgroup_root: String,
     /// The pods' addresses, as CIDR.
     pub pod_cidr: String,
+    /// Services' addresses, as CIDR; empty where an earlier release left the marks.
+    pub service_cidr: String,
 }
 
 impl Marks {
@@ -44,7 +46,7 @@ impl Marks {
     ///
     /// # Errors
     /// When things of other names may still be there, or nothing can be written.
-    pub fn settle(layout: &Layout, machine: &Machine) -> Result<Self> {
+    pub fn settle(layout: &Layout, machine: &Machine, service_cidr: &str) -> Result<Self> {
         let before = Self::read(layout)?.unwrap_or_default();
         for (flag, was, wanted) in [
             ("--bridge", &before.bridge, &machine.bridge),
@@ -62,6 +64,7 @@ impl Marks {
             bridge: machine.bridge.clone(),
             cgroup_root: machine.cgroup_root.clone(),
             pod_cidr: machine.pod_cidr.clone(),
+            service_cidr: service_cidr.to_owned(),
         };
         make_directory(&layout.node(), 0o700)?;
         write_file(&layout.marks(), &serde_json::to_vec_pretty(&marks)?, 0o600)?;
@@ -76,15 +79,19 @@ impl Marks {
     /// What `network` is told.
     ///
     /// # Errors
-    /// When the CIDR is none.
+    /// When a CIDR is none.
     pub fn network(&self, layout: &Layout) -> Result<network::Config> {
+        let services = Some(self.service_cidr.as_str()).filter(|cidr| !cidr.is_empty());
+        let services = services
+            .map(|cidr| cidr.parse().with_context(|| format!("--service-cidr {cidr}")))
+            .transpose()?;
         Ok(network::Config {
             bridge: self.bridge.clone(),
             owner: self.plane.clone(),
             subnet: self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?,
             state_dir: layout.node().join("network"),
             masquerade: true,
-            services: None,
+            services,
         })
     }
 }
@@ -112,10 +119,10 @@ mod tests {
             bridge: bridge.to_owned(),
             cgroup_root: "monoplane".to_owned(),
         };
-        let first = Marks::settle(&layout, &machine("one")).unwrap();
+        let first = Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap();
         assert_eq!(first.plane.len(), 16);
-        assert_eq!(Marks::settle(&layout, &machine("one")).unwrap(), first);
-        let error = Marks::settle(&layout, &machine("two")).unwrap_err().to_string();
+        assert_eq!(Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap(), first);
+        let error = Marks::settle(&layout, &machine("two"), "10.43.0.0/16").unwrap_err().to_string();
         assert!(error.contains("--bridge one"), "{error}");
         assert_eq!(Marks::read(&layout).unwrap(), Some(first));
     }

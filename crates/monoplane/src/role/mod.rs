@@ -14,6 +14,7 @@ pub mod marks;
 pub mod node;
 pub mod pods;
 pub mod server;
+mod services;
 
 pub use certificates::EVERY;
 

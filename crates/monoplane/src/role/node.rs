@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use super::credentials::Credentials;
 use super::marks::Marks;
-use super::pods;
 use super::{end_with_parent, stop_on_signal};
+use super::{pods, services};
 use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -48,22 +48,34 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let stop = stop_on_signal()?;
     let folder = layout.node();
     let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
+    let proxy_kubeconfig = flags.proxy_kubeconfig.clone().unwrap_or_else(|| folder.join("proxy.kubeconfig"));
     let files = ["kubelet.pem", "ca.crt"].map(|file| folder.join(file));
-    let credentials = Credentials::read(files.into_iter().chain([kubeconfig.clone()]));
+    let kubeconfigs = [kubeconfig.clone(), proxy_kubeconfig.clone()];
+    let credentials = Credentials::read(files.into_iter().chain(kubeconfigs));
     let client = client::transport::from_kubeconfig_file(&kubeconfig)
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
-    let marks = Marks::settle(layout, machine)?;
+    let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
     let containers = pods::open(layout, &marks).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
     let ambient = Ambient::system();
+    let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
+    let resolver = text("/etc/resolv.conf");
+    let services = services::Parts {
+        kubeconfig: &proxy_kubeconfig,
+        node: &node_name,
+        marks: &marks,
+        resolver: &resolver,
+        ambient: &ambient,
+    };
+    let (services, gateway) = services::start(&services, layout, &stop).await?;
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
         ambient: ambient.clone(),
-        node_name: machine.node_name.clone().unwrap_or_else(crate::up::host_name),
+        node_name,
         addresses: vec![flags.bind_address],
         listener,
         serving: serving(&folder)?,
@@ -71,7 +83,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
         machine: Machine::read(),
-        dns: Dns { servers: Vec::new(), domain: "cluster.local".to_owned(), host: text("/etc/resolv.conf") },
+        dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
         max_pods: MAX_PODS,
         pod_cidr: Some(machine.pod_cidr.clone()),
@@ -85,7 +97,9 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         }
     });
     let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
-    credentials.guard(kubelet, &stop, &*ambient.clock).await
+    let served = credentials.guard(kubelet, &stop, &*ambient.clock).await;
+    services.stop().await;
+    served
 }
 
 fn text(path: &str) -> String {

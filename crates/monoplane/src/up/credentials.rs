@@ -30,6 +30,7 @@ pub fn hand_out(layout: &Layout, names: &Names) -> Result<()> {
     let node = layout.node();
     make_directory(&node, 0o700)?;
     give(&format!("node-{}.kubeconfig", names.node), &node.join("kubeconfig"), None)?;
+    give(&format!("proxy-{}.kubeconfig", names.node), &node.join("proxy.kubeconfig"), None)?;
     give(&format!("kubelet-{}.pem", names.node), &node.join("kubelet.pem"), None)?;
     give("ca.crt", &node.join("ca.crt"), None)?;
     let edge = layout.edge();
@@ -93,11 +94,9 @@ mod tests {
         let names = Names { node: "one".to_owned(), edge: "one".to_owned() };
         make_directory(&layout.credentials(), 0o700).unwrap();
         let issue = |name: &str, text: &str| std::fs::write(layout.credentials().join(name), text).unwrap();
-        for name in
-            ["admin.kubeconfig", "node-one.kubeconfig", "kubelet-one.pem", "ca.crt", "edge-one.kubeconfig"]
-        {
-            issue(name, "old");
-        }
+        let kubeconfigs = ["admin", "node-one", "proxy-one", "edge-one"];
+        kubeconfigs.iter().for_each(|name| issue(&format!("{name}.kubeconfig"), "old"));
+        ["kubelet-one.pem", "ca.crt"].iter().for_each(|name| issue(name, "old"));
         hand_out(&layout, &names).unwrap();
         let edge = layout.edge().join("kubeconfig");
         assert_eq!(std::fs::read_to_string(&edge).unwrap(), "old");

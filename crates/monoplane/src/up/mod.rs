@@ -74,7 +74,7 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
 
     if recipes::can_run_node() {
         // Before the first thing of that name is made, which is the edge's cgroup.
-        crate::role::marks::Marks::settle(layout, &flags.machine)?;
+        crate::role::marks::Marks::settle(layout, &flags.machine, &flags.api.service_cidr)?;
     }
     let names = recipes::Names::of(flags);
     let recipes = recipes::Recipes { flags, layout, log, names: &names };

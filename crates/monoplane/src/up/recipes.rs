@@ -82,6 +82,7 @@ impl Recipes<'_> {
         let machine = &self.flags.machine;
         let mut words = self.words();
         push(&mut words, "--bind-address", self.flags.bind_address.to_string());
+        push(&mut words, "--service-cidr", &self.flags.api.service_cidr);
         push(&mut words, "--kubelet-port", self.flags.kubelet_port.to_string());
         push(&mut words, "--node-name", &self.names.node);
         push(&mut words, "--pod-cidr", &machine.pod_cidr);

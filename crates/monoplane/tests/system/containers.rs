@@ -1,6 +1,6 @@
 //! Containers: they run, are restarted, and outlive everything but their own end.
 
-use harness::{Plane, eventually, is_root, kill};
+use harness::{Plane, eventually, is_root, kill, send};
 
 use crate::start;
 
@@ -190,4 +190,39 @@ fn first_process(plane: &Plane, pod: &str) -> u32 {
         .collect();
     ids.sort_unstable();
     *ids.first().unwrap_or_else(|| panic!("no process of pod {pod}"))
+}
+
+#[test]
+fn a_service_has_an_address_and_a_name_and_follows_its_pods() {
+    let Some(plane) = plane_with_image() else { return };
+    let script = "mkdir -p /www; hostname > /www/index.html; exec /bin/busybox httpd -f -p 8080 -h /www";
+    plane.apply(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  replicas: 2\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web}}}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      containers:\n      - name: web\n        image: '{IMAGE}'\n        imagePullPolicy: Never\n        command: [/bin/busybox, sh, -c, '{script}']\n        readinessProbe: {{httpGet: {{port: 8080}}, periodSeconds: 1}}\n"
+    ));
+    plane.kubectl_ok(&["expose", "deployment", "web", "--port=80", "--target-port=8080"]);
+    plane.kubectl_ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let address =
+        plane.get(&["service", "web"])["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let url = format!("http://{address}:80");
+    let ask = || send(&url, "web", "GET", "/index.html", &[], "").filter(|answer| answer.status == 200);
+    eventually("the Service answers", ask);
+    let seen: std::collections::BTreeSet<String> = (0..40).filter_map(|_| Some(ask()?.body)).collect();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+
+    // A pod finds it by name, and reaches it.
+    let look = format!("nslookup web.default.svc.cluster.local; wget -qO- http://{address}/index.html");
+    plane.apply(&pod("client", &look, "  restartPolicy: Never\n"));
+    plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/client", "--timeout=60s"]);
+    let said = plane.kubectl_ok(&["logs", "client"]);
+    assert!(said.contains(&format!("Address: {address}")) && said.contains("web-"), "{said}");
+
+    plane.kubectl_ok(&["scale", "deployment/web", "--replicas=1"]);
+    eventually("one pod is left", || {
+        (plane.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).out.lines().count() == 1)
+            .then_some(())
+    });
+    let seen: std::collections::BTreeSet<String> = (0..20).filter_map(|_| Some(ask()?.body)).collect();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    plane.kubectl_ok(&["scale", "deployment/web", "--replicas=0"]);
+    eventually("nobody answers", || ask().is_none().then_some(()));
 }

@@ -1,0 +1,91 @@
+//! Services on a node: the proxy's tables and cluster DNS, put together. `proxy` and the kernel's tables in `network` meet
+//! here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use client::Ambient;
+use clock::Tasks;
+use network::Subnet;
+use network::services::Balancer;
+use proxy::dns::{Server, Zone, serve};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::marks::Marks;
+use crate::layout::Layout;
+
+/// The domain of all names in a cluster.
+pub const DOMAIN: &str = "cluster.local";
+/// Where DNS is asked.
+const PORT: u16 = 53;
+
+/// What Services on a node take.
+pub struct Parts<'a> {
+    /// The proxy's identity.
+    pub kubeconfig: &'a Path,
+    /// The node.
+    pub node: &'a str,
+    /// Names of what it makes.
+    pub marks: &'a Marks,
+    /// The machine's own `resolv.conf`.
+    pub resolver: &'a str,
+    /// Clock and randomness.
+    pub ambient: &'a Ambient,
+}
+
+/// Starts both, on the pods' gateway, whose address it gives: there pods ask for names. What the kernel was told stays when
+/// they stop.
+///
+/// # Errors
+/// When the kubeconfig cannot be read, or somebody else answers DNS on that address.
+pub async fn start(parts: &Parts<'_>, layout: &Layout, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
+    let client = client::transport::from_kubeconfig_file(parts.kubeconfig)
+        .await
+        .with_context(|| format!("reading {}", parts.kubeconfig.display()))?;
+    let tasks = Tasks::under(stop);
+    let pods: Subnet = parts.marks.network(layout)?.subnet;
+    let gateway = IpAddr::V4(pods.gateway());
+    let (names, zone) = watch::channel(Arc::new(Zone::new(DOMAIN, &[], &[])));
+    let at = SocketAddr::new(gateway, PORT);
+    let datagrams = UdpSocket::bind(at).await.with_context(|| format!("answering DNS on {at}"))?;
+    let streams = TcpListener::bind(at).await.with_context(|| format!("answering DNS on {at}"))?;
+    let resolvers = resolvers(parts.resolver).into();
+    serve(Server { zone, resolvers, ambient: parts.ambient.clone() }, datagrams, streams, &tasks);
+
+    let mut balancer = Balancer::new(&parts.marks.bridge, vec![(IpAddr::V4(pods.network()), pods.prefix())]);
+    let options = proxy::Options {
+        client,
+        ambient: parts.ambient.clone(),
+        node: parts.node.to_owned(),
+        domain: DOMAIN.to_owned(),
+        names,
+        apply: move |services: &_| balancer.apply(services),
+    };
+    tasks.spawn_graceful("proxy", proxy::run(options, stop.clone()));
+    Ok((tasks, gateway))
+}
+
+/// The name servers of a `resolv.conf`.
+fn resolvers(text: &str) -> Vec<SocketAddr> {
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    servers
+        .filter_map(|rest| rest.trim().parse().ok())
+        .map(|address| SocketAddr::new(address, PORT))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_found_among_other_lines() {
+        let text = "# nameserver 192.0.2.9\nsearch example.com\nnameserver 127.0.0.53\nnameserver  ::1\nnameserver x\n";
+        let found = [SocketAddr::from(([127, 0, 0, 53], 53)), "[::1]:53".parse().expect("an address")];
+        assert_eq!(resolvers(text), found);
+    }
+}
