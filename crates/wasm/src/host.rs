@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) random: Arc<dyn Random>,
     /// The slots of the pool.
     pub(crate) gate: Gate,
+    /// The most of them that one component gets.
+    share: u32,
     pub(crate) ticker: Ticker,
 }
 
@@ -66,7 +68,8 @@ impl Host {
             logs: config.logs,
             clock: config.clock,
             random: config.random,
-            gate: Gate::new(config.pool.instances),
+            gate: Gate::new(config.pool.instances, config.pool.instances),
+            share: config.pool.share(),
             ticker,
         };
         let compiling = Mutex::default();
@@ -116,9 +119,10 @@ impl Host {
     /// the name stay until they are retired.
     pub fn deploy(&self, name: &str, spec: ComponentSpec) -> Result<Arc<Component>, DeployError> {
         let proxy = self.builder.linkers.link(&spec.artifact.component, spec.durable, spec.limits.memory)?;
+        let concurrency = spec.limits.concurrency;
         let component = Arc::new(Component {
             name: name.into(),
-            gate: Gate::new(spec.limits.concurrency),
+            gate: Gate::new(concurrency.min(self.shared.share), concurrency),
             spec,
             proxy,
             host: self.shared.clone(),

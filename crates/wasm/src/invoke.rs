@@ -46,8 +46,9 @@ impl Component {
         let busy = || InvokeError::NotReady(format!("{} (busy)", self.revision()));
         let places = self.enter().await.ok_or_else(busy)?;
         let hold = Arc::new(Hold::new(recorder, self.host.logs.clone()));
+        let method = request.method().clone();
         let (run, answer) = Run::new(self.clone(), request.map(Full::new), Some(hold), places);
-        let (parts, mut body) = respond(self, run, answer).await.map_err(no_answer)?.into_parts();
+        let (parts, mut body) = respond(self, &method, run, answer).await.map_err(no_answer)?.into_parts();
         let limit = usize::try_from(limits.buffered_body).unwrap_or(usize::MAX);
         let collected = match Limited::new(&mut body, limit).collect().await {
             Err(error) if error.is::<LengthLimitError>() => {

@@ -35,18 +35,23 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
+/// The end of an instance that was still there at its deadline.
+pub(crate) const WALL_TIME: Ending = Ending::Limit("wall time");
+
+/// Resources of the component model that one instance may hold, and things in the host that they stand for: what these
+/// take lies outside the instance's own memory.
+const HANDLES: usize = 2_000;
+/// Bytes that a guest may pass in one call; a list of many views of one piece of its memory is as large as it says here.
+const CALL_BYTES: usize = 32 << 20;
+
 /// A running instance. Dropping it ends the instance at once.
 pub(crate) struct Run {
     guest: Pin<Box<dyn Future<Output = Result<(), Ending>> + Send>>,
     cpu_left: Duration,
-    wall: Wall,
-}
-
-/// The limit by the clock. Its timer is made when the instance first has to wait: most never do.
-enum Wall {
-    Unlimited,
-    Until(Instant),
-    Armed(Pin<Box<Sleep>>),
+    /// The limit by the clock.
+    deadline: Option<Instant>,
+    /// Its timer, made when the instance first has to wait: most never do.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Run {
@@ -63,13 +68,24 @@ impl Run {
     {
         let limits = component.spec.limits;
         // A durable invocation may last for years, and what it waits for is the recorder's business.
-        let wall = match recording {
-            Some(_) => Wall::Unlimited,
-            None => Wall::Until(Instant::now() + limits.wall_time),
+        let deadline = match recording {
+            Some(_) => None,
+            None => Some(Instant::now() + limits.wall_time),
         };
         let (sender, receiver) = oneshot::channel();
         let guest = Box::pin(live(component, request, recording, places, sender));
-        (Self { guest, cpu_left: limits.cpu_time, wall }, receiver)
+        (Self { guest, cpu_left: limits.cpu_time, deadline, timer: None }, receiver)
+    }
+
+    /// When it ends at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        timer.as_mut().poll(cx)
     }
 }
 
@@ -78,6 +94,9 @@ pub(crate) fn store(component: Arc<Component>, recording: Recording, places: [Pl
     let engine = component.proxy.engine().clone();
     let mut store = Store::new(&engine, Guest::new(component, recording, places));
     store.limiter(|guest| &mut guest.limiter);
+    store.data_mut().table.set_max_capacity(HANDLES);
+    store.set_max_component_handles(HANDLES);
+    store.set_hostcall_fuel(CALL_BYTES);
     // At each tick of the epoch the guest gives its thread back; `Run` counts the time and the runtime decides who is
     // next.
     store.set_epoch_deadline(1);
@@ -145,18 +164,6 @@ impl Future for Run {
             return Poll::Ready(Err(Ending::Limit("cpu time")));
         };
         self.cpu_left = left;
-        self.wall.poll(cx).map(|()| Err(Ending::Limit("wall time")))
-    }
-}
-
-impl Wall {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Until(deadline) = self {
-            *self = Self::Armed(Box::pin(tokio::time::sleep_until((*deadline).into())));
-        }
-        match self {
-            Self::Armed(sleep) => sleep.as_mut().poll(cx),
-            Self::Unlimited | Self::Until(_) => Poll::Pending,
-        }
+        self.poll_deadline(cx).map(|()| Err(WALL_TIME))
     }
 }

@@ -172,7 +172,8 @@ impl atomics::Host for KeyValueView<'_> {
         };
         let function = Function::new("wasi:keyvalue/atomics", "increment");
         let sum = through(&self.0.recording, function, &(name, &key, delta), increment).await?;
-        if let Some(token) = token
+        // One that failed may still be on its way to the backend, and must find its marker if it was done before.
+        if let (Some(token), Ok(_)) = (token, &sum)
             && let Err(error) = store.forget(&token).await
         {
             // The result is recorded, so nobody asks again: all that stays behind is the marker.

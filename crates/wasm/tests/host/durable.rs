@@ -1,8 +1,11 @@
 //! Durable invocations, with an accident at every step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use capabilities::{Embedded, Error, KeyValue, Keys, Store};
 use effects::{Halt, InvokeError, Invoker, Reply};
 use wasm::{ComponentSpec, ServeError};
 
@@ -190,4 +193,64 @@ async fn a_reply_over_the_limit_is_an_error_that_names_it() {
     };
     assert_eq!(run("/big/1000").await.unwrap().body().len(), 1000);
     assert!(matches!(run("/big/1001").await, Err(InvokeError::LimitExceeded { limit: "body size" })));
+}
+
+/// A store whose increments are done and then said to have failed, as when the answer is lost.
+struct Doubtful {
+    inner: Embedded,
+    forgotten: AtomicUsize,
+}
+
+#[async_trait]
+impl KeyValue for Doubtful {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        self.inner.get(key).await
+    }
+    async fn set(&self, key: &str, value: Bytes) -> Result<(), Error> {
+        self.inner.set(key, value).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        self.inner.delete(key).await
+    }
+    async fn exists(&self, key: &str) -> Result<bool, Error> {
+        self.inner.exists(key).await
+    }
+    async fn keys(&self, cursor: Option<&str>) -> Result<Keys, Error> {
+        self.inner.keys(cursor).await
+    }
+    async fn increment(&self, key: &str, delta: i64, token: Option<&str>) -> Result<i64, Error> {
+        self.inner.increment(key, delta, token).await?;
+        Err(Error::Unavailable("the answer was lost".into()))
+    }
+    async fn forget(&self, token: &str) -> Result<(), Error> {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        self.inner.forget(token).await
+    }
+    async fn get_many(&self, keys: &[String], limit: usize) -> Result<Vec<Option<Bytes>>, Error> {
+        self.inner.get_many(keys, limit).await
+    }
+    async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), Error> {
+        self.inner.set_many(pairs).await
+    }
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Error> {
+        self.inner.delete_many(keys).await
+    }
+    async fn check(&self) -> Result<(), Error> {
+        self.inner.check().await
+    }
+}
+
+#[tokio::test]
+async fn the_marker_of_an_increment_in_doubt_stays() {
+    let fixture = Fixture::new();
+    let inner = Embedded::open(&fixture.directory.path().join("x")).await.unwrap();
+    let backend = Arc::new(Doubtful { inner, forgotten: AtomicUsize::new(0) });
+    let store = Store::standing_alone("x", backend.clone());
+    let revision =
+        durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), store))).await;
+    let journal = Journal::default();
+    let reply =
+        fixture.host.invoke(&revision, request("GET", "/increment/a", ""), journal.life(100)).await.unwrap();
+    assert!(body(&reply).contains("the answer was lost"), "{}", body(&reply));
+    assert_eq!(backend.forgotten.load(Ordering::Relaxed), 0);
 }
