@@ -28,6 +28,26 @@ pub struct Host {
     revisions: Arc<RwLock<HashMap<String, Arc<Component>>>>,
 }
 
+/// The bytes of a component with their digest.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    digest: String,
+    bytes: Bytes,
+}
+
+impl Binary {
+    /// Computes the digest, where it holds up nobody.
+    pub async fn new(bytes: Bytes) -> Result<Self, CompileError> {
+        let (digest, bytes) = blocking(move || (artifact::digest(&bytes), bytes)).await?;
+        Ok(Self { digest, bytes })
+    }
+
+    /// `sha256:…`.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
 /// What running components use.
 pub(crate) struct Shared {
     engine: Engine,
@@ -90,7 +110,12 @@ impl Host {
     /// Compiles a component, unless that was done before; never on this process's own account. Dropping the future stops
     /// the compiling.
     pub async fn compile(&self, component: Bytes) -> Result<Artifact, CompileError> {
-        let (digest, component) = blocking(move || (artifact::digest(&component), component)).await?;
+        self.compile_binary(Binary::new(component).await?).await
+    }
+
+    /// [`Host::compile`], where the digest is known already.
+    pub async fn compile_binary(&self, binary: Binary) -> Result<Artifact, CompileError> {
+        let Binary { digest, bytes: component } = binary;
         let turn = self.builder.turn(&digest);
         let _turn = turn.lock().await;
         if let Some(artifact) = self.cached(&digest).await? {

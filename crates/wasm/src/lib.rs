@@ -38,6 +38,6 @@ pub use compile::{CompileError, CompileLimits, Compiler, compile_child_main};
 pub use component::{AllowedHost, Component, ComponentSpec, DeployError, Limits};
 pub use config::{Config, Pool};
 pub use engine::EngineError;
-pub use host::Host;
+pub use host::{Binary, Host};
 pub use logs::{LogSink, LogStream, TracingLogs};
 pub use serve::ServeError;

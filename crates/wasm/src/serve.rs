@@ -105,6 +105,10 @@ impl Component {
         let answered = respond(self, &method, run, answer).await.map(|mut response| {
             if has_no_body(&method, response.status()) {
                 response.body_mut().leave_unread();
+                // Only an answer to HEAD says how long the body would be that is not there.
+                if method != Method::HEAD {
+                    response.headers_mut().remove(header::CONTENT_LENGTH);
+                }
             }
             response
         });

@@ -1,36 +1,31 @@
 //! Components: from source to served.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::monoplane::v1alpha1::{Component, component_reason as reason};
-use bytes::Bytes;
 use client::ObjectKey;
 use jiff::Timestamp;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
-use wasm::{Artifact, CompileError, DeployError};
+use wasm::{Artifact, DeployError};
 
 use super::condition::{self, Readiness};
-use super::translate::{self, Refusal, Source};
-use super::{Controller, Failure, Item};
+use super::translate::{self, Refusal};
+use super::{Controller, Failure, Item, Progress};
 use crate::request::{State, Target};
-use crate::routing::claims::{Claim, decide};
 use crate::routing::{HostPattern, PathPrefix};
 
-/// The largest component that is read from a file.
-const FILE_BYTES: u64 = 256 << 20;
 /// How soon a component is looked at again some of whose older revisions have unfinished invocations.
 const PINNED: Duration = Duration::from_secs(60);
 
 /// What became of a component.
 pub(super) struct Record {
-    created: Timestamp,
-    routes: Vec<(HostPattern, PathPrefix)>,
-    target: Arc<Target>,
+    pub(super) created: Timestamp,
+    pub(super) routes: Vec<(HostPattern, PathPrefix)>,
+    /// Since when it claims each of its hosts.
+    pub(super) since: BTreeMap<HostPattern, Timestamp>,
+    pub(super) target: Arc<Target>,
     /// The object's identity and generation that was deployed last: until there is another, there is nothing to do.
     applied: Option<(String, i64)>,
     /// What serves it; an older revision while a newer one is not ready.
@@ -38,26 +33,46 @@ pub(super) struct Record {
     /// Revisions that the host holds.
     revisions: BTreeSet<String>,
     /// The routes that are somebody else's.
-    conflicts: Vec<String>,
+    pub(super) conflicts: Vec<String>,
+}
+
+impl Record {
+    pub(super) fn new(key: &ObjectKey) -> Self {
+        let state = State::NotReady("it is being compiled".into());
+        Self {
+            created: Timestamp::MAX,
+            routes: Vec::new(),
+            since: BTreeMap::new(),
+            target: Arc::new(Target { name: key.to_string(), state }),
+            applied: None,
+            deployed: None,
+            revisions: BTreeSet::new(),
+            conflicts: Vec::new(),
+        }
+    }
 }
 
 impl Controller {
-    pub(super) async fn look_at_component(&self, key: &ObjectKey) -> Result<(), Failure> {
-        let Some(object) = self.components.get(key) else { return self.remove(key).await };
+    pub(super) async fn look_at_component(&self, key: &ObjectKey) -> Result<Progress, Failure> {
+        let Some(object) = self.components.get(key) else {
+            self.remove(key).await;
+            return Ok(Progress::Done);
+        };
         let (routes, bad_route) = translate::routes(&object);
         self.claim(key, &object, routes);
-        let deployed = self.deploy(key, &object).await?;
+        let Some(deployed) = self.deploy(key, &object).await? else { return Ok(Progress::UnderWay) };
         self.serve(key, &object, &deployed);
         self.settle_revisions(key, &object).await;
         let refusal = deployed.err().or(bad_route).or_else(|| self.conflict(key));
-        if !self.components.is_current() {
-            return Ok(());
+        if self.components.is_current() {
+            self.components.snapshot.keep(&*object).await?;
+            self.report_component(key, &object, refusal).await?;
         }
-        self.components.snapshot.keep(&*object).await?;
-        self.report_component(key, &object, refusal).await
+        Ok(Progress::Done)
     }
 
-    async fn remove(&self, key: &ObjectKey) -> Result<(), Failure> {
+    async fn remove(&self, key: &ObjectKey) {
+        self.compiling.forget(&Item::Component(key.clone()));
         let record = self.records().remove(key);
         if let Some(record) = record {
             self.swap_table();
@@ -65,42 +80,17 @@ impl Controller {
             record.revisions.iter().for_each(|revision| self.setup.host.retire(revision));
         }
         self.components.snapshot.forget(key).await;
-        Ok(())
     }
 
-    /// Takes the component's routes, though it may not answer on them yet.
-    fn claim(&self, key: &ObjectKey, object: &Component, routes: Vec<(HostPattern, PathPrefix)>) {
-        let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
-        {
-            let mut records = self.records();
-            let record = records.entry(key.clone()).or_insert_with(|| Record {
-                created,
-                routes: Vec::new(),
-                target: Arc::new(Target {
-                    name: key.to_string(),
-                    state: State::NotReady("it is being compiled".into()),
-                }),
-                applied: None,
-                deployed: None,
-                revisions: BTreeSet::new(),
-                conflicts: Vec::new(),
-            });
-            if record.routes == routes && record.created == created {
-                return;
-            }
-            (record.created, record.routes) = (created, routes);
-        }
-        self.swap_table();
-    }
-
-    /// Brings the component to the host: the new one, or why there is none.
+    /// Brings the component to the host: the new one, or why there is none. `None`: it is being compiled, and will be
+    /// looked at again.
     async fn deploy(
         &self,
         key: &ObjectKey,
-        object: &Component,
-    ) -> Result<Result<Arc<wasm::Component>, Refusal>, Failure> {
+        object: &Arc<Component>,
+    ) -> Result<Option<Result<Arc<wasm::Component>, Refusal>>, Failure> {
         if let Some(refusal) = self.missing_store(object) {
-            return Ok(Err(refusal));
+            return Ok(Some(Err(refusal)));
         }
         let version = object.metadata.uid.clone().zip(object.metadata.generation);
         if let Some(record) = self.records().get(key)
@@ -108,17 +98,18 @@ impl Controller {
             && version.is_some()
             && record.applied == version
         {
-            return Ok(Ok(deployed.clone()));
+            return Ok(Some(Ok(deployed.clone())));
         }
-        let artifact = match self.compile(key, object).await? {
-            Ok(artifact) => artifact,
-            Err(refusal) => return Ok(Err(refusal)),
+        let artifact = match self.compiled(key, object).await? {
+            Some(Ok(artifact)) => artifact,
+            Some(Err(refusal)) => return Ok(Some(Err(refusal))),
+            None => return Ok(None),
         };
         let linked = self.link(key, object, artifact).await;
         if let Some(record) = self.records().get_mut(key) {
             record.applied = version.filter(|_| linked.is_ok());
         }
-        Ok(linked)
+        Ok(Some(linked))
     }
 
     async fn link(
@@ -127,7 +118,7 @@ impl Controller {
         object: &Component,
         artifact: Artifact,
     ) -> Result<Arc<wasm::Component>, Refusal> {
-        let spec = translate::spec(object, artifact, |full| self.setup.stores.get(full))?;
+        let spec = translate::spec(object, artifact, &self.setup.maxima, |full| self.setup.stores.get(full))?;
         let component = self.setup.host.deploy(&key.to_string(), spec).map_err(refuse_deploy)?;
         let revision = component.revision();
         if let Some(record) = self.records().get_mut(key) {
@@ -152,47 +143,6 @@ impl Controller {
         Some(Refusal::new(reason::STORE_NOT_FOUND, message))
     }
 
-    async fn compile(
-        &self,
-        key: &ObjectKey,
-        object: &Component,
-    ) -> Result<Result<Artifact, Refusal>, Failure> {
-        let bytes = match translate::source(&object.spec.source, self.setup.allow_files) {
-            Ok(Source::Inline(bytes)) => bytes,
-            Ok(Source::File(path)) => match read(&path).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    let message = format!("spec.source.path: Invalid value: {}: {error}", path.display());
-                    return Ok(Err(Refusal::new(reason::SOURCE_INVALID, message)));
-                }
-            },
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let digest = format!("sha256:{:x}", Sha256::digest(&bytes));
-        if let Ok(Some(artifact)) = self.setup.host.cached(&digest).await {
-            return Ok(Ok(artifact));
-        }
-        if self.components.is_current() {
-            let compiling = Refusal::new(reason::COMPILING, "the component is being compiled");
-            self.report_component(key, object, Some(compiling)).await?;
-        }
-        match self.setup.host.compile(bytes).await {
-            Ok(artifact) => Ok(Ok(artifact)),
-            Err(error @ (CompileError::Invalid(_) | CompileError::TooLarge { .. })) => {
-                Ok(Err(Refusal::new(reason::SOURCE_INVALID, error)))
-            }
-            // What the machine lacks may be there later; what the component lacks will not.
-            Err(error @ CompileError::Cache(_)) => {
-                if self.components.is_current() {
-                    let refusal = Refusal::new(reason::COMPILE_FAILED, &error);
-                    self.report_component(key, object, Some(refusal)).await?;
-                }
-                Err(Failure::Files(std::io::Error::other(error)))
-            }
-            Err(error) => Ok(Err(Refusal::new(reason::COMPILE_FAILED, error))),
-        }
-    }
-
     /// Lets requests reach what was deployed; what was served before goes on if there is nothing new.
     fn serve(&self, key: &ObjectKey, object: &Component, deployed: &Result<Arc<wasm::Component>, Refusal>) {
         {
@@ -209,6 +159,9 @@ impl Controller {
                 (Err(_), Some(_)) => return,
                 (Err(refusal), None) => State::NotReady(refusal.message.clone()),
             };
+            if record.target.state.is_same(&state) {
+                return;
+            }
             record.target = Arc::new(Target { name: key.to_string(), state });
         }
         self.swap_table();
@@ -264,44 +217,19 @@ impl Controller {
         }
     }
 
-    /// Decides anew who has which route. Those whose conflicts changed are looked at.
-    fn swap_table(&self) {
-        let mut records = self.records();
-        let claims = records.iter().map(|(key, record)| Claim {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            created: record.created,
-            routes: record.routes.clone(),
-            target: record.target.clone(),
-        });
-        let mut decision = decide(claims);
-        for (key, record) in records.iter_mut() {
-            let found =
-                decision.conflicts.remove(&(key.namespace.clone(), key.name.clone())).unwrap_or_default();
-            let conflicts: Vec<_> = found.iter().map(ToString::to_string).collect();
-            if record.conflicts != conflicts {
-                record.conflicts = conflicts;
-                self.queue.add(Item::Component(key.clone()));
-            }
-        }
-        // Under the lock, so that an older decision never replaces a newer one.
-        self.edge.routes.store(Arc::new(decision.table));
-    }
-
-    fn conflict(&self, key: &ObjectKey) -> Option<Refusal> {
-        let records = self.records();
-        let conflicts = &records.get(key)?.conflicts;
-        (!conflicts.is_empty()).then(|| Refusal::new(reason::ROUTE_CONFLICT, conflicts.join("; ")))
-    }
-
-    async fn report_component(
+    pub(super) async fn report_component(
         &self,
         key: &ObjectKey,
         object: &Component,
         refusal: Option<Refusal>,
     ) -> Result<(), Failure> {
-        let digest =
-            self.records().get(key).and_then(|record| Some(record.deployed.as_ref()?.digest().to_owned()));
+        let (digest, hosts) = match self.records().get(key) {
+            Some(record) => {
+                let digest = record.deployed.as_ref().map(|deployed| deployed.digest().to_owned());
+                (digest, super::claiming::recorded(&record.since))
+            }
+            None => (None, Vec::new()),
+        };
         let readiness = match refusal {
             None => Readiness {
                 ready: true,
@@ -321,7 +249,7 @@ impl Controller {
         let status = object.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
         let conditions =
             object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let more = json!({ "digest": digest });
+        let more = json!({ "digest": digest, "hosts": hosts });
         let now = self.setup.ambient.clock.now();
         let change = condition::change(
             status.as_ref(),
@@ -344,17 +272,4 @@ fn refuse_deploy(error: DeployError) -> Refusal {
         DeployError::TooLarge(_) | DeployError::Invalid(_) => translate::SPEC_INVALID,
     };
     Refusal::new(reason, error)
-}
-
-async fn read(path: &Path) -> std::io::Result<Bytes> {
-    let file = tokio::fs::File::open(path).await?;
-    if !file.metadata().await?.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    let read = file.take(FILE_BYTES + 1).read_to_end(&mut bytes).await?;
-    if read as u64 > FILE_BYTES {
-        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES} bytes")));
-    }
-    Ok(bytes.into())
 }

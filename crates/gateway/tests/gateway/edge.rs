@@ -75,6 +75,7 @@ impl Edge {
             worker: Some(worker.clone()),
             data_dir: folder.join("gateway"),
             allow_files: false,
+            maxima: gateway::Maxima::default(),
             limits: ServerLimits {
                 threads: 2,
                 head_timeout: Duration::from_secs(2),

@@ -17,7 +17,7 @@ use registry::Registry;
 use store::{Embedded, History};
 use tokio::net::TcpListener;
 
-use super::{definitions, end_with_parent, stop_on_signal};
+use super::{definitions, descriptors, end_with_parent, stop_on_signal};
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory, write_file};
 use crate::notify;
@@ -29,6 +29,7 @@ use crate::up::child::inherited_or_bound;
 /// When its state cannot be opened or its address is taken.
 pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
+    descriptors();
     let layout = Layout::new(&flags.at)?;
     let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.api_port))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -36,9 +36,8 @@ async fn a_small_whole_answer_has_a_length() {
     let fixture = Fixture::new();
     let echo = fixture.deployed("echo").await;
     // A guest that lost its thread in the middle is sent as it writes; most do not.
-    let sizes = futures::stream::repeat(()).then(|()| async {
-        echo.serve(get("/")).await.unwrap().body().size_hint().exact()
-    });
+    let sizes = futures::stream::repeat(())
+        .then(|()| async { echo.serve(get("/")).await.unwrap().body().size_hint().exact() });
     let mut known = std::pin::pin!(sizes.filter_map(|size| async move { size }));
     assert_eq!(known.next().within().await, Some(3));
 }
@@ -135,7 +134,8 @@ async fn a_guest_whose_reader_stopped_is_ended_by_the_clock() {
     let mut response = probe.serve(get("/flood")).await.unwrap();
     response.body_mut().frame().within().await.unwrap().unwrap();
     // The body is still there and nobody polls it: the place comes back all the same.
-    while probe.serve(get("/big/1")).within().await.is_err() {}
+    let served = async { while probe.serve(get("/big/1")).await.is_err() {} };
+    served.within().await;
     let error = response.into_body().collect().within().await.unwrap_err();
     assert!(error.to_string().contains("wall time"), "{error}");
 }
