@@ -1,5 +1,6 @@
--- Creates ConfigMaps of about 1 KiB under names of their own. TOKEN and NAMESPACE come from the environment.
-local path = "/api/v1/namespaces/" .. os.getenv("NAMESPACE") .. "/configmaps"
+-- Creates ConfigMaps of about 1 KiB under names of their own. TOKEN, NAMESPACE and TARGET (a query, or nothing) come from
+-- the environment.
+local path = "/api/v1/namespaces/" .. os.getenv("NAMESPACE") .. "/configmaps" .. os.getenv("TARGET")
 local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. os.getenv("TOKEN") }
 local filling = string.rep("0123456789", 90)
 local threads, made, wrong = 0, 0, 0

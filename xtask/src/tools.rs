@@ -55,6 +55,18 @@ fn nextest() -> Result<()> {
     run(Command::new("cargo").args(["install", "cargo-nextest", "--locked"]))
 }
 
+/// Makes sure of a program that only some command needs.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub fn debian_program(program: &str, package: &str) -> Result<()> {
+    if is_there(program) || Path::new("/usr/sbin").join(program).exists() {
+        Ok(())
+    } else {
+        debian(&[package])
+    }
+}
+
 fn debian(packages: &[&str]) -> Result<()> {
     if !is_there("apt-get") {
         bail!("please install: {}", packages.join(" "));

@@ -1,5 +1,6 @@
 //! Small steps on object trees.
 
+use auth::node::Referenced;
 use serde_json::{Map, Value};
 
 /// The value at a path of field names.
@@ -39,6 +40,11 @@ pub(crate) fn spec_list<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut
 pub(crate) fn spec_map<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
     let spec = object.get_mut("spec")?.as_object_mut()?;
     spec.entry(name).or_insert_with(|| Value::Object(Map::new())).as_object_mut()
+}
+
+/// Whether the pod refers to an object of that kind.
+pub(crate) fn refers_to(pod: &Value, kind: Referenced) -> bool {
+    auth::node::references("", pod).iter().any(|(found, _, _)| *found == kind)
 }
 
 /// Whether the pod stands for one that a kubelet runs from a file of its own.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use admission::plugins::NodeRestriction;
 use admission::{Attributes, Chain, Lookup, Operation};
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
@@ -36,6 +37,7 @@ fn world() -> World {
         json!({"metadata": {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
     );
     add("serviceaccounts/work/default", json!({"imagePullSecrets": [{"name": "pull"}]}));
+    add("nodes//one", json!({"metadata": {"name": "one", "uid": "u1"}}));
     add(
         "runtimeclasses.node.k8s.io//wasm",
         json!({"handler": "wasm", "overhead": {"podFixed": {"memory": "8Mi"}},
@@ -82,6 +84,10 @@ impl Write {
     }
 
     async fn run(&self, object: Value) -> Result<Value, String> {
+        self.run_through(&Chain::standard(), object).await
+    }
+
+    async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
         let attributes = Attributes {
             operation: self.operation,
             resource: &self.resource,
@@ -91,7 +97,7 @@ impl Write {
             user: &self.user,
             old: self.old.as_ref(),
         };
-        let (chain, world) = (Chain::standard(), world());
+        let world = world();
         let mut object = object;
         let result = async {
             chain.mutate(&attributes, &mut object, &world).await?;
@@ -119,6 +125,12 @@ async fn namespaces_must_exist_and_stay() {
     let expected = "403 configmaps \"a\" is forbidden: unable to create new content in namespace leaving because it is \
                     being terminated";
     Write::of(config_maps(), "leaving", "a").refused(json!({}), expected).await;
+    // Before anything else is looked for in a namespace that is not there.
+    let pods = |namespace| Write::of(GroupResource::of("", "pods"), namespace, "a");
+    pods("gone").refused(pod(json!({})), "404 namespaces \"gone\" not found").await;
+    let expected = "403 pods \"a\" is forbidden: unable to create new content in namespace leaving because it is being \
+                    terminated";
+    pods("leaving").refused(pod(json!({})), expected).await;
     Write::of(config_maps(), "leaving", "a").delete().run(json!({})).await.unwrap();
     let namespaces = GroupResource::of("", "namespaces");
     Write::of(namespaces.clone(), "", "work").delete().run(json!({})).await.unwrap();
@@ -190,6 +202,13 @@ async fn a_kubelet_keeps_to_its_node() {
     tainted["spec"] = json!({"taints": []});
     let expected = "403 nodes \"one\" is forbidden: node \"one\" is not allowed to modify taints";
     nodes("one").update(tainted).refused(node("one", json!({})), expected).await;
+    let mut owned = node("one", json!({}));
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "gone"}]);
+    nodes("one").update(owned.clone()).run(owned.clone()).await.unwrap();
+    let expected = "403 nodes \"one\" is forbidden: node \"one\" is not allowed to modify ownerReferences";
+    nodes("one").update(node("one", json!({}))).refused(owned.clone(), expected).await;
+    nodes("one").update(owned).refused(node("one", json!({})), expected).await;
 }
 
 #[tokio::test]
@@ -222,4 +241,80 @@ async fn a_kubelet_keeps_to_its_pods_and_lease() {
     let expected = "403 leases.coordination.k8s.io \"two\" is forbidden: can only access node lease with the same name \
                     as the requesting node";
     lease("kube-node-lease", "two").refused(json!({}), expected).await;
+}
+
+fn mirror(spec: Value) -> Value {
+    let mut pod = pod(spec);
+    pod["spec"]["nodeName"] = "one".into();
+    pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    pod["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "one", "uid": "u1", "controller": true}]);
+    pod
+}
+
+#[tokio::test]
+async fn a_mirror_pod_is_owned_by_its_node() {
+    let by_node = || Write::pod("a").by_node("one");
+    by_node().run(mirror(json!({}))).await.unwrap();
+    let with = |change: fn(&mut Value)| {
+        let mut pod = mirror(json!({}));
+        change(&mut pod["metadata"]["ownerReferences"]);
+        pod
+    };
+    let cases = [
+        (
+            with(|owners| *owners = json!([])),
+            "node \"one\" can only create pods with an owner reference set to itself",
+        ),
+        (
+            with(|owners| *owners = json!([owners[0], owners[0]])),
+            "node \"one\" can only create pods with a single owner reference set to itself",
+        ),
+        (
+            with(|owners| owners[0]["name"] = "two".into()),
+            "node \"one\" can only create pods with an owner reference set to itself",
+        ),
+        (
+            with(|owners| owners[0]["controller"] = false.into()),
+            "node \"one\" can only create pods with a controller owner reference set to itself",
+        ),
+        (
+            with(|owners| owners[0]["blockOwnerDeletion"] = true.into()),
+            "node \"one\" must not set blockOwnerDeletion on an owner reference",
+        ),
+        (with(|owners| owners[0]["uid"] = "u2".into()), "node one UID mismatch: expected u2 got u1"),
+    ];
+    for (pod, why) in cases {
+        by_node().refused(pod, &format!("403 pods \"a\" is forbidden: {why}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_pod_refers_to_nothing() {
+    let secret = json!({"env": [{"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]});
+    let cases = [
+        (json!({"containers": [secret]}), "secrets"),
+        (json!({"ephemeralContainers": [secret]}), "secrets"),
+        (json!({"imagePullSecrets": [{"name": "s"}]}), "secrets"),
+        (json!({"volumes": [{"projected": {"sources": [{"secret": {"name": "s"}}]}}]}), "secrets"),
+        (json!({"initContainers": [{"envFrom": [{"configMapRef": {"name": "s"}}]}]}), "configmaps"),
+        (json!({"volumes": [{"persistentVolumeClaim": {"claimName": "s"}}]}), "persistentvolumeclaims"),
+    ];
+    let say = |why: &str| format!("403 pods \"a\" is forbidden: {why}");
+    for (spec, what) in cases {
+        if what == "secrets" {
+            // Nor may anybody else make one for a node to profit by.
+            let expected = say("a mirror pod may not reference secrets");
+            Write::pod("a").refused(mirror(spec.clone()), &expected).await;
+        }
+        let chain = Chain::new(vec![Box::new(NodeRestriction)]);
+        let expected = say(&format!("node \"one\" can not create pods that reference {what}"));
+        let refused = Write::pod("a").by_node("one").run_through(&chain, mirror(spec)).await;
+        assert_eq!(refused.unwrap_err(), expected);
+    }
+    let account = mirror(json!({"serviceAccountName": "default"}));
+    Write::pod("a").refused(account, &say("a mirror pod may not reference service accounts")).await;
+    let token = json!({"volumes": [{"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]});
+    let expected = say("a mirror pod may not use ServiceAccountToken volume projections");
+    Write::pod("a").refused(mirror(token), &expected).await;
 }

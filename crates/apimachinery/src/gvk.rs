@@ -76,15 +76,6 @@ impl GroupVersion {
     pub fn kind(&self, kind: impl Into<Name>) -> GroupVersionKind {
         GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: kind.into() }
     }
-
-    /// The resource of that plural in this group and version.
-    pub fn resource(&self, resource: impl Into<Name>) -> GroupVersionResource {
-        GroupVersionResource {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            resource: resource.into(),
-        }
-    }
 }
 
 impl GroupVersionKind {
@@ -136,16 +127,6 @@ impl GroupVersionResource {
     pub fn new(group: impl Into<Name>, version: impl Into<Name>, resource: impl Into<Name>) -> Self {
         Self { group: group.into(), version: version.into(), resource: resource.into() }
     }
-
-    /// Its group and version.
-    pub fn group_version(&self) -> GroupVersion {
-        GroupVersion { group: self.group.clone(), version: self.version.clone() }
-    }
-
-    /// Without the version.
-    pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
-    }
 }
 
 impl GroupResource {
@@ -158,15 +139,6 @@ impl GroupResource {
     pub fn new(group: impl Into<Name>, resource: impl Into<Name>) -> Self {
         Self { group: group.into(), resource: resource.into() }
     }
-
-    /// In that version.
-    pub fn version(&self, version: impl Into<Name>) -> GroupVersionResource {
-        GroupVersionResource {
-            group: self.group.clone(),
-            version: version.into(),
-            resource: self.resource.clone(),
-        }
-    }
 }
 
 impl GroupKind {
@@ -178,11 +150,6 @@ impl GroupKind {
     /// From anything that becomes text.
     pub fn new(group: impl Into<Name>, kind: impl Into<Name>) -> Self {
         Self { group: group.into(), kind: kind.into() }
-    }
-
-    /// In that version.
-    pub fn version(&self, version: impl Into<Name>) -> GroupVersionKind {
-        GroupVersionKind { group: self.group.clone(), version: version.into(), kind: self.kind.clone() }
     }
 }
 

@@ -279,11 +279,6 @@ impl Status {
         Self::new(405, Reason::MethodNotAllowed, message).about(resource, "")
     }
 
-    /// 410 for good.
-    pub fn gone(message: impl Into<String>) -> Self {
-        Self::new(410, Reason::Gone, message)
-    }
-
     /// 410: this revision or continue token is too old.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, Reason::Expired, message)
@@ -292,14 +287,6 @@ impl Status {
     /// 504 `Timeout: message`.
     pub fn timeout(message: impl Display, retry_after_seconds: u32) -> Self {
         Self::new(504, Reason::Timeout, format!("Timeout: {message}")).retry_after(retry_after_seconds)
-    }
-
-    /// 500 when an operation could not finish in the server's own time.
-    pub fn server_timeout(resource: &GroupResource, verb: &str, retry_after_seconds: u32) -> Self {
-        let message = format!(
-            "The {verb} operation against {resource} could not be completed at this time, please try again."
-        );
-        Self::new(500, Reason::ServerTimeout, message).about(resource, verb).retry_after(retry_after_seconds)
     }
 
     /// 429.

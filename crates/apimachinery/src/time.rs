@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 
 use crate::field::quote;
 
@@ -89,12 +89,6 @@ pub fn human(seconds: u64) -> String {
         () if hours < 24 * 365 * 8 => pair(hours / 24 / 365, 'y', hours / 24 % 365, 'd'),
         () => format!("{}y", hours / 24 / 365),
     }
-}
-
-/// The same instant without its fraction of a second.
-pub fn whole_seconds(at: Timestamp) -> Timestamp {
-    let rounding = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor);
-    at.round(rounding).unwrap_or(at)
 }
 
 #[cfg(test)]

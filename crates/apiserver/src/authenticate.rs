@@ -170,3 +170,35 @@ fn complete(mut wanted: UserInfo) -> UserInfo {
     }
     wanted.authenticated()
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use pki::{Authority, Identity};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_expires_on_an_open_connection_names_nobody_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let authority = Authority::open(directory.path(), now).unwrap();
+        let verifier = crate::tls::client_verifier(&authority).unwrap();
+        let authenticators = Authenticators::new(verifier, TokenFile::parse("t,bob,1").unwrap());
+        let chain = [authority.client(&Identity::Admin, now).unwrap().certificate];
+        let open = |at| -> Result<Connection, ConnectError> {
+            Ok(Connection::new(None, authenticators.certified(&chain, at)?))
+        };
+        let connection = open(now).unwrap();
+        let days = |days: i64| now + SignedDuration::from_hours(24 * days);
+        let name = |headers: &HeaderMap, at| {
+            authenticators.user(&connection, headers, at).map(|user| user.name.clone()).map_err(|no| no.code)
+        };
+        let none = HeaderMap::new();
+        assert_eq!(name(&none, days(364)), Ok("kubernetes-admin".to_owned()));
+        assert_eq!(name(&none, days(366)), Err(401));
+        let token = HeaderMap::from_iter([(AUTHORIZATION, "Bearer t".parse().unwrap())]);
+        assert_eq!(name(&token, days(366)), Ok("bob".to_owned()));
+        assert!(matches!(open(days(366)), Err(ConnectError::Untrusted(_))));
+    }
+}

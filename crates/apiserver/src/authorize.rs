@@ -65,17 +65,9 @@ impl Default for Authorization {
 
 impl Authorizer for Authorization {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let mut reasons = Vec::new();
         let policy = self.policy.load();
-        let chain: [&dyn Authorizer; 3] = [&self.bootstrap, &self.node, &**policy];
-        for authorizer in chain {
-            match authorizer.authorize(attributes) {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                allowed => return allowed,
-            }
-        }
-        Decision::NoOpinion(reasons.join("\n"))
+        let chain: &[&dyn Authorizer] = &[&self.bootstrap, &self.node, &**policy];
+        chain.authorize(attributes)
     }
 }
 
@@ -150,7 +142,7 @@ impl Authorization {
                     None => self.change(kind, &object, true),
                 },
                 WatchEvent::Deleted(object) => match &mut initial {
-                    Some(objects) => objects.retain(|known| key(known) != key(&object)),
+                    Some(objects) => objects.retain(|known| known.names() != object.names()),
                     None => self.change(kind, &object, false),
                 },
                 WatchEvent::Bookmark { initial_events_end: true, .. } => {
@@ -166,7 +158,7 @@ impl Authorization {
     fn change(&self, kind: &Kind, object: &Object, present: bool) {
         if kind.plural == "pods" {
             let mut graph = self.pods.0.write().unwrap_or_else(PoisonError::into_inner);
-            let (namespace, name) = key(object);
+            let (namespace, name) = object.names();
             if present {
                 graph.set(&namespace, &name, &object.tree())
             } else {
@@ -183,7 +175,7 @@ impl Authorization {
         if kind.plural == "pods" {
             let mut graph = Graph::default();
             for object in objects {
-                let (namespace, name) = key(&object);
+                let (namespace, name) = object.names();
                 graph.set(&namespace, &name, &object.tree());
             }
             *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = graph;
@@ -241,7 +233,7 @@ impl Stored {
 
 /// Takes in an object as it is now. One that cannot be read grants nothing.
 fn apply<T: DeserializeOwned>(map: &mut HashMap<Key, T>, object: &Object, present: bool) {
-    let key = key(object);
+    let key = object.names();
     match serde_json::from_slice(object.body()) {
         Ok(read) if present => {
             map.insert(key, read);
@@ -250,13 +242,4 @@ fn apply<T: DeserializeOwned>(map: &mut HashMap<Key, T>, object: &Object, presen
             map.remove(&key);
         }
     }
-}
-
-fn key(object: &Object) -> Key {
-    #[derive(serde::Deserialize)]
-    struct Headed {
-        metadata: auth::rbac::Named,
-    }
-    let headed: Option<Headed> = serde_json::from_slice(object.body()).ok();
-    headed.map(|headed| (headed.metadata.namespace, headed.metadata.name)).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What ends a body early.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -16,7 +17,11 @@ const FRAME: usize = 256 * 1024;
 
 /// The body of an answer.
 #[derive(Default)]
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    /// The request's place among those in flight, given back when the client has taken the body or gone away.
+    _permit: Option<OwnedSemaphorePermit>,
+}
 
 #[derive(Default)]
 enum Inner {
@@ -33,18 +38,29 @@ enum Inner {
 impl Body {
     /// All of it at once.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Inner::Whole(bytes.into()))
+        Inner::Whole(bytes.into()).into()
     }
 
     /// Many pieces that belong together, copied into frames one after the other as the client takes them.
     pub fn pieces(pieces: Vec<Bytes>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self(Inner::Pieces { pieces: pieces.into_iter(), left })
+        Inner::Pieces { pieces: pieces.into_iter(), left }.into()
     }
 
     /// Whatever the stream gives, until it ends.
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
-        Self(Inner::Stream(Box::pin(stream)))
+        Inner::Stream(Box::pin(stream)).into()
+    }
+
+    /// The same body, which keeps the permit for as long as it lives.
+    pub(crate) fn holding(self, permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit), ..self }
+    }
+}
+
+impl From<Inner> for Body {
+    fn from(inner: Inner) -> Self {
+        Self { inner, _permit: None }
     }
 }
 
@@ -62,7 +78,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = match &mut self.0 {
+        let next = match &mut self.inner {
             Inner::Empty => None,
             Inner::Whole(bytes) => Some(Ok(std::mem::take(bytes))).filter(|bytes| !is_empty(bytes)),
             Inner::Pieces { pieces, left } => next_frame(pieces, left).map(Ok),
@@ -71,14 +87,14 @@ impl http_body::Body for Body {
                 Poll::Ready(next) => next,
             },
         };
-        if next.is_none() || matches!(self.0, Inner::Whole(_)) {
-            self.0 = Inner::Empty;
+        if next.is_none() || matches!(self.inner, Inner::Whole(_)) {
+            self.inner = Inner::Empty;
         }
         Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::Empty => true,
             Inner::Whole(bytes) => bytes.is_empty(),
             Inner::Pieces { left, .. } => *left == 0,
@@ -87,7 +103,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Pieces { left, .. } => SizeHint::with_exact(*left),

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use auth::UserInfo;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 
 /// One connection, over a socket or in memory. Both kinds are made by [`crate::ApiServer::connect`], which verifies the
 /// certificates the same way.
 #[derive(Debug)]
 pub struct Connection {
-    pub(crate) peer: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
     pub(crate) certified: Option<Certified>,
+    /// Somebody with a name has asked for something.
+    known: watch::Sender<bool>,
 }
 
 /// The user of a verified certificate.
@@ -23,6 +26,24 @@ pub(crate) struct Certified {
 }
 
 impl Connection {
+    pub(crate) fn new(peer: Option<SocketAddr>, certified: Option<Certified>) -> Self {
+        let known = watch::Sender::new(certified.is_some());
+        Self { peer, certified, known }
+    }
+
+    /// Notes that a request came from somebody with a name.
+    pub(crate) fn is_known_now(&self) {
+        if !*self.known.borrow() {
+            self.known.send_replace(true);
+        }
+    }
+
+    /// Returns once it is known who is at the other end.
+    pub(crate) async fn known(&self) {
+        // An error would mean that the sender is gone, and it is borrowed here.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
+    }
+
     /// The user that the client's certificate names, while the certificate is valid. A connection may outlive it.
     pub(crate) fn user_at(&self, now: Timestamp) -> Option<&Arc<UserInfo>> {
         self.certified.as_ref().filter(|certified| now.as_second() <= certified.not_after).map(|it| &it.user)

@@ -28,10 +28,11 @@ impl Readiness {
 /// A check by name: whether it is one of readiness only, and how it stands.
 type Check = (&'static str, bool, bool);
 
-fn checks(server: &ApiServer) -> [Check; 4] {
+fn checks(server: &ApiServer) -> [Check; 5] {
     let readiness = &server.readiness;
     [
         ("ping", false, true),
+        ("store", false, server.registry.is_following()),
         ("informer-sync", true, server.authorization.is_synced()),
         ("poststarthook/rbac/bootstrap-roles", true, readiness.policy_installed.load(Ordering::Acquire)),
         ("shutdown", true, !readiness.stopping.load(Ordering::Acquire)),

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,13 +16,18 @@ use crate::{ApiServer, Body, BodyError, Connection};
 #[derive(Clone, Debug)]
 pub struct InMemory {
     server: Arc<ApiServer>,
-    connection: Arc<Connection>,
+    connection: Arc<ArcSwap<Connection>>,
 }
 
 impl InMemory {
     /// Requests to this server over this connection (see [`ApiServer::connect`]).
     pub fn new(server: Arc<ApiServer>, connection: Connection) -> Self {
-        Self { server, connection: Arc::new(connection) }
+        Self { server, connection: Arc::new(ArcSwap::from_pointee(connection)) }
+    }
+
+    /// Requests go over this connection from now on: that of a renewed certificate. Those under way go on.
+    pub fn renew(&self, connection: Connection) {
+        self.connection.store(Arc::new(connection));
     }
 }
 
@@ -39,7 +45,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Self { server, connection } = self.clone();
+        let (server, connection) = (self.server.clone(), self.connection.load_full());
         async move { Ok(server.handle(request, &connection).await) }.boxed()
     }
 }

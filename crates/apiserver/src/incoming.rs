@@ -12,6 +12,9 @@ use crate::body::BodyError;
 use crate::negotiate::Syntax;
 use crate::protobuf;
 
+/// How many values and bytes of text the aliases of a YAML document may unfold to, however short it is.
+const UNFOLDED: usize = 1024 * 1024;
+
 /// Reads the whole body, if it is no larger than `limit`.
 pub(crate) async fn read<B>(body: B, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status>
 where
@@ -39,8 +42,11 @@ pub(crate) fn decode(bytes: &[u8], syntax: Syntax) -> Result<(Value, Vec<String>
             Ok((parsed.tree, parsed.duplicates))
         }
         Syntax::Yaml => {
-            let tree = serde_yaml_ng::from_slice(bytes).map_err(|error| malformed(&error))?;
-            Ok((tree, Vec::new()))
+            let reader = serde_yaml_ng::Deserializer::from_slice(bytes);
+            // An escape may stand for more bytes than it takes; more than twice as many come of aliases alone.
+            let most = bytes.len().saturating_mul(2).max(UNFOLDED);
+            let parsed = json::read(reader, most).map_err(|error| malformed(&error))?;
+            Ok((parsed.tree, parsed.duplicates))
         }
         Syntax::Protobuf => Ok((protobuf::decode(bytes)?, Vec::new())),
     }
@@ -74,11 +80,32 @@ mod tests {
     }
 
     #[test]
+    fn aliases_cannot_unfold_without_end() {
+        let bombs = [
+            format!("a: &a {}\nb: [{}]\n", "x".repeat(10_000), "*a,".repeat(1000)),
+            format!(
+                "a: &a [{}]\nb: &b [{}]\nc: [{}]\n",
+                "0,".repeat(1000),
+                "*a,".repeat(100),
+                "*b,".repeat(20)
+            ),
+        ];
+        for bomb in bombs {
+            let error = decode(bomb.as_bytes(), Syntax::Yaml).unwrap_err();
+            assert_eq!(error.code, 400);
+            assert!(error.message.contains("excessive aliasing"), "{error}");
+        }
+    }
+
+    #[test]
     fn both_syntaxes_and_duplicates() {
         let (tree, duplicates) = decode(br#"{"a":{"b":1,"b":2}}"#, Syntax::Json).unwrap();
         assert_eq!((tree["a"]["b"].as_i64(), duplicates), (Some(2), vec!["a.b".to_owned()]));
-        let (tree, _) = decode(b"a:\n  b: [1, x]\n", Syntax::Yaml).unwrap();
-        assert_eq!(tree, serde_json::json!({"a": {"b": [1, "x"]}}));
+        let (tree, duplicates) = decode(b"a: &a\n  b: [1, x]\nc: *a\nd: 1\nd: ~\n", Syntax::Yaml).unwrap();
+        let list = serde_json::json!({"b": [1, "x"]});
+        assert_eq!(tree, serde_json::json!({"a": list, "c": list, "d": null}));
+        assert_eq!(duplicates, ["d"]);
+        assert_eq!(decode(b"a: 1\n---\nb: 2\n", Syntax::Yaml).unwrap_err().code, 400);
         assert_eq!(decode(b"{", Syntax::Json).unwrap_err().code, 400);
         assert_eq!(optional(b"", Syntax::Json).unwrap(), None);
     }

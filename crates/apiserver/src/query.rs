@@ -1,10 +1,12 @@
 //! Query parameters, and the options of each verb that they stand for.
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::gvk::GroupKind;
+use apimachinery::gvk::{GroupKind, GroupVersionKind};
 use apimachinery::status::Status;
 use registry::{DeleteOptions, FieldValidation, ListOptions, Propagation, ResourceVersionMatch};
 use serde_json::Value;
+
+use crate::protobuf::DELETE_OPTIONS;
 
 /// The parameters of a request, decoded; of several of the same name the first counts.
 #[derive(Clone, Debug, Default)]
@@ -105,16 +107,13 @@ impl Query {
     }
 
     /// Options of delete: those of the body where it has any, else the parameters.
-    pub(crate) fn delete_options(&self, body: Option<&Value>) -> Result<(DeleteOptions, bool), Status> {
-        let from_query;
-        let options = match body {
+    pub(crate) fn delete_options(&self, body: Option<Value>) -> Result<(DeleteOptions, bool), Status> {
+        let mut options = match body {
             Some(body) => body,
-            None => {
-                from_query = self.delete_options_value()?;
-                &from_query
-            }
+            None => self.delete_options_value()?,
         };
-        read_delete_options(options)
+        conform_delete_options(&mut options)?;
+        read_delete_options(&options)
     }
 
     fn delete_options_value(&self) -> Result<Value, Status> {
@@ -142,6 +141,19 @@ pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) field_manager: String,
     pub(crate) field_validation: FieldValidation,
+}
+
+/// Refuses what are no options of a delete: to pass over them could delete more, or sooner, than the client asked for.
+fn conform_delete_options(options: &mut Value) -> Result<(), Status> {
+    // They come under the group version of whatever they are options for.
+    if let Some(other) = options.get("kind").filter(|kind| *kind != "DeleteOptions" && *kind != "") {
+        return Err(Status::bad_request(format!(
+            "decoded object cannot be converted to DeleteOptions: {other}"
+        )));
+    }
+    let Some(schema) = api::schemas::builtin().definition(DELETE_OPTIONS) else { return Ok(()) };
+    let gvk = GroupVersionKind::of("", "v1", "DeleteOptions");
+    schema.get().conform(options).map(drop).map_err(|error| error.to_status(&gvk))
 }
 
 fn read_delete_options(options: &Value) -> Result<(DeleteOptions, bool), Status> {
@@ -211,12 +223,36 @@ mod tests {
             (Some(Propagation::Foreground), Some(5))
         );
         let body = json!({"orphanDependents": true, "preconditions": {"uid": "u"}});
-        let (options, dry_run) = query.delete_options(Some(&body)).unwrap();
+        let (options, dry_run) = query.delete_options(Some(body)).unwrap();
         assert!(!dry_run);
         assert_eq!((options.propagation, options.uid.as_deref()), (Some(Propagation::Orphan), Some("u")));
         let wrong = Query::parse(Some("propagationPolicy=Sideways")).delete_options(None).unwrap_err();
         assert_eq!(wrong.code, 422);
         assert!(wrong.message.contains("Sideways"), "{wrong}");
+    }
+
+    #[test]
+    fn malformed_delete_options_delete_nothing() {
+        let query = Query::default();
+        for body in [
+            json!({"dryRun": "All"}),
+            json!({"gracePeriodSeconds": "soon"}),
+            json!({"preconditions": {"uid": 7}}),
+            json!({"preconditions": "u"}),
+            json!({"propagationPolicy": ["Orphan"]}),
+            json!({"orphanDependents": "true"}),
+            json!({"kind": "Pod"}),
+            json!([]),
+            json!("All"),
+        ] {
+            let refused = query.delete_options(Some(body.clone())).unwrap_err();
+            assert_eq!(refused.code, 400, "{body}: {refused}");
+        }
+        for body in
+            [json!({"kind": "DeleteOptions", "apiVersion": "apps/v1"}), json!({"unknown": 1}), json!({})]
+        {
+            query.delete_options(Some(body)).unwrap();
+        }
     }
 
     #[test]

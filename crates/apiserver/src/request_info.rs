@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use apimachinery::meta::names::path_segment;
+use apimachinery::selector::FieldSelector;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -104,18 +106,15 @@ fn collection_verb(info: &mut ResourceInfo<'_>, query: &Query) {
         && let Some(selector) = query.get("fieldSelector")
         && let Some(name) = selected_name(selector)
     {
-        info.name = Cow::Owned(name.to_owned());
+        info.name = Cow::Owned(name);
     }
 }
 
 /// The name that a field selector requires, so that rules about names hold for a list of one, too.
-fn selected_name(selector: &str) -> Option<&str> {
-    let name = selector.split(',').find_map(|term| {
-        let rest = term.strip_prefix("metadata.name")?;
-        rest.strip_prefix("==").or_else(|| rest.strip_prefix('='))
-    })?;
-    let is_plain = !name.is_empty() && !name.contains(['\\', '/', '%', '=']);
-    is_plain.then_some(name)
+fn selected_name(selector: &str) -> Option<String> {
+    let selector = FieldSelector::parse(selector).ok()?;
+    let name = selector.required_value("metadata.name")?;
+    (!name.is_empty() && path_segment(name).is_empty()).then(|| name.to_owned())
 }
 
 fn verb_of(method: &Method) -> Option<&'static str> {
@@ -182,6 +181,9 @@ mod tests {
         get("/api/v1/watch/namespaces/other/pods", "watch - v1 other pods - -");
         get("/apis/apps/v1/namespaces/a/deployments/b/scale", "get apps v1 a deployments scale b");
         get("/apis/apps/v1/deployments?fieldSelector=metadata.name%3Dx", "list apps v1 - deployments - x");
+        get("/api/v1/pods?fieldSelector=metadata.name%3Da%2Fb", "list - v1 - pods - -");
+        get("/api/v1/pods?fieldSelector=metadata.name%3Dx,y", "list - v1 - pods - -");
+        get("/api/v1/pods?fieldSelector=metadata.name!%3Dx", "list - v1 - pods - -");
         get("/api/v1/nodes/a?watch=1", "get - v1 - nodes - a");
         get(
             "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",

@@ -64,13 +64,53 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
     response
 }
 
-/// Adds the warnings as headers, in the form that clients print.
-pub(crate) fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
+/// Characters of all warnings of an answer. Where there are more, each is cut, and then the last are left out: clients and
+/// proxies bound the size of a head.
+const WARNINGS: usize = 4 * 1024;
+/// Characters that a warning is cut to.
+const CUT_TO: usize = 256;
+
+/// The answer, be it a failure, with the warnings as headers in the form that clients print.
+pub(crate) fn with_warnings(answer: Answer, mut warnings: Vec<String>) -> Answer {
+    if warnings.is_empty() {
+        return answer;
+    }
+    let length = |warning: &String| warning.chars().count();
+    if warnings.iter().map(length).sum::<usize>() > WARNINGS {
+        let mut written = 0;
+        warnings.retain_mut(|warning| {
+            let fits = written < WARNINGS;
+            *warning = warning.chars().take(CUT_TO).collect();
+            written += length(warning);
+            fits
+        });
+    }
+    let mut response = answer.unwrap_or_else(|status| failure(&status));
     for warning in warnings {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         let printable: String = quoted.chars().filter(|character| !character.is_control()).collect();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{printable}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long the warnings of an answer are.
+    fn lengths(warnings: Vec<String>) -> Vec<usize> {
+        let response = with_warnings(Err(Status::no_such_path()), warnings).unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        response.headers().get_all(WARNING).iter().map(|value| value.len() - "299 - \"\"".len()).collect()
+    }
+
+    #[test]
+    fn warnings_go_with_failures_and_are_bounded() {
+        assert_eq!(lengths(vec!["x".repeat(4000), "y".to_owned()]), [4000, 1]);
+        assert_eq!(lengths(vec!["x".repeat(4096), "y".to_owned()]), [256, 1]);
+        assert_eq!(lengths(vec!["x".repeat(300); 40]), [256; 16]);
     }
 }

@@ -13,7 +13,7 @@ use clock::{Clock, Tasks};
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use registry::Registry;
+use registry::{Registry, Warnings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +99,8 @@ pub(crate) struct Call<'a> {
     pub(crate) user: &'a Arc<UserInfo>,
     pub(crate) now: jiff::Timestamp,
     pub(crate) body: Bytes,
+    /// What the answer warns of.
+    pub(crate) warnings: Warnings,
 }
 
 impl ApiServer {
@@ -134,7 +136,7 @@ impl ApiServer {
         peer: Option<std::net::SocketAddr>,
     ) -> Result<Connection, ConnectError> {
         let certified = self.authenticators.certified(chain, self.clock.now())?;
-        Ok(Connection { peer, certified })
+        Ok(Connection::new(peer, certified))
     }
 
     /// Ends every stream and says on `/readyz` that the server is about to stop. Other requests are still answered.
@@ -177,27 +179,48 @@ impl ApiServer {
         let now = self.clock.now();
         let query = Query::parse(parts.uri.query());
         let user = self.authenticators.user(connection, &parts.headers, now)?;
+        if !user.is_in(auth::user::UNAUTHENTICATED) {
+            connection.is_known_now();
+        }
         let user = impersonate(&parts.headers, user, &*self.authorization)?;
         let info = resolve(&parts.method, parts.uri.path(), &query);
         let long = matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
         let permit = self.admit_in_flight(&parts.method, long)?;
         self.authorize(&user, &info, parts, &query)?;
-        let call = Call { parts, query: &query, user: &user, now, body: Bytes::new() };
-        if long {
-            return self.stream(call, info, permit).await;
-        }
-        let lasts = self.time_of(&query)?;
+        let warnings = Warnings::default();
+        let call =
+            Call { parts, query: &query, user: &user, now, body: Bytes::new(), warnings: warnings.clone() };
+        let answered = if long {
+            self.stream(call, info, permit).await
+        } else {
+            let lasts = self.time_of(&query)?;
+            let answered = self.work_within(lasts, call, body, info).await;
+            // A large answer is in memory until the client has taken it.
+            answered.map(|response| response.map(|body| body.holding(permit)))
+        };
+        respond::with_warnings(answered, warnings.take())
+    }
+
+    async fn work_within<B>(
+        self: &Arc<Self>,
+        lasts: Duration,
+        call: Call<'_>,
+        body: B,
+        info: RequestInfo<'_>,
+    ) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BodyError>,
+    {
         let work = self.work(call, body, info);
-        let answered = tokio::select! {
+        tokio::select! {
             biased;
             answer = work => answer,
             () = self.clock.sleep(lasts) => {
                 let seconds = lasts.as_secs();
                 Err(Status::timeout(format!("request did not complete within the allotted timeout ({seconds}s)"), 0))
             }
-        };
-        drop(permit);
-        answered
+        }
     }
 
     /// A request that ends by itself.

@@ -30,21 +30,21 @@ impl Include {
 }
 
 #[derive(Serialize)]
-struct Table<'a> {
+struct Table {
     kind: &'static str,
     #[serde(rename = "apiVersion")]
     api_version: &'static str,
     metadata: Value,
     #[serde(rename = "columnDefinitions")]
     columns: Vec<Value>,
-    rows: Vec<Row<'a>>,
+    rows: Vec<Row>,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct Row {
     cells: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    object: Option<&'a RawValue>,
+    object: Option<Box<RawValue>>,
 }
 
 /// A list as a Table.
@@ -94,13 +94,16 @@ fn table(
         let object = match include {
             Include::Nothing => None,
             Include::Metadata => Some(raw(partial(&row.object, false)?)?),
-            Include::Object => Some(raw(row.object.to_bytes().to_vec())?),
+            Include::Object => {
+                let mut whole = Vec::with_capacity(row.object.len());
+                row.object.write_to(&mut whole);
+                Some(raw(whole)?)
+            }
         };
-        rows.push((row.cells, object));
+        rows.push(Row { cells: row.cells, object });
     }
     let columns = if with_columns { kind.columns.iter().map(definition).collect() } else { Vec::new() };
-    let rows = rows.iter().map(|(cells, object)| Row { cells: cells.clone(), object: object.as_deref() });
-    write(&Table { kind: "Table", api_version: META_V1, metadata, columns, rows: rows.collect() })
+    write(&Table { kind: "Table", api_version: META_V1, metadata, columns, rows })
 }
 
 fn definition(column: &Column) -> Value {

@@ -29,6 +29,12 @@ pub trait Authorizer: Send + Sync {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
 }
 
+impl<A: Authorizer + ?Sized> Authorizer for &A {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        (**self).authorize(attributes)
+    }
+}
+
 impl<A: Authorizer + ?Sized> Authorizer for Arc<A> {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         (**self).authorize(attributes)

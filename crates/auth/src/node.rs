@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use apimachinery::selector::FieldSelector;
+
 use crate::rbac::PolicyRule;
 use crate::{Attributes, Authorizer, Decision, Resource};
 
 mod graph;
 
-pub use graph::Graph;
+pub use graph::{Graph, Reference, references};
 
 /// A kind of object that a pod refers to by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,12 +183,10 @@ fn unrelated(node: &str) -> String {
     format!("no relationship found between node '{node}' and this object")
 }
 
-/// Whether the selector requires `spec.nodeName` to be the node. Its terms are all required, so one suffices.
+/// Whether the selector requires `spec.nodeName` to be the node.
 fn selects_node(selector: &str, node: &str) -> bool {
-    selector.split(',').any(|term| {
-        term.strip_prefix("spec.nodeName").and_then(|rest| rest.strip_prefix("==").or(rest.strip_prefix('=')))
-            == Some(node)
-    })
+    let selector = FieldSelector::parse(selector).unwrap_or_default();
+    selector.required_value("spec.nodeName") == Some(node)
 }
 
 #[cfg(test)]
@@ -203,6 +203,7 @@ mod tests {
             ("spec.nodeName!=one", false),
             ("spec.nodeName=", false),
             ("spec.nodeNamex=one", false),
+            ("spec.nodeName=one,x", false),
             ("", false),
         ] {
             assert_eq!(selects_node(selector, "one"), expected, "{selector}");

@@ -6,9 +6,16 @@ use std::sync::Arc;
 use crate::UserInfo;
 
 /// The tokens of one file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct TokenFile {
     users: HashMap<String, Arc<UserInfo>>,
+}
+
+impl std::fmt::Debug for TokenFile {
+    /// How many there are, and not what they are: a token has no place in a log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TokenFile").field("users", &self.users.len()).finish_non_exhaustive()
+    }
 }
 
 /// Why a token file could not be read.
@@ -121,6 +128,7 @@ mod tests {
         assert_eq!(found("t3"), Some(("carol", "solo+system:authenticated".into())));
         assert_eq!(found(""), None);
         assert_eq!(found("t4"), None);
+        assert_eq!(format!("{file:?}"), "TokenFile { users: 3, .. }");
     }
 
     #[test]

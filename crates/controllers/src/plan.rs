@@ -180,10 +180,16 @@ pub fn patch<K: Resource<DynamicType = ()>>(object: &K, mut body: Value) -> Acti
     Action::Patch(Patch { resource: resource::<K>(), key: ObjectKey::of(object), subresource: None, body })
 }
 
-/// Patches `object` itself, whatever its version: for writes that say the same however often they are repeated.
-pub fn patch_any_version<K: Resource<DynamicType = ()>>(object: &K, mut body: Value) -> Action {
-    body["metadata"]["uid"] = json!(object.meta().uid);
-    Action::Patch(Patch { resource: resource::<K>(), key: ObjectKey::of(object), subresource: None, body })
+/// Annotates `object`, whatever its version, by way of its status: where annotations count for the generation, they do not
+/// on that way.
+pub fn annotate<K: Resource<DynamicType = ()>>(object: &K, annotations: Value) -> Action {
+    let body = json!({ "metadata": { "uid": object.meta().uid, "annotations": annotations } });
+    Action::Patch(Patch {
+        resource: resource::<K>(),
+        key: ObjectKey::of(object),
+        subresource: Some("status"),
+        body,
+    })
 }
 
 /// Patches the status of `object`; refused by the server if it is no longer the version that the plan was made for.

@@ -15,6 +15,19 @@ pub struct Corrupt {
     why: &'static str,
 }
 
+const UNKNOWN_VERSION: &str = "its version is unknown";
+
+impl Corrupt {
+    pub(crate) fn new(what: &'static str, why: &'static str) -> Self {
+        Self { what, why }
+    }
+
+    /// Whether a newer release may be able to read it.
+    pub(crate) fn is_newer(&self) -> bool {
+        self.why == UNKNOWN_VERSION
+    }
+}
+
 /// Builds a record.
 pub(crate) struct Encoder(Vec<u8>);
 
@@ -78,7 +91,7 @@ impl<'a> Decoder<'a> {
     pub(crate) fn record(what: &'static str, bytes: &'a [u8]) -> Result<(u8, Self), Corrupt> {
         let mut decoder = Self { what, rest: bytes };
         if decoder.byte()? != VERSION {
-            return Err(decoder.corrupt("its version is unknown"));
+            return Err(decoder.corrupt(UNKNOWN_VERSION));
         }
         Ok((decoder.byte()?, decoder))
     }
@@ -124,6 +137,11 @@ impl<'a> Decoder<'a> {
 
     pub(crate) fn duration(&mut self) -> Result<Duration, Corrupt> {
         Ok(Duration::from_nanos(self.number()?))
+    }
+
+    /// Whether nothing is left: fields that later releases added at the end are not there in older records.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Nothing may be left over.

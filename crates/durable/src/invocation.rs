@@ -1,12 +1,13 @@
 //! What is known of an invocation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use http::HeaderMap;
 use jiff::Timestamp;
 
 use crate::codec::{Corrupt, Decoder, Encoder};
-use crate::journal::Fingerprint;
+use crate::engine::Terms;
+use crate::journal::{Fingerprint, credentials};
 use crate::tables;
 
 /// The row of one invocation: everything but what it did.
@@ -20,12 +21,18 @@ pub struct Invocation {
     pub id: Arc<str>,
     /// What its request looked like.
     pub(crate) fingerprint: Fingerprint,
-    /// Sleeps longer than this leave memory.
-    pub suspend_after: Duration,
+    /// In whose name it was made.
+    pub(crate) credentials: Fingerprint,
+    /// About how many bytes its request has.
+    pub(crate) size: u64,
+    /// How it is treated.
+    pub terms: Terms,
     /// When it was submitted.
     pub created: Timestamp,
     /// How many attempts have failed.
     pub attempts: u32,
+    /// How often in a row something of this host ended an attempt, which then did not count.
+    pub interruptions: u32,
     /// Where it stands.
     pub phase: Phase,
 }
@@ -90,6 +97,12 @@ impl Invocation {
         unpinned(&self.component)
     }
 
+    /// Whether a request with these headers is made in the same name (`Authorization` and `Cookie`) as the one that began
+    /// this invocation, and so may have its reply.
+    pub fn was_begun_by(&self, headers: &HeaderMap) -> bool {
+        self.credentials == credentials(headers)
+    }
+
     pub(crate) fn key(&self) -> Vec<u8> {
         tables::invocation_key(self.name(), &self.id)
     }
@@ -100,7 +113,7 @@ impl Invocation {
             .number(self.sequence)
             .text(revision)
             .fixed(&self.fingerprint)
-            .duration(self.suspend_after)
+            .duration(self.terms.suspend_after)
             .time(self.created)
             .number(u64::from(self.attempts));
         match &self.phase {
@@ -111,6 +124,11 @@ impl Invocation {
             Phase::Failed { at, error } => record.byte(4).time(*at).text(error),
             Phase::Cancelled { at } => record.byte(5).time(*at),
         }
+        .number(u64::from(self.interruptions))
+        .number(self.size)
+        .fixed(&self.credentials)
+        .byte(self.terms.retention.is_some().into())
+        .duration(self.terms.retention.unwrap_or_default())
         .finish()
     }
 
@@ -124,17 +142,17 @@ impl Invocation {
             "" => Arc::from(name),
             revision => Arc::from(format!("{name}@{revision}")),
         };
-        let invocation = Self {
+        let mut invocation = Self {
             sequence,
             component,
             id: Arc::from(id),
-            fingerprint: fields
-                .fixed(16)?
-                .try_into()
-                .map_err(|_| fields.corrupt("its fingerprint is short"))?,
-            suspend_after: fields.duration()?,
+            fingerprint: fingerprint(&mut fields)?,
+            terms: Terms::suspending_after(fields.duration()?),
             created: fields.time()?,
             attempts: u32::try_from(fields.number()?).map_err(|_| fields.corrupt("too many attempts"))?,
+            interruptions: 0,
+            size: 0,
+            credentials: Fingerprint::default(),
             phase: match fields.byte()? {
                 0 => Phase::Ready { place: fields.number()? },
                 1 => Phase::Sleeping { until: fields.time()? },
@@ -145,13 +163,26 @@ impl Invocation {
                 _ => return Err(fields.corrupt("its phase is unknown")),
             },
         };
+        if !fields.is_empty() {
+            invocation.interruptions = u32::try_from(fields.number()?).unwrap_or(u32::MAX);
+            invocation.size = fields.number()?;
+            invocation.credentials = fingerprint(&mut fields)?;
+            let (some, retention) = (fields.byte()?, fields.duration()?);
+            invocation.terms.retention = (some != 0).then_some(retention);
+        }
         fields.end()?;
         Ok(invocation)
     }
 }
 
+fn fingerprint(fields: &mut Decoder<'_>) -> Result<Fingerprint, Corrupt> {
+    fields.fixed(16)?.try_into().map_err(|_| fields.corrupt("its fingerprint is short"))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn second(n: i64) -> Timestamp {
@@ -174,14 +205,40 @@ mod tests {
                     component: component.into(),
                     id: "a/b:c".into(),
                     fingerprint: [7; 16],
-                    suspend_after: Duration::from_secs(1),
+                    credentials: [9; 16],
+                    size: 1 << 33,
+                    terms: Terms {
+                        suspend_after: Duration::from_secs(1),
+                        retention: Some(Duration::from_secs(7)),
+                    },
                     created: second(1),
                     attempts: 300,
+                    interruptions: 5,
                     phase: phase.clone(),
                 };
                 let found = Invocation::decode(&invocation.key(), &invocation.encode()).unwrap();
                 assert_eq!(found, invocation);
             }
         }
+    }
+
+    #[test]
+    fn rows_of_the_first_release_are_read() {
+        let invocation = Invocation {
+            sequence: 3,
+            component: "shop/order@1".into(),
+            id: "x".into(),
+            fingerprint: [7; 16],
+            credentials: Fingerprint::default(),
+            size: 0,
+            terms: Terms::suspending_after(Duration::from_secs(1)),
+            created: second(1),
+            attempts: 2,
+            interruptions: 0,
+            phase: Phase::Sleeping { until: second(9) },
+        };
+        let mut row = invocation.encode();
+        row.truncate(row.len() - 20);
+        assert_eq!(Invocation::decode(&invocation.key(), &row).unwrap(), invocation);
     }
 }

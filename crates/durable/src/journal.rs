@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use effects::{Class, Operation, Reply, Request};
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -24,8 +25,6 @@ pub(crate) enum Entry {
     Sleep(Timestamp),
     /// It ended with a reply.
     Completed(Box<Reply>),
-    /// It ended without a reply after so many attempts.
-    Failed { attempts: u32, error: String },
 }
 
 /// What identifies a host call on replay.
@@ -75,6 +74,17 @@ pub(crate) fn request_fingerprint(request: &Request) -> Fingerprint {
     fingerprint([request.method().as_str().as_bytes(), target.as_bytes(), request.body()])
 }
 
+/// In whose name a request is made: its `Authorization` and `Cookie`. All zeros for one that has neither.
+pub(crate) fn credentials(headers: &HeaderMap) -> Fingerprint {
+    let of = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let authorization = fingerprint(of(AUTHORIZATION));
+    if headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE) {
+        fingerprint([authorization, fingerprint(of(COOKIE))].iter().map(<[u8; 16]>::as_slice))
+    } else {
+        Fingerprint::default()
+    }
+}
+
 impl Entry {
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
@@ -87,7 +97,6 @@ impl Entry {
             Entry::Result(bytes) => Encoder::record(2).fixed(bytes),
             Entry::Sleep(until) => Encoder::record(3).time(*until),
             Entry::Completed(reply) => encode_reply(Encoder::record(4), reply),
-            Entry::Failed { attempts, error } => Encoder::record(5).number(u64::from(*attempts)).text(error),
         }
         .finish()
     }
@@ -106,10 +115,6 @@ impl Entry {
             2 => return Ok(Entry::Result(bytes.slice(2..))),
             3 => Entry::Sleep(fields.time()?),
             4 => Entry::Completed(Box::new(decode_reply(&mut fields, bytes)?)),
-            5 => Entry::Failed {
-                attempts: u32::try_from(fields.number()?).map_err(|_| fields.corrupt("too many attempts"))?,
-                error: fields.text()?.to_owned(),
-            },
             _ => return Err(fields.corrupt("its kind is unknown")),
         };
         fields.end()?;
@@ -236,6 +241,23 @@ mod tests {
     fn a_fingerprint_depends_on_where_the_parts_are_cut() {
         let of = |parts: [&[u8]; 2]| fingerprint(parts);
         assert_ne!(of([b"ab", b"c"]), of([b"a", b"bc"]));
+    }
+
+    #[test]
+    fn credentials_tell_callers_apart() {
+        let of = |pairs: &[(HeaderName, &'static str)]| {
+            let values = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            credentials(&values.collect())
+        };
+        let all = [
+            of(&[]),
+            of(&[(AUTHORIZATION, "a")]),
+            of(&[(COOKIE, "a")]),
+            of(&[(AUTHORIZATION, "a"), (COOKIE, "a")]),
+            of(&[(AUTHORIZATION, "b")]),
+        ];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+        assert_eq!(all[0], Fingerprint::default());
     }
 
     proptest! {

@@ -20,7 +20,9 @@ pub mod tables;
 mod worker;
 
 pub use codec::Corrupt;
-pub use engine::{Ending, LaneStatus, Limits};
+pub use engine::{Ending, LaneStatus, Limits, Terms};
 pub use invocation::{Invocation, Phase, unpinned};
 pub use storage::{Condition, Durable, FileStorage, Row, Storage, StorageError};
-pub use worker::{Config, Error, JournalLimits, Page, Status, Submission, Worker};
+pub use worker::{
+    Config, Error, JournalLimits, Keeper, OpenStorage, Page, Parts, Status, Submission, Worker,
+};

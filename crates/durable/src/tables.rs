@@ -7,7 +7,7 @@
 //! | journal | sequence, index, part | [`Entry`](crate::journal::Entry) |
 //! | ready | pinned component, 0, place | the invocation's id |
 //! | due | time, sequence | component name, 0, id |
-//! | lanes | pinned component | how many of its invocations are unfinished |
+//! | lanes | pinned component | how many of its invocations are unfinished, and the bytes of their requests |
 //!
 //! An unfinished invocation has exactly one row in either `ready` (it can run, or runs) or `due` (it sleeps); a finished
 //! one has one in `due`, for its purge. Nothing else is needed to go on after a crash.

@@ -21,6 +21,9 @@ pub enum InvokeError {
     /// No component of that name is ready here.
     #[error("component {0} is not ready")]
     NotReady(String),
+    /// It is there, and has no room for one more now.
+    #[error("component {0} is busy")]
+    Busy(String),
     /// The component trapped, or returned no response.
     #[error("component failed: {0}")]
     Failed(String),
@@ -43,4 +46,9 @@ pub trait Invoker: Send + Sync {
         request: Request,
         recorder: Arc<dyn Recorder>,
     ) -> Result<Reply, InvokeError>;
+
+    /// How many invocations of `component` may run at a time, if that is known: more would be [`InvokeError::Busy`].
+    fn concurrency(&self, _component: &str) -> Option<u32> {
+        None
+    }
 }

@@ -64,9 +64,6 @@ pub enum Halt {
     /// The journal cannot be written now.
     #[error("journal unavailable: {0}")]
     Unavailable(String),
-    /// The invocation was cancelled, or its owner lost the partition.
-    #[error("cancelled")]
-    Cancelled,
 }
 
 /// Records the effects of one invocation, in order. One invocation has one recorder; a component's calls reach it one

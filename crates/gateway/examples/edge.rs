@@ -91,7 +91,7 @@ async fn gateway(listener: TcpListener) -> Outcome {
         host: component_host(folder.path())?,
         stores: Arc::new(Stores::new()),
         egress: Connector::new(Policy::default()),
-        worker: None,
+        worker: tokio::sync::watch::channel(None).1,
         data_dir: folder.path().join("gateway"),
         allow_files: false,
         maxima: gateway::Maxima::default(),

@@ -25,7 +25,7 @@ use capabilities::Stores;
 use client::{Ambient, Client};
 use clock::Tasks;
 use egress::Connector;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use components::Maxima;
@@ -50,8 +50,8 @@ pub struct Options {
     pub stores: Arc<Stores>,
     /// The way out, for stores on other servers.
     pub egress: Connector,
-    /// Runs durable components; without it they answer 503.
-    pub worker: Option<durable::Worker>,
+    /// Runs durable components; while there is none they answer 503.
+    pub worker: watch::Receiver<Option<durable::Worker>>,
     /// A folder of the gateway's own: its copy of the objects, and embedded stores.
     pub data_dir: PathBuf,
     /// Whether components may name files of this machine as their source. For development: whoever may write a
@@ -106,9 +106,18 @@ pub async fn serve_and_tell(
     let edge = Arc::new(Edge {
         routes: Default::default(),
         worker: options.worker,
+        leaving: CancellationToken::new(),
         random: options.ambient.random.clone(),
     });
     let clock = options.ambient.clock.clone();
+    let (leaving, timer, end) = (edge.leaving.clone(), clock.clone(), stop.clone());
+    // Time enough for the word that they are sent away with to reach them.
+    let patience = options.limits.drain * 4 / 5;
+    tasks.spawn("leaving", async move {
+        end.cancelled().await;
+        timer.sleep(patience).await;
+        leaving.cancel();
+    });
     let setup = Setup {
         client: options.client,
         ambient: options.ambient,

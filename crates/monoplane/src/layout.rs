@@ -107,13 +107,30 @@ pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
         .with_context(|| format!("setting the mode of {}", path.display()))
 }
 
+/// Writes a file that does not hold these bytes yet.
+pub fn keep_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    write_file(path, bytes, mode)
+}
+
 /// Writes a file so that a reader sees the old bytes or the new, never half, even after a power cut.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_file_of(path, bytes, mode, None)
+}
+
+/// The same for a file of another user.
+pub fn write_file_of(path: &Path, bytes: &[u8], mode: u32, owner: Option<u32>) -> Result<()> {
+    use rustix::fs::{Gid, Uid};
     let attempt = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+        if let Some(owner) = owner {
+            rustix::fs::fchown(file.as_file(), Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
+        }
         file.as_file().sync_all()?;
         file.persist(path)?;
         std::fs::File::open(folder)?.sync_all()

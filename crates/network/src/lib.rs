@@ -1,13 +1,16 @@
-//! Pod networking on one machine: a bridge, an address and a veth pair for each pod, masquerading to the outside.
+//! Pod networking on one machine: a bridge, an address and a veth pair for each pod, virtual addresses of Services,
+//! masquerading to the outside.
+//!
+//! Everything that a pod sends passes the machine's network layer, what it sends to the next pod too.
 //!
 //! Plain values in, netlink out; no program is run and no library of the system's is needed. Everything it makes
 //! carries the name of its bridge, so that several networks live side by side, and is removed by
 //! [`Network::teardown`]. Addresses are leased in files ([`Leases`]): a crash at any point leaves nothing that
 //! [`Network::retain`] does not find.
 //!
-//! It knows nothing of pods' objects, Services or policies, and makes no network namespaces: it is given their paths.
+//! It knows nothing of Kubernetes' objects, and makes no network namespaces: it is given their paths.
 //! IPv4 only for now. Forwarding is switched on and nothing is filtered here; where another program's rules drop
-//! forwarded packets (Docker's do), pods do not reach the outside until those rules allow the bridge.
+//! forwarded packets (Docker's do), pods reach neither each other nor the outside until those rules allow it.
 //!
 //! Begin with [`Network`].
 
@@ -16,7 +19,8 @@ mod forwarding;
 mod leases;
 mod links;
 mod masquerade;
-mod nftables;
+mod nft;
+pub mod services;
 mod subnet;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -40,6 +44,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Whether what pods send to the outside takes the machine's address.
     pub masquerade: bool,
+    /// Addresses that Services get: the machine reaches them by the bridge. What answers them is [`services`]' matter.
+    pub services: Option<Subnet>,
 }
 
 /// A network of pods.
@@ -58,10 +64,13 @@ impl Network {
         let leases = Leases::open(&config.state_dir, config.subnet)?;
         let links = links::Links::open()?;
         let gateway = config.subnet.gateway();
-        links.ensure_bridge(&config.bridge, gateway, config.subnet.prefix()).await?;
+        links.ensure_bridge(&config.bridge, config.subnet).await?;
+        forwarding::enable(&config.state_dir)?;
+        if let Some(services) = config.services {
+            links.route(&config.bridge, (services.network(), services.prefix()), gateway).await?;
+        }
         if config.masquerade {
-            forwarding::enable(&config.state_dir)?;
-            masquerade::install(&table(&config.bridge), &config.bridge, config.subnet)?;
+            masquerade::install(&table(&config.bridge), config.subnet)?;
         }
         Ok(Self { config, leases, links, turn: tokio::sync::Mutex::new(()) })
     }
@@ -76,11 +85,9 @@ impl Network {
         let _turn = self.turn.lock().await;
         let address = self.leases.take(id)?;
         let plug = links::Plug {
-            bridge: &self.config.bridge,
             host: links::host_name(&self.config.bridge, id),
             namespace,
             address,
-            prefix: self.config.subnet.prefix(),
             gateway: self.gateway(),
         };
         if let Err(error) = self.links.plug(&plug).await {
@@ -125,7 +132,9 @@ impl Network {
             }
         }
         links.remove(&config.bridge).await?;
+        links.forget(config.subnet).await?;
         masquerade::remove(&table(&config.bridge))?;
+        services::Balancer::remove(&config.bridge)?;
         forwarding::restore(&config.state_dir)?;
         match std::fs::remove_dir_all(&config.state_dir) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,8 @@
 //! Interfaces: the bridge, and the veth pair of each pod.
+//!
+//! The bridge has no ports: it carries the gateway's address, and routes for what no pod has. Pods' packets are routed,
+//! those from one pod to the next too: so Services and policies see every packet, whether or not the machine filters
+//! bridged ones, and a pod reaches nothing but the gateway whatever addresses and neighbours it gives itself.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,9 +13,10 @@ use futures::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Subnet};
 
 /// The interface in the pod.
 const POD_INTERFACE: &str = "eth0";
@@ -33,11 +38,9 @@ impl Drop for Connection {
 
 /// A pod's connection to be.
 pub(crate) struct Plug<'a> {
-    pub(crate) bridge: &'a str,
     pub(crate) host: String,
     pub(crate) namespace: &'a Path,
     pub(crate) address: Ipv4Addr,
-    pub(crate) prefix: u8,
     pub(crate) gateway: Ipv4Addr,
 }
 
@@ -97,11 +100,21 @@ impl Links {
         self.index(name).await?.ok_or_else(missing)
     }
 
-    /// Makes the bridge, or finds the one that an earlier process made.
-    pub(crate) async fn ensure_bridge(&self, name: &str, address: Ipv4Addr, prefix: u8) -> Result<()> {
+    /// Makes the bridge, or finds the one that an earlier process made. What is sent to an address of the subnet that no
+    /// pod has is answered as unreachable, at once.
+    pub(crate) async fn ensure_bridge(&self, name: &str, subnet: Subnet) -> Result<()> {
+        self.ensure_gateway(name, subnet.gateway()).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(subnet.network(), subnet.prefix())
+            .kind(RouteType::Unreachable);
+        let added = self.handle.route().add(route.build()).replace().execute().await;
+        added.map_err(Error::link(format!("bridge {name}: route of the pods")))
+    }
+
+    async fn ensure_gateway(&self, name: &str, address: Ipv4Addr) -> Result<()> {
         let ours = |what: &str| format!("bridge {name}: {what}");
         if let Some(index) = self.index(name).await? {
-            // A bridge that lost its address was cut off while being made: it has no ports yet either.
+            // A bridge without an address was cut off while being made.
             if self.is_bridge(name).await? && self.address(index).await?.is_none() {
                 self.remove(name).await?;
             } else if self.address(index).await? == Some(address) && self.is_bridge(name).await? {
@@ -111,13 +124,10 @@ impl Links {
                 return Err(Error::Taken { name: name.to_owned(), address: IpAddr::V4(address) });
             }
         }
-        // An address of its own; else it takes its ports' lowest, and changes whenever a pod comes or goes.
-        let bits = hash(name).to_be_bytes();
-        let hardware = vec![0x02, bits[0], bits[1], bits[2], bits[3], bits[4]];
-        let bridge = LinkBridge::new(name).address(hardware).build();
+        let bridge = LinkBridge::new(name).build();
         self.handle.link().add(bridge).execute().await.map_err(Error::link(ours("making it")))?;
         let index = self.must_have(name).await?;
-        let added = self.handle.address().add(index, IpAddr::V4(address), prefix).execute().await;
+        let added = self.handle.address().add(index, IpAddr::V4(address), 32).execute().await;
         added.map_err(Error::link(ours("its address")))?;
         let up = LinkUnspec::new_with_index(index).up().build();
         self.handle.link().set(up).execute().await.map_err(Error::link(ours("up")))
@@ -154,32 +164,74 @@ impl Links {
         let pod = |what: &str| format!("pod interface of {}: {what}", plug.address);
         let namespace = File::open(plug.namespace)
             .map_err(|source| Error::File { path: plug.namespace.to_owned(), source })?;
-        let bridge = self.must_have(plug.bridge).await?;
         self.remove(&plug.host).await?;
         let peer = LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(plug.host.clone())
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .controller(bridge)
-            .up()
             .build();
         self.handle.link().add(pair).execute().await.map_err(Error::link(pod("making the pair")))?;
+        // No source but its own: an answer to any other would not go out by this interface.
+        sysctl(&format!("/proc/sys/net/ipv4/conf/{}/rp_filter", plug.host), "1")?;
+        let index = self.must_have(&plug.host).await?;
+        let up = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(up).execute().await.map_err(Error::link(pod("up")))?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(plug.address, 32)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .pref_source(plug.gateway);
+        let added = self.handle.route().add(route.build()).replace().execute().await;
+        added.map_err(Error::link(pod("the machine's route")))?;
 
         let inside = Self::inside(&namespace)?;
         for name in ["lo", POD_INTERFACE] {
             let index = inside.must_have(name).await?;
             if name == POD_INTERFACE {
-                let added = inside.handle.address().add(index, IpAddr::V4(plug.address), plug.prefix);
+                let added = inside.handle.address().add(index, IpAddr::V4(plug.address), 32);
                 added.execute().await.map_err(Error::link(pod("address")))?;
             }
             let up = LinkUnspec::new_with_index(index).up().build();
             inside.handle.link().set(up).execute().await.map_err(Error::link(pod("up")))?;
         }
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(plug.gateway).build();
-        inside.handle.route().add(route).execute().await.map_err(Error::link(pod("route")))
+        // The gateway is the only neighbour.
+        let index = inside.must_have(POD_INTERFACE).await?;
+        let neighbour = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(plug.gateway, 32)
+            .output_interface(index)
+            .scope(RouteScope::Link);
+        let others = RouteMessageBuilder::<Ipv4Addr>::new().gateway(plug.gateway);
+        for route in [neighbour.build(), others.build()] {
+            inside.handle.route().add(route).execute().await.map_err(Error::link(pod("route")))?;
+        }
+        Ok(())
     }
 
-    /// Removes an interface, if it is there; a pair's other end goes with it.
+    /// Sends what goes to a network to the bridge, with the bridge's address as its source, so that the machine itself
+    /// reaches virtual addresses. Repeating it succeeds.
+    pub(crate) async fn route(&self, bridge: &str, network: (Ipv4Addr, u8), source: Ipv4Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(network.0, network.1)
+            .output_interface(self.must_have(bridge).await?)
+            .scope(RouteScope::Link)
+            .pref_source(source)
+            .build();
+        let what = format!("bridge {bridge}: route to {}/{}", network.0, network.1);
+        self.handle.route().add(route).replace().execute().await.map_err(Error::link(what))
+    }
+
+    /// Removes the route of a subnet, if it is there.
+    pub(crate) async fn forget(&self, subnet: Subnet) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(subnet.network(), subnet.prefix())
+            .kind(RouteType::Unreachable);
+        match self.handle.route().del(route.build()).execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -NO_ROUTE => Ok(()),
+            other => other.map_err(Error::link(format!("removing the route to {}", subnet.network()))),
+        }
+    }
+
+    /// Removes an interface, if it is there; a pair's other end goes with it, and its routes.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let Some(index) = self.index(name).await? else { return Ok(()) };
         match self.handle.link().del(index).execute().await {
@@ -189,8 +241,14 @@ impl Links {
     }
 }
 
+fn sysctl(path: &str, value: &str) -> Result<()> {
+    std::fs::write(path, value).map_err(|source| Error::File { path: path.into(), source })
+}
+
 /// ENODEV.
 const NO_DEVICE: i32 = 19;
+/// ESRCH.
+const NO_ROUTE: i32 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,6 @@ use x509_parser::prelude::X509Certificate;
 use crate::Error;
 
 /// A certificate and its private key.
-#[derive(Debug)]
 pub struct Credential {
     /// The certificate, PEM.
     pub certificate_pem: String,
@@ -22,6 +21,14 @@ pub struct Credential {
     pub certificate: CertificateDer<'static>,
     /// The private key.
     pub key: PrivateKeyDer<'static>,
+}
+
+impl std::fmt::Debug for Credential {
+    /// The certificate alone: a key has no place in a log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let certificate = &self.certificate_pem;
+        formatter.debug_struct("Credential").field("certificate_pem", certificate).finish_non_exhaustive()
+    }
 }
 
 impl Clone for Credential {

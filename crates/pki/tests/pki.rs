@@ -158,3 +158,12 @@ fn the_kubeconfig_embeds_what_it_needs() {
     }
     assert!(text.lines().any(|line| line.starts_with("    client-key-data: LS0tLS1CRUdJTi")));
 }
+
+#[test]
+fn a_key_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::open(directory.path(), now()).unwrap();
+    let printed = format!("{:?}", authority.client(&Identity::Admin, now()).unwrap());
+    assert!(printed.contains("BEGIN CERTIFICATE"), "{printed}");
+    assert!(!printed.contains("PRIVATE KEY") && !printed.contains("Pkcs8"), "{printed}");
+}

@@ -17,17 +17,6 @@ pub enum Operation {
     Delete,
 }
 
-impl Operation {
-    /// As admission reviews spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-        }
-    }
-}
-
 /// What admission is told about a write.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {

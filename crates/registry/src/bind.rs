@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::gvk::{GroupKind, GroupResource};
+use apimachinery::gvk::{GroupResource, GroupVersionKind};
+use apimachinery::meta::names::dns1123_subdomain;
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
 use crate::admit::{Attributes, Operation};
 use crate::modify::Target;
 use crate::tree::{at, object, text};
-use crate::{Kind, Part, Registry, RequestContext};
+use crate::{Kind, Part, Registry, RequestContext, decode};
 
-const BINDING: GroupKind = GroupKind::of("", "Binding");
+const BINDING: GroupVersionKind = GroupVersionKind::of("", "v1", "Binding");
 const PODS_BINDING: GroupResource = GroupResource::of("", "pods/binding");
 
 impl Registry {
@@ -25,8 +26,9 @@ impl Registry {
     ) -> Result<(), Status> {
         let kinds = self.kinds();
         let Some(kind) = kinds.lookup("", "v1", "pods") else { return Err(Status::no_such_path()) };
-        check(&binding, name)?;
         let mut binding = binding;
+        decode::decode_sent(cx, &BINDING, &mut binding)?;
+        check(&binding, name)?;
         let attributes = Attributes {
             operation: Operation::Create,
             kind,
@@ -79,10 +81,15 @@ fn check(binding: &Value, name: &str) -> Result<(), Status> {
     if !kind.is_empty() && kind != "Node" {
         errors.push(FieldError::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]));
     }
-    if text(binding, &["target", "name"]).is_empty() {
-        errors.push(FieldError::required(&path.child("name"), ""));
+    match text(binding, &["target", "name"]) {
+        "" => errors.push(FieldError::required(&path.child("name"), "")),
+        node => errors.extend(
+            dns1123_subdomain(node)
+                .into_iter()
+                .map(|why| FieldError::invalid(&path.child("name"), node, why)),
+        ),
     }
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&BINDING, name, errors)) }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&BINDING.group_kind(), name, errors)) }
 }
 
 /// The pod, assigned to the binding's target.

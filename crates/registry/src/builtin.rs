@@ -31,10 +31,10 @@ fn builtins() -> Vec<Builtin> {
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
         node::runtime_class::builtin(),
-        rbac::cluster_role::builtin(),
-        rbac::cluster_role_binding::builtin(),
-        rbac::role::builtin(),
-        rbac::role_binding::builtin(),
+        rbac::binding::of_cluster(),
+        rbac::binding::of_namespace(),
+        rbac::role::of_cluster(),
+        rbac::role::of_namespace(),
     ]
 }
 
@@ -88,7 +88,7 @@ fn kind_of(builtin: Builtin, facts: &BuiltinKind, resource: Arc<Resource>, slot:
         short_names: owned(facts.short_names),
         categories: owned(facts.categories),
         namespaced: facts.namespaced,
-        verbs: VERBS,
+        verbs: builtin.rules.verbs,
         subresources: builtin.subresources,
         schema: api::schemas::builtin().kind_ref(&facts.gvk()),
         custom: false,

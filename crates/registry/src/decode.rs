@@ -1,5 +1,6 @@
 //! From a client's tree to a proper object of a kind.
 
+use apimachinery::gvk::GroupVersionKind;
 use apimachinery::schema::strict_error;
 use apimachinery::status::Status;
 use serde_json::Value;
@@ -9,24 +10,34 @@ use crate::{FieldValidation, Kind, RequestContext};
 
 /// Checks apiVersion and kind, types and unknown fields, and fills in TypeMeta.
 pub(crate) fn decode(cx: &RequestContext, kind: &Kind, body: &mut Value) -> Result<(), Status> {
-    if !body.is_object() {
-        return Err(Status::bad_request("the object provided is unrecognized (must be of type object)"));
-    }
-    type_meta(kind, body)?;
+    type_meta(&kind.gvk, body)?;
     let unknown = conform(kind, body)?;
-    let strict = || {
-        let duplicate: Vec<String> = cx.decode_errors.clone();
-        strict_error(&kind.gvk, &unknown, &duplicate)
-    };
+    report(cx, &kind.gvk, &unknown)
+}
+
+/// The same for a kind that is sent to a subresource and never stored.
+pub(crate) fn decode_sent(
+    cx: &RequestContext,
+    gvk: &GroupVersionKind,
+    body: &mut Value,
+) -> Result<(), Status> {
+    type_meta(gvk, body)?;
+    let Some(schema) = api::schemas::builtin().kind(gvk) else { return Err(Status::no_such_path()) };
+    let done = schema.conform(body).map_err(|error| error.to_status(gvk))?;
+    report(cx, gvk, &done.unknown)
+}
+
+/// Says what the client wrote that its kind does not have, in the way that the client wants to be told.
+fn report(cx: &RequestContext, gvk: &GroupVersionKind, unknown: &[String]) -> Result<(), Status> {
     match cx.field_validation {
         FieldValidation::Ignore => {}
         FieldValidation::Strict => {
-            if let Some(status) = strict() {
+            if let Some(status) = strict_error(gvk, unknown, &cx.decode_errors) {
                 return Err(status);
             }
         }
         FieldValidation::Warn => {
-            for path in &unknown {
+            for path in unknown {
                 cx.warnings.add(format!("unknown field {}", apimachinery::field::quote(path)));
             }
             for path in &cx.decode_errors {
@@ -37,8 +48,11 @@ pub(crate) fn decode(cx: &RequestContext, kind: &Kind, body: &mut Value) -> Resu
     Ok(())
 }
 
-fn type_meta(kind: &Kind, body: &mut Value) -> Result<(), Status> {
-    let api_version = kind.api_version();
+fn type_meta(gvk: &GroupVersionKind, body: &mut Value) -> Result<(), Status> {
+    if !body.is_object() {
+        return Err(Status::bad_request("the object provided is unrecognized (must be of type object)"));
+    }
+    let (api_version, kind) = (gvk.api_version(), &*gvk.kind);
     let given = (text(body, &["apiVersion"]), text(body, &["kind"]));
     if !given.0.is_empty() && given.0 != api_version {
         let message = format!(
@@ -47,10 +61,10 @@ fn type_meta(kind: &Kind, body: &mut Value) -> Result<(), Status> {
         );
         return Err(Status::bad_request(message));
     }
-    if !given.1.is_empty() && given.1 != kind.kind {
+    if !given.1.is_empty() && given.1 != kind {
         let message = format!(
             "{} in version {:?} cannot be handled as a {}: no kind {:?} matches",
-            given.1, kind.version, kind.kind, given.1
+            given.1, gvk.version, kind, given.1
         );
         return Err(Status::bad_request(message));
     }
@@ -58,8 +72,8 @@ fn type_meta(kind: &Kind, body: &mut Value) -> Result<(), Status> {
     if map.get("apiVersion").is_none_or(|value| value != api_version.as_str()) {
         map.insert("apiVersion".into(), api_version.into());
     }
-    if map.get("kind").is_none_or(|value| value != kind.kind.as_str()) {
-        map.insert("kind".into(), kind.kind.clone().into());
+    if map.get("kind").is_none_or(|value| value != kind) {
+        map.insert("kind".into(), kind.into());
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use apimachinery::meta as metadata;
 use apimachinery::status::Status;
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use store::Error;
@@ -43,7 +44,7 @@ impl Registry {
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
-            let old = kind.tree(&item);
+            let old = kind.tree(&item)?;
             let uid = metadata::uid(&old).to_owned();
             check_preconditions(kind, name, &old, options)?;
             let attributes = Attributes {
@@ -105,29 +106,50 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<List, Status> {
         let selected = self.read_list(kind, namespace, list).await?;
-        let names: Vec<(String, String)> = selected
-            .objects()
-            .map(|object| object.tree())
-            .map(|tree| (metadata::namespace(&tree).to_owned(), metadata::name(&tree).to_owned()))
-            .collect();
-        // Boxed, because the compiler cannot tell otherwise that they may move between threads.
-        let delete = |(namespace, name): &'_ (String, String)| -> BoxFuture<'_, Result<(), Status>> {
-            let (namespace, name) = (namespace.clone(), name.clone());
-            Box::pin(async move {
-                match self.delete_one(cx, kind, &namespace, &name, options).await {
-                    Ok(_) => Ok(()),
-                    Err(status) if status.is_not_found() => Ok(()), // Somebody else was faster.
-                    Err(status) => Err(status),
-                }
-            })
-        };
-        let deletions: Vec<BoxFuture<'_, Result<(), Status>>> = names.iter().map(delete).collect();
-        let mut running = futures::stream::iter(deletions).buffer_unordered(AT_ONCE);
-        while let Some(result) = running.next().await {
-            result?;
-        }
-        drop(running);
+        let each = selected.objects().map(|object| {
+            let (namespace, name) = object.names();
+            (namespace, name, options.clone())
+        });
+        self.delete_each(cx, kind, each).await?;
         Ok(selected)
+    }
+
+    /// Deletes objects by namespace and name, some at a time. One that is gone already is fine; the first failure ends it.
+    pub(crate) async fn delete_each(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        mut each: impl Iterator<Item = (String, String, DeleteOptions)> + Send,
+    ) -> Result<(), Status> {
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < AT_ONCE
+                && let Some((namespace, name, options)) = each.next()
+            {
+                running.push(self.delete_if_there(cx, kind, namespace, name, options));
+            }
+            match running.next().await {
+                Some(done) => done?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    // Boxed, because the compiler cannot tell otherwise that it may move between threads.
+    fn delete_if_there<'a>(
+        &'a self,
+        cx: &'a RequestContext,
+        kind: &'a Arc<Kind>,
+        namespace: String,
+        name: String,
+        options: DeleteOptions,
+    ) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async move {
+            match self.delete_one(cx, kind, &namespace, &name, &options).await {
+                Err(status) if !status.is_not_found() => Err(status),
+                _ => Ok(()), // Where it is not found, somebody else was faster.
+            }
+        })
     }
 }
 

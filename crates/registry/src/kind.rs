@@ -95,12 +95,6 @@ impl Kind {
     pub fn group_resource(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
-
-    /// Names of the fields that field selectors may use.
-    pub fn selectable_fields(&self) -> Vec<String> {
-        let own = self.resource.fields.iter().map(|field| field.name.clone());
-        ["metadata.name", "metadata.namespace"].into_iter().map(String::from).chain(own).collect()
-    }
 }
 
 impl Column {

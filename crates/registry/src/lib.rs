@@ -6,7 +6,8 @@
 //! `store`.
 //!
 //! Never does: HTTP, authentication, authorisation. It does not know who asks: admission enters as a value ([`Admit`])
-//! that each request brings. It runs no controller; what it loops over is what makes a CustomResourceDefinition served.
+//! that each request brings. It runs no controller; what it loops over is what makes a
+//! CustomResourceDefinition served, and what has outlived its time.
 //!
 //! Begin with [`Registry`], then `write.rs` (how a write travels) and `cache/` (how it reaches readers). A kind is a file
 //! such as `core/config_map.rs`; its shape is `strategy.rs`.
@@ -22,11 +23,11 @@ mod decode;
 pub mod defaults;
 mod delete;
 mod encode;
+mod expiry;
 mod kind;
 mod kinds;
 mod meta;
 mod modify;
-mod names;
 mod object;
 mod opening;
 mod patching;

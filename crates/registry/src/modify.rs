@@ -10,7 +10,7 @@ use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
 use crate::claims::Choices;
 use crate::strategy::Generation;
-use crate::tree::{copy, map, object, text};
+use crate::tree::{at, copy, map, object, text};
 use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
 use crate::{Kind, Object, Part, Registry, RequestContext, Updated, meta};
 
@@ -27,15 +27,15 @@ pub(crate) struct Target<'a> {
 
 impl Kind {
     /// The item as a tree of this version, with TypeMeta.
-    pub(crate) fn tree(&self, item: &Item) -> Value {
-        let mut tree = item.tree();
+    pub(crate) fn tree(&self, item: &Item) -> Result<Value, Status> {
+        let mut tree = item.tree()?;
         if self.strategy.converts() {
             self.strategy.restore(&mut tree);
         }
         let map = map(&mut tree);
         map.insert("apiVersion".into(), self.api_version().into());
         map.insert("kind".into(), self.kind.clone().into());
-        tree
+        Ok(tree)
     }
 }
 
@@ -51,7 +51,7 @@ impl Registry {
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
-            let old = kind.tree(&item);
+            let old = kind.tree(&item)?;
             let mut new = change(&old)?;
             let version = text(&new, &["metadata", "resourceVersion"]);
             if !version.is_empty() && version != text(&old, &["metadata", "resourceVersion"]) {
@@ -103,7 +103,7 @@ impl Registry {
                 keep_all_but_finalizers(new, old);
                 Vec::new()
             }
-            Part::Binding => Vec::new(),
+            Part::Binding => meta::validate_update(kind, new, old),
             Part::Whole | Part::Scale => {
                 if kind.rules.status {
                     copy(new, old, "status");
@@ -209,10 +209,14 @@ fn grow(kind: &Kind, new: &mut Value, old: &Value) {
     let changed = match kind.rules.generation {
         Generation::None => return,
         Generation::Spec => new.get("spec") != old.get("spec"),
-        Generation::AllButStatus => {
+        Generation::SpecAndAnnotations => {
+            let annotations = |tree: &Value| at(tree, &["metadata", "annotations"]).cloned();
+            new.get("spec") != old.get("spec") || annotations(new) != annotations(old)
+        }
+        Generation::AllButMetadata => {
             let rest = |tree: &Value| -> Vec<(String, Value)> {
                 let members = tree.as_object().into_iter().flatten();
-                let counted = members.filter(|(name, _)| *name != "metadata" && *name != "status");
+                let counted = members.filter(|(name, _)| *name != "metadata");
                 counted.map(|(name, value)| (name.clone(), value.clone())).collect()
             };
             rest(new) != rest(old)

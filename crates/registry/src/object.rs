@@ -72,6 +72,22 @@ impl Object {
         &self.body
     }
 
+    /// Its namespace, or nothing, and its name, without decoding the rest.
+    pub fn names(&self) -> (String, String) {
+        #[derive(serde::Deserialize)]
+        struct Headed {
+            metadata: Named,
+        }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            #[serde(default)]
+            namespace: String,
+            name: String,
+        }
+        let headed: Option<Headed> = serde_json::from_slice(&self.body).ok();
+        headed.map(|headed| (headed.metadata.namespace, headed.metadata.name)).unwrap_or_default()
+    }
+
     /// The object as a tree, with TypeMeta (decodes).
     pub fn tree(&self) -> Value {
         // Stored bytes were written by this crate; were they ever torn, readers get an empty object rather than a panic.

@@ -49,5 +49,6 @@ pub(crate) async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<
     let mut custom = CustomKinds::new(&registry);
     custom.sync_all().await;
     registry.tasks.spawn("custom resource definitions", custom.run());
+    registry.tasks.spawn("expired objects", crate::expiry::run(Arc::downgrade(&registry)));
     Ok(registry)
 }

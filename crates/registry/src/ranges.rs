@@ -48,11 +48,13 @@ impl Ranges {
         offset > 0 && offset < self.size - 1
     }
 
-    /// Some node port.
-    pub(crate) fn port(&self) -> u16 {
-        let count = u32::from(self.ports.1 - self.ports.0) + 1;
+    /// All node ports, each once, beginning at some.
+    pub(crate) fn every_port(&self) -> impl Iterator<Item = u16> + use<> {
+        let (first, last) = self.ports;
+        let count = u32::from(last - first) + 1;
         // Below 65536, as the range is of such numbers.
-        self.ports.0 + u16::try_from(self.below(count)).unwrap_or_default()
+        let start = first + u16::try_from(self.below(count)).unwrap_or_default();
+        (start..=last).chain(first..start)
     }
 
     /// Whether a service may have the node port.
@@ -89,7 +91,9 @@ mod tests {
         for _ in 0..1000 {
             let address = ranges.address();
             assert!(ranges.has_address(address) && address >= Ipv4Addr::new(10, 96, 1, 0), "{address}");
-            assert!(ranges.has_port(ranges.port().into()));
+            let mut ports: Vec<u16> = ranges.every_port().collect();
+            ports.sort_unstable();
+            assert_eq!(ports, [30000, 30001]);
         }
         assert!(!ranges.has_address(Ipv4Addr::new(10, 96, 0, 0)));
         assert!(!ranges.has_address(Ipv4Addr::new(10, 96, 255, 255)));

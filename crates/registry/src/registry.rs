@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use crate::cache::{Applied, Command, Pending};
 use crate::ranges::Ranges;
 use crate::{
-    DeleteOptions, Kind, Kinds, List, ListOptions, Object, Part, Patch, RequestContext, Row, WatchStream,
+    AdmitAll, DeleteOptions, Kind, Kinds, List, ListOptions, Object, Part, Patch, RequestContext, Row,
+    WatchStream,
 };
 
 /// How much of the past the cache keeps, and how far a watcher may fall behind.
@@ -134,6 +135,11 @@ impl Registry {
         self.applied.revision()
     }
 
+    /// Whether changes in the store reach readers now. While they do not, the registry keeps trying.
+    pub fn is_following(&self) -> bool {
+        self.applied.is_following()
+    }
+
     /// A selectable field of an object, without decoding it; `None` if there is no such object or field.
     pub fn field(&self, kind: &Kind, namespace: &str, name: &str, field: &str) -> Option<String> {
         let index = kind.resource.fields.iter().position(|each| each.name == field)?;
@@ -243,6 +249,11 @@ impl Registry {
         binding: Value,
     ) -> Result<(), Status> {
         self.bind_pod(cx, namespace, name, binding).await
+    }
+
+    /// The surroundings of the registry's own writes. They pass no admission: there is nobody to judge.
+    pub(crate) fn own_context(&self) -> RequestContext {
+        RequestContext::new(self.options.clock.now(), Arc::new(AdmitAll))
     }
 
     /// Objects as rows of a `meta.k8s.io/v1` Table, under [`Kind::columns`].

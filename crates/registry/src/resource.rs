@@ -81,9 +81,9 @@ impl Kind {
             return item.body.clone();
         }
         item.converted(self.slot, |item| {
-            let mut tree = item.tree();
+            // What could be stored can be read back, and a tree of JSON values always encodes.
+            let Ok(mut tree) = item.tree() else { return item.body.clone() };
             self.strategy.restore(&mut tree);
-            // A tree of JSON values always encodes.
             serde_json::to_vec(&tree).map_or_else(|_| item.body.clone(), Bytes::from)
         })
     }

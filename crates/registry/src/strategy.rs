@@ -33,34 +33,45 @@ pub(crate) enum Generation {
     None,
     /// With every change of `spec`.
     Spec,
-    /// With every change outside `metadata` and `status`.
-    AllButStatus,
+    /// With every change of `spec` or of the annotations.
+    SpecAndAnnotations,
+    /// With every change outside `metadata`. A status that has a subresource of its own does not change with the rest.
+    AllButMetadata,
 }
 
 /// How the generic code treats objects of a resource.
 #[derive(Clone)]
 pub(crate) struct Rules {
     pub(crate) name: NameRule,
+    /// What may be done to its objects.
+    pub(crate) verbs: &'static [&'static str],
     pub(crate) generation: Generation,
     /// There is a status subresource, so plain writes leave `status` alone.
     pub(crate) status: bool,
+    /// Whoever creates an object may bring its status along, in spite of that.
+    pub(crate) status_on_create: bool,
     /// Writes of status may change labels, annotations and finalizers.
     pub(crate) status_metadata: bool,
     /// PUT to a name that is not there creates it.
     pub(crate) create_on_update: bool,
     /// PUT without a resourceVersion overwrites.
     pub(crate) unconditional_update: bool,
+    /// Whether an object has outlived its time at that moment: the server then removes it by itself.
+    pub(crate) expired: Option<fn(&Value, Timestamp) -> bool>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self {
             name: NameRule::Subdomain,
+            verbs: crate::builtin::VERBS,
             generation: Generation::None,
             status: false,
+            status_on_create: false,
             status_metadata: true,
             create_on_update: false,
             unconditional_update: true,
+            expired: None,
         }
     }
 }

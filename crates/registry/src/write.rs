@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use apimachinery::json;
 use apimachinery::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
@@ -96,7 +97,9 @@ impl Registry {
     fn prepare_new(&self, kind: &Kind, body: &mut Value) {
         let rules = &kind.rules;
         if rules.status {
-            map(body).remove("status");
+            if !rules.status_on_create {
+                map(body).remove("status");
+            }
             if !kind.custom {
                 object(body, "status");
             }
@@ -273,7 +276,7 @@ impl Registry {
     }
 }
 
-/// Encodes a tree of this version, and takes out what selectors look at.
+/// Encodes a tree of this version, and takes out what selectors look at. What could not be read back is refused.
 pub(crate) fn draft(
     kind: &Kind,
     namespace: &str,
@@ -281,6 +284,10 @@ pub(crate) fn draft(
     body: &Value,
     claims: Claims,
 ) -> Result<Draft, Status> {
+    if json::depth(body) > json::MAX_DEPTH {
+        let why = format!("the object is nested deeper than {} levels", json::MAX_DEPTH);
+        return Err(Status::bad_request(why));
+    }
     let converted;
     let stored = if kind.strategy.converts() {
         let mut tree = body.clone();
@@ -305,7 +312,7 @@ pub(crate) fn unversioned(kind: &Kind, draft: &Draft) -> Bytes {
         return draft.encoded.stored.clone();
     }
     let item = Item::new(draft.name.as_str().into(), &draft.encoded, 0, draft.extract.clone());
-    let mut tree = item.tree();
+    let Ok(mut tree) = item.tree() else { return item.body };
     kind.strategy.restore(&mut tree);
     encode(&tree).map_or_else(|_| item.body.clone(), |encoded| encoded.stored)
 }

@@ -41,6 +41,25 @@ impl Function {
     }
 }
 
+/// What a performed call came to: recorded for good, unless it says why that would be wrong.
+pub(crate) trait Outcome {
+    /// Why this is no outcome but the lack of one, which another attempt need not meet.
+    fn unavailable(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Outcome for u64 {}
+impl Outcome for i128 {}
+impl Outcome for (u64, u64) {}
+impl Outcome for Vec<u8> {}
+
+impl<T, E: Outcome> Outcome for Result<T, E> {
+    fn unavailable(&self) -> Option<&str> {
+        self.as_ref().err()?.unavailable()
+    }
+}
+
 /// Takes a call through, its class being the table's. `perform` gets the idempotency key of the ticket, if there is one.
 pub(crate) async fn through<A, R, F>(
     recording: &Recording,
@@ -50,7 +69,7 @@ pub(crate) async fn through<A, R, F>(
 ) -> wasmtime::Result<R>
 where
     A: Serialize + Sync,
-    R: Serialize + DeserializeOwned + Send,
+    R: Outcome + Serialize + DeserializeOwned + Send,
     F: Future<Output = R> + Send,
 {
     let Some(recorder) = recording else { return Ok(perform(None).await) };
@@ -70,7 +89,7 @@ pub(crate) async fn through_as<A, R, F>(
 ) -> wasmtime::Result<R>
 where
     A: Serialize + Sync,
-    R: Serialize + DeserializeOwned + Send,
+    R: Outcome + Serialize + DeserializeOwned + Send,
     F: Future<Output = R> + Send,
 {
     let arguments = postcard::to_allocvec(arguments).map_err(wasmtime::Error::new)?;
@@ -78,6 +97,10 @@ where
         Decision::Replay(recorded) => postcard::from_bytes(&recorded).map_err(|_| unreadable(function)),
         Decision::Perform(ticket) => {
             let result = perform(Some(ticket.idempotency_key.clone())).await;
+            if let Some(why) = result.unavailable() {
+                // The guest would take it for the answer, in every life that it has. A write stays in doubt.
+                return Err(halted(Halt::Unavailable(why.to_owned())));
+            }
             let encoded = postcard::to_allocvec(&result).map_err(wasmtime::Error::new)?;
             recorder.finish(ticket, encoded.into()).await.map_err(halted)?;
             Ok(result)

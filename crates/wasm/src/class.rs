@@ -85,7 +85,7 @@ pub(crate) static INTERFACES: &[Interface] = &[
         &[("get-insecure-random-bytes", LOCAL), ("get-insecure-random-u64", LOCAL)],
     ),
     each("wasi:random/insecure-seed", Stable, &[("insecure-seed", LOCAL)]),
-    // The environment is part of what was deployed, and an invocation is pinned to that.
+    // The environment, wasi:config and which stores there are belong to the revision that an invocation is pinned to.
     all("wasi:cli/environment", Instance),
     all("wasi:cli/exit", Instance),
     all("wasi:cli/stdin", Instance),

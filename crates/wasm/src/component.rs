@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use capabilities::Store;
 use http::Uri;
+use sha2::{Digest as _, Sha256};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::Artifact;
@@ -167,6 +168,7 @@ pub enum DeployError {
 /// run on the old one finish there.
 pub struct Component {
     pub(crate) name: Arc<str>,
+    pub(crate) revision: String,
     pub(crate) spec: ComponentSpec,
     pub(crate) proxy: ProxyPre<Guest>,
     pub(crate) gate: Gate,
@@ -184,9 +186,10 @@ impl Component {
         self.spec.artifact.digest()
     }
 
-    /// `namespace/name@sha256:…`: what a durable invocation is pinned to.
-    pub fn revision(&self) -> String {
-        revision(&self.name, self.digest())
+    /// `namespace/name@sha256:…`, and for a durable one a `+` and a hash of what it was given: what an invocation is pinned
+    /// to.
+    pub fn revision(&self) -> &str {
+        &self.revision
     }
 
     /// Places for one more instance, its own and the pool's; `None`: there were none in time.
@@ -221,8 +224,29 @@ impl fmt::Debug for Component {
     }
 }
 
-pub(crate) fn revision(name: &str, digest: &str) -> String {
-    format!("{name}@{digest}")
+/// Names the code together with everything that a durable guest sees without its being recorded: the environment (and
+/// so `wasi:config`) and which stores there are under which names.
+pub(crate) fn revision(name: &str, spec: &ComponentSpec) -> String {
+    let digest = spec.artifact.digest();
+    if !spec.durable {
+        return format!("{name}@{digest}");
+    }
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    part(&spec.environment.len().to_string());
+    for (name, value) in &spec.environment {
+        part(name);
+        part(value);
+    }
+    for (name, store) in &spec.key_value {
+        part(name);
+        part(store.name());
+    }
+    let given: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}@{digest}+{given}")
 }
 
 #[cfg(test)]

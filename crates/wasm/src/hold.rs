@@ -23,6 +23,14 @@ pub(crate) struct Hold {
     recorder: Arc<dyn Recorder>,
     sink: Arc<dyn LogSink>,
     state: Mutex<State>,
+    slept: Mutex<Slept>,
+}
+
+/// What the guest slept with its recorder's knowledge, which its limit by the clock does not count.
+#[derive(Default)]
+struct Slept {
+    total: Duration,
+    asleep: bool,
 }
 
 #[derive(Default)]
@@ -34,11 +42,21 @@ struct State {
 
 impl Hold {
     pub(crate) fn new(recorder: Arc<dyn Recorder>, sink: Arc<dyn LogSink>) -> Self {
-        Self { recorder, sink, state: Mutex::default() }
+        Self { recorder, sink, state: Mutex::default(), slept: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the guest has slept; `None` while it sleeps.
+    pub(crate) fn slept(&self) -> Option<Duration> {
+        let slept = self.sleeping();
+        (!slept.asleep).then_some(slept.total)
+    }
+
+    fn sleeping(&self) -> MutexGuard<'_, Slept> {
+        self.slept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn repeated(&self) {
@@ -94,8 +112,15 @@ impl Recorder for Hold {
 
     async fn sleep(&self, nanoseconds: u64) -> Result<(), Halt> {
         let started = Instant::now();
+        self.sleeping().asleep = true;
         let slept = self.recorder.sleep(nanoseconds).await;
-        if slept.is_err() || started.elapsed() > PASSED {
+        let elapsed = started.elapsed();
+        {
+            let mut sleeping = self.sleeping();
+            sleeping.asleep = false;
+            sleeping.total += elapsed;
+        }
+        if slept.is_err() || elapsed > PASSED {
             self.release();
         } else {
             self.repeated();

@@ -11,7 +11,7 @@ use wasmtime::Engine;
 
 use crate::artifact::{self, Artifact, ArtifactCache};
 use crate::compile::{CompileError, Compiler};
-use crate::component::{Component, ComponentSpec, DeployError, revision};
+use crate::component::{Component, ComponentSpec, DeployError, Limits, revision};
 use crate::config::Config;
 use crate::engine::{self, CodeSettings, EngineError};
 use crate::gate::Gate;
@@ -46,6 +46,11 @@ impl Binary {
     pub fn digest(&self) -> &str {
         &self.digest
     }
+
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
 }
 
 /// What running components use.
@@ -60,6 +65,13 @@ pub(crate) struct Shared {
     /// The most of them that one component gets.
     share: u32,
     pub(crate) ticker: Ticker,
+}
+
+impl Shared {
+    /// How many instances a component with these limits may have at a time.
+    pub(crate) fn places(&self, limits: &Limits) -> u32 {
+        limits.concurrency.min(self.share)
+    }
 }
 
 /// What makes components.
@@ -139,35 +151,37 @@ impl Host {
     }
 
     /// Makes a component ready to run under `name` (`namespace/name`). Cheap: the same artifact may be deployed again with
-    /// other bindings or limits at any time. The result serves requests; durable invocations find it by its revision
-    /// (`namespace/name@sha256:…`), where it takes the place of an earlier one with the same digest. Other digests of
-    /// the name stay until they are retired.
+    /// other bindings or limits at any time. The result serves requests; durable invocations find it by its
+    /// [revision](Component::revision), where it takes the place of an earlier one. Other revisions of the name stay until
+    /// they are retired.
     pub fn deploy(&self, name: &str, spec: ComponentSpec) -> Result<Arc<Component>, DeployError> {
+        self.deploy_as(&revision(name, &spec), spec)
+    }
+
+    /// [`Host::deploy`] under the revision that invocations are pinned to already, whatever its name was made of.
+    pub fn deploy_as(&self, revision: &str, spec: ComponentSpec) -> Result<Arc<Component>, DeployError> {
+        let name = revision.split_once('@').map_or(revision, |(name, _)| name);
         let proxy = self.builder.linkers.link(&spec.artifact.component, spec.durable, spec.limits.memory)?;
-        let concurrency = spec.limits.concurrency;
         let component = Arc::new(Component {
             name: name.into(),
-            gate: Gate::new(concurrency.min(self.shared.share), concurrency),
+            revision: revision.to_owned(),
+            gate: Gate::new(self.shared.places(&spec.limits), spec.limits.concurrency),
             spec,
             proxy,
             host: self.shared.clone(),
         });
         let mut revisions = self.revisions.write().unwrap_or_else(PoisonError::into_inner);
-        revisions.insert(component.revision(), component.clone());
+        revisions.insert(revision.to_owned(), component.clone());
         Ok(component)
     }
 
-    /// Forgets a revision (`namespace/name@sha256:…`); no new durable invocation of it runs. What runs, goes on.
+    /// Forgets a revision; no new durable invocation of it runs. What runs, goes on.
     pub fn retire(&self, revision: &str) {
         self.revisions.write().unwrap_or_else(PoisonError::into_inner).remove(revision);
     }
 
-    /// The component deployed under `name` with that digest.
-    pub fn deployed(&self, name: &str, digest: &str) -> Option<Arc<Component>> {
-        self.revision(&revision(name, digest))
-    }
-
-    pub(crate) fn revision(&self, revision: &str) -> Option<Arc<Component>> {
+    /// The component deployed under that revision.
+    pub fn deployed(&self, revision: &str) -> Option<Arc<Component>> {
         self.revisions.read().unwrap_or_else(PoisonError::into_inner).get(revision).cloned()
     }
 }

@@ -21,11 +21,17 @@ impl Invoker for Host {
         request: Request,
         recorder: Arc<dyn Recorder>,
     ) -> Result<Reply, InvokeError> {
-        let found = self.revision(component).ok_or_else(|| InvokeError::NotReady(component.to_owned()))?;
+        let found = self.deployed(component).ok_or_else(|| InvokeError::NotReady(component.to_owned()))?;
         if !found.spec.durable {
-            return Err(InvokeError::Failed(format!("component {component} is not durable")));
+            // The same bytes deployed for requests; the durable ones may come yet.
+            return Err(InvokeError::NotReady(format!("{component} as a durable one")));
         }
         found.invoke(request, recorder).await
+    }
+
+    fn concurrency(&self, component: &str) -> Option<u32> {
+        let found = self.deployed(component)?;
+        Some(found.host.places(&found.spec.limits))
     }
 }
 
@@ -43,7 +49,7 @@ impl Component {
             // A replay may come from a journal that kept no host; the guest's interface wants one.
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
         }
-        let busy = || InvokeError::NotReady(format!("{} (busy)", self.revision()));
+        let busy = || InvokeError::Busy(self.revision.clone());
         let places = self.enter().await.ok_or_else(busy)?;
         let hold = Arc::new(Hold::new(recorder, self.host.logs.clone()));
         let method = request.method().clone();
@@ -67,7 +73,7 @@ fn no_answer(ending: Option<Ending>) -> InvokeError {
     match ending {
         Some(Ending::Halted(halt)) => InvokeError::Halted(halt),
         Some(Ending::Limit(limit)) => InvokeError::LimitExceeded { limit },
-        Some(Ending::Busy) => InvokeError::NotReady("no instance is free".into()),
+        Some(Ending::Busy) => InvokeError::Busy("no instance is free".into()),
         Some(Ending::Failed(reason)) => InvokeError::Failed(reason),
         None => InvokeError::Failed("it gave no response".into()),
     }

@@ -23,7 +23,7 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use self::bodies::{Bodies, Paced};
-use crate::choke::{Function, Recording, through_as};
+use crate::choke::{Function, Outcome, Recording, through_as};
 use crate::component::Component;
 use crate::interfaces::replay::IDEMPOTENCY_KEY;
 
@@ -146,6 +146,9 @@ enum Failure {
     BodyTooLarge,
     Invalid(String),
 }
+
+/// Told to the guest, which knows what to make of a peer that does not answer.
+impl Outcome for Failure {}
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {

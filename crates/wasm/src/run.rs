@@ -48,9 +48,15 @@ const CALL_BYTES: usize = 32 << 20;
 pub(crate) struct Run {
     guest: Pin<Box<dyn Future<Output = Result<(), Ending>> + Send>>,
     cpu_left: Duration,
-    /// The limit by the clock.
-    deadline: Option<Instant>,
-    /// Its timer, made when the instance first has to wait: most never do.
+    wall: Wall,
+}
+
+/// The limit by the clock.
+struct Wall {
+    deadline: Instant,
+    /// Whose sleeps put the deadline off.
+    recording: Recording,
+    /// Made when the instance first has to wait: most never do.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -67,25 +73,17 @@ impl Run {
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         let limits = component.spec.limits;
-        // A durable invocation may last for years, and what it waits for is the recorder's business.
-        let deadline = match recording {
-            Some(_) => None,
-            None => Some(Instant::now() + limits.wall_time),
-        };
+        let deadline = Instant::now() + limits.wall_time;
+        let wall = Wall { deadline, recording: recording.clone(), timer: None };
         let (sender, receiver) = oneshot::channel();
         let guest = Box::pin(live(component, request, recording, places, sender));
-        (Self { guest, cpu_left: limits.cpu_time, deadline, timer: None }, receiver)
+        (Self { guest, cpu_left: limits.cpu_time, wall }, receiver)
     }
 
-    /// When it ends at the latest.
+    /// When it ends at the latest, polled or not. A recorded one sleeps beyond any time that could be told now, and its
+    /// reply is always read.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        timer.as_mut().poll(cx)
+        self.wall.recording.is_none().then_some(self.wall.deadline)
     }
 }
 
@@ -164,6 +162,25 @@ impl Future for Run {
             return Poll::Ready(Err(Ending::Limit("cpu time")));
         };
         self.cpu_left = left;
-        self.poll_deadline(cx).map(|()| Err(WALL_TIME))
+        self.wall.poll(cx).map(|()| Err(WALL_TIME))
+    }
+}
+
+impl Wall {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let slept = match &self.recording {
+            // Its end wakes this task, and the deadline is looked at again.
+            Some(recording) => match recording.slept() {
+                Some(slept) => slept,
+                None => return Poll::Pending,
+            },
+            None => Duration::ZERO,
+        };
+        let deadline = (self.deadline + slept).into();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
     }
 }

@@ -6,11 +6,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use harness::Plane;
 
+use super::nginx::Nginx;
 use super::wrk::Load;
 use super::{Table, binary};
 
 const TOKEN: &str = "bench-token";
 const NAMESPACE: &str = "bench";
+/// Bytes of one ConfigMap, and of a list of 500.
+const SMALL: usize = 1 << 10;
+const LARGE: usize = 650 << 10;
 
 /// Creates, gets and lists against a plane without node and edge.
 ///
@@ -38,11 +42,20 @@ pub fn run(root: &Path, seconds: u32) -> Result<()> {
         ],
         ..Load::default()
     };
-    let mut table = Table::new("the API over TLS, authorisation on, 2 wrk threads");
+    let nginx = nginx(&plane)?;
+    let plain = |threads, connections, size| Load {
+        url: nginx.url(size),
+        threads,
+        connections,
+        seconds,
+        ..Load::default()
+    };
+    let mut table = Table::new("the API over TLS, authorisation on, 2 wrk threads; nginx serves fixed files");
+    let small = plain(2, 32, SMALL).run()?;
+    let large = plain(2, 8, LARGE).run()?;
     let version = load(2, 32, "read.lua", "/version").run()?;
-    table.row("GET /version, 32 connections (the limit: no object read)", &version, None);
+    let dry = load(2, 32, "create.lua", "?dryRun=All").run()?;
     let creates = load(2, 32, "create.lua", "").run()?;
-    table.row("create 1 KiB ConfigMaps, fsynced, 32 connections", &creates, None);
     plane.kubectl_ok(&["create", "configmap", "probe", "-n", NAMESPACE, "--from-literal=a=b"]);
     let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
     let mut writer = writing(&plane)?;
@@ -50,14 +63,25 @@ pub fn run(root: &Path, seconds: u32) -> Result<()> {
     let lists = load(2, 8, "read.lua", &format!("{path}?limit=500")).run();
     writer.kill()?;
     writer.wait()?;
+    let (gets, lists) = (gets?, lists?);
+    table.row("nginx, a file of 1 KiB, 32 connections", &small, None);
+    table.row("GET /version, 32 connections (no object read)", &version, Some(("of nginx", small.rate)));
+    table.row("GET one ConfigMap while it is written, 32 connections", &gets, Some(("of nginx", small.rate)));
+    table.row("create 1 KiB ConfigMaps with dryRun=All, 32 connections (nothing kept)", &dry, None);
+    table.row("create 1 KiB ConfigMaps, fsynced, 32 connections", &creates, Some(("of a dry run", dry.rate)));
+    table.row("nginx, a file of 650 KiB, 8 connections", &large, None);
     table.row(
-        "GET one ConfigMap while it is written, 32 connections",
-        &gets?,
-        Some(("of /version", version.rate)),
+        "LIST 500 ConfigMaps (650 KB) while they are written, 8 connections",
+        &lists,
+        Some(("of nginx", large.rate)),
     );
-    table.row("LIST 500 ConfigMaps (650 KB) while they are written, 8 connections", &lists?, None);
     table.print();
     Ok(())
+}
+
+/// With the certificate of the plane's own API, so that both sides pay for the same handshake and cipher.
+fn nginx(plane: &Plane) -> Result<Nginx> {
+    Nginx::start(&plane.data().join("server/pki/apiserver.pem"), &[SMALL, LARGE])
 }
 
 /// Somebody who keeps changing the object that is read, so that a remembered answer would be a wrong one.

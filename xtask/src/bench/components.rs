@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use harness::{Plane, eventually, send};
 
 use super::wrk::Load;
-use super::{Table, binary};
+use super::{Table, binary, free_port};
 use crate::tools;
 
 /// The peer, at the version of the library inside.
@@ -72,10 +72,6 @@ fn measure(url: &str, seconds: u32) -> Result<super::wrk::Found> {
     }
     let headers = vec![format!("host: {HOST}"), "x-echo: word".to_owned()];
     Load { url: url.to_owned(), threads: 1, connections: 32, seconds, headers, ..Load::default() }.run()
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn serve(wasmtime: &Path, guest: &Path, options: &[&str]) -> Result<(Peer, String)> {

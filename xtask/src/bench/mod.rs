@@ -12,6 +12,7 @@ use wrk::Found;
 mod api;
 mod components;
 mod idle;
+mod nginx;
 mod wrk;
 
 /// A family of figures.
@@ -53,6 +54,10 @@ pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
 fn binary(root: &Path) -> Result<String> {
     let path = root.join("target/release/monoplane");
     path.to_str().map(str::to_owned).context("a path that is no text")
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Lets the unprivileged roles read a file that a benchmark made.

@@ -30,35 +30,50 @@ impl Plugin for NamespaceLifecycle {
         }
     }
 
+    /// Before any other plugin looks for something in a namespace that is not there.
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        _object: &mut Value,
+        lookup: &dyn Lookup,
+    ) -> Result<(), Status> {
+        takes_content(attributes, lookup).await
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
         _object: Option<&Value>,
         lookup: &dyn Lookup,
     ) -> Result<(), Status> {
-        if attributes.operation == Operation::Delete {
-            if IMMORTAL.contains(&attributes.name) {
-                return Err(attributes.forbid("this namespace may not be deleted"));
+        match attributes.operation {
+            Operation::Delete if IMMORTAL.contains(&attributes.name) => {
+                Err(attributes.forbid("this namespace may not be deleted"))
             }
-            return Ok(());
+            Operation::Delete => Ok(()),
+            // Once more: what came between may have taken its time.
+            _ => takes_content(attributes, lookup).await,
         }
-        let namespace = attributes.namespace;
-        match lookup.namespace_phase(namespace).await? {
-            Some(NamespacePhase::Active) => Ok(()),
-            Some(NamespacePhase::Terminating) => {
-                let why = format!(
-                    "unable to create new content in namespace {namespace} because it is being terminated"
-                );
-                let mut status = attributes.forbid(why);
-                status.details.get_or_insert_default().causes.push(Cause {
-                    reason: "NamespaceTerminating".to_owned(),
-                    message: format!("namespace {namespace} is being terminated"),
-                    field: "metadata.namespace".to_owned(),
-                });
-                Err(status)
-            }
-            None => Err(Status::not_found(&NAMESPACES, namespace)),
+    }
+}
+
+async fn takes_content(attributes: &Attributes<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
+    let namespace = attributes.namespace;
+    match lookup.namespace_phase(namespace).await? {
+        Some(NamespacePhase::Active) => Ok(()),
+        Some(NamespacePhase::Terminating) => {
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            let mut status = attributes.forbid(why);
+            status.details.get_or_insert_default().causes.push(Cause {
+                reason: "NamespaceTerminating".to_owned(),
+                message: format!("namespace {namespace} is being terminated"),
+                field: "metadata.namespace".to_owned(),
+            });
+            Err(status)
         }
+        None => Err(Status::not_found(&NAMESPACES, namespace)),
     }
 }
 

@@ -3,14 +3,23 @@
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use async_trait::async_trait;
+use auth::node::Referenced;
 use serde_json::Value;
 
-use crate::tree::{at, entries, is_mirror, items, text};
+use crate::tree::{at, entries, is_mirror, items, refers_to, text};
 use crate::{Attributes, Lookup, Operation, Plugin};
 
 const LEASES: &str = "coordination.k8s.io";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
+const NODES: GroupResource = GroupResource::of("", "nodes");
 const PODS: GroupResource = GroupResource::of("", "pods");
+/// What a mirror pod may not refer to, and its name in refusals.
+const REFUSED: [(Referenced, &str); 4] = [
+    (Referenced::ServiceAccount, "a service account"),
+    (Referenced::Secret, "secrets"),
+    (Referenced::ConfigMap, "configmaps"),
+    (Referenced::PersistentVolumeClaim, "persistentvolumeclaims"),
+];
 /// Labels of this domain say what may run on a node: never the node's own to write.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
 /// Labels of these domains a kubelet may write only if they are listed or of a prefix of its own.
@@ -79,7 +88,7 @@ async fn pod(
     lookup: &dyn Lookup,
 ) -> Result<(), Status> {
     match (attributes.operation, object) {
-        (Operation::Create, Some(pod)) => created_pod(attributes, node, pod),
+        (Operation::Create, Some(pod)) => created_pod(attributes, node, pod, lookup).await,
         (Operation::Delete, _) => {
             let found;
             let pod = match attributes.old {
@@ -103,7 +112,12 @@ async fn pod(
     }
 }
 
-fn created_pod(attributes: &Attributes<'_>, node: &str, pod: &Value) -> Result<(), Status> {
+async fn created_pod(
+    attributes: &Attributes<'_>,
+    node: &str,
+    pod: &Value,
+    lookup: &dyn Lookup,
+) -> Result<(), Status> {
     if !is_mirror(pod) {
         let why = format!(
             "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
@@ -115,26 +129,44 @@ fn created_pod(attributes: &Attributes<'_>, node: &str, pod: &Value) -> Result<(
             attributes.forbid(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
         );
     }
-    if !text(pod, &["spec", "serviceAccountName"]).is_empty() {
-        return Err(
-            attributes.forbid(format!("node {node:?} can not create pods that reference a service account"))
-        );
-    }
-    let owner = items(pod, &["metadata", "ownerReferences"]).iter();
-    if owner.clone().count() > 1
-        || owner.clone().any(|owner| text(owner, &["kind"]) != "Node" || text(owner, &["name"]) != node)
-    {
-        return Err(attributes
-            .forbid(format!("node {node:?} can only create pods with an owner reference set to itself")));
-    }
-    for volume in items(pod, &["spec", "volumes"]) {
-        for kind in ["secret", "configMap", "persistentVolumeClaim", "projected"] {
-            if volume.get(kind).is_some() {
-                return Err(
-                    attributes.forbid(format!("node {node:?} can not create pods that reference {kind}s"))
-                );
-            }
+    owned_by_node(attributes, node, pod, lookup).await?;
+    // Whoever can write a file on the node may not gain secrets by it.
+    for (kind, what) in REFUSED {
+        if refers_to(pod, kind) {
+            return Err(attributes.forbid(format!("node {node:?} can not create pods that reference {what}")));
         }
+    }
+    Ok(())
+}
+
+/// A mirror pod ends with its Node, as it is now: it has exactly that owner.
+async fn owned_by_node(
+    attributes: &Attributes<'_>,
+    node: &str,
+    pod: &Value,
+    lookup: &dyn Lookup,
+) -> Result<(), Status> {
+    let forbid = |why: &str| Err(attributes.forbid(format!("node {node:?} {why}")));
+    let owner = match items(pod, &["metadata", "ownerReferences"]) {
+        [owner] => owner,
+        [] => return forbid("can only create pods with an owner reference set to itself"),
+        _ => return forbid("can only create pods with a single owner reference set to itself"),
+    };
+    let is_true = |field: &str| owner.get(field).and_then(Value::as_bool) == Some(true);
+    let names = |field: &str| text(owner, &[field]);
+    if (names("apiVersion"), names("kind"), names("name")) != ("v1", "Node", node) {
+        return forbid("can only create pods with an owner reference set to itself");
+    }
+    if !is_true("controller") {
+        return forbid("can only create pods with a controller owner reference set to itself");
+    }
+    if is_true("blockOwnerDeletion") {
+        return forbid("must not set blockOwnerDeletion on an owner reference");
+    }
+    let found = lookup.get(&NODES, "", node).await?.ok_or_else(|| Status::not_found(&NODES, node))?;
+    let (own, given) = (apimachinery::meta::uid(&found), names("uid"));
+    if own != given {
+        return Err(attributes.forbid(format!("node {node} UID mismatch: expected {given} got {own}")));
     }
     Ok(())
 }
@@ -166,6 +198,11 @@ fn own_node(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> 
         let taints = |node: &Value| at(node, &["spec", "taints"]).cloned();
         if taints(old) != taints(object) {
             return Err(attributes.forbid(format!("node {node:?} is not allowed to modify taints")));
+        }
+        // An owner that does not exist would make the garbage collector delete the node, and with it the taints.
+        let owners = |node| items(node, &["metadata", "ownerReferences"]);
+        if owners(old) != owners(object) {
+            return Err(attributes.forbid(format!("node {node:?} is not allowed to modify ownerReferences")));
         }
     }
     let before = attributes.old.and_then(|old| at(old, &["metadata", "labels"]));

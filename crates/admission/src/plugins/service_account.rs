@@ -3,9 +3,10 @@
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use async_trait::async_trait;
+use auth::node::Referenced;
 use serde_json::Value;
 
-use crate::tree::{is_mirror, items, set_spec, text};
+use crate::tree::{is_mirror, items, refers_to, set_spec, text};
 use crate::{Attributes, Lookup, Operation, Plugin};
 
 const DEFAULT: &str = "default";
@@ -34,6 +35,18 @@ impl Plugin for ServiceAccount {
         if is_mirror(pod) {
             if !text(pod, &["spec", "serviceAccountName"]).is_empty() {
                 return Err(attributes.forbid("a mirror pod may not reference service accounts"));
+            }
+            if refers_to(pod, Referenced::Secret) {
+                return Err(attributes.forbid("a mirror pod may not reference secrets"));
+            }
+            let tokens = |volume: &Value| {
+                let sources = items(volume, &["projected", "sources"]);
+                sources.iter().any(|source| source.get("serviceAccountToken").is_some())
+            };
+            if items(pod, &["spec", "volumes"]).iter().any(tokens) {
+                return Err(
+                    attributes.forbid("a mirror pod may not use ServiceAccountToken volume projections")
+                );
             }
             return Ok(());
         }

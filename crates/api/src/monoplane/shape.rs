@@ -89,6 +89,10 @@ pub(super) fn suspend_after(_: &mut SchemaGenerator) -> Schema {
     duration("1s")
 }
 
+pub(super) fn retention(_: &mut SchemaGenerator) -> Schema {
+    duration("24h")
+}
+
 pub(super) fn concurrency(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 100_000, "default": 1000})
 }

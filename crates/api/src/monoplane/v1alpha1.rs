@@ -181,11 +181,17 @@ pub struct Durable {
     /// A sleep longer than this takes the invocation out of memory until it is over.
     #[schemars(schema_with = "shape::suspend_after")]
     pub suspend_after: Duration,
+    /// How long an invocation's id and reply are kept after its end. The same id begins a new invocation then.
+    #[schemars(schema_with = "shape::retention")]
+    pub retention: Duration,
 }
 
 impl Default for Durable {
     fn default() -> Self {
-        Self { suspend_after: std::time::Duration::from_secs(1).into() }
+        Self {
+            suspend_after: std::time::Duration::from_secs(1).into(),
+            retention: std::time::Duration::from_secs(24 * 60 * 60).into(),
+        }
     }
 }
 

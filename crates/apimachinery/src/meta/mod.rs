@@ -30,16 +30,11 @@ pub struct OwnerReference<'a> {
 }
 
 macro_rules! text_fields {
-    ($($(#[$doc:meta])* $get:ident, $set:ident = $key:literal;)*) => {
+    ($($(#[$doc:meta])* $get:ident = $key:literal;)*) => {
         $(
             $(#[$doc])*
             pub fn $get(object: &Value) -> &str {
                 text(object, $key)
-            }
-
-            /// Sets it; empty text removes it.
-            pub fn $set(object: &mut Value, value: impl Into<String>) {
-                set_text(object, $key, value.into());
             }
         )*
     };
@@ -47,19 +42,19 @@ macro_rules! text_fields {
 
 text_fields! {
     /// `metadata.name`, or empty.
-    name, set_name = "name";
+    name = "name";
     /// `metadata.generateName`, or empty.
-    generate_name, set_generate_name = "generateName";
+    generate_name = "generateName";
     /// `metadata.namespace`, or empty.
-    namespace, set_namespace = "namespace";
+    namespace = "namespace";
     /// `metadata.uid`, or empty.
-    uid, set_uid = "uid";
+    uid = "uid";
     /// `metadata.resourceVersion`, or empty.
-    resource_version, set_resource_version = "resourceVersion";
+    resource_version = "resourceVersion";
     /// `metadata.creationTimestamp` as text, or empty.
-    creation_timestamp_text, set_creation_timestamp_text = "creationTimestamp";
+    creation_timestamp_text = "creationTimestamp";
     /// `metadata.deletionTimestamp` as text, or empty.
-    deletion_timestamp_text, set_deletion_timestamp_text = "deletionTimestamp";
+    deletion_timestamp_text = "deletionTimestamp";
 }
 
 /// `metadata`, if the object has any.
@@ -91,15 +86,6 @@ fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     field(object, key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn set_text(object: &mut Value, key: &str, value: String) {
-    let metadata = metadata_mut(object);
-    if value.is_empty() {
-        metadata.remove(key);
-    } else {
-        metadata.insert(key.to_owned(), Value::String(value));
-    }
-}
-
 /// `apiVersion`, or empty.
 pub fn api_version(object: &Value) -> &str {
     object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
@@ -116,13 +102,6 @@ pub fn kind(object: &Value) -> &str {
 /// When `apiVersion` is malformed.
 pub fn gvk(object: &Value) -> Result<GroupVersionKind, GroupVersionError> {
     GroupVersionKind::parse(api_version(object), kind(object))
-}
-
-/// Sets `apiVersion` and `kind`.
-pub fn set_gvk(object: &mut Value, gvk: &GroupVersionKind) {
-    let root = as_object(object);
-    root.insert("apiVersion".to_owned(), Value::String(gvk.api_version()));
-    root.insert("kind".to_owned(), Value::String(gvk.kind.clone().into_owned()));
 }
 
 /// `namespace/name`, or `name` without a namespace.
@@ -239,21 +218,6 @@ pub fn controller_of(object: &Value) -> Option<OwnerReference<'_>> {
     owner_references(object).find(|owner| owner.controller)
 }
 
-/// Sets `metadata.ownerReferences` from JSON; none removes the field.
-pub fn set_owner_references(object: &mut Value, owners: Vec<Value>) {
-    set_list(object, "ownerReferences", owners);
-}
-
-/// `metadata.managedFields`.
-pub fn managed_fields(object: &Value) -> &[Value] {
-    list(object, "managedFields")
-}
-
-/// Sets `metadata.managedFields`; none removes the field.
-pub fn set_managed_fields(object: &mut Value, entries: Vec<Value>) {
-    set_list(object, "managedFields", entries);
-}
-
 /// `metadata.generation`, or 0.
 pub fn generation(object: &Value) -> i64 {
     field(object, "generation").and_then(Value::as_i64).unwrap_or_default()
@@ -287,11 +251,6 @@ pub fn creation_timestamp(object: &Value) -> Option<Timestamp> {
     time::parse(creation_timestamp_text(object)).ok()
 }
 
-/// Sets `metadata.creationTimestamp`.
-pub fn set_creation_timestamp(object: &mut Value, at: Timestamp) {
-    set_creation_timestamp_text(object, time::format(at));
-}
-
 /// `metadata.deletionTimestamp`.
 pub fn deletion_timestamp(object: &Value) -> Option<Timestamp> {
     time::parse(deletion_timestamp_text(object)).ok()
@@ -299,7 +258,11 @@ pub fn deletion_timestamp(object: &Value) -> Option<Timestamp> {
 
 /// Sets or removes `metadata.deletionTimestamp`.
 pub fn set_deletion_timestamp(object: &mut Value, at: Option<Timestamp>) {
-    set_deletion_timestamp_text(object, at.map(time::format).unwrap_or_default());
+    let metadata = metadata_mut(object);
+    match at {
+        Some(at) => metadata.insert("deletionTimestamp".to_owned(), Value::String(time::format(at))),
+        None => metadata.remove("deletionTimestamp"),
+    };
 }
 
 /// Whether the object is on its way out.

@@ -154,15 +154,6 @@ pub fn environment_variable(text: &str) -> Faults {
     faults
 }
 
-/// A C identifier.
-pub fn c_identifier(text: &str) -> Faults {
-    const SENTENCE: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let well_formed =
-        text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.bytes().all(fits);
-    check(text, usize::MAX, well_formed, SENTENCE)
-}
-
 /// A key of a ConfigMap or Secret: a file name.
 pub fn config_key(text: &str) -> Faults {
     const SENTENCE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
@@ -204,9 +195,6 @@ mod tests {
                 assert_ne!(rule(text), [""; 0], "{text:?}");
             }
         }
-        assert!(
-            c_identifier("_a1").is_empty() && !c_identifier("1a").is_empty() && !c_identifier("").is_empty()
-        );
         assert!(port_number(65_535).is_empty() && !port_number(0).is_empty());
     }
 }

@@ -288,7 +288,7 @@ mod tests {
         new["metadata"]["uid"] = json!("2");
         new["metadata"]["generation"] = json!(1);
         new["metadata"]["finalizers"] = json!(["b", "a"]);
-        super::super::set_resource_version(&mut new, "");
+        super::super::metadata_mut(&mut new).remove("resourceVersion");
         assert_eq!(
             texts(&validate_update(&new, &old, &Path::new("metadata"))),
             [

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::PatchError;
+use crate::json::{MAX_DEPTH, depth};
 
 /// Most operations in one patch.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -44,11 +45,16 @@ fn step(root: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), P
     };
     let value = || operation.get("value").ok_or_else(|| malformed(format!("{name} operation has no value")));
     match name {
-        "add" => add(root, &pointer("path")?, value()?.clone()),
+        "add" => {
+            let (path, value) = (pointer("path")?, value()?);
+            fits(&path, value)?;
+            add(root, &path, value.clone())
+        }
         "remove" => remove(root, &pointer("path")?, name).map(drop),
         "replace" => {
-            let (path, value) = (pointer("path")?, value()?.clone());
-            *path.find_mut(root).ok_or_else(|| missing(name, &path))? = value;
+            let (path, value) = (pointer("path")?, value()?);
+            fits(&path, value)?;
+            *path.find_mut(root).ok_or_else(|| missing(name, &path))? = value.clone();
             Ok(())
         }
         "move" => {
@@ -57,18 +63,21 @@ fn step(root: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), P
                 return Err(PatchError::Unfit(format!("move operation into itself: {}", path.text)));
             }
             let value = remove(root, &from, name)?;
+            fits(&path, &value)?;
             add(root, &path, value)
         }
         "copy" => {
             let (from, path) = (pointer("from")?, pointer("path")?);
-            let value = from.find(root).ok_or_else(|| missing(name, &from))?.clone();
-            *copied += size(&value);
+            let value = from.find(root).ok_or_else(|| missing(name, &from))?;
+            fits(&path, value)?;
+            *copied += size(value);
             if *copied > MAX_COPIED_BYTES {
                 let message = format!(
                     "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}"
                 );
                 return Err(PatchError::TooLarge(message));
             }
+            let value = value.clone();
             add(root, &path, value)
         }
         "test" => {
@@ -92,6 +101,14 @@ fn missing(operation: &str, path: &Pointer<'_>) -> PatchError {
     PatchError::Unfit(format!(
         "{operation} operation does not apply: doc is missing path: {path}: missing value"
     ))
+}
+
+/// Whether the value may be put there. Every walk over a tree recurses, so its depth must stay small at every step.
+fn fits(path: &Pointer<'_>, value: &Value) -> Result<(), PatchError> {
+    if path.tokens.len() + depth(value) <= MAX_DEPTH {
+        return Ok(());
+    }
+    Err(PatchError::TooLarge(format!("the patched object would be nested deeper than {MAX_DEPTH} levels")))
 }
 
 /// Roughly the bytes of the value's text.
@@ -131,7 +148,14 @@ impl<'a> Pointer<'a> {
         }
         let inner =
             text.strip_prefix('/').ok_or_else(|| malformed(format!("invalid JSON pointer: {text}")))?;
-        let tokens = inner.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+        let tokens: Vec<String> = inner
+            .split('/')
+            .take(MAX_DEPTH + 1)
+            .map(|token| token.replace("~1", "/").replace("~0", "~"))
+            .collect();
+        if tokens.len() > MAX_DEPTH {
+            return Err(malformed(format!("a JSON pointer may have {MAX_DEPTH} parts at most")));
+        }
         Ok(Self { text, tokens })
     }
 
@@ -310,6 +334,33 @@ mod tests {
         assert!(matches!(apply(&mut target, &Value::from(operations)), Err(PatchError::TooLarge(_))));
         let many = vec![json!({"op": "test", "path": "/b"}); MAX_OPERATIONS + 1];
         assert!(matches!(apply(&mut target, &Value::from(many)), Err(PatchError::TooLarge(_))));
+    }
+
+    #[test]
+    fn patches_cannot_nest_an_object_without_end() {
+        let message = format!("the patched object would be nested deeper than {MAX_DEPTH} levels");
+        // Each copy puts all that there is below its own deepest object.
+        let doubled = (0..10).map(|times| json!({"op": "copy", "from": "", "path": "/a".repeat(1 << times)}));
+        refuse(json!({}), doubled.collect(), &message);
+        let pointer = "/a".repeat(MAX_DEPTH + 1);
+        refuse(
+            json!({}),
+            json!([{"op": "remove", "path": pointer}]),
+            &format!("a JSON pointer may have {MAX_DEPTH} parts at most"),
+        );
+        let deepest = (1..MAX_DEPTH).fold(json!({}), |inner, _| json!({"a": inner}));
+        for operation in ["add", "replace"] {
+            let patch = json!([{"op": operation, "path": "/x", "value": deepest}]);
+            refuse(json!({"x": {}}), patch, &message);
+        }
+        refuse(deepest.clone(), json!([{"op": "copy", "from": "", "path": "/x"}]), &message);
+        let target = json!({"x": {}, "y": deepest["a"]});
+        refuse(target, json!([{"op": "move", "from": "/y", "path": "/x/y"}]), &message);
+        check(deepest.clone(), json!([{"op": "copy", "from": "/a", "path": "/b"}]), {
+            let mut expected = deepest.clone();
+            expected["b"] = deepest["a"].clone();
+            expected
+        });
     }
 
     proptest! {

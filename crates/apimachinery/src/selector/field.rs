@@ -55,12 +55,6 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
-    /// Exactly that value of that field.
-    pub fn equal(field: &str, value: &str) -> Self {
-        let requirement = FieldRequirement { field: field.to_owned(), equal: true, value: value.to_owned() };
-        Self { requirements: vec![requirement] }
-    }
-
     /// Whether everything satisfies it.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
@@ -71,19 +65,6 @@ impl FieldSelector {
         let found =
             self.requirements.iter().find(|requirement| requirement.equal && requirement.field == field);
         found.map(|requirement| requirement.value.as_str())
-    }
-
-    /// Whether fields that are looked up by that function satisfy it; a field that is not there is empty.
-    pub fn matches<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.requirements.iter().all(|requirement| {
-            (lookup(&requirement.field).unwrap_or_default() == requirement.value) == requirement.equal
-        })
-    }
-
-    /// The first field that is not among those known, in upstream's words.
-    pub fn unsupported(&self, known: impl Fn(&str) -> bool) -> Option<String> {
-        let unknown = self.requirements.iter().find(|requirement| !known(&requirement.field))?;
-        Some(format!("field label not supported: {}", unknown.field))
     }
 }
 
@@ -169,16 +150,6 @@ mod tests {
         );
         for text in ["a=b=c", "a=\\x", "a=\\", "a!b"] {
             assert!(FieldSelector::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn absent_fields_are_empty() {
-        let lookup = |field: &str| (field == "a").then_some("1");
-        for (text, expected) in
-            [("a=1", true), ("a!=1", false), ("b=", true), ("b!=x", true), ("a=1,b=x", false)]
-        {
-            assert_eq!(FieldSelector::parse(text).unwrap().matches(lookup), expected, "{text}");
         }
     }
 

@@ -1,6 +1,5 @@
 //! Label selectors: matching, text and object form.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -198,16 +197,6 @@ impl Selector {
     /// Whether the labels of an object (`metadata.labels`; null and absent are no labels) satisfy it.
     pub fn matches(&self, labels: Option<&Map<String, Value>>) -> bool {
         self.matches_with(|key| labels?.get(key)?.as_str())
-    }
-
-    /// Whether those labels satisfy it.
-    pub fn matches_map(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
-        self.matches_with(|key| labels?.get(key).map(String::as_str))
-    }
-
-    /// Whether the labels of a whole object satisfy it.
-    pub fn matches_object(&self, object: &Value) -> bool {
-        self.matches(crate::meta::labels(object))
     }
 }
 

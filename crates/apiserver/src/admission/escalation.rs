@@ -42,27 +42,23 @@ struct Grant<'a> {
 
 impl Grant<'_> {
     fn of_role(&self, role: &Value) -> Result<(), Status> {
-        let unchanged =
-            |field: &str| self.attributes.old.is_some_and(|old| old.get(field) == role.get(field));
-        if unchanged("rules") && unchanged("aggregationRule") {
-            return Ok(());
-        }
         let plural = self.attributes.kind.plural.as_str();
-        if self.has_verb("escalate", plural, self.attributes.namespace, self.attributes.name) {
+        if self.is_collectors(role)
+            || self.has_verb("escalate", plural, self.attributes.namespace, self.attributes.name)
+        {
             return Ok(());
         }
         let mut wanted = rules(role);
-        if role.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && !unchanged("aggregationRule") {
-            // Whatever the controller will put into it: nobody less than all-powerful can know.
+        let aggregates = |role: &Value| role.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+        if aggregates(role) || self.attributes.old.is_some_and(aggregates) {
+            // Whatever the controller puts into it: nobody less than all-powerful can know.
             wanted.extend(everything());
         }
         self.must_hold(&wanted)
     }
 
     fn of_binding(&self, binding: &Value) -> Result<(), Status> {
-        let unchanged =
-            |field: &str| self.attributes.old.is_some_and(|old| old.get(field) == binding.get(field));
-        if unchanged("roleRef") && unchanged("subjects") {
+        if self.is_collectors(binding) {
             return Ok(());
         }
         let text = |pointer: &str| binding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -79,6 +75,18 @@ impl Grant<'_> {
             return Err(Status::not_found(&GroupResource::new(RBAC, plural.to_owned()), role));
         };
         self.must_hold(wanted)
+    }
+
+    /// Whether the write changes nothing but what the garbage collector must be able to change.
+    fn is_collectors(&self, object: &Value) -> bool {
+        let rest = |object: &Value| {
+            let mut rest = object.clone();
+            if let Some(metadata) = rest.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.retain(|field, _| !matches!(field.as_str(), "finalizers" | "ownerReferences"));
+            }
+            rest
+        };
+        self.attributes.old.is_some_and(|old| rest(old) == rest(object))
     }
 
     fn has_verb(&self, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {

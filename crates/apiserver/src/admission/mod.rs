@@ -9,21 +9,45 @@ use admission::{Attributes, Lookup, NamespacePhase};
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use async_trait::async_trait;
-use auth::UserInfo;
+use auth::{Authorizer, Decision, Target, UserInfo};
 use registry::{Admit, Operation, Part, Registry};
 use serde_json::Value;
 
 use crate::ApiServer;
+use crate::server::forbidden;
 
 /// The admission of one request.
 pub(crate) struct OfRequest {
     user: Arc<UserInfo>,
     server: Arc<ApiServer>,
+    /// The request was authorized to create.
+    may_create: bool,
 }
 
 impl OfRequest {
-    pub(crate) fn new(user: Arc<UserInfo>, server: Arc<ApiServer>) -> Self {
-        Self { user, server }
+    pub(crate) fn new(user: Arc<UserInfo>, server: Arc<ApiServer>, may_create: bool) -> Self {
+        Self { user, server, may_create }
+    }
+
+    /// An update of an object that is not there may become a creation. That takes the right to create, too.
+    fn authorize_create(&self, attributes: &registry::Attributes<'_>) -> Result<(), Status> {
+        if self.may_create || attributes.operation != Operation::Create {
+            return Ok(());
+        }
+        let target = auth::Resource {
+            group: &attributes.kind.group,
+            version: &attributes.kind.version,
+            resource: &attributes.kind.plural,
+            subresource: attributes.subresource,
+            namespace: attributes.namespace,
+            name: attributes.name,
+            field_selector: "",
+        };
+        let create = auth::Attributes { user: &self.user, verb: "create", target: Target::Resource(target) };
+        match self.server.authorization.authorize(&create) {
+            Decision::Allow(_) => Ok(()),
+            Decision::NoOpinion(reason) => Err(forbidden(&create, &reason)),
+        }
     }
 }
 
@@ -40,6 +64,7 @@ impl Admit for OfRequest {
         attributes: registry::Attributes<'_>,
         object: Option<&Value>,
     ) -> Result<(), Status> {
+        self.authorize_create(&attributes)?;
         let resource = resource_of(&attributes);
         let of_plugins = told(&attributes, &resource, &self.user);
         self.server.admission.validate(&of_plugins, object, &Objects(&self.server.registry)).await?;

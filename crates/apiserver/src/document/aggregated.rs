@@ -1,10 +1,10 @@
 //! Discovery in one document (`apidiscovery.k8s.io/v2`).
 
-use registry::{Kind, Kinds};
+use registry::Kinds;
 use serde_json::{Value, json};
 
 use super::legacy::{group_names, versions};
-use crate::review::{REVIEWS, Review};
+use super::resources::{Served, in_version};
 
 /// The legacy group's document (`/api`), or that of all others (`/apis`).
 pub(super) fn render(kinds: &Kinds, legacy: bool) -> Value {
@@ -22,10 +22,8 @@ fn item(kinds: &Kinds, group: &str) -> Value {
     let versions: Vec<Value> = versions(kinds, group)
         .iter()
         .map(|version| {
-            let stored = kinds.in_version(group, version).map(|kind| resource(kind));
-            let of_version = |review: &&Review| review.group == group && review.version == *version;
-            let answered = REVIEWS.iter().filter(of_version).map(of_review);
-            let resources: Vec<Value> = stored.chain(answered).collect();
+            let resources: Vec<Value> =
+                in_version(kinds, group, version).map(|served| resource(&served)).collect();
             json!({"version": version, "freshness": "Current", "resources": resources})
         })
         .collect();
@@ -37,21 +35,19 @@ fn item(kinds: &Kinds, group: &str) -> Value {
     json!({"metadata": metadata, "versions": versions})
 }
 
-fn resource(kind: &Kind) -> Value {
+fn resource(served: &Served<'_>) -> Value {
     let mut resource = json!({
-        "resource": kind.plural,
-        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
-        "scope": scope(kind.namespaced),
-        "singularResource": kind.singular,
-        "verbs": kind.verbs,
+        "resource": served.plural,
+        "responseKind": {"group": served.group, "version": served.version, "kind": served.kind},
+        "scope": scope(served.namespaced),
+        "singularResource": served.singular,
+        "verbs": served.verbs,
     });
-    for (name, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
-        if !list.is_empty() {
-            resource[name] = json!(list);
-        }
+    for (name, list) in served.lists.iter().filter(|(_, list)| !list.is_empty()) {
+        resource[name] = json!(list);
     }
-    let subresources = kind.subresources.iter().map(|subresource| {
-        let own = (kind.group.as_str(), kind.version.as_str());
+    let subresources = served.subresources.iter().map(|subresource| {
+        let own = (served.group, served.version);
         let (group, version) = subresource.group_version.unwrap_or(own);
         json!({
             "subresource": subresource.name,
@@ -59,20 +55,10 @@ fn resource(kind: &Kind) -> Value {
             "verbs": subresource.verbs,
         })
     });
-    if !kind.subresources.is_empty() {
+    if !served.subresources.is_empty() {
         resource["subresources"] = subresources.collect();
     }
     resource
-}
-
-fn of_review(review: &Review) -> Value {
-    json!({
-        "resource": review.plural,
-        "responseKind": {"group": review.group, "version": review.version, "kind": review.kind},
-        "scope": scope(review.namespaced),
-        "singularResource": review.kind.to_lowercase(),
-        "verbs": ["create"],
-    })
 }
 
 fn scope(namespaced: bool) -> &'static str {

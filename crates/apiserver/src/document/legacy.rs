@@ -1,10 +1,11 @@
 //! Discovery as it always was: groups, their versions, and the resources of each.
 
-use registry::{Kind, Kinds};
+use registry::Kinds;
 use serde_json::{Value, json};
 
 use super::hash;
-use crate::review::{REVIEWS, Review};
+use super::resources::{Served, in_version};
+use crate::review::REVIEWS;
 
 /// The document at a path; `None` where there is none.
 pub(super) fn render(kinds: &Kinds, path: &str, advertise: &str) -> Option<Value> {
@@ -85,11 +86,8 @@ fn group(kinds: &Kinds, name: &str) -> Value {
 
 fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for kind in kinds.in_version(group, version) {
-        resource(kind, &mut resources);
-    }
-    for review in REVIEWS.iter().filter(|review| review.group == group && review.version == version) {
-        resources.push(of_review(review));
+    for served in in_version(kinds, group, version) {
+        resource(&served, &mut resources);
     }
     if resources.is_empty() {
         return None;
@@ -103,26 +101,26 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     }))
 }
 
-fn resource(kind: &Kind, into: &mut Vec<Value>) {
+fn resource(served: &Served<'_>, into: &mut Vec<Value>) {
     let mut resource = json!({
-        "name": kind.plural,
-        "singularName": kind.singular,
-        "namespaced": kind.namespaced,
-        "kind": kind.kind,
-        "verbs": kind.verbs,
-        "storageVersionHash": storage_version_hash(kind),
+        "name": served.plural,
+        "singularName": served.singular,
+        "namespaced": served.namespaced,
+        "kind": served.kind,
+        "verbs": served.verbs,
     });
-    for (name, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
-        if !list.is_empty() {
-            resource[name] = json!(list);
-        }
+    if served.is_stored {
+        resource["storageVersionHash"] = json!(storage_version_hash(served));
+    }
+    for (name, list) in served.lists.iter().filter(|(_, list)| !list.is_empty()) {
+        resource[name] = json!(list);
     }
     into.push(resource);
-    for subresource in &kind.subresources {
+    for subresource in served.subresources {
         let mut entry = json!({
-            "name": format!("{}/{}", kind.plural, subresource.name),
+            "name": format!("{}/{}", served.plural, subresource.name),
             "singularName": "",
-            "namespaced": kind.namespaced,
+            "namespaced": served.namespaced,
             "kind": subresource.kind,
             "verbs": subresource.verbs,
         });
@@ -134,17 +132,7 @@ fn resource(kind: &Kind, into: &mut Vec<Value>) {
     }
 }
 
-fn of_review(review: &Review) -> Value {
-    json!({
-        "name": review.plural,
-        "singularName": review.kind.to_lowercase(),
-        "namespaced": review.namespaced,
-        "kind": review.kind,
-        "verbs": ["create"],
-    })
-}
-
 /// Changes when objects come to be stored in another version.
-fn storage_version_hash(kind: &Kind) -> String {
-    hash(format!("{}/{}", kind.group, kind.kind).as_bytes()).chars().take(16).collect()
+fn storage_version_hash(served: &Served<'_>) -> String {
+    hash(format!("{}/{}", served.group, served.kind).as_bytes()).chars().take(16).collect()
 }

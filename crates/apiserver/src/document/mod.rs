@@ -4,9 +4,10 @@
 mod aggregated;
 mod legacy;
 mod openapi;
+mod resources;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use apimachinery::status::Status;
 use bytes::Bytes;
@@ -26,27 +27,23 @@ use crate::respond::{self, Answer};
 pub(crate) struct Documents {
     advertise: String,
     rendered: Mutex<Rendered>,
+    /// Held by whoever renders a document.
+    rendering: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Rendered {
     generation: Option<u64>,
     documents: HashMap<String, Document>,
+    identities: Option<Arc<HashMap<String, Arc<str>>>>,
 }
 
 /// One document: its bytes and what identifies them.
 #[derive(Clone)]
 struct Document {
     bytes: Bytes,
-    etag: String,
+    etag: Arc<str>,
     media_type: &'static str,
-}
-
-impl Document {
-    fn new(tree: &Value, etag: Option<String>, media_type: &'static str) -> Result<Self, Status> {
-        let bytes = Bytes::from(serde_json::to_vec(tree).map_err(Status::internal_error)?);
-        Ok(Self { etag: etag.unwrap_or_else(|| hash(&bytes)), bytes, media_type })
-    }
 }
 
 /// Upper-case hex of SHA-256, as upstream's ETags are.
@@ -58,7 +55,7 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 
 impl Documents {
     pub(crate) fn new(advertise: String) -> Self {
-        Self { advertise, rendered: Mutex::default() }
+        Self { advertise, rendered: Mutex::default(), rendering: Mutex::default() }
     }
 
     /// Answers a path of discovery or OpenAPI.
@@ -71,16 +68,14 @@ impl Documents {
     ) -> Answer {
         let kinds = registry.kinds();
         if matches!(path, "/api" | "/apis") && negotiate::wants_aggregated_discovery(headers) {
-            let document = self.document(&kinds, path, AGGREGATED)?;
-            let mut answer = tagged(&document, headers);
+            let (_, mut answer) = self.answer(&kinds, path, AGGREGATED, headers)?;
             answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
             return Ok(answer);
         }
         crate::path::takes_json(headers)?;
-        let document = self.document(&kinds, path, "application/json")?;
-        let mut answer = tagged(&document, headers);
+        let (etag, mut answer) = self.answer(&kinds, path, "application/json", headers)?;
         // A client that names the hash may keep the document for ever.
-        if path.starts_with("/openapi/v3/") && query.get("hash") == Some(document.etag.as_str()) {
+        if path.starts_with("/openapi/v3/") && query.get("hash") == Some(&*etag) {
             let for_ever = HeaderValue::from_static("public, immutable");
             answer.headers_mut().insert(http::header::CACHE_CONTROL, for_ever);
         }
@@ -90,30 +85,79 @@ impl Documents {
         Ok(answer)
     }
 
+    /// The answer with a document, or that the client has it already, if it does.
+    fn answer(
+        &self,
+        kinds: &Kinds,
+        path: &str,
+        media_type: &'static str,
+        headers: &HeaderMap,
+    ) -> Result<(Arc<str>, Response<Body>), Status> {
+        // Known before the document is rendered, where it is a large one.
+        if let Some(etag) = self.identity(kinds, path).filter(|etag| is_known(headers, &quoted(etag))) {
+            let answer = tagged(StatusCode::NOT_MODIFIED, media_type, &etag, Body::default());
+            return Ok((etag, answer));
+        }
+        let Document { bytes, etag, media_type } = self.document(kinds, path, media_type)?;
+        let (code, body) = if is_known(headers, &quoted(&etag)) {
+            (StatusCode::NOT_MODIFIED, Body::default())
+        } else {
+            (StatusCode::OK, Body::whole(bytes))
+        };
+        let answer = tagged(code, media_type, &etag, body);
+        Ok((etag, answer))
+    }
+
+    /// What identifies a document of OpenAPI.
+    fn identity(&self, kinds: &Kinds, path: &str) -> Option<Arc<str>> {
+        let document = path.strip_prefix("/openapi/")?;
+        self.identities(kinds).get(document).cloned()
+    }
+
+    /// What identifies the documents of OpenAPI, by `v2` or `v3/GROUP-VERSION`.
+    fn identities(&self, kinds: &Kinds) -> Arc<HashMap<String, Arc<str>>> {
+        if let Some(known) = &self.rendered(kinds).identities {
+            return known.clone();
+        }
+        let mut identities: HashMap<String, Arc<str>> = HashMap::new();
+        let mut all = String::new();
+        for path in openapi::paths(kinds) {
+            let identity = openapi::identity(kinds, &path);
+            all.push_str(&identity);
+            identities.insert(format!("v3/{path}"), identity.into());
+        }
+        identities.insert("v2".to_owned(), hash(all.as_bytes()).into());
+        let identities = Arc::new(identities);
+        self.rendered(kinds).identities = Some(identities.clone());
+        identities
+    }
+
     fn document(&self, kinds: &Kinds, path: &str, media_type: &'static str) -> Result<Document, Status> {
         let key = format!("{media_type} {path}");
-        {
-            let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-            if rendered.generation != Some(kinds.generation()) {
-                *rendered = Rendered { generation: Some(kinds.generation()), documents: HashMap::new() };
-            }
-            if let Some(document) = rendered.documents.get(&key) {
-                return Ok(document.clone());
-            }
-        }
-        let tree = self.render(kinds, path, media_type).ok_or_else(Status::no_such_path)?;
-        let openapi = path.strip_prefix("/openapi/v3/");
-        let etag = openapi.map(|group_version| openapi::identity(kinds, group_version));
-        let document = Document::new(&tree, etag, media_type)?;
-        if path.starts_with("/openapi/") {
-            // Large, and asked for once by each client, which then keeps it: not worth the memory.
+        let known = || self.rendered(kinds).documents.get(&key).cloned();
+        if let Some(document) = known() {
             return Ok(document);
         }
-        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-        if rendered.generation == Some(kinds.generation()) {
-            rendered.documents.insert(key, document.clone());
+        // One at a time: the tree of a large document takes many times its bytes.
+        let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(document) = known() {
+            return Ok(document);
         }
+        let tree = self.render(kinds, path, media_type).ok_or_else(Status::no_such_path)?;
+        let bytes = Bytes::from(serde_json::to_vec(&tree).map_err(Status::internal_error)?);
+        let etag = self.identity(kinds, path).unwrap_or_else(|| hash(&bytes).into());
+        let document = Document { bytes, etag, media_type };
+        self.rendered(kinds).documents.insert(key, document.clone());
         Ok(document)
+    }
+
+    /// What has been rendered of these kinds. Who still has older ones begins again, as does the next with the newer.
+    fn rendered(&self, kinds: &Kinds) -> MutexGuard<'_, Rendered> {
+        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        if rendered.generation != Some(kinds.generation()) {
+            *rendered = Rendered { generation: Some(kinds.generation()), ..Rendered::default() };
+        }
+        rendered
     }
 
     fn render(&self, kinds: &Kinds, path: &str, media_type: &'static str) -> Option<Value> {
@@ -121,35 +165,59 @@ impl Documents {
             return Some(aggregated::render(kinds, path == "/api"));
         }
         match path.strip_prefix("/openapi/v3") {
-            Some("") => Some(openapi_root(kinds)),
+            Some("") => Some(self.openapi_root(kinds)),
             Some(rest) => openapi::v3(kinds, rest.strip_prefix('/')?),
             None if path == "/openapi/v2" => Some(openapi::v2(kinds)),
             None => legacy::render(kinds, path, &self.advertise),
         }
     }
-}
 
-/// Where the documents of OpenAPI v3 are, each with the hash of what it says.
-fn openapi_root(kinds: &Kinds) -> Value {
-    let mut paths = serde_json::Map::new();
-    for group_version in openapi::paths(kinds) {
-        let identity = openapi::identity(kinds, &group_version);
-        let url = format!("/openapi/v3/{group_version}?hash={identity}");
-        paths.insert(group_version, serde_json::json!({"serverRelativeURL": url}));
+    /// Where the documents of OpenAPI v3 are, each with the hash of what it says.
+    fn openapi_root(&self, kinds: &Kinds) -> Value {
+        let mut paths = serde_json::Map::new();
+        for (document, identity) in &*self.identities(kinds) {
+            if let Some(group_version) = document.strip_prefix("v3/") {
+                let url = format!("/openapi/{document}?hash={identity}");
+                paths.insert(group_version.to_owned(), serde_json::json!({"serverRelativeURL": url}));
+            }
+        }
+        serde_json::json!({"paths": paths})
     }
-    serde_json::json!({"paths": paths})
 }
 
-fn tagged(document: &Document, headers: &HeaderMap) -> Response<Body> {
-    let etag = format!("\"{}\"", document.etag);
-    let (code, body) = if is_known(headers, &etag) {
-        (StatusCode::NOT_MODIFIED, Body::default())
-    } else {
-        (StatusCode::OK, Body::whole(document.bytes.clone()))
-    };
-    let mut response = respond::with_type(code, HeaderValue::from_static(document.media_type), body);
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
+fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}
+
+fn tagged(code: StatusCode, media_type: &'static str, etag: &str, body: Body) -> Response<Body> {
+    let mut response = respond::with_type(code, HeaderValue::from_static(media_type), body);
+    if let Ok(etag) = HeaderValue::from_str(&quoted(etag)) {
         response.headers_mut().insert(ETAG, etag);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::IF_NONE_MATCH;
+
+    use super::*;
+
+    #[test]
+    fn a_document_is_rendered_once_and_not_for_who_has_it() {
+        let (documents, kinds) = (Documents::new("host:1".to_owned()), Kinds::default());
+        for path in ["/openapi/v2", "/openapi/v3/apis/authentication.k8s.io/v1"] {
+            let etag = documents.identity(&kinds, path).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, quoted(&etag).parse().unwrap());
+            let (_, answer) = documents.answer(&kinds, path, "application/json", &headers).unwrap();
+            assert_eq!(answer.status(), StatusCode::NOT_MODIFIED);
+            assert!(documents.rendered(&kinds).documents.is_empty(), "{path}");
+            let first = documents.document(&kinds, path, "application/json").unwrap();
+            let second = documents.document(&kinds, path, "application/json").unwrap();
+            assert_eq!((first.bytes.as_ptr(), first.etag), (second.bytes.as_ptr(), etag));
+            documents.rendered(&kinds).documents.clear();
+        }
+        assert!(documents.identity(&kinds, "/openapi/v3/apis/nothing/v1").is_none());
+    }
 }

@@ -18,6 +18,8 @@ pub(super) struct Field {
     number: u64,
     /// Its name in lower case, without separators.
     pub(super) name: &'static str,
+    /// Go holds it behind a pointer, so whatever is written was meant, if it is empty or zero too.
+    pub(super) is_pointer: bool,
     /// The message of the same package that it holds, if it does.
     of: Option<&'static str>,
 }
@@ -64,7 +66,8 @@ fn field(word: &'static str) -> Option<Field> {
         Some((number, of)) => (number, Some(of)),
         None => (rest, None),
     };
-    Some(Field { number: number.parse().ok()?, name, of })
+    let pointer = number.strip_suffix('?');
+    Some(Field { number: pointer.unwrap_or(number).parse().ok()?, name, is_pointer: pointer.is_some(), of })
 }
 
 #[cfg(test)]
@@ -79,5 +82,9 @@ mod tests {
         let volume = of("io.k8s.api.core.v1.Volume").unwrap();
         let source = volume.inner(volume.field(2).unwrap()).unwrap();
         assert_eq!(source.field(2).unwrap().name, "emptydir");
+        let rolling = of("io.k8s.api.apps.v1.RollingUpdateDeployment").unwrap();
+        assert!(rolling.field(1).unwrap().is_pointer);
+        let port = of("io.k8s.api.core.v1.ServicePort").unwrap();
+        assert!(!port.field(4).unwrap().is_pointer);
     }
 }

@@ -20,7 +20,8 @@ pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";
 
-const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+/// Definition of the options of deletes, which belong to no one group.
+pub(crate) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
 /// The tree that a body stands for.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Status> {
@@ -164,6 +165,20 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn what_go_holds_behind_a_pointer_is_kept_if_it_is_zero() {
+        let zero = number(2, 0);
+        let rolling = field(2, &[field(1, &zero), field(2, &zero)].concat());
+        let strategy = field(4, &rolling);
+        let tree =
+            decode(&body("apps/v1", "Deployment", &[field(2, &[strategy, number(5, 0)].concat())])).unwrap();
+        let expected = json!({"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 0}}});
+        assert_eq!(tree["spec"], expected);
+        let claim = [field(5, b""), field(3, b"")].concat();
+        let tree = decode(&body("v1", "PersistentVolumeClaim", &[field(2, &claim)])).unwrap();
+        assert_eq!(tree["spec"], json!({"storageClassName": ""}));
     }
 
     #[test]

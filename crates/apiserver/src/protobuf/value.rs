@@ -12,59 +12,6 @@ use super::wire::{Malformed, Payload, Reader};
 /// Messages nested deeper are refused; JSON has the same bound.
 const MAX_DEPTH: usize = 128;
 
-/// Numbers that Go holds behind a pointer, so that a zero was meant. All other zeros stand for nothing, as they do in Go:
-/// its encoder writes every field that is no pointer, and its JSON leaves the empty ones out.
-const MEANT_NUMBERS: [&str; 24] = [
-    "activeDeadlineSeconds",
-    "containerPort",
-    "defaultMode",
-    "deletionGracePeriodSeconds",
-    "expirationSeconds",
-    "fsGroup",
-    "gracePeriodSeconds",
-    "leaseDurationSeconds",
-    "leaseTransitions",
-    "mode",
-    "port",
-    "priority",
-    "progressDeadlineSeconds",
-    "replicas",
-    "revisionHistoryLimit",
-    "runAsGroup",
-    "runAsUser",
-    "sinceSeconds",
-    "tailLines",
-    "terminationGracePeriodSeconds",
-    "tolerationSeconds",
-    "ttlSecondsAfterFinished",
-    "weight",
-    "maxSkew",
-];
-
-/// The same for flags.
-const MEANT_FLAGS: [&str; 20] = [
-    "allocateLoadBalancerNodePorts",
-    "allowPrivilegeEscalation",
-    "automountServiceAccountToken",
-    "blockOwnerDeletion",
-    "controller",
-    "enableServiceLinks",
-    "hostProcess",
-    "hostUsers",
-    "immutable",
-    "optional",
-    "orphanDependents",
-    "privileged",
-    "readOnlyRootFilesystem",
-    "ready",
-    "runAsNonRoot",
-    "serving",
-    "setHostnameAsFQDN",
-    "shareProcessNamespace",
-    "started",
-    "terminating",
-];
-
 /// Reads a message into the map.
 pub(super) fn message(
     message_: &Message,
@@ -107,7 +54,7 @@ pub(super) fn message(
             _ => {
                 let value = single(of, payload, depth)?;
                 let is_required = schema.required.iter().any(|required| required == name);
-                if is_required || is_meant(name, &value) {
+                if is_required || !value.is_null() && (field.is_pointer || !is_empty(&value)) {
                     into.insert(name.to_owned(), value);
                 }
             }
@@ -116,13 +63,13 @@ pub(super) fn message(
     Ok(())
 }
 
-fn is_meant(name: &str, value: &Value) -> bool {
+/// Go's encoder writes every field that is no pointer, and its JSON leaves the empty ones of them out.
+fn is_empty(value: &Value) -> bool {
     match value {
-        Value::Null => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Bool(false) => MEANT_FLAGS.contains(&name),
-        Value::Number(number) if number.as_i64() == Some(0) => MEANT_NUMBERS.contains(&name),
-        _ => true,
+        Value::String(text) => text.is_empty(),
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_i64() == Some(0),
+        _ => false,
     }
 }
 

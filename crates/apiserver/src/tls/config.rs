@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use pki::{Authority, Credential};
+use pki::Authority;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
+
+use super::Presented;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -40,18 +42,18 @@ pub fn client_verifier(authority: &Authority) -> Result<Arc<dyn ClientCertVerifi
     Ok(builder.allow_unauthenticated().build()?)
 }
 
-/// TLS for the API: its serving certificate, optional client certificates, HTTP/2 and HTTP/1.1.
+/// TLS for the API: its serving certificate, as it is at each handshake, optional client certificates, HTTP/2 and HTTP/1.1.
 ///
 /// # Errors
-/// When the certificate and key cannot be used.
+/// When rustls knows no protocol version that the provider has.
 pub fn server_config(
-    serving: &Credential,
+    serving: Arc<Presented>,
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![serving.certificate.clone()], serving.key.clone_key())?;
+        .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -11,12 +11,13 @@ use futures::StreamExt;
 use http::{Request, header};
 use http_body_util::{BodyDataStream, Empty};
 use hyper_util::rt::TokioIo;
-use pki::{Authority, Credential};
+use pki::Authority;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::Presented;
 use super::config::{TlsError, provider, roots};
 use crate::body::BodyError;
 use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer};
@@ -37,15 +38,19 @@ impl std::fmt::Debug for HttpsDialer {
 }
 
 impl HttpsDialer {
-    /// Trusts the authority, and shows this client certificate.
+    /// Trusts the authority, and shows this client certificate, as it is at each handshake.
     ///
     /// # Errors
-    /// When the certificate and key cannot be used.
-    pub fn new(authority: &Authority, client: &Credential, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+    /// When the authority's certificate cannot be trusted.
+    pub fn new(
+        authority: &Authority,
+        client: Arc<Presented>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(authority)?)
-            .with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?;
+            .with_client_cert_resolver(client);
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), clock })
     }
 

@@ -12,24 +12,30 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ApiServer, Body, Connection};
+use super::activity::{Activity, Answering};
+use super::strangers::{Stranger, Strangers};
+use crate::{ApiServer, Connection};
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Sockets {
     /// How many at once; further ones wait to be accepted.
     pub connections: usize,
+    /// How many of them may be of clients that have not said who they are, by certificate or token.
+    pub strangers: usize,
     /// How long a handshake may take.
     pub handshake: Duration,
-    /// How long a connection may be idle, or take to send the head of a request.
+    /// How long a connection may be idle, or take to send the head of a request, or not take what it was answered.
     pub idle: Duration,
+    /// The same for a client that has not said who it is.
+    pub strangers_idle: Duration,
     /// How long requests under way may go on when the server stops.
     pub drain: Duration,
     /// Bytes of ciphertext that may wait for a slow client.
@@ -42,8 +48,10 @@ impl Default for Sockets {
     fn default() -> Self {
         Self {
             connections: 4096,
+            strangers: 1024,
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(90),
+            strangers_idle: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             // rustls cuts off at 64 KiB by itself, which costs large lists a third of their speed.
             buffer: 1024 * 1024,
@@ -89,6 +97,7 @@ impl Listener {
     pub async fn run(self, stop: CancellationToken) {
         let connections = Tasks::under(&CancellationToken::new());
         let places = Arc::new(Semaphore::new(self.sockets.connections));
+        let strangers = Strangers::new(self.sockets.strangers);
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { break };
             let accepted = tokio::select! {
@@ -110,8 +119,9 @@ impl Listener {
                 sockets: self.sockets,
                 stop: stop.clone(),
             };
+            let stranger = strangers.admit();
             connections.spawn("connection", async move {
-                one.serve(stream, peer).await;
+                one.serve(stream, peer, stranger).await;
                 drop(place);
             });
         }
@@ -134,7 +144,7 @@ struct One {
 }
 
 impl One {
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr, stranger: Stranger) {
         // Without this the last segment of a large answer waits for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
@@ -149,6 +159,7 @@ impl One {
                 }
             },
             () = self.server.clock.sleep(self.sockets.handshake) => return,
+            () = stranger.ousted() => return,
             () = self.stop.cancelled() => return,
         };
         tls.get_mut().1.set_buffer_limit(Some(self.sockets.buffer));
@@ -161,56 +172,95 @@ impl One {
                 return;
             }
         };
-        let outcome =
-            if is_http2 { self.http2(tls, connection).await } else { self.http1(tls, connection).await };
+        let activity = Activity::new(self.server.clock.clone());
+        let service = service(&self.server, connection.clone(), activity.clone());
+        let io = TokioIo::new(tls);
+        let outcome = if is_http2 {
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(self.sockets.streams)
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(15))
+                .max_send_buf_size(self.sockets.buffer);
+            self.drive(builder.serve_connection(io, service), &connection, &activity, stranger).await
+        } else {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(self.sockets.idle);
+            self.drive(builder.serve_connection(io, service), &connection, &activity, stranger).await
+        };
         if let Err(error) = outcome {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }
 
-    async fn http1(self, tls: TlsStream<TcpStream>, connection: Arc<Connection>) -> Result<(), hyper::Error> {
-        let service = service(&self.server, connection);
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.sockets.idle);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(tls), service));
+    /// Serves the connection until either side ends it, or nothing has happened on it for long enough.
+    async fn drive<C>(
+        &self,
+        serving: C,
+        connection: &Connection,
+        activity: &Activity,
+        stranger: Stranger,
+    ) -> Result<(), C::Error>
+    where
+        C: GracefulConnection,
+    {
+        let mut serving = std::pin::pin!(serving);
+        let over = async {
+            tokio::select! {
+                () = connection.known() => {}
+                () = stranger.ousted() => return Over::AtOnce,
+                () = activity.rested(self.sockets.strangers_idle) => return Over::Gracefully,
+            }
+            drop(stranger);
+            activity.rested(self.sockets.idle).await;
+            Over::Gracefully
+        };
         tokio::select! {
             outcome = serving.as_mut() => return outcome,
-            () = self.stop.cancelled() => serving.as_mut().graceful_shutdown(),
+            () = self.stop.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                return serving.await;
+            }
+            over = over => match over {
+                Over::AtOnce => return Ok(()),
+                Over::Gracefully => serving.as_mut().graceful_shutdown(),
+            },
         }
-        serving.await
+        tokio::select! {
+            outcome = serving => outcome,
+            () = self.server.clock.sleep(self.sockets.drain) => Ok(()),
+        }
     }
+}
 
-    async fn http2(self, tls: TlsStream<TcpStream>, connection: Arc<Connection>) -> Result<(), hyper::Error> {
-        let service = service(&self.server, connection);
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.sockets.streams)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(15))
-            .max_send_buf_size(self.sockets.buffer);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(tls), service));
-        tokio::select! {
-            outcome = serving.as_mut() => return outcome,
-            () = self.stop.cancelled() => serving.as_mut().graceful_shutdown(),
-        }
-        serving.await
-    }
+/// How the server ends a connection.
+enum Over {
+    /// Somebody else needs its place.
+    AtOnce,
+    /// It has rested for long enough; a request that comes at this very moment is still answered.
+    Gracefully,
 }
 
 /// The server, as HTTP sees it from one connection.
 fn service(
     server: &Arc<ApiServer>,
     connection: Arc<Connection>,
+    activity: Arc<Activity>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
-    Response = Response<Body>,
+    Response = Response<Answering>,
     Error = Infallible,
-    Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
+    Future = BoxFuture<'static, Result<Response<Answering>, Infallible>>,
 > {
     let server = server.clone();
     service_fn(move |request| {
         let (server, connection) = (server.clone(), connection.clone());
-        async move { Ok(server.handle(request, &connection).await) }.boxed()
+        let under_way = activity.begin();
+        async move {
+            let response = server.handle(request, &connection).await;
+            Ok(response.map(|body| under_way.answer(body)))
+        }
+        .boxed()
     })
 }

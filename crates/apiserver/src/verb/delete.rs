@@ -15,7 +15,7 @@ pub(super) async fn one(on: On<'_>) -> Answer {
     let (context, options) = on.remove()?;
     let deleted = on.server.registry.delete(&context, &on.kind, on.namespace, on.name, &options).await?;
     if !deleted.gone {
-        return on.finish(&context, on.object(StatusCode::OK, deleted.object, Part::Whole));
+        return on.object(StatusCode::OK, deleted.object, Part::Whole);
     }
     let details = Details {
         name: on.name.to_owned(),
@@ -24,7 +24,7 @@ pub(super) async fn one(on: On<'_>) -> Answer {
         uid: deleted.uid,
         ..Details::default()
     };
-    on.finish(&context, respond::tree(StatusCode::OK, on.form.syntax, &success(details)))
+    respond::tree(StatusCode::OK, on.form.syntax, &success(details))
 }
 
 /// All objects that the selectors choose.
@@ -33,7 +33,7 @@ pub(super) async fn many(on: On<'_>) -> Answer {
     let chosen = on.list_options()?;
     let registry = &on.server.registry;
     let deleted = registry.delete_collection(&context, &on.kind, on.namespace, &chosen, &options).await?;
-    on.finish(&context, on.list(&deleted))
+    on.list(&deleted)
 }
 
 impl On<'_> {
@@ -44,7 +44,7 @@ impl On<'_> {
             let syntax = negotiate::body_syntax(&self.call.parts.headers)?;
             incoming::optional(&self.call.body, syntax)?
         };
-        let (options, dry_run) = self.call.query.delete_options(body.as_ref())?;
+        let (options, dry_run) = self.call.query.delete_options(body)?;
         let field_validation = FieldValidation::default();
         let context = self.context(WriteOptions { dry_run, field_manager: String::new(), field_validation });
         Ok((context, options))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
+use http::Method;
 use registry::{Kind, Part, RequestContext};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -36,6 +37,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
         return review::answer(server, &call, &info, review);
     }
     let on = locate(server, call, &info)?;
+    on.warn_of_deprecation();
     let part = part_of(&info.subresource);
     match (info.verb, part) {
         ("get", Some(part)) => read::get(on, part).await,
@@ -58,6 +60,7 @@ pub(crate) async fn dispatch_stream(
     permit: OwnedSemaphorePermit,
 ) -> Answer {
     let on = locate(server, call, &info)?;
+    on.warn_of_deprecation();
     match (info.verb, &*info.subresource) {
         ("watch", "") => read::watch(on, permit).await,
         ("get", "log") => log::get(on, permit).await,
@@ -87,6 +90,10 @@ fn locate<'a>(
         kinds.lookup(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?.clone();
     // A namespace's own path names it twice.
     let is_own_namespace = info.group.is_empty() && info.resource == "namespaces";
+    if is_own_namespace && !info.namespace.is_empty() && info.namespace != info.name {
+        // Authorized as if it were in the first namespace, it would reach the second.
+        return Err(Status::no_such_path());
+    }
     let namespace: &str = if is_own_namespace { "" } else { &info.namespace };
     let verbs = if info.subresource.is_empty() {
         kind.verbs
@@ -116,9 +123,16 @@ fn locate<'a>(
 }
 
 impl On<'_> {
+    fn warn_of_deprecation(&self) {
+        if let Some(warning) = &self.kind.deprecation {
+            self.call.warnings.add(warning.clone());
+        }
+    }
+
     /// The surroundings of a write.
     fn context(&self, options: WriteOptions) -> RequestContext {
-        let admission = Arc::new(OfRequest::new(self.call.user.clone(), self.server.clone()));
+        let may_create = self.call.parts.method == Method::POST;
+        let admission = Arc::new(OfRequest::new(self.call.user.clone(), self.server.clone(), may_create));
         let mut context = RequestContext::new(self.call.now, admission);
         context.dry_run = options.dry_run;
         context.field_validation = options.field_validation;
@@ -126,9 +140,7 @@ impl On<'_> {
         if context.field_manager.is_empty() {
             context.field_manager = self.user_agent();
         }
-        if let Some(warning) = &self.kind.deprecation {
-            context.warnings.add(warning.clone());
-        }
+        context.warnings = self.call.warnings.clone();
         context
     }
 

@@ -15,18 +15,14 @@ use crate::watch::{self, Watching};
 /// One object, or a part of it.
 pub(super) async fn get(on: On<'_>, part: Part) -> Answer {
     let object = on.server.registry.get(&on.kind, on.namespace, on.name, part).await?;
-    let mut answer = on.object(StatusCode::OK, object, part)?;
-    on.warn_of_deprecation(&mut answer);
-    Ok(answer)
+    on.object(StatusCode::OK, object, part)
 }
 
 /// A collection.
 pub(super) async fn list(on: On<'_>) -> Answer {
     let options = on.list_options()?;
     let list = on.server.registry.list(&on.kind, on.namespace, &options).await?;
-    let mut answer = on.list(&list)?;
-    on.warn_of_deprecation(&mut answer);
-    Ok(answer)
+    on.list(&list)
 }
 
 /// Changes of a collection, or of one of its objects.
@@ -52,9 +48,7 @@ pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
         events,
         _permit: permit,
     };
-    let mut answer = watch::answer(watching, lasts)?;
-    on.warn_of_deprecation(&mut answer);
-    Ok(answer)
+    watch::answer(watching, lasts)
 }
 
 impl On<'_> {
@@ -99,11 +93,5 @@ impl On<'_> {
             Shape::Metadata => shape::partial_list(list)?.into(),
         };
         respond::bytes(StatusCode::OK, self.form.syntax, bytes)
-    }
-
-    fn warn_of_deprecation(&self, answer: &mut http::Response<Body>) {
-        if let Some(warning) = &self.kind.deprecation {
-            respond::warn(answer, vec![warning.clone()]);
-        }
     }
 }

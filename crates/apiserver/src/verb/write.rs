@@ -14,7 +14,7 @@ use crate::respond::{self, Answer};
 pub(super) async fn create(on: On<'_>) -> Answer {
     let (context, body) = on.write("CreateOptions")?;
     let object = on.server.registry.create(&context, &on.kind, on.namespace, body).await?;
-    on.finish(&context, on.object(StatusCode::CREATED, object, Part::Whole))
+    on.object(StatusCode::CREATED, object, Part::Whole)
 }
 
 /// A pod's node.
@@ -23,7 +23,7 @@ pub(super) async fn bind(on: On<'_>) -> Answer {
     on.server.registry.bind(&context, on.namespace, on.name, body).await?;
     let success =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    on.finish(&context, respond::tree(StatusCode::CREATED, on.form.syntax, &success))
+    respond::tree(StatusCode::CREATED, on.form.syntax, &success)
 }
 
 /// An object, or a part of it, as a whole.
@@ -31,7 +31,7 @@ pub(super) async fn update(on: On<'_>, part: Part) -> Answer {
     let (context, body) = on.write("UpdateOptions")?;
     let registry = &on.server.registry;
     let updated = registry.update(&context, &on.kind, on.namespace, on.name, part, body).await?;
-    on.finish(&context, on.object(code_of(updated.created), updated.object, part))
+    on.object(code_of(updated.created), updated.object, part)
 }
 
 /// A change to an object or a part of it.
@@ -50,7 +50,7 @@ pub(super) async fn patch(on: On<'_>, part: Part) -> Answer {
     context.decode_errors = errors;
     let registry = &on.server.registry;
     let patched = registry.patch(&context, &on.kind, on.namespace, on.name, part, &to_patch(body)).await?;
-    on.finish(&context, on.object(code_of(patched.created), patched.object, part))
+    on.object(code_of(patched.created), patched.object, part)
 }
 
 fn code_of(created: bool) -> StatusCode {
@@ -75,12 +75,5 @@ impl On<'_> {
         let mut context = self.context(options);
         context.decode_errors = errors;
         Ok((context, body))
-    }
-
-    /// The answer, with what was collected on the way.
-    pub(super) fn finish(&self, context: &RequestContext, answer: Answer) -> Answer {
-        let mut answer = answer?;
-        respond::warn(&mut answer, context.warnings.take());
-        Ok(answer)
     }
 }

@@ -28,7 +28,7 @@ async fn certificates_tokens_and_nobody() {
     assert_eq!(message, r#"forbidden: User "system:anonymous" cannot get path "/api""#);
     assert_eq!(Asker::nobody(&plane).get("/version").await.code, 200);
 
-    // A certificate of another authority is none, and one that has expired on an open connection neither.
+    // A certificate of another authority is none.
     let other = Authority::open(&directory.path().join("other"), plane.clock.now()).unwrap();
     let stranger = other.client(&Identity::Admin, plane.clock.now()).unwrap();
     assert!(plane.server.connect(&[stranger.certificate], None).is_err());
@@ -104,6 +104,40 @@ async fn until(condition: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
+async fn an_update_creates_only_for_who_may_create() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    let role = |verbs: Value| {
+        json!({
+            "metadata": {"name": "services"},
+            "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": verbs}],
+        })
+    };
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    admin.post(&roles, &role(json!(["update"]))).await.ok();
+    let binding = json!({
+        "metadata": {"name": "bob"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "services"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
+    });
+    admin.post(&format!("{RBAC}/namespaces/default/rolebindings"), &binding).await.ok();
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    let path = "/api/v1/namespaces/default/services/web";
+    let why = r#"services "web" is forbidden: User "bob" cannot create resource "services" in API group "" in the namespace "default""#;
+    until(async || {
+        let answer = bob.put(path, &service).await;
+        answer.code != 403 || answer.failure().2 == why
+    })
+    .await;
+    assert_eq!(bob.put(path, &service).await.failure().2, why);
+    assert_eq!(admin.get(path).await.code, 404);
+    admin.put(&format!("{roles}/services"), &role(json!(["update", "create"]))).await.ok();
+    until(async || bob.put(path, &service).await.code == 201).await;
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_grants_what_they_do_not_have() {
     let directory = directory();
     let plane = start(directory.path()).await;
@@ -129,6 +163,91 @@ async fn nobody_grants_what_they_do_not_have() {
     bob.post(&roles, &role("secrets")).await.ok();
     let (_, _, message) = bob.post(&roles, &role("nodes")).await.failure();
     assert!(message.ends_with(r#"{APIGroups:[""], Resources:["nodes"], Verbs:["get"]}"#), "{message}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_or_binding_that_grants_more_is_left_alone() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    let rule = json!({
+        "verbs": ["list", "create", "patch"],
+        "apiGroups": ["rbac.authorization.k8s.io"],
+        "resources": ["clusterroles", "clusterrolebindings"],
+    });
+    admin
+        .post(&format!("{RBAC}/clusterroles"), &json!({"metadata": {"name": "roles"}, "rules": [rule]}))
+        .await
+        .ok();
+    let mine = json!({
+        "metadata": {"name": "roles"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "roles"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
+    });
+    admin.post(&format!("{RBAC}/clusterrolebindings"), &mine).await.ok();
+    let roles = format!("{RBAC}/clusterroles");
+    until(async || bob.get(&roles).await.code == 200).await;
+
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    let finalizers = json!({"metadata": {"finalizers": ["example.com/held"]}});
+    for place in [format!("{roles}/cluster-admin"), format!("{RBAC}/clusterrolebindings/cluster-admin")] {
+        let (code, _, message) = bob.patch(&place, "merge-patch", &labels).await.failure();
+        assert_eq!(code, 403);
+        assert!(message.contains("is attempting to grant RBAC permissions not currently held"), "{message}");
+        // The garbage collector must get on with its work.
+        bob.patch(&place, "merge-patch", &finalizers).await.ok();
+    }
+    bob.patch(&format!("{roles}/roles"), "merge-patch", &labels).await.ok();
+    // What was or is gathered is everything, for all that one can know.
+    let selector = json!({"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]});
+    let gathered = json!({"metadata": {"name": "gathered"}, "aggregationRule": selector, "rules": []});
+    assert_eq!(bob.post(&roles, &gathered).await.code, 403);
+    admin.post(&roles, &gathered).await.ok();
+    for patch in [labels, json!({"aggregationRule": null})] {
+        assert_eq!(bob.patch(&format!("{roles}/gathered"), "merge-patch", &patch).await.code, 403, "{patch}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_namespace_in_a_namespace_is_nothing() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, bob) = (Asker::admin(&plane), Asker::token(&plane, "bob-token"));
+    for name in ["mine", "theirs"] {
+        admin.post("/api/v1/namespaces", &json!({"metadata": {"name": name}})).await.ok();
+    }
+    let rule = json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]});
+    let role = json!({"metadata": {"name": "all"}, "rules": [rule]});
+    admin.post(&format!("{RBAC}/namespaces/mine/roles"), &role).await.ok();
+    let binding = json!({
+        "metadata": {"name": "all"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "all"},
+        "subjects": [{"kind": "User", "name": "bob"}],
+    });
+    admin.post(&format!("{RBAC}/namespaces/mine/rolebindings"), &binding).await.ok();
+    until(async || bob.get("/api/v1/namespaces/mine").await.code == 200).await;
+    let body = json!({"metadata": {"name": "theirs", "labels": {"a": "b"}}});
+    for path in
+        ["/api/v1/namespaces/mine/namespaces/theirs", "/api/v1/namespaces/mine/namespaces/theirs/finalize"]
+    {
+        for answer in [bob.get(path).await, bob.delete(path).await, bob.put(path, &body).await] {
+            assert_eq!(answer.code, 404, "{path}: {answer:?}");
+        }
+    }
+    for answer in [
+        bob.get("/api/v1/namespaces/mine/namespaces").await,
+        bob.post("/api/v1/namespaces/mine/namespaces", &body).await,
+        bob.delete("/api/v1/namespaces/mine/namespaces").await,
+        bob.get("/api/v1/watch/namespaces/mine/namespaces/theirs?timeoutSeconds=1").await,
+    ] {
+        assert_eq!(answer.code, 404, "{answer:?}");
+    }
+    assert_eq!(bob.get("/api/v1/namespaces/theirs").await.code, 403);
+    assert_eq!(admin.delete("/api/v1/namespaces").await.code, 405);
+    let theirs = admin.get("/api/v1/namespaces/theirs").await.ok();
+    assert_eq!(theirs["status"]["phase"], "Active");
     plane.stop().await;
 }
 

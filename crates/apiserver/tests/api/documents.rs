@@ -161,6 +161,7 @@ async fn version_and_health() {
     let verbose = nobody.get("/readyz?verbose").await;
     assert!(verbose.text().contains("[+]poststarthook/rbac/bootstrap-roles ok\n"), "{}", verbose.text());
     assert!(verbose.text().ends_with("readyz check passed\n"));
+    assert!(nobody.get("/livez?verbose").await.text().contains("[+]store ok\n"));
     let admin = Asker::admin(&plane);
     assert_eq!(admin.get("/livez/ping").await.text(), "ok");
     assert_eq!(admin.get("/livez/nothing").await.code, 404);

@@ -126,6 +126,20 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() {
 }
 
 #[tokio::test]
+async fn an_answer_keeps_its_place_until_it_is_taken() {
+    let directory = directory();
+    let limits = Limits { reads: 1, ..Limits::default() };
+    let plane = Plane::start(directory.path(), ([127, 0, 0, 1], 0).into(), "", limits).await;
+    let admin = Asker::admin(&plane);
+    let first = admin.begin(http::Method::GET, "/api/v1/namespaces", &[], "").await;
+    assert_eq!(first.status(), 200);
+    assert_eq!(admin.get("/api/v1/namespaces").await.failure().0, 429);
+    drop(first);
+    assert_eq!(admin.get("/api/v1/namespaces").await.code, 200);
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn more_at_once_than_there_are_places_are_asked_to_come_back() {
     let directory = directory();
     let limits = Limits { streams: 1, ..Limits::default() };

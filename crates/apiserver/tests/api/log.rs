@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apiserver::tls::Presented;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -20,7 +21,8 @@ use crate::{directory, start};
 /// A kubelet that answers with the path it was asked for, and with who asked.
 async fn kubelet(plane: &Plane, serving: &Credential) -> u16 {
     let verifier = apiserver::tls::client_verifier(&plane.authority).unwrap();
-    let mut config = (*apiserver::tls::server_config(serving, verifier).unwrap()).clone();
+    let mut config =
+        (*apiserver::tls::server_config(Presented::new(serving).unwrap(), verifier).unwrap()).clone();
     config.alpn_protocols = Vec::new();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

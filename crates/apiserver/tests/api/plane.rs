@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use apiserver::tls::{HttpsDialer, Listener, Sockets, client_verifier, server_config};
+use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
 use apiserver::{ApiServer, Authenticators, Connection, Limits, Options};
 use auth::TokenFile;
 use clock::{Clock, SystemClock, SystemRandom, Tasks};
@@ -20,6 +20,7 @@ pub struct Plane {
     pub directory: PathBuf,
     pub authority: Authority,
     pub server: Arc<ApiServer>,
+    pub presented: Arc<Presented>,
     pub address: SocketAddr,
     pub clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
@@ -45,12 +46,13 @@ impl Plane {
         let address = socket.local_addr().unwrap();
         let verifier = client_verifier(&authority).unwrap();
         let kubelet_client = authority.client(&Identity::KubeletClient, now).unwrap();
+        let kubelet_client = Presented::new(&kubelet_client).unwrap();
         let server = ApiServer::start(
             Options {
                 registry: registry.clone(),
                 authenticators: Authenticators::new(verifier.clone(), TokenFile::parse(tokens).unwrap()),
                 admission: admission::Chain::standard(),
-                dialer: Arc::new(HttpsDialer::new(&authority, &kubelet_client, clock.clone()).unwrap()),
+                dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
                 clock: clock.clone(),
                 advertise: address.to_string(),
                 limits,
@@ -58,13 +60,25 @@ impl Plane {
             &tasks,
         );
         let serving = authority.serving(&pki::api_server_names(Vec::<String>::new()), now).unwrap();
-        let tls = server_config(&serving, verifier).unwrap();
+        let presented = Presented::new(&serving).unwrap();
+        let tls = server_config(presented.clone(), verifier).unwrap();
         let stop = CancellationToken::new();
         let listener = Listener::new(socket, server.clone(), tls, Sockets::default());
         let listening = tokio::spawn(listener.run(stop.clone()));
         let directory = directory.to_owned();
-        let plane =
-            Self { directory, authority, server, address, clock, registry, store, tasks, stop, listening };
+        let plane = Self {
+            directory,
+            authority,
+            server,
+            presented,
+            address,
+            clock,
+            registry,
+            store,
+            tasks,
+            stop,
+            listening,
+        };
         plane.server.install(&plane.connection(&Identity::Bootstrap), &objects).await.unwrap();
         plane
     }

@@ -12,7 +12,8 @@ pub struct Graph {
     references: HashMap<(String, Reference), usize>,
 }
 
-type Reference = (Referenced, String, String);
+/// An object that a pod refers to: its kind, its namespace and its name.
+pub type Reference = (Referenced, String, String);
 
 #[derive(Clone, Debug)]
 struct Bound {
@@ -77,7 +78,8 @@ const PLACES: &[(&str, &str, Referenced)] = &[
     ("volumes", "/persistentVolumeClaim/claimName", Referenced::PersistentVolumeClaim),
 ];
 
-fn references(namespace: &str, pod: &Value) -> HashSet<Reference> {
+/// The objects that a pod refers to.
+pub fn references(namespace: &str, pod: &Value) -> HashSet<Reference> {
     let mut found = HashSet::new();
     let mut add = |kind, name: Option<&str>| {
         if let Some(name) = name.filter(|name| !name.is_empty()) {

@@ -8,7 +8,7 @@ mod tests;
 
 use crate::merge::difference;
 use crate::ownership::{claim, controller_ref, is_terminating, selector, selects};
-use crate::plan::{Attempt, Failure, Plan, create, delete, patch, patch_any_version, patch_status, tell};
+use crate::plan::{Attempt, Failure, Plan, annotate, create, delete, patch, patch_status, tell};
 use crate::pods::is_finished;
 use crate::{Controller, World};
 use async_trait::async_trait;
@@ -256,8 +256,7 @@ impl Rollout<'_> {
     /// Records the number of the version that is being rolled out, for `kubectl rollout history`.
     fn revise(&mut self, revision: &str) {
         if self.deployment.annotations().get(sets::REVISION).map(String::as_str) != Some(revision) {
-            let body = json!({ "metadata": { "annotations": { sets::REVISION: revision } } });
-            self.plan.then(patch_any_version(self.deployment, body));
+            self.plan.then(annotate(self.deployment, json!({ sets::REVISION: revision })));
         }
     }
 

@@ -99,7 +99,8 @@ impl Sim {
                 merge(&mut value, &body);
                 *set = from_value(value).unwrap();
             }
-            Action::Patch(Patch { body, .. }) => {
+            Action::Patch(Patch { body, subresource, .. }) => {
+                assert_eq!(subresource, Some("status"), "this would be a new generation of the deployment");
                 let mut value = serde_json::to_value(&self.deployment).unwrap();
                 merge(&mut value, &body);
                 self.deployment = from_value(value).unwrap();

@@ -7,7 +7,7 @@ use effects::{Reply, Request};
 use jiff::Timestamp;
 
 use crate::invocation::Invocation;
-use crate::journal::{Fingerprint, request_fingerprint};
+use crate::journal::{Fingerprint, credentials, request_fingerprint};
 use crate::tables::Mutation;
 
 /// Names a caller whom an [`Answer`] goes to.
@@ -23,16 +23,49 @@ pub struct NewInvocation {
     /// What is asked.
     pub request: Request,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) credentials: Fingerprint,
+    /// How it is treated.
+    pub terms: Terms,
+}
+
+/// How an invocation is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
     /// Sleeps longer than this leave memory.
     pub suspend_after: Duration,
+    /// How long it is kept after its end; `None`: as long as [`Limits::retention`](super::Limits::retention) says.
+    pub retention: Option<Duration>,
+}
+
+impl Terms {
+    /// Sleeps longer than this leave memory; the rest is the partition's.
+    pub fn suspending_after(suspend_after: Duration) -> Self {
+        Self { suspend_after, retention: None }
+    }
 }
 
 impl NewInvocation {
     /// Fingerprints the request.
-    pub fn new(component: Arc<str>, id: Arc<str>, request: Request, suspend_after: Duration) -> Self {
-        let fingerprint = request_fingerprint(&request);
-        Self { component, id, request, fingerprint, suspend_after }
+    pub fn new(component: Arc<str>, id: Arc<str>, request: Request, terms: Terms) -> Self {
+        let (fingerprint, credentials) = (request_fingerprint(&request), credentials(request.headers()));
+        Self { component, id, request, fingerprint, credentials, terms }
     }
+
+    /// About how many bytes the request takes in its journal.
+    pub(crate) fn size(&self) -> u64 {
+        let headers = self.request.headers().iter();
+        let headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+        (headers + self.request.body().len()) as u64
+    }
+}
+
+/// What bounds a new invocation from outside the partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings {
+    /// How many of the component may run at a time, if that is known.
+    pub concurrency: Option<u32>,
+    /// How many bytes the disk has left, if that is known.
+    pub free_space: Option<u64>,
 }
 
 /// Something that happened.
@@ -46,6 +79,8 @@ pub enum Command {
         submission: Box<NewInvocation>,
         /// The invocation that already has this id.
         known: Option<Invocation>,
+        /// What the place is like that it would get.
+        surroundings: Surroundings,
         /// When.
         now: Timestamp,
     },
@@ -71,6 +106,8 @@ pub enum Command {
     ComponentReady {
         /// `namespace/name@revision`.
         component: Arc<str>,
+        /// How many of it may run at a time, if that is known.
+        concurrency: Option<u32>,
     },
     /// Rows of `due` whose time has come.
     Due {
@@ -117,6 +154,8 @@ pub enum Outcome {
     },
     /// The component is not there.
     NotReady,
+    /// The component has no room for one more: it does not count as an attempt.
+    Busy,
     /// The attempt failed; another may succeed.
     Failed(String),
     /// It did what it may not do, and would again.
@@ -152,8 +191,10 @@ pub enum Answer {
     Attached(Invocation),
     /// There is one with this id and another request.
     Mismatch,
-    /// The component has too many unfinished invocations.
+    /// The component has too many unfinished invocations, or their requests are too large together.
     Full,
+    /// The disk has no space for new ones.
+    NoSpace,
     /// There is no such invocation.
     NotFound,
     /// It had already ended.

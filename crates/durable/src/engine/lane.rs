@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::codec::Corrupt;
 use crate::invocation::Invocation;
 
 /// Rows of `ready` up to `read` are in memory (queued or running); those beyond are on disk only, if `unread`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     queue: VecDeque<(u64, Invocation)>,
     read: Option<u64>,
@@ -18,7 +19,34 @@ pub(super) struct Lane {
     /// How often the component became ready.
     readiness: u64,
     running: u64,
-    unfinished: u64,
+    /// How many may run at a time.
+    room: u64,
+    unfinished: Unfinished,
+}
+
+/// The invocations of a lane that have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// How many there are.
+    pub count: u64,
+    /// About how many bytes their requests have.
+    pub bytes: u64,
+}
+
+impl Unfinished {
+    pub(super) fn encode(self) -> Vec<u8> {
+        [self.count.to_be_bytes(), self.bytes.to_be_bytes()].concat()
+    }
+
+    /// Reads a row of `lanes`. The first release's have no bytes.
+    pub(crate) fn decode(row: &[u8]) -> Result<Self, Corrupt> {
+        let number = |bytes: Option<&[u8; 8]>| bytes.map(|bytes| u64::from_be_bytes(*bytes));
+        match (number(row.first_chunk()), number(row.last_chunk()), row.len()) {
+            (Some(count), _, 8) => Ok(Self { count, bytes: 0 }),
+            (Some(count), Some(bytes), 16) => Ok(Self { count, bytes }),
+            _ => Err(Corrupt::new("lane", "it has another length")),
+        }
+    }
 }
 
 /// What is known of a lane.
@@ -44,20 +72,41 @@ pub(super) struct Taken {
 }
 
 impl Lane {
-    pub(super) fn recovered(unfinished: u64) -> Self {
-        Self { unread: true, unfinished, ..Self::default() }
+    /// An empty lane of which so many may run at a time.
+    pub(super) fn new(room: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            read: None,
+            unread: false,
+            loading: false,
+            in_turns: false,
+            absent: false,
+            readiness: 0,
+            running: 0,
+            room,
+            unfinished: Unfinished::default(),
+        }
+    }
+
+    pub(super) fn recovered(room: u64, unfinished: Unfinished) -> Self {
+        Self { unread: true, unfinished, ..Self::new(room) }
     }
 
     pub(super) fn status(&self, component: Arc<str>) -> LaneStatus {
-        LaneStatus { component, unfinished: self.unfinished, running: self.running, absent: self.absent }
+        LaneStatus {
+            component,
+            unfinished: self.unfinished.count,
+            running: self.running,
+            absent: self.absent,
+        }
     }
 
-    pub(super) fn unfinished(&self) -> u64 {
+    pub(super) fn unfinished(&self) -> Unfinished {
         self.unfinished
     }
 
-    pub(super) fn count(&mut self, by: i64) -> u64 {
-        self.unfinished = self.unfinished.saturating_add_signed(by);
+    pub(super) fn count(&mut self, change: impl FnOnce(Unfinished) -> Unfinished) -> Unfinished {
+        self.unfinished = change(self.unfinished);
         self.unfinished
     }
 
@@ -83,6 +132,14 @@ impl Lane {
     pub(super) fn ready(&mut self) {
         self.absent = false;
         self.readiness += 1;
+    }
+
+    pub(super) fn bound(&mut self, room: u64) {
+        self.room = room;
+    }
+
+    fn has_room(&self) -> bool {
+        self.running < self.room
     }
 
     pub(super) fn run_ended(&mut self) {
@@ -115,7 +172,7 @@ impl Lane {
     /// Whether the lane has to be put among those that take turns; says so once until [`Lane::take`].
     pub(super) fn wants_turn(&mut self) -> bool {
         let work = !self.queue.is_empty() || (self.unread && !self.loading);
-        let wants = work && !self.absent && !self.in_turns;
+        let wants = work && !self.absent && !self.in_turns && self.has_room();
         self.in_turns |= wants;
         wants
     }
@@ -124,7 +181,7 @@ impl Lane {
     pub(super) fn take(&mut self, prefetch: usize) -> Taken {
         self.in_turns = false;
         let mut taken = Taken { start: None, readiness: self.readiness, load: None };
-        if self.absent {
+        if self.absent || !self.has_room() {
             return taken;
         }
         taken.start = self.queue.pop_front().map(|(_, invocation)| invocation);

@@ -20,8 +20,10 @@ use std::time::Duration;
 use effects::Request;
 use jiff::Timestamp;
 
-pub use command::{Action, Answer, Command, DueRow, Ending, NewInvocation, Outcome, Token};
-pub use lane::LaneStatus;
+pub use command::{
+    Action, Answer, Command, DueRow, Ending, NewInvocation, Outcome, Surroundings, Terms, Token,
+};
+pub use lane::{LaneStatus, Unfinished};
 
 use crate::codec::later;
 use crate::invocation::{Invocation, Phase};
@@ -34,8 +36,15 @@ use lane::Lane;
 pub struct Limits {
     /// How many invocations run at once.
     pub running: usize,
+    /// How many invocations of one pinned component run at once: less than all, so that no component's slow ones hold up
+    /// every other.
+    pub running_each: usize,
     /// How many invocations of one pinned component may be unfinished.
     pub unfinished: u64,
+    /// How many bytes the requests of the unfinished invocations of one pinned component may have.
+    pub unfinished_bytes: u64,
+    /// With less free space than this many bytes on the disk no new invocation is taken.
+    pub free_space: u64,
     /// How many invocations of a lane wait in memory; the others wait on disk.
     pub prefetch: usize,
     /// How many attempts an invocation has.
@@ -44,7 +53,7 @@ pub struct Limits {
     pub backoff: Duration,
     /// The longest wait between attempts.
     pub backoff_limit: Duration,
-    /// How long an ended invocation is kept.
+    /// How long an ended invocation is kept that has no [`Terms::retention`] of its own.
     pub retention: Duration,
 }
 
@@ -52,7 +61,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             running: 256,
+            running_each: 192,
             unfinished: 1_000_000,
+            unfinished_bytes: 1 << 30,
+            free_space: 256 << 20,
             prefetch: 64,
             attempts: 8,
             backoff: Duration::from_millis(200),
@@ -64,6 +76,8 @@ impl Default for Limits {
 
 /// The meta row under which the numbers up to which sequences and places are reserved is kept.
 pub(crate) const RESERVED: &[u8] = b"reserved";
+/// How long an invocation waits whose component had no room.
+const BUSY: Duration = Duration::from_millis(200);
 /// How many numbers are reserved at a time.
 const RESERVATION: u64 = 4096;
 
@@ -75,7 +89,7 @@ pub struct Recovered {
     /// The time of the first row of `due`.
     pub nearest: Option<Timestamp>,
     /// The rows of `lanes`.
-    pub lanes: Vec<(Arc<str>, u64)>,
+    pub lanes: Vec<(Arc<str>, Unfinished)>,
 }
 
 /// See the module.
@@ -118,7 +132,8 @@ impl Engine {
             actions: Vec::new(),
         };
         for (name, unfinished) in recovered.lanes {
-            engine.lanes.insert(name.clone(), Lane::recovered(unfinished));
+            let room = engine.room(None);
+            engine.lanes.insert(name.clone(), Lane::recovered(room, unfinished));
             engine.take_turn(&name);
         }
         engine.schedule();
@@ -131,11 +146,6 @@ impl Engine {
         self.nearest
     }
 
-    /// Whether an invocation runs.
-    pub fn is_running(&self, sequence: u64) -> bool {
-        self.running.contains_key(&sequence)
-    }
-
     /// The pinned components that have unfinished invocations.
     pub fn lanes(&self) -> impl Iterator<Item = LaneStatus> {
         self.lanes.iter().map(|(name, lane)| lane.status(name.clone()))
@@ -144,10 +154,15 @@ impl Engine {
     /// One command.
     pub fn step(&mut self, command: Command) -> Vec<Action> {
         match command {
-            Command::Submit { token, submission, known, now } => self.submit(token, *submission, known, now),
+            Command::Submit { token, submission, known, surroundings, now } => {
+                let answer = self.submit(*submission, known, surroundings, now);
+                self.actions.push(Action::Answer { token, answer });
+            }
             Command::Cancel { token, known, now } => self.cancel(token, known, now),
             Command::Ended { sequence, outcome, now } => self.ended(sequence, outcome, now),
-            Command::ComponentReady { component } => self.component_ready(&component),
+            Command::ComponentReady { component, concurrency } => {
+                self.component_ready(&component, concurrency);
+            }
             Command::Due { rows, nearest, now } => self.due(rows, nearest, now),
             Command::Loaded { component, invocations, read, more } => {
                 if let Some(lane) = self.lanes.get_mut(&component) {
@@ -161,29 +176,51 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
-    fn submit(&mut self, token: Token, new: NewInvocation, known: Option<Invocation>, now: Timestamp) {
-        let answer = match known {
-            Some(known) if known.fingerprint != new.fingerprint => Answer::Mismatch,
-            Some(known) => Answer::Attached(known),
-            None if self.lane(&new.component).unfinished() >= self.limits.unfinished => Answer::Full,
-            None => Answer::Started(self.admit(new, now)),
-        };
-        self.actions.push(Action::Answer { token, answer });
+    fn submit(
+        &mut self,
+        new: NewInvocation,
+        known: Option<Invocation>,
+        surroundings: Surroundings,
+        now: Timestamp,
+    ) -> Answer {
+        if let Some(known) = known {
+            let same = known.fingerprint == new.fingerprint && known.credentials == new.credentials;
+            return if same { Answer::Attached(known) } else { Answer::Mismatch };
+        }
+        let Unfinished { count, bytes } =
+            self.lanes.get(&new.component).map(Lane::unfinished).unwrap_or_default();
+        if count >= self.limits.unfinished || bytes + new.size() > self.limits.unfinished_bytes {
+            return Answer::Full;
+        }
+        // What runs already needs the rest to come to its end.
+        if surroundings.free_space.is_some_and(|free| free < self.limits.free_space + new.size()) {
+            return Answer::NoSpace;
+        }
+        let room = self.room(surroundings.concurrency);
+        self.lane(&new.component).bound(room);
+        Answer::Started(self.admit(new, now))
     }
 
     fn admit(&mut self, new: NewInvocation, now: Timestamp) -> Invocation {
         let sequence = self.number();
+        let size = new.size();
         let invocation = Invocation {
             sequence,
             component: new.component,
             id: new.id,
             fingerprint: new.fingerprint,
-            suspend_after: new.suspend_after,
+            credentials: new.credentials,
+            size,
+            terms: new.terms,
             created: now,
             attempts: 0,
+            interruptions: 0,
             phase: Phase::Ready { place: sequence },
         };
-        self.count(&invocation.component, 1);
+        self.count(&invocation.component, |unfinished| Unfinished {
+            count: unfinished.count + 1,
+            bytes: unfinished.bytes + size,
+        });
         self.journal(sequence, 0, &Entry::Started(Box::new(new.request.clone())));
         self.fresh = Some((sequence, new.request));
         self.enqueue(invocation.clone(), sequence);
@@ -228,15 +265,22 @@ impl Engine {
                 self.end(invocation, Ending::Failed { attempts, error }, now);
             }
             Outcome::Suspended { until, entries } => {
+                invocation.interruptions = 0;
                 self.actions.extend(entries.into_iter().map(Action::Write));
                 self.postpone(invocation, Phase::Sleeping { until });
             }
             Outcome::NotReady => self.lane(&component).not_ready(invocation, readiness),
+            Outcome::Busy => {
+                let (at, error) = (later(now, BUSY), "the component was busy".to_owned());
+                self.postpone(invocation, Phase::Retrying { at, error });
+            }
             Outcome::Interrupted(error) => {
                 let at = later(now, self.backoff(&invocation));
+                invocation.interruptions = invocation.interruptions.saturating_add(1);
                 self.postpone(invocation, Phase::Retrying { at, error });
             }
             Outcome::Failed(error) => {
+                invocation.interruptions = 0;
                 let wait = self.backoff(&invocation);
                 invocation.attempts = invocation.attempts.saturating_add(1);
                 if invocation.attempts >= self.limits.attempts {
@@ -252,8 +296,10 @@ impl Engine {
         self.actions.extend(answers);
     }
 
-    fn component_ready(&mut self, component: &Arc<str>) {
+    fn component_ready(&mut self, component: &Arc<str>, concurrency: Option<u32>) {
+        let room = self.room(concurrency);
         if let Some(lane) = self.lanes.get_mut(component) {
+            lane.bound(room);
             lane.ready();
             self.take_turn(component);
         }
@@ -319,26 +365,28 @@ impl Engine {
             }
             Phase::Completed { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => return,
         }
+        // What it did is of no more use; the reply is kept.
+        let calls = tables::journal_key(sequence, 0, Part::Call);
+        let end = tables::journal_key(sequence, LAST_INDEX, Part::Call);
+        self.write(Mutation::DeleteRange(Table::Journal, calls, end));
         invocation.phase = match &ending {
             Ending::Completed(reply) => {
-                // What it did is of no more use; the reply is kept.
-                let calls = tables::journal_key(sequence, 0, Part::Call);
-                let end = tables::journal_key(sequence, LAST_INDEX, Part::Call);
-                self.write(Mutation::DeleteRange(Table::Journal, calls, end));
                 self.journal(sequence, LAST_INDEX, &Entry::Completed(Box::new(reply.clone())));
                 Phase::Completed { at: now }
             }
             Ending::Failed { attempts, error } => {
-                let entry = Entry::Failed { attempts: *attempts, error: error.clone() };
-                self.journal(sequence, LAST_INDEX, &entry);
                 invocation.attempts = *attempts;
                 Phase::Failed { at: now, error: error.clone() }
             }
             Ending::Cancelled => Phase::Cancelled { at: now },
         };
         self.write(Mutation::Put(Table::Invocations, invocation.key(), invocation.encode()));
-        self.remember(later(now, self.limits.retention), &invocation);
-        self.count(&invocation.component, -1);
+        let retention = invocation.terms.retention.unwrap_or(self.limits.retention);
+        self.remember(later(now, retention), &invocation);
+        self.count(&invocation.component, |unfinished| Unfinished {
+            count: unfinished.count.saturating_sub(1),
+            bytes: unfinished.bytes.saturating_sub(invocation.size),
+        });
         self.actions.push(Action::Ended { sequence, ending });
     }
 
@@ -386,17 +434,24 @@ impl Engine {
     }
 
     fn lane(&mut self, component: &Arc<str>) -> &mut Lane {
-        self.lanes.entry(component.clone()).or_default()
+        let room = self.room(None);
+        self.lanes.entry(component.clone()).or_insert_with(|| Lane::new(room))
     }
 
-    fn count(&mut self, component: &Arc<str>, by: i64) {
-        let unfinished = self.lane(component).count(by);
+    /// How many of a component may run at a time that itself takes so many.
+    fn room(&self, concurrency: Option<u32>) -> u64 {
+        let each = u64::try_from(self.limits.running_each).unwrap_or(u64::MAX);
+        concurrency.map_or(each, |most| each.min(most.into())).max(1)
+    }
+
+    fn count(&mut self, component: &Arc<str>, change: impl FnOnce(Unfinished) -> Unfinished) {
+        let unfinished = self.lane(component).count(change);
         let key = component.as_bytes().to_vec();
-        if unfinished == 0 {
+        if unfinished.count == 0 {
             self.lanes.remove(component);
             self.write(Mutation::Delete(Table::Lanes, key));
         } else {
-            self.write(Mutation::Put(Table::Lanes, key, unfinished.to_be_bytes().to_vec()));
+            self.write(Mutation::Put(Table::Lanes, key, unfinished.encode()));
         }
     }
 
@@ -411,8 +466,8 @@ impl Engine {
     }
 
     fn backoff(&self, invocation: &Invocation) -> Duration {
-        let doubled =
-            1u32.checked_shl(invocation.attempts).and_then(|factor| self.limits.backoff.checked_mul(factor));
+        let times = invocation.attempts.saturating_add(invocation.interruptions);
+        let doubled = 1u32.checked_shl(times).and_then(|factor| self.limits.backoff.checked_mul(factor));
         let whole = doubled.map_or(self.limits.backoff_limit, |wait| wait.min(self.limits.backoff_limit));
         // Between three quarters and all of it, by its number: those that failed together do not come back together.
         let spread = invocation.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;

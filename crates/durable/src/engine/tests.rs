@@ -17,8 +17,11 @@ fn at(second: i64) -> Timestamp {
 fn limits() -> Limits {
     Limits {
         running: 2,
+        running_each: 3,
         prefetch: 4,
         unfinished: 1000,
+        unfinished_bytes: 1000,
+        free_space: 50,
         attempts: 3,
         backoff: Duration::from_secs(4),
         backoff_limit: Duration::from_secs(10),
@@ -35,6 +38,9 @@ struct Driver {
     runs: Vec<Invocation>,
     answers: Vec<Answer>,
     endings: Vec<(u64, String)>,
+    /// What every component says of itself.
+    surroundings: Surroundings,
+    terms: Terms,
 }
 
 impl Driver {
@@ -52,11 +58,20 @@ impl Driver {
             next: rows.get(&(Table::Meta, RESERVED.to_vec())).map_or(1, number),
             nearest: of(Table::Due).next().and_then(|(key, _)| tables::due_time(key)),
             lanes: of(Table::Lanes)
-                .map(|(key, value)| (String::from_utf8_lossy(key).into(), number(value)))
+                .map(|(key, value)| (String::from_utf8_lossy(key).into(), Unfinished::decode(value).unwrap()))
                 .collect(),
         };
         let (engine, actions) = Engine::recover(limits, recovered);
-        let mut driver = Self { engine, rows, now: at(0), runs: vec![], answers: vec![], endings: vec![] };
+        let mut driver = Self {
+            engine,
+            rows,
+            now: at(0),
+            runs: vec![],
+            answers: vec![],
+            endings: vec![],
+            surroundings: Surroundings::default(),
+            terms: Terms::suspending_after(Duration::from_secs(1)),
+        };
         driver.perform(actions);
         driver
     }
@@ -135,9 +150,11 @@ impl Driver {
 
     fn submit(&mut self, component: &str, id: &str, body: &'static str) -> Answer {
         let request = Request::new(Bytes::from_static(body.as_bytes()));
-        let submission = NewInvocation::new(component.into(), id.into(), request, Duration::from_secs(1));
+        let submission = NewInvocation::new(component.into(), id.into(), request, self.terms);
         let known = self.known(crate::unpinned(component), id);
-        self.step(Command::Submit { token: 0, submission: Box::new(submission), known, now: self.now });
+        let surroundings = self.surroundings;
+        let submission = Box::new(submission);
+        self.step(Command::Submit { token: 0, submission, known, surroundings, now: self.now });
         self.answers.pop().unwrap()
     }
 
@@ -278,11 +295,14 @@ fn failures_are_retried_with_growing_waits_then_given_up() {
 fn what_is_this_process_s_fault_is_no_attempt() {
     let mut driver = Driver::new();
     driver.submit("ns/a@1", "x", "");
+    let mut waits = Vec::new();
     for _ in 0..10 {
         driver.end_first(Outcome::Interrupted("disk".into()));
+        waits.push(driver.engine.nearest().unwrap().duration_since(driver.now).as_secs());
         driver.advance(11);
     }
     assert_eq!(driver.running(), ["x"]);
+    assert!(waits[0] <= 4 && waits[1] >= 6 && waits[9] >= 7, "{waits:?}");
     driver.end_first(Outcome::Refused("a socket".into()));
     assert_eq!(driver.endings, [(1, "a socket x1".to_owned())]);
 }
@@ -302,15 +322,37 @@ fn a_missing_component_is_waited_for_without_holding_up_others() {
     );
     driver.advance(1000);
     assert_eq!(driver.running(), ["b1"]);
-    driver.step(Command::ComponentReady { component: "ns/a@1".into() });
+    driver.step(Command::ComponentReady { component: "ns/a@1".into(), concurrency: None });
     assert_eq!(driver.running(), ["b1", "a1"]);
+}
+
+#[test]
+fn a_busy_component_is_asked_again_and_no_more_of_it_runs_than_it_takes() {
+    let mut driver = Driver::new();
+    driver.submit("ns/a@1", "a1", "");
+    driver.end_first(Outcome::Busy);
+    assert!(driver.engine.lanes().all(|lane| !lane.absent));
+    driver.advance(1);
+    assert_eq!(driver.running(), ["a1"]);
+    assert_eq!(driver.runs[0].attempts, 0);
+
+    driver.surroundings.concurrency = Some(1);
+    driver.submit("ns/a@1", "a2", "");
+    driver.submit("ns/b@1", "b1", "");
+    assert_eq!(driver.running(), ["a1", "b1"]);
+    driver.end_first(replied(""));
+    assert_eq!(driver.running(), ["b1", "a2"]);
+    driver.submit("ns/a@1", "a3", "");
+    driver.step(Command::ComponentReady { component: "ns/a@1".into(), concurrency: Some(2) });
+    driver.end_first(replied(""));
+    assert_eq!(driver.running(), ["a2", "a3"]);
 }
 
 #[test]
 fn a_component_that_came_while_a_run_was_looking_for_it_is_not_missed() {
     let mut driver = Driver::new();
     driver.submit("ns/a@1", "x", "");
-    driver.step(Command::ComponentReady { component: "ns/a@1".into() });
+    driver.step(Command::ComponentReady { component: "ns/a@1".into(), concurrency: None });
     driver.end_first(Outcome::NotReady);
     assert_eq!(driver.running(), ["x"]);
 }
@@ -347,8 +389,14 @@ fn ended_invocations_are_kept_for_their_time_then_purged_whole() {
     let left: BTreeSet<_> = driver.rows.keys().map(|(table, _)| *table).collect();
     assert_eq!(left, BTreeSet::from([Table::Meta]));
     // The id is free again, and the number is not.
+    driver.terms.retention = Some(Duration::from_secs(5));
     let Answer::Started(again) = driver.submit("ns/a@1", "x", "other") else { panic!() };
     assert_eq!(again.sequence, 3);
+    driver.end_first(replied("done"));
+    driver.advance(4);
+    assert!(driver.known("ns/a", "x").is_some());
+    driver.advance(1);
+    assert!(driver.known("ns/a", "x").is_none());
 }
 
 #[test]
@@ -375,6 +423,47 @@ fn a_component_has_so_many_unfinished_invocations_and_no_more() {
     assert!(matches!(driver.submit("ns/a@1", "4", ""), Answer::Started(_)));
 }
 
+#[test]
+fn a_component_s_requests_have_so_many_bytes_and_leave_the_disk_some() {
+    let mut driver = Driver::over(Limits { unfinished_bytes: 8, ..limits() }, BTreeMap::new());
+    assert!(matches!(driver.submit("ns/a@1", "1", "1234"), Answer::Started(_)));
+    assert!(matches!(driver.submit("ns/a@1", "2", "1234"), Answer::Started(_)));
+    assert_eq!(driver.submit("ns/a@1", "3", "1"), Answer::Full);
+    let mut driver = driver.crash();
+    assert_eq!(driver.submit("ns/a@1", "3", "1"), Answer::Full);
+    driver.end_first(replied(""));
+    driver.surroundings.free_space = Some(50);
+    assert_eq!(driver.submit("ns/a@1", "3", "1"), Answer::NoSpace);
+    assert!(matches!(driver.submit("ns/a@1", "2", "1234"), Answer::Attached(_)));
+    driver.surroundings.free_space = Some(51);
+    assert!(matches!(driver.submit("ns/a@1", "3", "1"), Answer::Started(_)));
+    while !driver.runs.is_empty() {
+        driver.end_first(replied(""));
+    }
+    assert_eq!(driver.table(Table::Lanes).count(), 0);
+}
+
+#[test]
+fn who_began_it_may_attach_and_nobody_else() {
+    let mut driver = Driver::new();
+    let mut submit = |authorization: &'static str| {
+        let request = http::Request::post("/").header("authorization", authorization).body(Bytes::new());
+        let new = NewInvocation::new("ns/a@1".into(), "x".into(), request.unwrap(), driver.terms);
+        let (known, now) = (driver.known("ns/a", "x"), driver.now);
+        let (submission, surroundings) = (Box::new(new), Surroundings::default());
+        driver.step(Command::Submit { token: 0, submission, known, surroundings, now });
+        driver.answers.pop().unwrap()
+    };
+    let Answer::Started(begun) = submit("me") else { panic!() };
+    assert!(matches!(submit("me"), Answer::Attached(_)));
+    assert_eq!(submit("you"), Answer::Mismatch);
+    let headers = |value: &'static str| {
+        http::HeaderMap::from_iter([(http::header::AUTHORIZATION, http::HeaderValue::from_static(value))])
+    };
+    assert!(begun.was_begun_by(&headers("me")) && !begun.was_begun_by(&headers("you")));
+    assert!(!begun.was_begun_by(&http::HeaderMap::new()));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Submit(usize, usize),
@@ -388,7 +477,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => (0..3usize, 0..20usize).prop_map(|(component, id)| Event::Submit(component, id)),
-        6 => (0..2usize, 0..5usize).prop_map(|(run, outcome)| Event::End(run, outcome)),
+        6 => (0..2usize, 0..6usize).prop_map(|(run, outcome)| Event::End(run, outcome)),
         1 => (0..3usize, 0..20usize).prop_map(|(component, id)| Event::Cancel(component, id)),
         1 => (0..3usize).prop_map(Event::Ready),
         1 => (1..12u64).prop_map(Event::Advance),
@@ -409,6 +498,7 @@ fn apply(mut driver: Driver, event: &Event) -> Driver {
                     0 => asleep(&driver, 7),
                     1 => Outcome::Failed("trap".into()),
                     2 => Outcome::NotReady,
+                    3 => Outcome::Busy,
                     _ => replied("done"),
                 };
                 driver.end_run(sequence, outcome);
@@ -417,9 +507,8 @@ fn apply(mut driver: Driver, event: &Event) -> Driver {
         Event::Cancel(component, id) => {
             driver.cancel(crate::unpinned(COMPONENTS[component]), &id.to_string());
         }
-        Event::Ready(component) => {
-            driver.step(Command::ComponentReady { component: COMPONENTS[component].into() })
-        }
+        Event::Ready(component) => driver
+            .step(Command::ComponentReady { component: COMPONENTS[component].into(), concurrency: None }),
         Event::Advance(seconds) => driver.advance(seconds),
         Event::Crash => driver = driver.crash(),
     }
@@ -472,7 +561,7 @@ proptest! {
             check_rows(&driver);
         }
         for component in COMPONENTS {
-            driver.step(Command::ComponentReady { component: component.into() });
+            driver.step(Command::ComponentReady { component: component.into(), concurrency: None });
         }
         for _ in 0..200 {
             while !driver.runs.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use crate::tables::{Mutation, Table};
 #[derive(Debug)]
 pub struct FileStorage {
     disk: Disk,
+    path: PathBuf,
     /// The rows of `meta` that conditions name, as the last batch that was handed in leaves them. The file has one
     /// writer, this: what is compared and queued under this lock is compared and written atomically.
     conditions: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
@@ -29,7 +30,7 @@ impl FileStorage {
     /// When another process has it open, or it cannot be read.
     pub fn open(path: &Path) -> Result<Self, disk::OpenError> {
         let disk = Disk::open(&Options::new(path), &Table::ALL.map(on_disk))?;
-        Ok(Self { disk, conditions: Mutex::default() })
+        Ok(Self { disk, path: path.to_owned(), conditions: Mutex::default() })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
@@ -123,7 +124,25 @@ impl Storage for FileStorage {
         Ok(Box::pin(async move { outcome.await.unwrap_or(Err(disk::Error::Closed)).map_err(failed) }))
     }
 
+    fn free_space(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(&self.path).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         self.disk.close().await.map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_room_on_its_disk_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open(&folder.path().join("journal.db")).unwrap();
+        assert!(storage.free_space().is_some_and(|free| free > 0));
+        storage.close().await.unwrap();
     }
 }

@@ -61,6 +61,11 @@ pub trait Storage: Send + Sync + 'static {
     /// fixed. A batch whose condition does not hold changes nothing and ends with [`StorageError::Fenced`].
     async fn hand_in(&self, condition: Condition, mutations: Vec<Mutation>) -> Result<Durable, StorageError>;
 
+    /// How many bytes there is room for, if that is known.
+    fn free_space(&self) -> Option<u64> {
+        None
+    }
+
     /// Writes out what was handed in and lets the storage go.
     async fn close(&self) -> Result<(), StorageError>;
 }
@@ -122,6 +127,11 @@ impl Partition {
         self.storage.hand_in(Condition { key: EPOCH.to_vec(), value }, mutations).await
     }
 
+    /// See [`Storage::free_space`].
+    pub(crate) fn free_space(&self) -> Option<u64> {
+        self.storage.free_space()
+    }
+
     /// Lets the storage go, so that another can open it.
     pub(crate) async fn close(&self) -> Result<(), StorageError> {
         self.storage.close().await
@@ -137,7 +147,7 @@ fn put(key: &[u8], value: Vec<u8>) -> Mutation {
     Mutation::Put(Table::Meta, key.to_vec(), value)
 }
 
-/// A number of a meta or lane row.
+/// A number of a meta row.
 pub(crate) fn number(bytes: &[u8]) -> Result<u64, StorageError> {
     let bytes =
         bytes.try_into().map_err(|_| StorageError::Disk("a number is not eight bytes long".into()))?;

@@ -1,21 +1,25 @@
 //! The worker of a partition: it owns the I/O that the engine asks for.
 
+mod keep;
 mod recorder;
 mod replay;
 mod run;
 mod turn;
+mod waiters;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clock::{Clock, Random};
 use effects::{Invoker, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use keep::{Keeper, OpenStorage, Parts};
 pub use recorder::JournalLimits;
 
-use crate::engine::{Ending, Engine, LaneStatus, Limits, NewInvocation, RESERVED, Recovered};
+use crate::engine::{
+    Ending, Engine, LaneStatus, Limits, NewInvocation, RESERVED, Recovered, Terms, Unfinished,
+};
 use crate::invocation::{Invocation, Phase};
 use crate::storage::{Partition, Storage, StorageError, number};
 use crate::tables::{self, Table};
@@ -39,14 +43,20 @@ const ID_BYTES: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The id is already that of another request.
-    #[error("the id {0:?} was used before with another method, path or body")]
+    #[error("the id {0:?} was used before with another method, path, body or credentials")]
     Mismatch(String),
     /// The id cannot be one.
     #[error("an id has 1 to {ID_BYTES} visible ASCII characters")]
     InvalidId,
-    /// There are too many unfinished invocations.
+    /// There are too many unfinished invocations, or their requests are too large together.
     #[error("too many invocations of {0} are unfinished")]
     Full(String),
+    /// The request is larger than a journal takes.
+    #[error("the request has more than {0} bytes")]
+    TooLarge(usize),
+    /// The disk is nearly full.
+    #[error("the disk has no space for new invocations")]
+    NoSpace,
     /// There is no such invocation.
     #[error("no such invocation")]
     NotFound,
@@ -105,6 +115,7 @@ pub struct Worker {
     calls: mpsc::Sender<Call>,
     partition: Arc<Partition>,
     running: turn::Running,
+    request_limit: usize,
     stop: CancellationToken,
     stopped: watch::Receiver<Option<Error>>,
 }
@@ -150,25 +161,29 @@ impl Worker {
             }
             stopped_sender.send_replace(Some(error));
         });
-        Ok(Self { calls, partition, running, stop, stopped })
+        Ok(Self { calls, partition, running, request_limit: config.journal.request, stop, stopped })
     }
 
     /// Begins an invocation of `component` (`namespace/name@revision`), unless there is one with this id (for any
-    /// revision of the component). Returns when it is on disk. `suspend_after` is how long a sleep may stay in memory.
+    /// revision of the component). Returns when it is on disk.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the id belongs to another request; [`Error::Full`], [`Error::InvalidId`], and those of the storage.
+    /// [`Error::Mismatch`] if the id belongs to another request; [`Error::Full`], [`Error::TooLarge`],
+    /// [`Error::NoSpace`], [`Error::InvalidId`], and those of the storage.
     pub async fn submit(
         &self,
         component: &str,
         id: &str,
         request: Request,
-        suspend_after: Duration,
+        terms: Terms,
     ) -> Result<Submission, Error> {
         if id.is_empty() || id.len() > ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::InvalidId);
         }
-        let new = NewInvocation::new(component.into(), id.into(), request, suspend_after);
+        if request.body().len() > self.request_limit {
+            return Err(Error::TooLarge(self.request_limit));
+        }
+        let new = NewInvocation::new(component.into(), id.into(), request, terms);
         self.call(|answer| Call::Submit { new: Box::new(new), answer }).await
     }
 
@@ -283,7 +298,7 @@ fn recover(partition: &Partition) -> Result<Recovered, StorageError> {
         let page = partition.range(Table::Lanes, &from, None, PAGE)?;
         for (key, value) in &page {
             let component = String::from_utf8_lossy(key);
-            lanes.push((Arc::from(component), number(value)?));
+            lanes.push((Arc::from(component), Unfinished::decode(value)?));
         }
         match page.last() {
             Some((last, _)) if page.len() == PAGE => from = [last, &[0][..]].concat(),

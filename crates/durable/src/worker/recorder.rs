@@ -10,7 +10,7 @@ use effects::{Class, Decision, Halt, InvokeError, Operation, Reply, Request, Tic
 use jiff::Timestamp;
 
 use super::replay::{Recorded, Replay};
-use crate::codec::later;
+use crate::codec::{Corrupt, later};
 use crate::engine::Outcome;
 use crate::invocation::Invocation;
 use crate::journal::{Call, Entry};
@@ -26,13 +26,15 @@ pub struct JournalLimits {
     pub bytes: usize,
     /// How many bytes of reads may wait for the next write before they are written by themselves.
     pub buffer: usize,
+    /// How many bytes a request's body may have: no storage takes a row of any size.
+    pub request: usize,
     /// How many bytes a reply may have.
     pub reply: usize,
 }
 
 impl Default for JournalLimits {
     fn default() -> Self {
-        Self { entries: 100_000, bytes: 64 << 20, buffer: 256 << 10, reply: 16 << 20 }
+        Self { entries: 100_000, bytes: 64 << 20, buffer: 256 << 10, request: 64 << 20, reply: 16 << 20 }
     }
 }
 
@@ -89,7 +91,7 @@ impl Recorder {
             reading: Vec::new(),
             stop: None,
         };
-        let suspend_after = invocation.suspend_after;
+        let suspend_after = invocation.terms.suspend_after;
         Self { partition, clock, limits, sequence, suspend_after, state: Mutex::new(state) }
     }
 
@@ -100,7 +102,7 @@ impl Recorder {
         state.next += 1;
         match state.replay.take(&self.partition, index)? {
             Recorded::Entry(Entry::Started(request), _) => Ok(*request),
-            _ => Err(StorageError::Disk(format!("journal {} has no beginning", self.sequence))),
+            _ => Err(Corrupt::new("journal", "it does not begin with a request").into()),
         }
     }
 
@@ -121,13 +123,14 @@ impl Recorder {
                     let halt = Halt::Diverged { sequence: index.into(), recorded, found: "a reply".into() };
                     Outcome::Failed(halt.to_string())
                 }
-                Err(error) => Outcome::Interrupted(error.to_string()),
+                Err(error) => unreadable(&error),
             },
-            Err(InvokeError::Halted(halt @ (Halt::Refused(_) | Halt::Diverged { .. }))) => {
-                Outcome::Failed(halt.to_string())
-            }
+            // The host knows by itself what it has no way to record.
+            Err(InvokeError::Halted(halt @ Halt::Refused(_))) => Outcome::Refused(halt.to_string()),
+            Err(InvokeError::Halted(halt @ Halt::Diverged { .. })) => Outcome::Failed(halt.to_string()),
             Err(InvokeError::Halted(halt)) => Outcome::Interrupted(halt.to_string()),
             Err(InvokeError::NotReady(_)) => Outcome::NotReady,
+            Err(InvokeError::Busy(_)) => Outcome::Busy,
             Err(error @ (InvokeError::Failed(_) | InvokeError::LimitExceeded { .. })) => {
                 Outcome::Failed(error.to_string())
             }
@@ -277,12 +280,20 @@ impl State {
     }
 
     fn unavailable(&mut self, error: &StorageError) -> Halt {
-        let outcome = Outcome::Interrupted(error.to_string());
-        self.halt(Halt::Unavailable(error.to_string()), outcome)
+        self.halt(Halt::Unavailable(error.to_string()), unreadable(error))
     }
 
     fn too_large(&mut self, why: String) -> Halt {
         self.halt(Halt::Unavailable(why.clone()), Outcome::Refused(why))
+    }
+}
+
+/// What becomes of a run whose journal cannot be read or written. What the disk or another release may yet put right is
+/// tried again; bytes that mean nothing will mean nothing the next time.
+pub(super) fn unreadable(error: &StorageError) -> Outcome {
+    match error {
+        StorageError::Corrupt(corrupt) if !corrupt.is_newer() => Outcome::Refused(error.to_string()),
+        _ => Outcome::Interrupted(error.to_string()),
     }
 }
 
@@ -292,7 +303,7 @@ fn describe(entry: &Entry) -> String {
         Entry::Call(call) => format!("{}#{}", call.interface, call.function),
         Entry::Result(_) => "a result".into(),
         Entry::Sleep(_) => "a sleep".into(),
-        Entry::Completed(_) | Entry::Failed { .. } => "its end".into(),
+        Entry::Completed(_) => "its end".into(),
     }
 }
 

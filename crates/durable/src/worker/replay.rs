@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::codec::Corrupt;
 use crate::journal::Entry;
 use crate::storage::{Partition, StorageError};
 use crate::tables::{self, LAST_INDEX, Part, Table};
@@ -74,8 +75,8 @@ impl Replay {
                 self.from = Some([last, &[0][..]].concat());
             }
             for (key, value) in page {
-                let (index, part) = tables::split_journal_key(&key)
-                    .ok_or_else(|| StorageError::Disk("a journal row has an unknown key".into()))?;
+                let (index, part) =
+                    tables::split_journal_key(&key).ok_or(Corrupt::new("journal", "its key is unknown"))?;
                 self.rows.push_back((index, part, Entry::decode(&value)?));
             }
         }

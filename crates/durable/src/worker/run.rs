@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clock::Clock;
 use effects::{Invoker, Request};
 
-use super::recorder::{JournalLimits, Recorder};
+use super::recorder::{JournalLimits, Recorder, unreadable};
 use crate::engine::Outcome;
 use crate::invocation::Invocation;
 use crate::storage::Partition;
@@ -32,7 +32,7 @@ impl Runner {
             let recorder = Arc::new(Recorder::new(partition, clock, limits, &invocation, request.is_some()));
             let request = match request.map_or_else(|| recorder.request(), |request| Ok(*request)) {
                 Ok(request) => request,
-                Err(error) => return Outcome::Interrupted(error.to_string()),
+                Err(error) => return unreadable(&error),
             };
             let result = invoker.invoke(&invocation.component, request, recorder.clone()).await;
             recorder.conclude(result)

@@ -11,9 +11,10 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::run::Runner;
+use super::waiters::{Waiter, Waiters};
 use super::{Error, Submission};
 use crate::engine::{
-    Action, Answer, Command, DueRow, Ending, Engine, LaneStatus, NewInvocation, Outcome, Token,
+    Action, Answer, Command, DueRow, Ending, Engine, LaneStatus, NewInvocation, Outcome, Surroundings, Token,
 };
 use crate::invocation::{Invocation, Phase};
 use crate::journal::Entry;
@@ -66,8 +67,6 @@ enum After {
     Await(Option<Invocation>, oneshot::Sender<Result<Ending, Error>>),
 }
 
-type Waiter = oneshot::Sender<Result<Ending, Error>>;
-
 /// The state of the loop.
 pub(super) struct Turns {
     engine: Engine,
@@ -81,7 +80,7 @@ pub(super) struct Turns {
     sequences: HashMap<Id, u64>,
     callers: HashMap<Token, Caller>,
     tokens: Token,
-    waiters: HashMap<u64, Vec<Waiter>>,
+    waiters: Waiters,
     /// Rows of `ready` that the engine asked for, read before the next turn.
     loads: Vec<(Arc<str>, Option<u64>, usize)>,
     /// This turn's writes, its invocations by key, and what follows.
@@ -117,7 +116,7 @@ impl Turns {
             sequences: HashMap::new(),
             callers: HashMap::new(),
             tokens: 0,
-            waiters: HashMap::new(),
+            waiters: Waiters::new(),
             loads: Vec::new(),
             batch: Vec::new(),
             overlay: HashMap::new(),
@@ -224,7 +223,11 @@ impl Turns {
                 let key = tables::invocation_key(crate::unpinned(&new.component), &new.id);
                 let known = self.known(&key)?;
                 self.callers.insert(token, Caller::Submit(new.component.clone(), new.id.clone(), answer));
-                self.step(Command::Submit { token, submission: new, known, now });
+                let surroundings = Surroundings {
+                    concurrency: self.runner.invoker.concurrency(&new.component),
+                    free_space: self.partition.free_space(),
+                };
+                self.step(Command::Submit { token, submission: new, known, surroundings, now });
             }
             Call::Cancel { key, answer } => {
                 let known = self.known(&key)?;
@@ -235,7 +238,10 @@ impl Turns {
                 let known = self.known(&key)?;
                 self.after.push(After::Await(known, answer));
             }
-            Call::Ready { component } => self.step(Command::ComponentReady { component }),
+            Call::Ready { component } => {
+                let concurrency = self.runner.invoker.concurrency(&component);
+                self.step(Command::ComponentReady { component, concurrency });
+            }
             Call::Lanes { answer } => {
                 // Whoever asked may be gone.
                 let _ = answer.send(Ok(self.engine.lanes().collect()));
@@ -336,11 +342,7 @@ impl Turns {
                 }
             }
             Action::Load { component, after, limit } => self.loads.push((component, after, limit)),
-            Action::Ended { sequence, ending } => {
-                for waiter in self.waiters.remove(&sequence).unwrap_or_default() {
-                    let _ = waiter.send(Ok(ending.clone()));
-                }
-            }
+            Action::Ended { sequence, ending } => self.waiters.tell(sequence, &ending),
             Action::Answer { token, answer } => match self.callers.remove(&token) {
                 Some(Caller::Submit(component, id, caller)) => {
                     self.answer_submit(&component, &id, caller, answer)?;
@@ -369,10 +371,10 @@ impl Turns {
             Answer::Started(invocation) => (true, invocation),
             Answer::Attached(invocation) => (false, invocation),
             refused => {
-                let full = matches!(refused, Answer::Full);
-                let _ = caller.send(Err(match full {
-                    true => Error::Full(crate::unpinned(component).to_owned()),
-                    false => Error::Mismatch(id.to_owned()),
+                let _ = caller.send(Err(match refused {
+                    Answer::Full => Error::Full(crate::unpinned(component).to_owned()),
+                    Answer::NoSpace => Error::NoSpace,
+                    _ => Error::Mismatch(id.to_owned()),
                 }));
                 return Ok(());
             }
@@ -401,9 +403,7 @@ impl Turns {
             Phase::Failed { error, .. } => Ok(Ending::Failed { attempts: invocation.attempts, error }),
             Phase::Cancelled { .. } => Ok(Ending::Cancelled),
             Phase::Ready { .. } | Phase::Sleeping { .. } | Phase::Retrying { .. } => {
-                let waiters = self.waiters.entry(sequence).or_default();
-                waiters.retain(|waiter| !waiter.is_closed());
-                waiters.push(waiter);
+                self.waiters.add(sequence, waiter);
                 return Ok(());
             }
         };

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clock::{SystemClock, SystemRandom};
 use durable::engine::Ending;
-use durable::{Config, FileStorage, Limits, Worker};
+use durable::{Config, FileStorage, Limits, Terms, Worker};
 use effects::{Class, Decision, InvokeError, Invoker, Operation, Recorder, Reply, Request};
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +92,10 @@ async fn work(folder: &Path) {
         clients.spawn(async move {
             let id = format!("i{number}");
             let request = http::Request::post("http://test/").body(Bytes::from(id.clone())).unwrap();
-            let submission = worker.submit("ns/log@1", &id, request, Duration::from_millis(3)).await.unwrap();
+            let submission = worker
+                .submit("ns/log@1", &id, request, Terms::suspending_after(Duration::from_millis(3)))
+                .await
+                .unwrap();
             told.line(&format!("accepted {id}"));
             let Ending::Completed(reply) = submission.ending().await.unwrap() else {
                 panic!("{id} did not complete")

@@ -43,6 +43,13 @@ impl Platter {
             .collect()
     }
 
+    /// Puts other bytes into the first row whose key begins with a number.
+    pub fn spoil(&self, table: Table, number: u64, bytes: &'static [u8]) {
+        let mut rows = self.0.lock().unwrap();
+        let from = (table, number.to_be_bytes().to_vec());
+        *rows.range_mut(from..).next().unwrap().1 = Bytes::from_static(bytes);
+    }
+
     fn apply(&self, condition: &Condition, mutations: Vec<Mutation>) -> Result<(), StorageError> {
         let mut rows = self.0.lock().unwrap();
         let found = rows.get(&(Table::Meta, condition.key.clone())).map(|row| row.to_vec());

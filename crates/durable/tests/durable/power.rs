@@ -6,7 +6,7 @@ use std::time::Duration;
 use clock::{Clock, ManualClock, SeededRandom};
 use durable::engine::Ending;
 use durable::tables::Table;
-use durable::{Config, Limits, Worker};
+use durable::{Config, Limits, Terms, Worker};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,9 @@ async fn life(
         let id = index.to_string();
         let (worker, request) = (worker.clone(), request(&id, script));
         waiting.push(async move {
-            let submitted = worker.submit("ns/guest@1", &id, request, Duration::from_secs(1)).await;
+            let submitted = worker
+                .submit("ns/guest@1", &id, request, Terms::suspending_after(Duration::from_secs(1)))
+                .await;
             submitted.ok()?.ending().await.ok()
         });
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use durable::engine::Ending;
-use effects::{Class, Decision, InvokeError, Invoker, Operation, Recorder, Reply, Request};
+use effects::{Class, Decision, Halt, InvokeError, Invoker, Operation, Recorder, Reply, Request};
 
 /// What a guest does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Step {
     Trap(u32),
     /// Calls what may not be called.
     Forbidden,
+    /// Calls what the host refuses without asking the recorder.
+    Refused,
 }
 
 impl Step {
@@ -34,6 +36,7 @@ impl Step {
                 "w" => Step::Write(number as u32),
                 "s" => Step::Sleep(number),
                 "t" => Step::Trap(number as u32),
+                "x" => Step::Refused,
                 _ => Step::Forbidden,
             }
         };
@@ -47,6 +50,7 @@ impl Step {
             Step::Sleep(millis) => format!("s{millis}"),
             Step::Trap(times) => format!("t{times}"),
             Step::Forbidden => "f".to_owned(),
+            Step::Refused => "x".to_owned(),
         };
         steps.iter().map(word).collect::<Vec<_>>().join(" ")
     }
@@ -118,6 +122,7 @@ impl Guests {
                 recorder.start(operation("connect", Class::Refused, 0)).await?;
                 Ok(0)
             }
+            Step::Refused => Err(Halt::Refused("test:world/world#socket".into()).into()),
             Step::Read => match recorder.start(operation("read", Class::RemoteRead, 0)).await? {
                 Decision::Replay(bytes) => Ok(number(bytes)),
                 Decision::Perform(ticket) => {

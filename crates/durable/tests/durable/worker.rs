@@ -1,16 +1,17 @@
 //! What the worker promises, one thing a test.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clock::{ManualClock, SeededRandom};
 use durable::engine::Ending;
 use durable::tables::Table;
-use durable::{Config, Error, JournalLimits, Limits, Phase, Worker};
+use durable::{Config, Error, JournalLimits, Keeper, Limits, OpenStorage, Parts, Phase, Terms, Worker};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Platter;
+use crate::model::{Failure, Platter};
 use crate::power::passing;
 use crate::script::{Guests, Step, request, text};
 
@@ -54,7 +55,7 @@ impl Bench {
 
 async fn submit(worker: &Worker, id: &str, script: &str) -> durable::Submission {
     let request = request(id, &Step::parse(script));
-    worker.submit("ns/guest@1", id, request, Duration::from_secs(1)).await.unwrap()
+    worker.submit("ns/guest@1", id, request, Terms::suspending_after(Duration::from_secs(1))).await.unwrap()
 }
 
 /// Waits until the worker has nothing to do but wait for the clock.
@@ -98,7 +99,9 @@ async fn one_id_is_one_invocation() {
     let first = submit(&worker, "x", "w5 s5000").await;
     let second = submit(&worker, "x", "w5 s5000").await;
     assert!(first.started && !second.started);
-    let other = worker.submit("ns/guest@2", "x", request("x", &Step::parse("w6")), Duration::ZERO).await;
+    let other = worker
+        .submit("ns/guest@2", "x", request("x", &Step::parse("w6")), Terms::suspending_after(Duration::ZERO))
+        .await;
     assert_eq!(other.unwrap_err(), Error::Mismatch("x".into()));
     let (first, second) = bench.in_time(async { (first.ending().await, second.ending().await) }).await;
     assert_eq!(text(&first.unwrap()), text(&second.unwrap()));
@@ -106,7 +109,9 @@ async fn one_id_is_one_invocation() {
     assert_eq!(text(&submit(&worker, "x", "w5 s5000").await.ending().await.unwrap()), "5 0");
     assert_eq!(bench.guests.world.lock().unwrap().sum, 5);
     for bad in ["", "a b", "a\u{e9}", &"x".repeat(256)] {
-        let refused = worker.submit("ns/guest@1", bad, request("x", &[]), Duration::ZERO).await;
+        let refused = worker
+            .submit("ns/guest@1", bad, request("x", &[]), Terms::suspending_after(Duration::ZERO))
+            .await;
         assert_eq!(refused.unwrap_err(), Error::InvalidId);
     }
     worker.stop().await;
@@ -136,18 +141,45 @@ async fn what_may_not_be_called_ends_the_invocation_at_once() {
         text(&ending),
         "failed after 1: test:world/world#connect cannot be called from a durable component"
     );
+    let ending = submit(&worker, "y", "x").await.ending().await.unwrap();
+    assert_eq!(
+        text(&ending),
+        "failed after 1: test:world/world#socket cannot be called from a durable component"
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_ends_the_invocation_at_once() {
+    let bench = Bench::new();
+    let worker = bench.open().await;
+    let torn = submit(&worker, "torn", "w1 s5000 w2").await;
+    let newer = submit(&worker, "newer", "w1 s5000 w2").await;
+    settle().await;
+    bench.platter.spoil(Table::Journal, torn.invocation.sequence, &[1, 99]);
+    bench.platter.spoil(Table::Journal, newer.invocation.sequence, &[2]);
+    let ending = bench.in_time(torn.ending()).await.unwrap();
+    assert_eq!(text(&ending), "failed after 1: a journal record cannot be read: its kind is unknown");
+    // What a newer release wrote may be read by it again.
+    bench.clock.advance(YEAR);
+    settle().await;
+    let phase = worker.status("ns/guest", "newer").unwrap().unwrap().invocation.phase;
+    assert!(matches!(phase, Phase::Retrying { .. }), "{phase:?}");
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_journal_and_a_reply_have_their_limits() {
     let mut bench = Bench::new();
-    bench.config.journal = JournalLimits { entries: 4, reply: 8, ..JournalLimits::default() };
+    bench.config.journal = JournalLimits { entries: 4, request: 30, reply: 8, ..JournalLimits::default() };
     let worker = bench.open().await;
     let ending = submit(&worker, "long", "r r r r r").await.ending().await.unwrap();
     assert_eq!(text(&ending), "failed after 1: its journal has more than 4 entries");
     let ending = submit(&worker, "large", "s0 w100000 w100000").await.ending().await.unwrap();
     assert_eq!(text(&ending), "failed after 1: the reply has more than 8 bytes");
+    let large = request("x", &Step::parse("w100000 w100000 w100000 w100000"));
+    let refused = worker.submit("ns/guest@1", "x", large, Terms::suspending_after(Duration::ZERO)).await;
+    assert_eq!(refused.unwrap_err(), Error::TooLarge(30));
     worker.stop().await;
 }
 
@@ -205,6 +237,41 @@ async fn ended_invocations_are_listed_until_their_time_is_over() {
     assert_eq!(worker.list(None, None, 9).unwrap().invocations, []);
     assert_eq!((bench.platter.rows(Table::Journal).len(), bench.platter.rows(Table::Due).len()), (0, 0));
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_disk_fails_is_opened_again() {
+    let bench = Bench::new();
+    let (platter, times) = (bench.platter.clone(), AtomicUsize::new(0));
+    let storage: OpenStorage = Box::new(move || match times.fetch_add(1, Ordering::Relaxed) {
+        0 => Err("no space".into()),
+        1 => Ok(platter.disk(Some(Failure { after: 2, torn_off: false }))),
+        _ => Ok(platter.disk(None)),
+    });
+    let keeper = Keeper::start(Parts {
+        storage,
+        invoker: Arc::new(bench.guests.clone()),
+        clock: bench.clock.clone(),
+        random: Arc::new(SeededRandom::new(1)),
+        config: bench.config.clone(),
+    })
+    .await;
+    let mut worker = keeper.worker();
+    assert!(worker.borrow().is_none());
+    let next = async |worker: &mut tokio::sync::watch::Receiver<Option<Worker>>| {
+        worker.wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    };
+    let failing = bench.in_time(next(&mut worker)).await;
+    let submission = submit(&failing, "x", "w1 w2").await;
+    assert_eq!(submission.ending().await.unwrap_err(), Error::Stopped);
+    drop(failing);
+    let ending = bench.in_time(async {
+        worker.wait_for(Option::is_none).await.unwrap();
+        next(&mut worker).await.await_reply("ns/guest", "x").await
+    });
+    assert_eq!(text(&ending.await.unwrap()), "1 3");
+    keeper.stop().await;
+    assert!(worker.borrow().is_none());
 }
 
 #[tokio::test]

@@ -5,20 +5,27 @@ use std::sync::Arc;
 
 use api::monoplane::v1alpha1::{Component, component_reason as reason};
 use bytes::Bytes;
-use client::ObjectKey;
 use tokio::io::AsyncReadExt as _;
 use wasm::{Artifact, Binary, CompileError};
 
 use super::translate::{self, Refusal, Source};
-use super::{Controller, Failure, Item};
+use super::{Controller, Item};
 
 /// The largest component that is read from a file: the compiler takes no larger one.
 const FILE_BYTES: u64 = 64 << 20;
 
+/// A component's compiled code.
+#[derive(Clone)]
+pub(super) struct Code {
+    pub(super) artifact: Artifact,
+    /// What it was compiled from, where that is kept with the revision: of durable components.
+    pub(super) kept: Option<Bytes>,
+}
+
 /// What came of compiling.
 #[derive(Clone)]
 pub(super) enum Compiled {
-    Ready(Artifact),
+    Ready(Code),
     /// It will not become better by itself.
     Refused(Refusal),
     /// What the machine lacks may be there later.
@@ -26,48 +33,35 @@ pub(super) enum Compiled {
 }
 
 impl Controller {
-    /// The component's code; `None` while it is being compiled.
+    /// The code of a component, or of an older revision of one; `None` while it is being compiled, after which the item is
+    /// looked at again.
     pub(super) async fn compiled(
         &self,
-        key: &ObjectKey,
+        item: &Item,
         object: &Arc<Component>,
-    ) -> Result<Option<Result<Artifact, Refusal>>, Failure> {
-        let item = Item::Component(key.clone());
+        allow_files: bool,
+    ) -> Option<Compiled> {
         let version = (object.metadata.uid.clone(), object.metadata.generation);
-        match self.compiling.outcome(&item, &version) {
-            Some(Compiled::Ready(artifact)) => {
-                // From here on it is in the cache.
-                self.compiling.forget(&item);
-                return Ok(Some(Ok(artifact)));
+        if let Some(outcome) = self.compiling.outcome(item, &version) {
+            // Code is in the cache from here on, and what failed is tried again.
+            if !matches!(outcome, Compiled::Refused(_)) {
+                self.compiling.forget(item);
             }
-            Some(Compiled::Refused(refusal)) => return Ok(Some(Err(refusal))),
-            Some(Compiled::Failed(why)) => {
-                self.compiling.forget(&item);
-                if self.components.is_current() {
-                    let refusal = Refusal::new(reason::COMPILE_FAILED, &why);
-                    self.report_component(key, object, Some(refusal)).await?;
-                }
-                return Err(Failure::Files(std::io::Error::other(why)));
-            }
-            None => {}
+            return Some(outcome);
         }
-        let binary = match binary(object, self.setup.allow_files).await {
+        let binary = match binary(object, allow_files).await {
             Ok(binary) => binary,
-            Err(refusal) => return Ok(Some(Err(refusal))),
+            Err(refusal) => return Some(Compiled::Refused(refusal)),
         };
         if let Ok(Some(artifact)) = self.setup.host.cached(binary.digest()).await {
-            return Ok(Some(Ok(artifact)));
+            return Some(Compiled::Ready(Code { artifact, kept: kept(object, &binary) }));
         }
         // Its bytes are read again when it is its turn: those that wait would fill the memory.
         drop(binary);
-        let (host, source, allow_files) = (self.setup.host.clone(), object.clone(), self.setup.allow_files);
+        let (host, source) = (self.setup.host.clone(), object.clone());
         let work = async move { compile(&host, &source, allow_files).await };
-        self.compiling.start(&item, &version, work);
-        if self.components.is_current() {
-            let compiling = Refusal::new(reason::COMPILING, "the component is being compiled");
-            self.report_component(key, object, Some(compiling)).await?;
-        }
-        Ok(None)
+        self.compiling.start(item, &version, work);
+        None
     }
 }
 
@@ -76,14 +70,20 @@ async fn compile(host: &wasm::Host, object: &Component, allow_files: bool) -> Co
         Ok(binary) => binary,
         Err(refusal) => return Compiled::Refused(refusal),
     };
+    let kept = kept(object, &binary);
     match host.compile_binary(binary).await {
-        Ok(artifact) => Compiled::Ready(artifact),
+        Ok(artifact) => Compiled::Ready(Code { artifact, kept }),
         Err(error @ (CompileError::Invalid(_) | CompileError::TooLarge { .. })) => {
             Compiled::Refused(Refusal::new(reason::SOURCE_INVALID, error))
         }
         Err(error @ CompileError::Cache(_)) => Compiled::Failed(error.to_string()),
         Err(error) => Compiled::Refused(Refusal::new(reason::COMPILE_FAILED, error)),
     }
+}
+
+/// The bytes that are to be kept with the revision.
+fn kept(object: &Component, binary: &Binary) -> Option<Bytes> {
+    object.spec.durable.is_some().then(|| binary.bytes().clone())
 }
 
 /// The component's bytes and their digest.

@@ -10,13 +10,15 @@ use jiff::Timestamp;
 use serde_json::json;
 use wasm::{Artifact, DeployError};
 
+use super::compiling::Compiled;
 use super::condition::{self, Readiness};
 use super::translate::{self, Refusal};
 use super::{Controller, Failure, Item, Progress};
 use crate::request::{State, Target};
 use crate::routing::{HostPattern, PathPrefix};
 
-/// How soon a component is looked at again some of whose older revisions have unfinished invocations.
+/// How soon a durable component is looked at again: older revisions go when their last invocation has ended, and one whose
+/// request was under way while the component changed may have been submitted to a revision that went.
 const PINNED: Duration = Duration::from_secs(60);
 
 /// What became of a component.
@@ -55,14 +57,14 @@ impl Record {
 impl Controller {
     pub(super) async fn look_at_component(&self, key: &ObjectKey) -> Result<Progress, Failure> {
         let Some(object) = self.components.get(key) else {
-            self.remove(key).await;
+            self.remove(key).await?;
             return Ok(Progress::Done);
         };
         let (routes, bad_route) = translate::routes(&object);
         self.claim(key, &object, routes);
         let Some(deployed) = self.deploy(key, &object).await? else { return Ok(Progress::UnderWay) };
         self.serve(key, &object, &deployed);
-        self.settle_revisions(key, &object).await;
+        self.settle_revisions(key).await?;
         let refusal = deployed.err().or(bad_route).or_else(|| self.conflict(key));
         if self.components.is_current() {
             self.components.snapshot.keep(&*object).await?;
@@ -71,15 +73,20 @@ impl Controller {
         Ok(Progress::Done)
     }
 
-    async fn remove(&self, key: &ObjectKey) {
+    async fn remove(&self, key: &ObjectKey) -> Result<(), Failure> {
         self.compiling.forget(&Item::Component(key.clone()));
         let record = self.records().remove(key);
         if let Some(record) = record {
             self.swap_table();
-            // Unfinished invocations of a component that is gone wait until it comes back or they are cancelled.
             record.revisions.iter().for_each(|revision| self.setup.host.retire(revision));
         }
         self.components.snapshot.forget(key).await;
+        // Unfinished invocations of a component that is gone wait until it comes back or they are cancelled.
+        let name = key.to_string();
+        if let Some(pinned) = self.pinned(&name).await {
+            self.revisions.keep_only(&name, |revision| pinned.contains_key(revision)).await?;
+        }
+        Ok(())
     }
 
     /// Brings the component to the host: the new one, or why there is none. `None`: it is being compiled, and will be
@@ -100,36 +107,68 @@ impl Controller {
         {
             return Ok(Some(Ok(deployed.clone())));
         }
-        let artifact = match self.compiled(key, object).await? {
-            Some(Ok(artifact)) => artifact,
-            Some(Err(refusal)) => return Ok(Some(Err(refusal))),
-            None => return Ok(None),
+        let item = Item::Component(key.clone());
+        let code = match self.compiled(&item, object, self.setup.allow_files).await {
+            Some(Compiled::Ready(code)) => code,
+            Some(Compiled::Refused(refusal)) => return Ok(Some(Err(refusal))),
+            Some(Compiled::Failed(why)) => {
+                if self.components.is_current() {
+                    let refusal = Refusal::new(reason::COMPILE_FAILED, &why);
+                    self.report_component(key, object, Some(refusal)).await?;
+                }
+                return Err(Failure::Files(std::io::Error::other(why)));
+            }
+            None => {
+                if self.components.is_current() {
+                    let compiling = Refusal::new(reason::COMPILING, "the component is being compiled");
+                    self.report_component(key, object, Some(compiling)).await?;
+                }
+                return Ok(None);
+            }
         };
-        let linked = self.link(key, object, artifact).await;
+        let linked = self.link(key, object, code.artifact, None).await;
+        // Before the first request reaches it: an invocation that begins on it is promised that it stays.
+        if let (Ok(component), Some(bytes)) = (&linked, &code.kept) {
+            self.revisions.keep(component.revision(), object, bytes).await?;
+        }
         if let Some(record) = self.records().get_mut(key) {
             record.applied = version.filter(|_| linked.is_ok());
         }
         Ok(Some(linked))
     }
 
+    /// Hands a component to the host, under the revision that it is to have or else its own.
     async fn link(
         &self,
         key: &ObjectKey,
         object: &Component,
         artifact: Artifact,
+        revision: Option<&str>,
     ) -> Result<Arc<wasm::Component>, Refusal> {
         let spec = translate::spec(object, artifact, &self.setup.maxima, |full| self.setup.stores.get(full))?;
-        let component = self.setup.host.deploy(&key.to_string(), spec).map_err(refuse_deploy)?;
+        let component = match revision {
+            Some(revision) => self.setup.host.deploy_as(revision, spec),
+            None => self.setup.host.deploy(&key.to_string(), spec),
+        };
+        let component = component.map_err(refuse_deploy)?;
         let revision = component.revision();
-        if let Some(record) = self.records().get_mut(key) {
-            record.revisions.insert(revision.clone());
+        match self.records().get_mut(key) {
+            Some(record) => drop(record.revisions.insert(revision.to_owned())),
+            // It was removed while an older revision was brought back.
+            None => self.setup.host.retire(revision),
         }
-        if let Some(worker) = self.edge.worker.as_ref().filter(|_| object.spec.durable.is_some())
-            && let Err(error) = worker.component_ready(&revision).await
+        if component.spec().durable {
+            self.tell_ready(revision).await;
+        }
+        Ok(component)
+    }
+
+    async fn tell_ready(&self, revision: &str) {
+        if let Some(worker) = self.edge.worker()
+            && let Err(error) = worker.component_ready(revision).await
         {
             tracing::warn!(revision, %error, "the durable worker was not told");
         }
-        Ok(component)
     }
 
     fn missing_store(&self, object: &Component) -> Option<Refusal> {
@@ -151,8 +190,8 @@ impl Controller {
             let state = match (deployed, &record.deployed) {
                 (Ok(component), _) => {
                     record.deployed = Some(component.clone());
-                    match translate::suspend_after(object) {
-                        Some(suspend_after) => State::Durable(component.clone(), suspend_after),
+                    match translate::terms(object) {
+                        Some(terms) => State::Durable(component.clone(), terms),
                         None => State::Serving(component.clone()),
                     }
                 }
@@ -167,53 +206,103 @@ impl Controller {
         self.swap_table();
     }
 
+    /// The revisions of `namespace/name` that unfinished invocations are pinned to, and whether they were found missing;
+    /// `None` while nobody knows.
+    async fn pinned(&self, name: &str) -> Option<BTreeMap<String, bool>> {
+        let mut lanes = self.edge.worker()?.lanes().await.ok()?;
+        lanes.retain(|lane| durable::unpinned(&lane.component) == name);
+        Some(lanes.into_iter().map(|lane| (lane.component.to_string(), lane.absent)).collect())
+    }
+
     /// Drops older revisions, but for those that durable invocations are pinned to, which are brought back.
-    async fn settle_revisions(&self, key: &ObjectKey, object: &Component) {
+    async fn settle_revisions(&self, key: &ObjectKey) -> Result<(), Failure> {
         let name = key.to_string();
-        let lanes = match &self.edge.worker {
-            Some(worker) => worker.lanes().await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let pinned: BTreeSet<String> = lanes
-            .into_iter()
-            .map(|lane| lane.component.to_string())
-            .filter(|component| durable::unpinned(component) == name)
-            .collect();
         let (current, held) = match self.records().get(key) {
-            Some(record) => {
-                (record.deployed.as_ref().map(|deployed| deployed.revision()), record.revisions.clone())
-            }
-            None => return,
+            Some(record) => (
+                record.deployed.as_ref().map(|deployed| deployed.revision().to_owned()),
+                record.revisions.clone(),
+            ),
+            None => return Ok(()),
         };
-        // What goes on without its stores would take their absence for an answer, and record it.
-        if self.missing_store(object).is_none() {
-            for missing in pinned.difference(&held) {
-                self.bring_back(key, object, missing).await;
+        let pinned = self.pinned(&name).await;
+        let is_durable = |revision: &str| {
+            self.setup.host.deployed(revision).is_some_and(|component| component.spec().durable)
+        };
+        if held.iter().any(|held| is_durable(held))
+            || pinned.as_ref().is_some_and(|pinned| !pinned.is_empty())
+        {
+            self.queue.add_after(Item::Component(key.clone()), PINNED);
+        }
+        for (revision, absent) in pinned.iter().flatten() {
+            if held.contains(revision) {
+                if *absent {
+                    self.tell_ready(revision).await;
+                }
+            } else {
+                self.queue.add(Item::Revision(key.clone(), revision.clone()));
             }
         }
-        for old in held.iter().filter(|held| Some(*held) != current.as_ref() && !pinned.contains(*held)) {
+        let wanted = |revision: &str| {
+            let pinned = match &pinned {
+                Some(pinned) => pinned.contains_key(revision),
+                None => is_durable(revision),
+            };
+            pinned || Some(revision) == current.as_deref()
+        };
+        for old in held.iter().filter(|held| !wanted(held)) {
             self.setup.host.retire(old);
             if let Some(record) = self.records().get_mut(key) {
                 record.revisions.remove(old);
             }
         }
-        if pinned.iter().any(|pinned| Some(pinned) != current.as_ref()) {
-            self.queue.add_after(Item::Component(key.clone()), PINNED);
+        // What will be served may have been kept, and wait for its stores.
+        if current.is_some() && pinned.is_some() {
+            self.revisions.keep_only(&name, wanted).await?;
         }
+        Ok(())
     }
 
-    /// Deploys an older revision from the cache, with what the component is given now.
-    async fn bring_back(&self, key: &ObjectKey, object: &Component, revision: &str) {
-        let digest = revision.split_once('@').map_or("", |(_, digest)| digest);
-        let outcome = match self.setup.host.cached(digest).await {
-            Ok(Some(artifact)) => {
-                self.link(key, object, artifact).await.map(drop).map_err(|refusal| refusal.message)
-            }
-            Ok(None) => Err("it is no longer in the cache".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(why) = outcome {
+    /// Brings an older revision back. If that fails, its component is looked at again before long, and then this is, too.
+    pub(super) async fn look_at_revision(&self, key: &ObjectKey, revision: &str) -> Progress {
+        let outcome = self.bring_back(key, revision).await;
+        outcome.unwrap_or_else(|why| {
             tracing::warn!(revision, why, "unfinished invocations wait for a revision that cannot be had");
+            Progress::Done
+        })
+    }
+
+    /// Deploys an older revision as it was kept. Its limits, and where it may send requests, are those of now: they are
+    /// rules for what it does, and it sees nothing of them that is not recorded.
+    async fn bring_back(&self, key: &ObjectKey, revision: &str) -> Result<Progress, String> {
+        let item = Item::Revision(key.clone(), revision.to_owned());
+        let pinned = self.pinned(&key.to_string()).await;
+        let wanted = pinned.is_some_and(|pinned| pinned.contains_key(revision))
+            && self.records().get(key).is_some_and(|record| !record.revisions.contains(revision));
+        let Some(now) = self.components.get(key).filter(|_| wanted) else {
+            self.compiling.forget(&item);
+            return Ok(Progress::Done);
+        };
+        let kept = self.revisions.load(revision).await.map_err(|error| error.to_string())?;
+        let mut object = kept.ok_or("it was not kept")?;
+        object.spec.limits = now.spec.limits.clone();
+        object.spec.allowed_outbound_hosts.clone_from(&now.spec.allowed_outbound_hosts);
+        // What goes on without its stores would wait at each of its calls.
+        if let Some(refusal) = self.missing_store(&object) {
+            return Err(refusal.message);
+        }
+        let object = Arc::new(object);
+        match self.compiled(&item, &object, false).await {
+            Some(Compiled::Ready(code)) => {
+                let linked = self.link(key, &object, code.artifact, Some(revision)).await;
+                linked.map(|_| Progress::Done).map_err(|refusal| refusal.message)
+            }
+            Some(Compiled::Refused(refusal)) => {
+                // Nobody can change it; another try is all that can be done.
+                self.compiling.forget(&item);
+                Err(refusal.message)
+            }
+            Some(Compiled::Failed(why)) => Err(why),
+            None => Ok(Progress::UnderWay),
         }
     }
 

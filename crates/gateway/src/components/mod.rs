@@ -9,6 +9,7 @@ mod compiling;
 mod condition;
 mod deploy;
 mod known;
+mod revisions;
 mod settling;
 mod slow;
 mod snapshot;
@@ -37,6 +38,7 @@ use compiling::Compiled;
 use condition::{Change, Readiness};
 use deploy::Record;
 use known::Known;
+use revisions::Revisions;
 use settling::Settling;
 use slow::Slow;
 
@@ -47,6 +49,8 @@ pub use translate::Maxima;
 pub(super) enum Item {
     Store(ObjectKey),
     Component(ObjectKey),
+    /// An older revision of a component that unfinished invocations are pinned to.
+    Revision(ObjectKey, String),
 }
 
 /// Keys in work at a time. What takes long is done elsewhere; a second worker keeps the rest moving while one writes.
@@ -87,6 +91,7 @@ pub(crate) struct Controller {
     queue: Arc<WorkQueue<Item>>,
     components: Known<Component>,
     stores: Known<KeyValueStore>,
+    revisions: Revisions,
     /// What was kept on disk and has not been looked at: stores, and the components that may bind them.
     settling: [Settling; 2],
     /// Components that are being compiled.
@@ -131,6 +136,7 @@ impl Controller {
         let folder = setup.data_dir.join("objects");
         let components = Known::open(informers.of::<Component>(), &folder, "components").await?;
         let stores = Known::open(informers.of::<KeyValueStore>(), &folder, "keyvaluestores").await?;
+        let revisions = Revisions::open(&setup.data_dir).await?;
         let settling = [
             Settling::new(stores.kept().map(Item::Store)),
             Settling::new(components.kept().map(Item::Component)),
@@ -145,6 +151,7 @@ impl Controller {
             events,
             components,
             stores,
+            revisions,
             settling,
             records: Mutex::default(),
             usable: Mutex::default(),
@@ -177,6 +184,7 @@ impl Controller {
         let outcome = match item {
             Item::Store(key) => self.look_at_store(key).await,
             Item::Component(key) => self.look_at_component(key).await,
+            Item::Revision(key, revision) => Ok(self.look_at_revision(key, revision).await),
         };
         if !matches!(outcome, Ok(Progress::UnderWay)) {
             self.settling.iter().for_each(|settling| settling.looked_at(item));

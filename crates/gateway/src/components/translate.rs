@@ -9,6 +9,7 @@ use api::monoplane::v1alpha1::{
 };
 use base64::Engine as _;
 use bytes::Bytes;
+use durable::Terms;
 use kube::ResourceExt as _;
 use wasm::{AllowedHost, Artifact, ComponentSpec, Limits};
 
@@ -104,9 +105,11 @@ pub(super) fn stores(component: &Component) -> impl Iterator<Item = (&str, Strin
     bindings.map(move |binding| (binding.name.as_str(), format!("{namespace}/{}", binding.store)))
 }
 
-/// How long a sleep of a durable component may stay in memory; `None` for other components.
-pub(super) fn suspend_after(component: &Component) -> Option<Duration> {
-    component.spec.durable.as_ref().map(|durable| positive(durable.suspend_after))
+/// How invocations of a durable component are treated; `None` for other components.
+pub(super) fn terms(component: &Component) -> Option<Terms> {
+    let durable = component.spec.durable.as_ref()?;
+    let retention = Some(positive(durable.retention));
+    Some(Terms { suspend_after: positive(durable.suspend_after), retention })
 }
 
 /// What the host is told to give the compiled component.
@@ -215,6 +218,16 @@ mod tests {
         component.metadata.namespace = Some("shop".into());
         component.spec.key_value = vec![KeyValueBinding { name: "default".into(), store: "links".into() }];
         assert_eq!(stores(&component).collect::<Vec<_>>(), [("default", "shop/links".to_owned())]);
+    }
+
+    #[test]
+    fn terms_are_those_of_a_durable_component() {
+        let mut component = Component::default();
+        assert_eq!(terms(&component), None);
+        component.spec.durable = Some(Default::default());
+        let day = Duration::from_secs(24 * 60 * 60);
+        let expected = Terms { suspend_after: Duration::from_secs(1), retention: Some(day) };
+        assert_eq!(terms(&component), Some(expected));
     }
 
     #[test]

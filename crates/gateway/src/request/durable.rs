@@ -6,10 +6,9 @@
 
 mod prefer;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use ::durable::{Ending, Error, Submission, Worker};
+use ::durable::{Ending, Error};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, LOCATION, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -17,7 +16,7 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::problem::problem;
-use super::{Body, Edge, Target};
+use super::{Body, Edge, State};
 use prefer::Preference;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -45,35 +44,103 @@ fn recorded(path: &str) -> Option<(&str, &str)> {
 impl Edge {
     pub(super) async fn invoke<B>(
         &self,
-        target: &Target,
-        component: &Arc<wasm::Component>,
-        suspend_after: Duration,
+        name: &str,
+        component: &wasm::Component,
         request: Request<B>,
     ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Some(worker) = &self.worker else {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "durable components do not run on this edge");
-        };
         let prefer = Preference::of(request.headers());
-        if let Some((name, id)) = recorded(request.uri().path())
-            && name == target.name
-        {
-            return look_up(worker, request.method(), name, id, prefer).await;
-        }
-        let id = match self.id(request.headers()) {
-            Ok(id) => id,
-            Err(why) => return problem(StatusCode::BAD_REQUEST, why),
+        let path = request.uri().path();
+        let known = recorded(path).filter(|(of, _)| *of == name).map(|(_, id)| id.to_owned());
+        let (id, reply) = match known {
+            Some(id) => {
+                let reply = self.look_up(&request, name, &id, prefer).await;
+                (id, reply)
+            }
+            None => {
+                let id = match self.id(request.headers()) {
+                    Ok(id) => id,
+                    Err(why) => return problem(StatusCode::BAD_REQUEST, why),
+                };
+                let reply = match read(request, component, &id).await {
+                    Ok(request) => self.submit(name, &id, request, prefer).await,
+                    Err(reply) => *reply,
+                };
+                (id, reply)
+            }
         };
-        let request = match read(request, component, &id).await {
-            Ok(request) => request,
+        named(reply, name, &id)
+    }
+
+    /// Begins the invocation, or attaches to it, and waits for its end as long as the client wishes.
+    async fn submit(
+        &self,
+        name: &str,
+        id: &str,
+        request: Request<Bytes>,
+        prefer: Preference,
+    ) -> Response<Body> {
+        // The component may have changed while the body was on its way, and its old revision be gone.
+        let target = match self.find(&request) {
+            Ok(target) => target,
             Err(reply) => return *reply,
         };
-        match worker.submit(&component.revision(), &id, request, suspend_after).await {
-            Ok(submission) => wait(&target.name, &id, submission, prefer).await,
-            Err(error) => failed(&error),
+        let (component, terms) = match &target.state {
+            State::Durable(component, terms) if target.name == name => (component, *terms),
+            _ => return problem(StatusCode::SERVICE_UNAVAILABLE, "the component changed meanwhile"),
+        };
+        let Some(worker) = self.worker() else { return failed(&Error::Stopped) };
+        let submission = match worker.submit(component.revision(), id, request, terms).await {
+            Ok(submission) => submission,
+            Err(error) => return failed(&error),
+        };
+        drop(worker);
+        let patience = prefer.patience().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        // One that has already ended is told at once even to those who would not wait.
+        self.wait(submission.ending(), patience).await.unwrap_or_else(|| accepted(name, id, prefer))
+    }
+
+    /// The recorded reply of an invocation, or word that there is none yet.
+    async fn look_up<B>(
+        &self,
+        request: &Request<B>,
+        name: &str,
+        id: &str,
+        prefer: Preference,
+    ) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return problem(StatusCode::METHOD_NOT_ALLOWED, "a recorded reply can only be read");
+        }
+        let Some(worker) = self.worker() else { return failed(&Error::Stopped) };
+        let invocation = match worker.status(name, id) {
+            // Whose it is not is not told that there is one.
+            Ok(found) => found.map(|found| found.invocation).filter(|of| of.was_begun_by(request.headers())),
+            Err(error) => return failed(&error),
+        };
+        let Some(invocation) = invocation else {
+            return problem(StatusCode::NOT_FOUND, "no such invocation was begun with these credentials");
+        };
+        let patience = match invocation.phase.ended() {
+            Some(_) => LONGEST_WAIT,
+            None => prefer.patience().unwrap_or(Duration::ZERO).min(LONGEST_WAIT),
+        };
+        let ending = async move { worker.await_reply(name, id).await };
+        self.wait(ending, patience).await.unwrap_or_else(|| accepted(name, id, prefer))
+    }
+
+    /// The reply to an ending that comes in time; `None`: it did not.
+    async fn wait(
+        &self,
+        ending: impl Future<Output = Result<Ending, Error>>,
+        patience: Duration,
+    ) -> Option<Response<Body>> {
+        tokio::select! {
+            biased;
+            ended = tokio::time::timeout(patience, ending) => ended.ok().map(end),
+            () = self.leaving.cancelled() => Some(failed(&Error::Stopped)),
         }
     }
 
@@ -127,49 +194,6 @@ where
     Ok(Request::from_parts(head, body))
 }
 
-/// Waits for the end of an invocation as long as the client wishes.
-async fn wait(name: &str, id: &str, submission: Submission, prefer: Preference) -> Response<Body> {
-    let patience = prefer.patience().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-    // One that has already ended is told at once even to those who would not wait.
-    let ended = tokio::time::timeout(patience, submission.ending()).await;
-    let mut reply = match ended {
-        Ok(ending) => end(ending),
-        Err(_) => accepted(name, id, prefer),
-    };
-    name_invocation(reply.headers_mut(), name, id);
-    reply
-}
-
-/// The recorded reply of an invocation, or word that there is none yet.
-async fn look_up(
-    worker: &Worker,
-    method: &Method,
-    name: &str,
-    id: &str,
-    prefer: Preference,
-) -> Response<Body> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return problem(StatusCode::METHOD_NOT_ALLOWED, "a recorded reply can only be read");
-    }
-    let patience = prefer.patience().unwrap_or(Duration::ZERO).min(LONGEST_WAIT);
-    let mut reply = match worker.status(name, id) {
-        Ok(None) => return problem(StatusCode::NOT_FOUND, "no such invocation"),
-        Err(error) => return failed(&error),
-        Ok(Some(status)) if status.invocation.phase.ended().is_none() && patience.is_zero() => {
-            accepted(name, id, prefer)
-        }
-        Ok(Some(status)) => {
-            let patience = if status.invocation.phase.ended().is_some() { LONGEST_WAIT } else { patience };
-            match tokio::time::timeout(patience, worker.await_reply(name, id)).await {
-                Ok(ending) => end(ending),
-                Err(_) => accepted(name, id, prefer),
-            }
-        }
-    };
-    name_invocation(reply.headers_mut(), name, id);
-    reply
-}
-
 fn end(ending: Result<Ending, Error>) -> Response<Body> {
     match ending {
         Ok(Ending::Completed(recorded)) => {
@@ -204,13 +228,16 @@ fn accepted(name: &str, id: &str, prefer: Preference) -> Response<Body> {
     reply
 }
 
-fn name_invocation(headers: &mut HeaderMap, name: &str, id: &str) {
+/// Every reply says which invocation it is about, so that one can ask again.
+fn named(mut reply: Response<Body>, name: &str, id: &str) -> Response<Body> {
+    let headers = reply.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(IDEMPOTENCY_KEY, value);
     }
     if let Ok(value) = HeaderValue::try_from(format!("{name}/{id}")) {
         headers.insert(INVOCATION, value);
     }
+    reply
 }
 
 fn failed(error: &Error) -> Response<Body> {
@@ -219,7 +246,10 @@ fn failed(error: &Error) -> Response<Body> {
         Error::InvalidId => StatusCode::BAD_REQUEST,
         Error::NotFound => StatusCode::NOT_FOUND,
         Error::Ended => StatusCode::CONFLICT,
-        Error::Full(_) | Error::Stopped | Error::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+        Error::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Stopped | Error::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     problem(status, &error.to_string())
 }

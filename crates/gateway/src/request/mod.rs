@@ -7,15 +7,16 @@ mod problem;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ::durable::Worker;
+use ::durable::{Terms, Worker};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clock::Random;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use body::Body;
 
@@ -44,8 +45,8 @@ pub(crate) struct Target {
 pub(crate) enum State {
     /// Each request gets an instance.
     Serving(Arc<wasm::Component>),
-    /// Each request is a durable invocation, whose sleeps leave memory when they are longer than this.
-    Durable(Arc<wasm::Component>, Duration),
+    /// Each request is a durable invocation under these terms.
+    Durable(Arc<wasm::Component>, Terms),
     /// It cannot answer (yet).
     NotReady(String),
 }
@@ -55,8 +56,8 @@ impl State {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Serving(one), Self::Serving(other)) => Arc::ptr_eq(one, other),
-            (Self::Durable(one, after), Self::Durable(other, other_after)) => {
-                Arc::ptr_eq(one, other) && after == other_after
+            (Self::Durable(one, terms), Self::Durable(other, others)) => {
+                Arc::ptr_eq(one, other) && terms == others
             }
             (Self::NotReady(one), Self::NotReady(other)) => one == other,
             _ => false,
@@ -87,11 +88,18 @@ impl Peer {
 /// What every connection shares.
 pub(crate) struct Edge {
     pub(crate) routes: Routes,
-    pub(crate) worker: Option<Worker>,
+    /// The durable worker, while there is one.
+    pub(crate) worker: watch::Receiver<Option<Worker>>,
+    /// Cancelled when those who still wait for a durable reply have to be sent away.
+    pub(crate) leaving: CancellationToken,
     pub(crate) random: Arc<dyn Random>,
 }
 
 impl Edge {
+    pub(crate) fn worker(&self) -> Option<Worker> {
+        self.worker.borrow().clone()
+    }
+
     /// Answers a request.
     pub(crate) async fn handle<B>(&self, peer: &Peer, mut request: Request<B>) -> Response<Body>
     where
@@ -122,9 +130,7 @@ impl Edge {
                 Ok(reply) => reply.map(Body::from_guest),
                 Err(error) => refused(&target.name, &error),
             },
-            State::Durable(component, suspend_after) => {
-                self.invoke(target, component, *suspend_after, request).await
-            }
+            State::Durable(component, _) => self.invoke(&target.name, component, request).await,
             State::NotReady(why) => {
                 let detail = format!("component {} is not ready: {why}", target.name);
                 problem(StatusCode::SERVICE_UNAVAILABLE, &detail)

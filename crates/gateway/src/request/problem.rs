@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::Body;
 
-/// A reply that says what is wrong. A service that is unavailable may be asked again in a second.
+/// A reply that says what is wrong. Where it is a matter of time, one may ask again in a second.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = serde_json::json!({ "title": title, "status": status.as_u16(), "detail": detail });
@@ -13,7 +13,7 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     reply

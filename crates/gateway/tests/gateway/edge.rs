@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wasm::{CompileLimits, Compiler, Config, Host, MacKey, Pool};
@@ -28,6 +29,8 @@ pub struct Edge {
     stop: CancellationToken,
     serving: JoinHandle<Result<(), gateway::Error>>,
     worker: durable::Worker,
+    /// What the gateway knows of the worker.
+    pub workers: watch::Sender<Option<durable::Worker>>,
 }
 
 /// The example next to this test, which is also the child that compiles.
@@ -45,6 +48,10 @@ fn compiler() -> PathBuf {
 impl Edge {
     /// Starts a gateway whose files are in `folder`, be they there already or not.
     pub async fn start(folder: &Path, api: &FakeApi) -> Self {
+        Self::start_with(folder, api, |_| ()).await
+    }
+
+    pub async fn start_with(folder: &Path, api: &FakeApi, change: impl FnOnce(&mut Options)) -> Self {
         let compiler = Compiler::new(compiler(), ["compile-component"], CompileLimits::default());
         let key = MacKey::load_or_create(&folder.join("key")).unwrap();
         let egress = Connector::new(Policy::default());
@@ -58,13 +65,14 @@ impl Edge {
             ambient.clock.clone(),
             &*ambient.random,
             durable::Config::default(),
-            stop.child_token(),
+            CancellationToken::new(),
         )
         .await
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let options = Options {
+        let (workers, known) = watch::channel(Some(worker.clone()));
+        let mut options = Options {
             listeners: vec![listener],
             client: api.client(),
             ambient,
@@ -72,7 +80,7 @@ impl Edge {
             host,
             stores: Arc::new(Stores::new()),
             egress,
-            worker: Some(worker.clone()),
+            worker: known,
             data_dir: folder.join("gateway"),
             allow_files: false,
             maxima: gateway::Maxima::default(),
@@ -82,8 +90,14 @@ impl Edge {
                 ..ServerLimits::default()
             },
         };
+        change(&mut options);
         let serving = tokio::spawn(gateway::serve(options, stop.clone()));
-        Self { address, stop, serving, worker }
+        Self { address, stop, serving, worker, workers }
+    }
+
+    /// The durable worker.
+    pub fn worker(&self) -> durable::Worker {
+        self.worker.clone()
     }
 
     pub async fn stop(self) {

@@ -6,3 +6,4 @@ mod components;
 mod durable;
 mod edge;
 mod http;
+mod kill;

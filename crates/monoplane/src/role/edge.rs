@@ -10,12 +10,13 @@ use anyhow::{Context, Result, bail};
 use apimachinery::quantity::Quantity;
 use capabilities::Stores;
 use client::Ambient;
-use durable::{FileStorage, Worker};
+use durable::{FileStorage, Keeper, Parts};
 use egress::{Allowance, Connector, Policy};
 use gateway::Maxima;
 use ipnet::IpNet;
 use wasm::{CompileLimits, Compiler, Host, MacKey};
 
+use super::credentials::Credentials;
 use super::{confine, descriptors, end_with_parent, stop_on_signal};
 use crate::flags::Edge;
 use crate::layout::{Layout, make_directory};
@@ -25,7 +26,7 @@ use crate::up::child::inherited_or_bound;
 /// Runs the edge until it is told to stop.
 ///
 /// # Errors
-/// When its state cannot be opened, its address is taken, or its disk fails.
+/// When its state cannot be opened or its address is taken.
 pub fn run(flags: &Edge) -> Result<()> {
     end_with_parent(flags.supervised)?;
     if let Err(error) = confine::give_up() {
@@ -48,10 +49,12 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     let folder = layout.edge();
     make_directory(&folder, 0o700)?;
     let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
+    let credentials = Credentials::read([kubeconfig.clone()]);
     let client = client::transport::from_kubeconfig_file(&kubeconfig)
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let ambient = Ambient::system();
+    let clock = ambient.clock.clone();
     let maxima = maxima(&flags.outbound.component_max)?;
     let egress = Connector::new(policy(flags, &kubeconfig).await?);
 
@@ -61,17 +64,20 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     let host = host.context("starting the component host")?;
 
     let journal = folder.join("journal.db");
-    let storage = FileStorage::open(&journal).with_context(|| format!("opening {}", journal.display()))?;
-    let worker = Worker::open(
-        Box::new(storage),
-        Arc::new(host.clone()),
-        ambient.clock.clone(),
-        &*ambient.random,
-        durable::Config::default(),
-        stop.child_token(),
-    )
-    .await
-    .context("starting the durable worker")?;
+    let open: durable::OpenStorage = Box::new(move || match FileStorage::open(&journal) {
+        Ok(storage) => Ok(Box::new(storage) as Box<dyn durable::Storage>),
+        Err(error) => Err(format!("{}: {error}", journal.display())),
+    });
+    // Without its journals, on a full disk say, the edge still serves what needs none. Not stopped with `stop`: the last
+    // requests' invocations come to their end while the gateway drains.
+    let keeper = Keeper::start(Parts {
+        storage: open,
+        invoker: Arc::new(host.clone()),
+        clock: ambient.clock.clone(),
+        random: ambient.random.clone(),
+        config: durable::Config::default(),
+    })
+    .await;
 
     // The other half is for what stands behind a connection: guests' requests, stores, journals, artifacts.
     let connections = gateway::ServerLimits::default().connections.min(descriptors() / 2);
@@ -83,22 +89,16 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         host,
         stores: Arc::new(Stores::new()),
         egress,
-        worker: Some(worker.clone()),
+        worker: keeper.worker(),
         data_dir: folder.join("gateway"),
         allow_files: flags.outbound.allow_files,
         maxima,
         limits: gateway::ServerLimits { connections, ..gateway::ServerLimits::default() },
     };
-    // A disk that fails ends the role, for its supervisor to start again. Told to stop, the gateway drains first.
-    let failed = async {
-        let error = worker.stopped().await;
-        if stop.is_cancelled() { std::future::pending().await } else { error }
-    };
-    let served = tokio::select! {
-        served = gateway::serve_and_tell(options, notify::ready, stop.clone()) => served.context("the gateway"),
-        error = failed => Err(error).context("the durable worker"),
-    };
-    worker.stop().await;
+    let serving =
+        async { gateway::serve_and_tell(options, notify::ready, stop.clone()).await.context("the gateway") };
+    let served = credentials.guard(serving, &stop, &*clock).await;
+    keeper.stop().await;
     served
 }
 

@@ -7,12 +7,16 @@ use rustix::process::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+mod certificates;
 mod confine;
+mod credentials;
 mod definitions;
 pub mod edge;
 pub mod node;
 pub mod pods;
 pub mod server;
+
+pub use certificates::EVERY;
 
 /// A supervised role must not outlive its supervisor: the next one would find its sockets and files taken.
 fn end_with_parent(supervisor: Option<u32>) -> Result<()> {

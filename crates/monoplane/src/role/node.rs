@@ -11,6 +11,7 @@ use kubelet::{Dns, Machine, Runtimes, Serving};
 use pki::Credential;
 use tokio::sync::oneshot;
 
+use super::credentials::Credentials;
 use super::pods::{self, Marks};
 use super::{end_with_parent, stop_on_signal};
 use crate::flags::Node;
@@ -45,6 +46,8 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let folder = layout.node();
     make_directory(&folder, 0o700)?;
     let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
+    let files = ["kubelet.pem", "ca.crt"].map(|file| folder.join(file));
+    let credentials = Credentials::read(files.into_iter().chain([kubeconfig.clone()]));
     let client = client::transport::from_kubeconfig_file(&kubeconfig)
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
@@ -56,10 +59,11 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let containers = pods::open(layout, &marks).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
+    let ambient = Ambient::system();
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
-        ambient: Ambient::system(),
+        ambient: ambient.clone(),
         node_name: machine.node_name.clone().unwrap_or_else(crate::up::host_name),
         addresses: vec![flags.bind_address],
         listener,
@@ -81,7 +85,8 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
             notify::ready();
         }
     });
-    kubelet::run(options, stop).await.context("the kubelet")
+    let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
+    credentials.guard(kubelet, &stop, &*ambient.clock).await
 }
 
 fn text(path: &str) -> String {

@@ -37,6 +37,7 @@ impl Marks<'_> {
             subnet: self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?,
             state_dir: layout.node().join("network"),
             masquerade: true,
+            services: None,
         })
     }
 }

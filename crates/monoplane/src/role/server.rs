@@ -5,21 +5,21 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use apiserver::tls::{HttpsDialer, Listener, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Connection, InMemory, Limits, Options};
+use anyhow::{Context, Result};
+use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
+use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options};
 use auth::TokenFile;
-use client::{Ambient, Client};
-use clock::{Clock, Tasks};
-use jiff::Timestamp;
+use client::Ambient;
+use clock::Tasks;
 use pki::{Authority, Identity};
 use registry::Registry;
 use store::{Embedded, History};
 use tokio::net::TcpListener;
 
+use super::certificates::{Certificates, InUse, connect};
 use super::{definitions, descriptors, end_with_parent, stop_on_signal};
 use crate::flags::Server;
-use crate::layout::{Layout, make_directory, write_file};
+use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
 
@@ -42,9 +42,9 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     let now = ambient.clock.now();
     let address = listener.local_addr()?;
     make_directory(&layout.server(), 0o700)?;
-    let authority = Authority::open(&layout.server().join("pki"), now).context("opening the CA")?;
-    let url = format!("https://{}", crate::up::reachable(address));
-    issue(flags, layout, &authority, &url, now)?;
+    let certificates = Certificates::new(flags, layout, address);
+    let authority = certificates.authority(now)?;
+    certificates.issue(&authority, now)?;
 
     let path = layout.server().join("store.db");
     let opened = Embedded::open(&disk::Options::new(&path), History::default());
@@ -56,11 +56,8 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
 
     let tasks = Tasks::default();
     let verifier = client_verifier(&authority)?;
-    let dialer = HttpsDialer::new(
-        &authority,
-        &authority.client(&Identity::KubeletClient, now)?,
-        ambient.clock.clone(),
-    )?;
+    let kubelet_client = Presented::new(&authority.client(&Identity::KubeletClient, now)?)?;
+    let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), ambient.clock.clone())?;
     let server = ApiServer::start(
         Options {
             registry: registry.clone(),
@@ -76,8 +73,7 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
         },
         &tasks,
     );
-    let roles = Roles { server: &server, authority: &authority, clock: &*ambient.clock };
-    let bootstrap = roles.connection(&Identity::Bootstrap)?;
+    let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
     let objects = registry::defaults::manifests(&options, address.port()).map_err(said)?;
     server
         .install(&bootstrap, &objects)
@@ -86,14 +82,16 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
         .context("installing what every plane begins with")?;
     definitions::install(&client::transport::in_memory(InMemory::new(server.clone(), bootstrap))).await?;
 
-    let serving = authority.serving(&names(flags, address), now)?;
+    let serving = Presented::new(&certificates.serving(&authority, now)?)?;
     let socket = TcpListener::from_std(nonblocking(listener)?)?;
-    let listening =
-        Listener::new(socket, server.clone(), server_config(&serving, verifier)?, Sockets::default());
+    let tls = server_config(serving.clone(), verifier)?;
+    let listening = Listener::new(socket, server.clone(), tls, Sockets::default());
     // The front door closes first, so that nobody is cut off by what stops behind it.
     let listening = tokio::spawn(listening.run(stop.clone()));
     let working = tasks.child();
-    roles.start_controllers(&ambient, &working)?;
+    let roles = start_roles(&server, &authority, &ambient, &working)?;
+    let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, roles };
+    working.spawn("certificates", in_use.keep(ambient.clock.clone()));
     maintain(&store, &ambient, &working);
     notify::ready();
 
@@ -105,37 +103,30 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     store.close().await.context("closing the store")
 }
 
-/// The roles that live in this process.
-struct Roles<'a> {
-    server: &'a Arc<ApiServer>,
-    authority: &'a Authority,
-    clock: &'a dyn Clock,
-}
-
-impl Roles<'_> {
-    /// A connection under the identity's certificate, verified as over TLS.
-    fn connection(&self, identity: &Identity) -> Result<Connection> {
-        let credential = self.authority.client(identity, self.clock.now())?;
-        Ok(self.server.connect(&[credential.certificate], None)?)
-    }
-
-    fn client(&self, identity: &Identity) -> Result<Client> {
-        Ok(client::transport::in_memory(InMemory::new(self.server.clone(), self.connection(identity)?)))
-    }
-
-    fn start_controllers(&self, ambient: &Ambient, tasks: &Tasks) -> Result<()> {
-        // No lease: the store has one owner, so nobody else can run controllers against this API server.
-        let root_ca = Some(self.authority.certificate_pem().to_owned());
-        let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
-        let options = controllers::Options { identity: None, settings };
-        let (client, own) = (self.client(&Identity::ControllerManager)?, ambient.clone());
-        let stop = tasks.token().clone();
-        tasks.spawn_graceful("controllers", controllers::run(client, own, options, stop));
-        let (client, own) = (self.client(&Identity::Scheduler)?, ambient.clone());
-        let stop = tasks.token().clone();
-        tasks.spawn_graceful("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop));
-        Ok(())
-    }
+/// Starts the roles that live in this process; gives the connections that they use.
+fn start_roles(
+    server: &Arc<ApiServer>,
+    authority: &Authority,
+    ambient: &Ambient,
+    tasks: &Tasks,
+) -> Result<Vec<(Identity, InMemory)>> {
+    let connection = |identity| -> Result<InMemory> {
+        let connection = connect(server, authority, &identity, ambient.clock.now())?;
+        Ok(InMemory::new(server.clone(), connection))
+    };
+    // No lease: the store has one owner, so nobody else can run controllers against this API server.
+    let root_ca = Some(authority.certificate_pem().to_owned());
+    let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
+    let options = controllers::Options { identity: None, settings };
+    let manager = connection(Identity::ControllerManager)?;
+    let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
+    let stop = tasks.token().clone();
+    tasks.spawn_graceful("controllers", controllers::run(client, own, options, stop));
+    let scheduler = connection(Identity::Scheduler)?;
+    let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
+    let stop = tasks.token().clone();
+    tasks.spawn_graceful("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop));
+    Ok(vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)])
 }
 
 /// Lets the store forget old history and shrink, now and then.
@@ -150,48 +141,6 @@ fn maintain(store: &Arc<Embedded>, ambient: &Ambient, tasks: &Tasks) {
             }
         }
     });
-}
-
-/// Writes the kubeconfigs of everybody who connects from outside.
-fn issue(flags: &Server, layout: &Layout, authority: &Authority, url: &str, now: Timestamp) -> Result<()> {
-    let folder = layout.credentials();
-    make_directory(&folder, 0o700)?;
-    let kubeconfig = |identity: &Identity| -> Result<String> {
-        let credential = authority.client(identity, now)?;
-        Ok(pki::kubeconfig(authority, url, &identity.common_name(), &credential))
-    };
-    let admin = kubeconfig(&Identity::Admin)?;
-    write_file(&folder.join("admin.kubeconfig"), admin.as_bytes(), 0o600)?;
-    if flags.supervised.is_none() {
-        write_file(&layout.admin_kubeconfig(), admin.as_bytes(), 0o600)?;
-    }
-    for wanted in &flags.issue_for {
-        let Some((role, name)) = wanted.split_once('=') else {
-            bail!("--issue-for {wanted}: not of the form ROLE=NAME")
-        };
-        let identity = match role {
-            "node" => Identity::Node(name.to_owned()),
-            "edge" => Identity::Edge(name.to_owned()),
-            _ => bail!("--issue-for {wanted}: the role is `node` or `edge`"),
-        };
-        let text = kubeconfig(&identity)?;
-        write_file(&folder.join(format!("{role}-{name}.kubeconfig")), text.as_bytes(), 0o600)?;
-        if role == "node" {
-            let names = pki::kubelet_names(name, [flags.bind_address.to_string()]);
-            let serving = authority.kubelet_serving(name, &names, now)?;
-            write_file(&folder.join(format!("kubelet-{name}.pem")), serving.to_pem().as_bytes(), 0o600)?;
-        }
-    }
-    write_file(&folder.join("ca.crt"), authority.certificate_pem().as_bytes(), 0o644)
-}
-
-fn names(flags: &Server, address: SocketAddr) -> std::collections::BTreeSet<String> {
-    let mut given = flags.api.tls_san.clone();
-    if !address.ip().is_unspecified() {
-        given.push(address.ip().to_string());
-    }
-    given.push(crate::up::host_name());
-    pki::api_server_names(given)
 }
 
 fn tokens(file: Option<&Path>) -> Result<TokenFile> {

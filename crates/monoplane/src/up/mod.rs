@@ -91,7 +91,12 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
     if plane.until(futures::future::join_all(others)).await?.is_some() {
         say::up(&endpoints, wanted(Role::Node) && !recipes::can_run_node());
         let states = plane.states.clone();
-        plane.until(record(layout, states)).await?;
+        let renewing = async {
+            if wanted(Role::Server) {
+                credentials::keep_handing_out(layout, &names).await;
+            }
+        };
+        plane.until(async { tokio::join!(record(layout, states), renewing) }).await?;
     }
     plane.stop().await
 }

@@ -12,6 +12,8 @@ use network::{Config, Error, Network};
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
+mod services;
+
 /// Runs a test on a machine without any interface but its loopback.
 fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Config, PathBuf) -> F) {
     // A new namespace for this thread alone, which is the test's only one.
@@ -25,9 +27,16 @@ fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Config, PathBuf) -> F)
         subnet: "10.77.0.0/24".parse().unwrap(),
         state_dir: directory.path().join("state"),
         masquerade: true,
+        services: Some("10.96.0.0/16".parse().unwrap()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(test(config, directory.path().to_owned()));
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        let connection = tokio::spawn(connection);
+        handle.link().set(LinkUnspec::new_with_name("lo").up().build()).execute().await.unwrap();
+        connection.abort();
+        test(config, directory.path().to_owned()).await;
+    });
 }
 
 /// A network namespace, alive as long as its thread.

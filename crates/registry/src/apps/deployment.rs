@@ -20,7 +20,7 @@ pub(crate) fn builtin() -> Builtin {
     let path = |path: &str| path.split('.').map(String::from).collect();
     Builtin {
         name: ("apps", "v1", "Deployment"),
-        rules: Rules { generation: Generation::Spec, status: true, ..Rules::default() },
+        rules: Rules { generation: Generation::SpecAndAnnotations, status: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::scale(), table::status("Deployment")],
         scale: Some(Scale {

@@ -1,7 +1,7 @@
 //! How far the cache has followed the store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     revision: AtomicU64,
+    following: AtomicBool,
     waiting: Mutex<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
 }
 
@@ -17,6 +18,16 @@ impl Applied {
     /// The revision.
     pub(crate) fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Whether the feed follows the store now.
+    pub(crate) fn is_following(&self) -> bool {
+        self.following.load(Ordering::Acquire)
+    }
+
+    /// Called by the feed, when its watch of the store begins and ends.
+    pub(crate) fn set_following(&self, following: bool) {
+        self.following.store(following, Ordering::Release);
     }
 
     /// Called by the feed, after the resources show everything up to `revision`.

@@ -17,8 +17,11 @@ use crate::resource::Resource;
 pub(crate) const ROOT: &str = "/registry/";
 /// How often watchers that allow bookmarks get one.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
-/// Pause before the store is asked again after it failed.
+/// Pause before the store is asked again after it failed. It doubles while the store goes on failing, because each try
+/// may decode everything that is stored.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// The longest of these pauses. A watch that lasted for so long was none of a row of failures.
+const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 
 /// What the registry asks of its feed.
 pub(crate) enum Command {
@@ -84,13 +87,21 @@ impl Feed {
 
     async fn follow_always(&mut self, after: u64, commands: &mut mpsc::Receiver<Command>) {
         let mut after = after;
+        let mut pause = RETRY_AFTER;
         loop {
-            match self.follow(after, commands).await {
+            let began = self.clock.monotonic();
+            let followed = self.follow(after, commands).await;
+            self.applied.set_following(false);
+            match followed {
                 Ok(()) => return,
                 Err(error) => warn!(%error, "the store's watch ended; reading everything again"),
             }
+            if self.clock.monotonic() - began >= RETRY_AT_MOST {
+                pause = RETRY_AFTER;
+            }
             after = loop {
-                self.clock.sleep(RETRY_AFTER).await;
+                self.clock.sleep(pause).await;
+                pause = (pause * 2).min(RETRY_AT_MOST);
                 match self.resync().await {
                     Ok(revision) => break revision,
                     Err(error) => warn!(%error, "the store cannot be read"),
@@ -102,6 +113,7 @@ impl Feed {
     async fn follow(&mut self, after: u64, commands: &mut mpsc::Receiver<Command>) -> Result<(), Error> {
         let clock = self.clock.clone();
         let mut watch = self.store.watch(Bytes::from_static(ROOT.as_bytes()), after).await?;
+        self.applied.set_following(true);
         let mut tick = clock.sleep(PROGRESS_EVERY);
         loop {
             tokio::select! {
@@ -135,9 +147,9 @@ impl Feed {
     }
 
     fn progress(&self) {
-        let revision = self.applied.revision();
+        let (revision, now) = (self.applied.revision(), self.clock.monotonic());
         for resource in self.resources.values() {
-            resource.hub.progress(revision);
+            resource.hub.progress(revision, now);
         }
     }
 
@@ -201,4 +213,38 @@ impl Feed {
 
 fn parse(resource: &Resource, key: &[u8], value: Bytes, revision: u64) -> Option<Item> {
     Item::parse(resource.short_key(key)?.into(), value, revision, &resource.fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::{Clock, ManualClock};
+    use store::{Embedded, Fault, Faulty, History};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_goes_on_failing_is_asked_ever_less_often() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = disk::Options::new(directory.path().join("store"));
+        let store = Arc::new(Faulty::new(Embedded::open(&disk, History::default()).unwrap()));
+        store.inject([Fault::Before; 8]);
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let applied = Arc::new(Applied::default());
+        let feed = Feed::new(store.clone(), clock.clone(), applied.clone(), Arc::default());
+        let (_commands, inbox) = mpsc::channel(1);
+        let token = CancellationToken::new();
+        let running = tokio::spawn(feed.run(0, inbox, token.clone()));
+        let mut pauses = Vec::new();
+        while !applied.is_following() {
+            let now = clock.monotonic();
+            if let Some(deadline) = clock.next_deadline().filter(|deadline| *deadline > now) {
+                pauses.push((deadline - now).as_millis());
+                clock.advance(deadline - now);
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600]);
+        token.cancel();
+        running.await.unwrap();
+    }
 }

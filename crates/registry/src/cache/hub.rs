@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use clock::Instant;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use imbl::OrdMap;
 use tokio::sync::mpsc;
 
@@ -273,9 +275,11 @@ impl Hub {
         applied
     }
 
-    /// Tells watchers that asked for it that everything up to `revision` has been sent.
-    pub(crate) fn progress(&self, revision: u64) {
+    /// Tells watchers that asked for it that everything up to `revision` has been sent, and lets go of what lists left
+    /// behind.
+    pub(crate) fn progress(&self, revision: u64, now: Instant) {
         let mut inner = self.lock();
+        inner.forget_snapshots(&self.limits, now);
         // A full queue is no reason to cut off here: the next change will find out.
         inner.watchers.retain(|watcher| {
             let closed = watcher.queue.is_closed();
@@ -322,6 +326,21 @@ impl Hub {
             inner.watchers.push(Watcher { selection, bookmarks, queue: sender });
         }
         Ok(Begun { initial, backlog, queue, revision: applied.max(inner.view.revision) })
+    }
+
+    /// Ends when something has changed after `revision`.
+    pub(crate) fn changed(&self, revision: u64) -> BoxFuture<'static, ()> {
+        let begun = self.watch(Arc::default(), Start::After(revision), false, 0);
+        async move {
+            if let Ok(mut begun) = begun
+                && begun.backlog.is_empty()
+                && begun.queue.recv().await.is_none()
+            {
+                // The resource is no longer served: nothing changes any more.
+                std::future::pending().await
+            }
+        }
+        .boxed()
     }
 
     /// Keeps the view so that later pages of a list can be taken from it.
@@ -440,6 +459,21 @@ mod tests {
         assert!(
             matches!(late.queue.try_recv(), Ok(Signal::Change(_, change)) if change.revision <= late.revision)
         );
+    }
+
+    #[test]
+    fn views_that_are_kept_for_lists_are_let_go_of_without_another_list() {
+        let hub = Hub::new(Limits::default());
+        hub.apply([item("a", 1)]);
+        let start = clock::Clock::monotonic(&clock::ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let view = hub.view();
+        let kept = Arc::downgrade(&view);
+        hub.keep(view, start);
+        hub.apply([item("a", 2)]);
+        hub.progress(2, start + Limits::default().snapshot_age);
+        assert!(kept.upgrade().is_some());
+        hub.progress(2, start + Limits::default().snapshot_age * 2);
+        assert!(kept.upgrade().is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use apimachinery::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -146,7 +147,8 @@ impl Item {
     }
 
     /// The stored object as a tree, resourceVersion included.
-    pub(crate) fn tree(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    pub(crate) fn tree(&self) -> Result<Value, Status> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Status::internal_error(format!("{} cannot be read back: {error}", self.key)))
     }
 }

@@ -60,11 +60,6 @@ impl WatchStream {
         None
     }
 
-    /// The same as a [`futures::Stream`].
-    pub fn into_stream(self) -> impl futures::Stream<Item = WatchEvent> + Send {
-        futures::stream::unfold(self, |mut stream| async move { Some((stream.next().await?, stream)) })
-    }
-
     fn ready(&mut self) -> Option<WatchEvent> {
         if let Some(item) = self.initial.next() {
             return Some(WatchEvent::Added(self.kind.object(&item)));

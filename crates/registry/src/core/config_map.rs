@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
+use apimachinery::meta::names;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
+use crate::table;
 use crate::tree::{at, entries, is_true};
-use crate::{names, table};
 
 /// Most bytes that one may hold, as of a Secret.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
@@ -34,7 +35,7 @@ impl Strategy for ConfigMap {
         for field in ["data", "binaryData"] {
             let path = Path::new(field);
             for (key, value) in entries(object, &[field]) {
-                for why in names::config_map_key(key) {
+                for why in names::config_key(key) {
                     errors.push(FieldError::invalid(&path.key(key), key.as_str(), why));
                 }
                 if field == "data" && at(object, &["binaryData", key]).is_some() {

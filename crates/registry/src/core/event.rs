@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::cache::Field;
@@ -27,7 +27,22 @@ pub(crate) fn builtin() -> Builtin {
 }
 
 pub(crate) fn rules() -> Rules {
-    Rules { create_on_update: true, ..Rules::default() }
+    Rules { create_on_update: true, expired: Some(expired), ..Rules::default() }
+}
+
+/// How long an event is kept after it happened last.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Whether an event in its stored form has outlived its time. What it says of the future does not keep it any longer.
+fn expired(event: &Value, now: Timestamp) -> bool {
+    let times: [&[&str]; 4] = [
+        &["metadata", "creationTimestamp"],
+        &["lastTimestamp"],
+        &["eventTime"],
+        &["series", "lastObservedTime"],
+    ];
+    let past = times.iter().filter_map(|path| apimachinery::time::parse(text(event, path)).ok());
+    past.filter(|time| *time <= now).max().is_some_and(|last| now.duration_since(last) > KEPT_FOR)
 }
 
 fn fields() -> Vec<Field> {
@@ -61,21 +76,22 @@ pub(crate) fn columns() -> Vec<Column> {
 
 impl Strategy for Event {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        let own = text(object, &["metadata", "namespace"]);
-        let about = text(object, &["involvedObject", "namespace"]);
-        // Events about cluster-scoped objects lie in the namespace `default`.
-        if own != about && !(about.is_empty() && own == "default") {
-            let path = Path::new("involvedObject");
-            errors.push(FieldError::invalid(
-                &path.child("namespace"),
-                about,
-                "does not match event.namespace",
-            ));
-        }
+        check_namespace(object, "involvedObject", errors);
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         cells(object, now)
+    }
+}
+
+/// An event lies in the namespace of what it is about, which `field` names.
+pub(crate) fn check_namespace(event: &Value, field: &str, errors: &mut Vec<FieldError>) {
+    let own = text(event, &["metadata", "namespace"]);
+    let about = text(event, &[field, "namespace"]);
+    // Events about cluster-scoped objects lie in the namespace `default`.
+    if own != about && !(about.is_empty() && own == "default") {
+        let path = Path::new(field);
+        errors.push(FieldError::invalid(&path.child("namespace"), about, "does not match event.namespace"));
     }
 }
 

@@ -14,6 +14,8 @@ use crate::tree::{copy, items, object as child, text};
 
 /// The label that every namespace carries its own name in.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// All but deletecollection: namespaces go one by one.
+const VERBS: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 
 struct Namespace;
 
@@ -22,7 +24,7 @@ pub(crate) fn builtin() -> Builtin {
         Subresource { name: "finalize", group_version: None, kind: "Namespace".into(), verbs: &["update"] };
     Builtin {
         name: ("", "v1", "Namespace"),
-        rules: Rules { name: NameRule::Label, status: true, ..Rules::default() },
+        rules: Rules { name: NameRule::Label, verbs: VERBS, status: true, ..Rules::default() },
         fields: vec![Field::at("status.phase")],
         subresources: vec![finalize, table::status("Namespace")],
         scale: None,

@@ -21,7 +21,7 @@ struct Node;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("", "v1", "Node"),
-        rules: Rules { status: true, ..Rules::default() },
+        rules: Rules { status: true, status_on_create: true, ..Rules::default() },
         fields: vec![Field::from("spec.unschedulable", &["spec.unschedulable"], "false")],
         subresources: vec![table::status("Node")],
         scale: None,

@@ -91,10 +91,12 @@ impl Strategy for Pod {
     }
 
     fn validate_update(&self, pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        pod_update::validate_annotations(pod, old, errors);
         pod_update::validate(pod, old, errors);
     }
 
     fn validate_status(&self, pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        pod_update::validate_annotations(pod, old, errors);
         pod_update::validate_status(pod, old, errors);
     }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta::names::{dns1123_label, dns1123_subdomain, qualified_name};
+use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualified_name};
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::pod_defaults::CONTAINERS;
-use crate::names;
 use crate::tree::{at, entries, is_true, items, number, text};
 
 /// Checks the spec.
@@ -204,7 +203,7 @@ fn validate_ports(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
 }
 
 fn check_port(port: i64, at: &Path<'_>, errors: &mut Vec<FieldError>) {
-    if let Some(why) = names::port_number(port) {
+    for why in names::port_number(port) {
         errors.push(FieldError::invalid(at, port, why));
     }
 }
@@ -217,7 +216,7 @@ fn validate_env(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
         if name.is_empty() {
             errors.push(FieldError::required(&at_one.child("name"), ""));
         } else {
-            let faults = names::env_var(name).into_iter();
+            let faults = names::environment_variable(name).into_iter();
             errors.extend(faults.map(|why| FieldError::invalid(&at_one.child("name"), name, why)));
         }
         let Some(source) = variable.get("valueFrom") else { continue };

@@ -140,6 +140,21 @@ fn validate_gates(pod: &Value, old: &Value, spec: &Path<'_>, errors: &mut Vec<Fi
     }
 }
 
+/// What the node authorizer and the kubelets go by for a pod's whole life, through whichever door it would be changed.
+pub(crate) fn validate_annotations(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let mirror = |pod| apimachinery::meta::annotation(pod, MIRROR);
+    if mirror(pod) == mirror(old) {
+        return;
+    }
+    let why = match mirror(old) {
+        Some(_) => "may not remove or update mirror pod annotation",
+        None => "may not add mirror pod annotation",
+    };
+    let metadata = Path::new("metadata");
+    errors.push(FieldError::forbidden(&metadata.child("annotations").key(MIRROR), why));
+}
+
 /// What a kubelet may not write into a pod's status.
 pub(crate) fn validate_status(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let status = Path::new("status");

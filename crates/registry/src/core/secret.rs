@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
+use apimachinery::meta::names;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -12,8 +13,8 @@ use super::config_map::{MAX_BYTES, unchanged_if_immutable};
 use crate::cache::Field;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
+use crate::table;
 use crate::tree::{at, default_text, entries, map, object as child, text};
-use crate::{names, table};
 
 struct Secret;
 
@@ -47,7 +48,7 @@ impl Strategy for Secret {
         let data = Path::new("data");
         let mut total = 0;
         for (key, value) in entries(object, &["data"]) {
-            for why in names::config_map_key(key) {
+            for why in names::config_key(key) {
                 errors.push(FieldError::invalid(&data.key(key), key.as_str(), why));
             }
             total += value.as_str().map_or(0, str::len) / 4 * 3;

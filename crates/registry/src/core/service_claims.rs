@@ -16,7 +16,7 @@ const PORTS: &str = "/allocations/node-ports/";
 
 /// Chooses what the service lacks, and says how its claims change.
 pub(super) fn claim(ranges: &Ranges, service: &mut Value, old: Option<&Value>) -> Result<Claims, Status> {
-    let chosen = choose(ranges, service);
+    let chosen = choose(ranges, service)?;
     let held = old.map(claims_of).unwrap_or_default();
     let wanted = claims_of(service);
     check_ranges(ranges, service, &wanted, &held)?;
@@ -33,11 +33,11 @@ pub(super) fn release(old: &Value) -> Claims {
     Claims { release: claims_of(old).into_iter().map(Into::into).collect(), ..Claims::default() }
 }
 
-fn choose(ranges: &Ranges, service: &mut Value) -> Vec<String> {
+fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
     let mut chosen = Vec::new();
     let kind = text(service, &["spec", "type"]).to_owned();
     if kind == "ExternalName" {
-        return chosen;
+        return Ok(chosen);
     }
     if text(service, &["spec", "clusterIP"]).is_empty() {
         let address = ranges.address().to_string();
@@ -48,12 +48,12 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Vec<String> {
     }
     let balanced = kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != json!(false);
     if kind == "NodePort" || balanced {
-        choose_ports(ranges, service, &mut chosen);
+        choose_ports(ranges, service, &mut chosen)?;
     }
-    chosen
+    Ok(chosen)
 }
 
-fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) {
+fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) -> Result<(), Status> {
     // Ports of several protocols with one number share one node port number, as upstream gives them.
     let mut by_number: Vec<(i64, String, i64)> = items(service, &["spec", "ports"])
         .iter()
@@ -74,11 +74,12 @@ fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) 
         let node = match shared {
             Some((_, _, node)) => *node,
             None => {
-                let mut node = i64::from(ranges.port());
-                // Two ports of one service must not get the same by chance.
-                while by_number.iter().any(|(_, _, taken)| *taken == node) && by_number.len() < 1000 {
-                    node = i64::from(ranges.port());
-                }
+                // Two ports of one service must not get the same.
+                let free = |node: &i64| by_number.iter().all(|(_, _, taken)| taken != node);
+                let node =
+                    ranges.every_port().map(i64::from).find(free).ok_or_else(|| {
+                        Status::internal_error("failed to allocate a nodePort: range is full")
+                    })?;
                 chosen.push(format!("{PORTS}{node}"));
                 node
             }
@@ -86,6 +87,7 @@ fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) 
         map(port).insert("nodePort".into(), node.into());
         by_number.push((own, protocol, node));
     }
+    Ok(())
 }
 
 /// Keys of everything that the service takes.

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta::names::{dns1123_label, dns1123_subdomain, label_value, qualified_name};
+use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, label_value, qualified_name};
 use serde_json::Value;
 
 use super::pod_spec::one_of;
-use crate::names;
 use crate::tree::{at, entries, items, number, text};
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -108,7 +107,7 @@ fn validate_ports(tree: &Value, path: &Path<'_>, kind: &str, errors: &mut Vec<Fi
             }
         }
         let own = number(port, &["port"]).unwrap_or_default();
-        if let Some(why) = names::port_number(own) {
+        for why in names::port_number(own) {
             errors.push(FieldError::invalid(&at_port.child("port"), own, why));
         }
         one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at_port, errors);
@@ -139,7 +138,7 @@ fn validate_target(port: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
         }
         Some(target) => {
             let target = target.as_i64().unwrap_or_default();
-            if let Some(why) = names::port_number(target) {
+            for why in names::port_number(target) {
                 errors.push(FieldError::invalid(&at_target, target, why));
             }
         }

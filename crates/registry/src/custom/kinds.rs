@@ -54,19 +54,31 @@ pub(super) fn fits(resource: &Resource, crd: &Value) -> bool {
         && names(&resource.fields) == names(&selectable(crd))
 }
 
-/// The served versions as kinds.
-pub(super) fn kinds_of(crd: &Value, resource: &Arc<Resource>, terminating: bool) -> Vec<Arc<Kind>> {
+/// A definition's versions as kinds.
+pub(super) struct Versions {
+    /// The one that objects are stored in, whether it is served or not.
+    pub(super) stored: Option<Arc<Kind>>,
+    pub(super) served: Vec<Arc<Kind>>,
+}
+
+pub(super) fn versions_of(crd: &Value, resource: &Arc<Resource>, terminating: bool) -> Versions {
     let versions = items(crd, &["spec", "versions"]);
     let stored = versions.iter().find(|version| is_true(version, &["storage"]));
     let stored_schema = stored.and_then(|version| at(version, &["schema", "openAPIV3Schema"]));
-    let served = versions.iter().enumerate().filter(|(_, version)| is_true(version, &["served"]));
-    let made = served.map(|(index, version)| {
+    let mut made = Versions { stored: None, served: Vec::new() };
+    for (index, version) in versions.iter().enumerate() {
         let differs = at(version, &["schema", "openAPIV3Schema"]) != stored_schema;
         let slot =
             if is_true(version, &["storage"]) { 0 } else { u16::try_from(index + 1).unwrap_or(u16::MAX) };
-        Arc::new(kind_of(crd, version, resource, Shape { differs, slot, terminating }))
-    });
-    made.collect()
+        let kind = Arc::new(kind_of(crd, version, resource, Shape { differs, slot, terminating }));
+        if is_true(version, &["served"]) {
+            made.served.push(kind.clone());
+        }
+        if kind.storage {
+            made.stored = Some(kind);
+        }
+    }
+    made
 }
 
 struct Shape {
@@ -111,7 +123,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
         deprecation: deprecation(version, &own, &kind),
         columns,
         rules: Rules {
-            generation: Generation::AllButStatus,
+            generation: Generation::AllButMetadata,
             status,
             status_metadata: false,
             create_on_update: false,
@@ -121,7 +133,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
         scale,
         resource: resource.clone(),
         slot: shape.slot,
-        strategy: Arc::new(Custom { schema: schema.clone(), printers, differs: shape.differs, status }),
+        strategy: Arc::new(Custom { schema: schema.clone(), printers, differs: shape.differs }),
         schema,
         group,
         version: name,

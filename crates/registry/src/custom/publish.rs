@@ -1,30 +1,33 @@
 //! The loop that makes definitions served: it checks their names, serves their kinds, says so in their status, and takes
 //! them away again, objects first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use apimachinery::meta;
 use apimachinery::status::Status;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::kinds::{fits, kinds_of, resource_of};
+use super::kinds::{Versions, fits, resource_of, versions_of};
 use crate::bind::set_condition;
 use crate::cache::Command;
 use crate::modify::Target;
 use crate::resource::Resource;
 use crate::tree::{items, object, text};
-use crate::{AdmitAll, DeleteOptions, Kind, Kinds, ListOptions, Part, Registry, RequestContext, WatchStream};
+use crate::{DeleteOptions, Kind, Kinds, ListOptions, Part, Registry, WatchStream};
 
 /// Holds a definition until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-/// How often objects that are slow to go are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// Pause before a definition that could not be handled is tried again.
+/// Pause before a definition that could not be handled is tried again. It doubles while that goes on.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// How often it doubles.
+const DOUBLINGS: u32 = 8;
 
 /// A definition that is served.
 struct Served {
@@ -32,20 +35,36 @@ struct Served {
     generation: i64,
     terminating: bool,
     resource: Arc<Resource>,
-    kinds: Vec<Arc<Kind>>,
+    versions: Versions,
+    /// Objects that have not changed since this revision are being deleted already.
+    swept: u64,
 }
+
+/// Ends when a definition is to be looked at again.
+type Later = BoxFuture<'static, ()>;
 
 /// All served definitions, by name.
 pub(crate) struct CustomKinds {
     registry: Weak<Registry>,
     builtin: Vec<Arc<Kind>>,
     served: BTreeMap<String, Served>,
+    /// Definitions whose names others have. They may be free when something else is served.
+    refused: BTreeSet<String>,
+    later: BTreeMap<String, Later>,
+    /// How often in a row a definition could not be handled.
+    failures: BTreeMap<String, u32>,
 }
 
 impl CustomKinds {
     pub(crate) fn new(registry: &Arc<Registry>) -> Self {
-        let builtin = registry.kinds().all().to_vec();
-        Self { registry: Arc::downgrade(registry), builtin, served: BTreeMap::new() }
+        Self {
+            registry: Arc::downgrade(registry),
+            builtin: registry.kinds().all().to_vec(),
+            served: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            later: BTreeMap::new(),
+            failures: BTreeMap::new(),
+        }
     }
 
     /// Handles every definition once: what was served before a restart is served before the first request.
@@ -53,96 +72,124 @@ impl CustomKinds {
         self.sweep(true).await;
     }
 
-    /// Follows the definitions until the registry is gone. What fails is tried again, as is what takes its time.
+    /// Follows the definitions until the registry is gone. What fails is tried again; what waits for others is looked at
+    /// when they have changed.
     pub(crate) async fn run(mut self) {
         loop {
             let Some(registry) = self.registry.upgrade() else { return };
             let clock = registry.options.clock.clone();
             let Ok(mut watch) = begin(&registry).await else { return };
             drop(registry);
-            let mut busy = self.sweep(false).await;
+            self.sweep(false).await;
             loop {
-                let pause = if busy { LOOK_AGAIN } else { Duration::MAX };
                 tokio::select! {
                     event = watch.next() => match event {
                         Some(event) => {
-                            let name = event.object().map(|object| meta::name(&object.tree()).to_owned());
-                            if let Some(name) = name {
-                                busy |= self.handle(&name).await;
+                            if let Some(object) = event.object() {
+                                self.handle(&object.names().1).await;
                             }
                         }
                         None => break,
                     },
-                    () = clock.sleep(pause) => busy = self.sweep(false).await,
+                    name = due(&mut self.later) => self.handle(&name).await,
                 }
             }
             clock.sleep(TRY_AGAIN).await;
         }
     }
 
-    /// Handles all definitions, and those that are served but gone. True if any needs to be looked at again.
-    async fn sweep(&mut self, only_established: bool) -> bool {
-        let Some(registry) = self.registry.upgrade() else { return false };
+    /// Handles all definitions, and those that are served but gone.
+    async fn sweep(&mut self, only_established: bool) {
+        let Some(registry) = self.registry.upgrade() else { return };
         let kinds = registry.kinds();
-        let Some(definitions) = definitions(&kinds) else { return false };
+        let Some(definitions) = definitions(&kinds) else { return };
         let mut names: Vec<String> =
             definitions.resource.hub.view().items.keys().map(ToString::to_string).collect();
         if only_established {
             names.retain(|name| {
-                registry.item(definitions, "", name).is_ok_and(|item| is_established(&item.tree()))
+                registry
+                    .item(definitions, "", name)
+                    .and_then(|item| item.tree())
+                    .is_ok_and(|crd| is_established(&crd))
             });
         }
         names.extend(self.served.keys().cloned());
         names.sort_unstable();
         names.dedup();
-        let mut busy = false;
         for name in names {
-            busy |= self.handle(&name).await;
+            self.handle(&name).await;
         }
-        busy
     }
 
-    /// Brings one definition forward. True if it needs to be looked at again.
-    async fn handle(&mut self, name: &str) -> bool {
-        let Some(registry) = self.registry.upgrade() else { return false };
-        match self.step(&registry, name).await {
-            Ok(busy) => busy,
-            Err(status) => {
-                warn!(definition = name, %status, "a custom resource definition could not be handled; trying again");
-                true
+    /// Brings one definition forward, and those that wait for a name if that changed what is served.
+    async fn handle(&mut self, name: &str) {
+        let Some(registry) = self.registry.upgrade() else { return };
+        let before = registry.kinds().generation();
+        self.bring_forward(&registry, name).await;
+        if registry.kinds().generation() != before {
+            for name in std::mem::take(&mut self.refused) {
+                self.bring_forward(&registry, &name).await;
             }
         }
     }
 
-    async fn step(&mut self, registry: &Arc<Registry>, name: &str) -> Result<bool, Status> {
+    async fn bring_forward(&mut self, registry: &Arc<Registry>, name: &str) {
+        self.later.remove(name);
+        let later = match self.step(registry, name).await {
+            Ok(later) => {
+                self.failures.remove(name);
+                later
+            }
+            Err(status) => {
+                warn!(definition = name, %status, "a custom resource definition could not be handled; trying again");
+                let failures = self.failures.entry(name.to_owned()).or_default();
+                let pause = TRY_AGAIN * 2_u32.pow((*failures).min(DOUBLINGS));
+                *failures += 1;
+                let clock = registry.options.clock.clone();
+                Some(async move { clock.sleep(pause).await }.boxed())
+            }
+        };
+        if let Some(later) = later {
+            self.later.insert(name.to_owned(), later);
+        }
+    }
+
+    /// Does what can be done about a definition now. What comes back ends when there is more to do.
+    async fn step(&mut self, registry: &Arc<Registry>, name: &str) -> Result<Option<Later>, Status> {
         let kinds = registry.kinds();
-        let Some(definitions) = definitions(&kinds) else { return Ok(false) };
+        let Some(definitions) = definitions(&kinds) else { return Ok(None) };
         let Ok(item) = registry.item(definitions, "", name) else {
             self.withdraw(registry, name).await;
-            return Ok(false);
+            return Ok(None);
         };
-        let crd = item.tree();
+        let crd = item.tree()?;
         if self.served.get(name).is_some_and(|served| served.uid != meta::uid(&crd)) {
             self.withdraw(registry, name).await;
         }
-        if let Some(conflict) = self.conflict(&crd).filter(|_| !is_established(&crd)) {
-            refuse(registry, definitions, &crd, conflict).await?;
-            return Ok(true);
-        }
         let terminating = meta::is_deleting(&crd);
+        if let Some(conflict) = self.conflict(&crd).filter(|_| !is_established(&crd)) {
+            if terminating {
+                // It never had objects.
+                release(registry, definitions, &crd).await?;
+            } else {
+                self.refused.insert(name.to_owned());
+                refuse(registry, definitions, &crd, conflict).await?;
+            }
+            return Ok(None);
+        }
         self.serve(registry, name, &crd, terminating).await?;
         if !terminating {
             accept(registry, definitions, &crd).await?;
-            return Ok(false);
+            return Ok(None);
         }
         if !meta::finalizers(&crd).any(|finalizer| finalizer == CLEANUP) {
-            return Ok(false);
+            return Ok(None);
         }
-        let cleaned = self.clean(registry, name).await?;
-        if cleaned {
+        let left = self.clean(registry, name).await?;
+        if left.is_none() {
             release(registry, definitions, &crd).await?;
         }
-        Ok(!cleaned)
+        Ok(left)
     }
 
     /// Serves the definition as it is now, if it is not served so already.
@@ -168,9 +215,10 @@ impl CustomKinds {
                 resource
             }
         };
-        let kinds = kinds_of(crd, &resource, terminating);
+        let versions = versions_of(crd, &resource, terminating);
         let uid = meta::uid(crd).to_owned();
-        self.served.insert(name.to_owned(), Served { uid, generation, terminating, resource, kinds });
+        let served = Served { uid, generation, terminating, resource, versions, swept: 0 };
+        self.served.insert(name.to_owned(), served);
         self.publish(registry);
         info!(definition = name, generation, "custom resource served");
         Ok(())
@@ -185,7 +233,7 @@ impl CustomKinds {
     }
 
     fn publish(&self, registry: &Arc<Registry>) {
-        let custom = self.served.values().flat_map(|served| served.kinds.iter().cloned());
+        let custom = self.served.values().flat_map(|served| served.versions.served.iter().cloned());
         let generation = registry.kinds().generation() + 1;
         let kinds = Kinds::new(generation, self.builtin.iter().cloned().chain(custom).collect());
         registry.kinds.store(Arc::new(kinds));
@@ -197,7 +245,7 @@ impl CustomKinds {
         let group = text(crd, &["spec", "group"]);
         let others = self.served.iter().filter(|(name, _)| *name != meta::name(crd));
         let others = others
-            .flat_map(|(_, served)| &served.kinds)
+            .flat_map(|(_, served)| &served.versions.stored)
             .chain(&self.builtin)
             .filter(|kind| kind.group == group);
         let names = &crd["spec"]["names"];
@@ -228,15 +276,38 @@ impl CustomKinds {
         None
     }
 
-    /// Deletes all objects of a definition. True once none is left.
-    async fn clean(&self, registry: &Arc<Registry>, name: &str) -> Result<bool, Status> {
-        let Some(served) = self.served.get(name) else { return Ok(true) };
-        if let Some(kind) = served.kinds.first() {
-            let (list, options) = (ListOptions::default(), DeleteOptions::default());
-            registry.delete_many(&own_context(registry), kind, "", &list, &options).await?;
-        }
-        Ok(served.resource.hub.view().items.is_empty())
+    /// Deletes what objects a definition has. `None` once none is left; else what ends when they have changed.
+    async fn clean(&mut self, registry: &Arc<Registry>, name: &str) -> Result<Option<Later>, Status> {
+        let Some(served) = self.served.get_mut(name) else { return Ok(None) };
+        let Some(kind) = &served.versions.stored else { return Ok(None) };
+        let hub = &served.resource.hub;
+        let (view, swept) = (hub.view(), served.swept);
+        let news = view.items.values().filter(|item| item.revision > swept);
+        let each = news.filter(|item| !item.tree().is_ok_and(|tree| meta::is_deleting(&tree))).map(|item| {
+            let (namespace, name) = item.names();
+            (namespace.to_owned(), name.to_owned(), DeleteOptions::default())
+        });
+        registry.delete_each(&registry.own_context(), kind, each).await?;
+        served.swept = view.revision;
+        let is_left = !hub.view().items.is_empty();
+        Ok(is_left.then(|| hub.changed(view.revision)))
     }
+}
+
+/// The name of the first definition that is to be looked at again.
+async fn due(later: &mut BTreeMap<String, Later>) -> String {
+    std::future::poll_fn(|cx| {
+        let mut all = later.iter_mut();
+        let ended = all.find_map(|(name, later)| later.poll_unpin(cx).is_ready().then(|| name.clone()));
+        match ended {
+            Some(name) => {
+                later.remove(&name);
+                Poll::Ready(name)
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn definitions(kinds: &Kinds) -> Option<&Arc<Kind>> {
@@ -254,11 +325,6 @@ async fn load(registry: &Registry, resource: &Arc<Resource>) -> Result<(), Statu
     let gone = || Status::service_unavailable("the registry is shutting down");
     registry.feed.send(Command::Add(resource.clone(), done)).await.map_err(|_| gone())?;
     loaded.await.map_err(|_| gone())?.map_err(crate::write::unavailable)
-}
-
-/// The registry's own writes about its own kinds pass no admission: there is nobody to judge.
-fn own_context(registry: &Registry) -> RequestContext {
-    RequestContext::new(registry.options.clock.now(), Arc::new(AdmitAll))
 }
 
 fn is_established(crd: &Value) -> bool {
@@ -311,7 +377,7 @@ async fn write_status(
     crd: &Value,
     change: impl Fn(&mut Value, &str) + Send + Sync,
 ) -> Result<(), Status> {
-    let cx = own_context(registry);
+    let cx = registry.own_context();
     let time = apimachinery::time::format(cx.now);
     let name = meta::name(crd);
     let target = Target { kind, namespace: "", name, part: Part::Status, conditional: false };
@@ -325,7 +391,7 @@ async fn write_status(
 
 /// Lets the definition go: its objects are gone.
 async fn release(registry: &Registry, kind: &Arc<Kind>, crd: &Value) -> Result<(), Status> {
-    let cx = own_context(registry);
+    let cx = registry.own_context();
     let target = Target { kind, namespace: "", name: meta::name(crd), part: Part::Whole, conditional: false };
     let changed = registry.modify(&cx, target, |old| {
         let mut new = old.clone();

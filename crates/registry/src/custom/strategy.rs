@@ -15,17 +15,9 @@ pub(super) struct Custom {
     pub(super) printers: Vec<Printer>,
     /// This version's schema is another than the storage version's: what is read is pruned and defaulted by it.
     pub(super) differs: bool,
-    /// Has a status subresource.
-    pub(super) status: bool,
 }
 
 impl Strategy for Custom {
-    fn prepare_create(&self, object: &mut Value) {
-        if self.status {
-            map(object).remove("status");
-        }
-    }
-
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         if let Some(schema) = &self.schema {
             errors.extend(schema.get().validate(object, None, &Path::empty()));

@@ -23,7 +23,7 @@ struct EndpointSlice;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("discovery.k8s.io", "v1", "EndpointSlice"),
-        rules: Rules { generation: Generation::AllButStatus, create_on_update: true, ..Rules::default() },
+        rules: Rules { generation: Generation::AllButMetadata, create_on_update: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,

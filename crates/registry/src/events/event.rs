@@ -46,16 +46,7 @@ impl Strategy for Event {
         if !["Normal", "Warning"].contains(&kind) {
             errors.push(FieldError::invalid(&Path::new("type"), kind, "has invalid value"));
         }
-        let own = text(object, &["metadata", "namespace"]);
-        let about = text(object, &["regarding", "namespace"]);
-        if own != about && !(about.is_empty() && own == "default") {
-            let path = Path::new("regarding");
-            errors.push(FieldError::invalid(
-                &path.child("namespace"),
-                about,
-                "does not match event.namespace",
-            ));
-        }
+        event::check_namespace(object, "regarding", errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {

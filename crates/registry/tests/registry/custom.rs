@@ -1,9 +1,13 @@
 //! Custom resources: from the definition to the last object.
 
-use registry::{DeleteOptions, ListOptions, Part, Patch};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::{Clock, ManualClock};
+use registry::{DeleteOptions, ListOptions, Options, Part, Patch};
 use serde_json::{Value, json};
 
-use crate::world::{World, cx, names, strict, until};
+use crate::world::{World, cx, names, now, options, strict, until};
 
 fn definition() -> Value {
     json!({
@@ -40,7 +44,11 @@ fn definition() -> Value {
 }
 
 async fn established(world: &World) {
-    world.create("customresourcedefinitions.apiextensions.k8s.io", definition()).await.unwrap();
+    establish(world, definition()).await;
+}
+
+async fn establish(world: &World, definition: Value) {
+    world.create("customresourcedefinitions.apiextensions.k8s.io", definition).await.unwrap();
     until(async || {
         let crd =
             world.get("customresourcedefinitions.apiextensions.k8s.io", "widgets.example.com").await.unwrap();
@@ -238,4 +246,103 @@ async fn what_is_wrong_with_a_definition_is_named() {
         "should be a json path under .spec",
     )
     .await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_back_is_not_stored() {
+    let world = World::new().await;
+    let mut open = definition();
+    let spec = &mut open["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-preserve-unknown-fields"] = json!(true);
+    establish(&world, open).await;
+    // Two levels are around what is nested here.
+    let nested = |levels: usize| {
+        let inner = (0..levels).fold(json!(0), |inner, _| json!([inner]));
+        widget("a", json!({"size": 1, "deep": inner}))
+    };
+    let most = apimachinery::json::MAX_DEPTH - 2;
+    let error = world.create(WIDGETS, nested(most + 1)).await.unwrap_err();
+    let expected = "the object is nested deeper than 120 levels";
+    assert_eq!((error.code, &*error.message), (400, expected));
+    let stored = world.create(WIDGETS, nested(most)).await.unwrap();
+    let again = world.again().await;
+    assert_eq!(again.get(WIDGETS, "a").await.unwrap(), stored);
+    let deeper = Patch::Merge(json!({"spec": {"deep": nested(most + 1)["spec"]["deep"]}}));
+    let error = again.patch(WIDGETS, "a", Part::Whole, deeper).await.unwrap_err();
+    assert_eq!((error.code, &*error.message), (400, expected));
+}
+
+#[tokio::test]
+async fn without_a_status_of_its_own_every_change_is_a_new_generation() {
+    let world = World::new().await;
+    let mut plain = definition();
+    plain["spec"]["versions"][0]["subresources"] = json!({});
+    world.create(DEFINITIONS, plain).await.unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1", "widgets").is_some()).await;
+    world.create(WIDGETS, widget("a", json!({"size": 1}))).await.unwrap();
+    let changed = world.merge(WIDGETS, "a", json!({"status": {"replicas": 1}})).await.unwrap();
+    assert_eq!((&changed["status"]["replicas"], &changed["metadata"]["generation"]), (&json!(1), &json!(2)));
+    let labelled = world.merge(WIDGETS, "a", json!({"metadata": {"labels": {"a": "b"}}})).await.unwrap();
+    assert_eq!(labelled["metadata"]["generation"], 2);
+}
+
+async fn delete_definition(world: &World, name: &str) {
+    let kind = world.kind(DEFINITIONS);
+    world.registry.delete(&cx(), &kind, "", name, &DeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_definition_that_serves_no_version_goes_with_its_objects() {
+    let world = World::new().await;
+    established(&world).await;
+    world.create(WIDGETS, widget("a", json!({"size": 1}))).await.unwrap();
+    let mut versions = definition()["spec"]["versions"].clone();
+    versions[0]["served"] = json!(false);
+    world.merge(DEFINITIONS, WIDGETS, json!({"spec": {"versions": versions}})).await.unwrap();
+    until(async || world.registry.kinds().lookup("example.com", "v1", "widgets").is_none()).await;
+    delete_definition(&world, WIDGETS).await;
+    until(async || world.get(DEFINITIONS, WIDGETS).await.is_err()).await;
+    established(&world).await;
+    assert!(world.list(WIDGETS, ListOptions::default()).await.unwrap().is_empty());
+}
+
+/// Nothing is going to happen soon on this clock: the next is the feed's own tick.
+fn is_at_rest(clock: &ManualClock) -> bool {
+    clock.next_deadline().is_some_and(|next| next - clock.monotonic() > Duration::from_secs(10))
+}
+
+#[tokio::test]
+async fn what_waits_for_others_waits_without_looking() {
+    let clock = Arc::new(ManualClock::new(now()));
+    let world = World::with(Options { clock: clock.clone(), ..options() }).await;
+    established(&world).await;
+    let mut held = widget("held", json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    world.create(WIDGETS, held).await.unwrap();
+    let mut other = definition();
+    other["metadata"]["name"] = json!("others.example.com");
+    other["spec"]["names"] = json!({"plural": "others", "kind": "Other", "shortNames": ["wd"]});
+    let mut third = other.clone();
+    third["metadata"]["name"] = json!("thirds.example.com");
+    third["spec"]["names"] = json!({"plural": "thirds", "kind": "Third", "shortNames": ["wd"]});
+    for refused in [other, third] {
+        let made = world.create(DEFINITIONS, refused).await.unwrap();
+        let name = made["metadata"]["name"].as_str().unwrap();
+        until(async || world.get(DEFINITIONS, name).await.unwrap()["status"]["conditions"].is_array()).await;
+    }
+    assert!(is_at_rest(&clock));
+    // One that was refused can go.
+    delete_definition(&world, "thirds.example.com").await;
+    until(async || world.get(DEFINITIONS, "thirds.example.com").await.is_err()).await;
+    delete_definition(&world, WIDGETS).await;
+    until(async || {
+        let held = world.get(WIDGETS, "held").await.unwrap();
+        held["metadata"]["deletionTimestamp"].is_string()
+    })
+    .await;
+    assert!(is_at_rest(&clock));
+    world.merge(WIDGETS, "held", json!({"metadata": {"finalizers": null}})).await.unwrap();
+    until(async || world.get(DEFINITIONS, WIDGETS).await.is_err()).await;
+    until(async || world.registry.kinds().lookup("example.com", "v1", "others").is_some()).await;
+    assert!(is_at_rest(&clock));
 }

@@ -1,9 +1,13 @@
 //! Events: one storage under two groups.
 
-use registry::ListOptions;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::ManualClock;
+use registry::{ListOptions, Options};
 use serde_json::json;
 
-use crate::world::{World, names};
+use crate::world::{World, names, now, options};
 
 #[tokio::test]
 async fn an_event_reads_the_same_under_both_groups() {
@@ -56,4 +60,35 @@ async fn a_watch_of_either_group_sees_both() {
     world.create("events", legacy).await.unwrap();
     let seen = watch.next().await.unwrap().object().unwrap().tree();
     assert_eq!((&seen["note"], &seen["apiVersion"]), (&json!("hello"), &json!("events.k8s.io/v1")));
+}
+
+#[tokio::test]
+async fn an_event_is_gone_an_hour_after_it_happened_last() {
+    let clock = Arc::new(ManualClock::new(now()));
+    let world = World::with(Options { clock: clock.clone(), ..options() }).await;
+    let event = |name: &str| json!({"metadata": {"name": name}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let mut again = event("again");
+    again["lastTimestamp"] = json!("2026-11-22T10:50:00Z");
+    let mut lies = event("lies");
+    lies["lastTimestamp"] = json!("2999-01-01T00:00:00Z");
+    for event in [event("once"), lies, again] {
+        world.create("events", event).await.unwrap();
+    }
+    let mut watch = world.watch("events", ListOptions::default()).await.unwrap();
+    while watch.try_next().is_some() {}
+    // The feed's own tick, and what sweeps.
+    clock.until_sleepers(2).await;
+    clock.advance(Duration::from_secs(59 * 60));
+    clock.until_sleepers(2).await;
+    assert!(watch.try_next().is_none());
+    clock.advance(Duration::from_secs(10 * 60));
+    let mut gone = Vec::new();
+    while gone.len() < 2 {
+        let event = watch.next().await.unwrap();
+        assert_eq!(event.type_name(), "DELETED");
+        gone.push(event.object().unwrap().names().1);
+    }
+    gone.sort_unstable();
+    assert_eq!(gone, ["lies", "once"]);
+    assert!(world.get("events", "again").await.is_ok());
 }

@@ -17,6 +17,17 @@ fn web() -> Value {
 }
 
 #[tokio::test]
+async fn a_service_with_more_ports_than_there_are_is_refused() {
+    let world = World::with(Options { node_ports: (30000, 30001), ..options() }).await;
+    let ports = |count: u16| (0..count).map(|port| json!({"name": format!("p{port}"), "port": 80 + port}));
+    let spec = |count| json!({"type": "NodePort", "ports": ports(count).collect::<Vec<_>>()});
+    let refused = world.create("services", service("a", spec(3))).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason.as_str()), (500, "InternalError"));
+    assert!(refused.message.ends_with("failed to allocate a nodePort: range is full"), "{}", refused.message);
+    world.create("services", service("a", spec(2))).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_service_gets_what_upstream_gives_it() {
     let world = World::new().await;
     let made = world.create("services", service("a", web())).await.unwrap();

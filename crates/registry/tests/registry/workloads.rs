@@ -59,6 +59,27 @@ async fn generations_and_statuses_have_their_own_ways() {
 }
 
 #[tokio::test]
+async fn an_annotation_makes_a_new_generation_of_a_deployment() {
+    let world = World::new().await;
+    world.create("deployments.apps", deployment("web")).await.unwrap();
+    let annotated = json!({"metadata": {"annotations": {"kubernetes.io/change-cause": "a reason"}}});
+    let patched = world.merge("deployments.apps", "web", annotated).await.unwrap();
+    assert_eq!(patched["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_node_may_be_created_with_its_status() {
+    let world = World::new().await;
+    let node = json!({"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "4"}}});
+    let made = world.create("nodes", node).await.unwrap();
+    assert_eq!(made["status"], json!({"capacity": {"cpu": "4"}, "allocatable": {"cpu": "4"}}));
+    let mut other = deployment("web");
+    other["status"] = json!({"replicas": 3});
+    let made = world.create("deployments.apps", other).await.unwrap();
+    assert_eq!(made["status"], json!({}));
+}
+
+#[tokio::test]
 async fn a_scale_is_read_and_written() {
     let world = World::new().await;
     world.create("deployments.apps", deployment("a")).await.unwrap();
@@ -157,6 +178,63 @@ async fn a_pod_is_bound_once() {
     assert_eq!(nowhere.code, 400);
     let absent = json!({"metadata": {"name": "q"}, "target": {"name": "one"}});
     assert_eq!(world.registry.bind(&cx(), "default", "q", absent).await.unwrap_err().code, 404);
+}
+
+#[tokio::test]
+async fn a_binding_is_checked_like_any_object() {
+    let world = World::new().await;
+    world.create("pods", pod("p")).await.unwrap();
+    let refused =
+        async |binding: Value| world.registry.bind(&cx(), "default", "p", binding).await.unwrap_err();
+    let to = |node: &str| json!({"target": {"kind": "Node", "name": node}});
+    for body in [
+        json!("one"),
+        json!({"kind": "Pod", "target": {"name": "one"}}),
+        json!({"metadata": {"annotations": {"a": 1}}, "target": {"name": "one"}}),
+        json!({"target": "one"}),
+    ] {
+        assert_eq!(refused(body.clone()).await.code, 400, "{body}");
+    }
+    let error = refused(to("../One")).await;
+    assert_eq!(error.code, 422);
+    assert!(error.message.starts_with("Binding \"p\" is invalid: target.name: Invalid value"), "{error}");
+    let mut annotated = to("one");
+    annotated["metadata"] = json!({"annotations": {"no such key!": "x"}});
+    let error = refused(annotated).await;
+    assert!(error.message.starts_with("Pod \"p\" is invalid: metadata.annotations"), "{error}");
+    let strict = crate::world::strict();
+    let mut misspelt = to("one");
+    misspelt["targt"] = json!({});
+    let error = world.registry.bind(&strict, "default", "p", misspelt).await.unwrap_err();
+    assert!(error.message.contains("unknown field \"targt\""), "{error}");
+    assert_eq!(world.get("pods", "p").await.unwrap()["spec"].get("nodeName"), None);
+    world.registry.bind(&strict, "default", "p", to("one")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mirror_pod_stays_one_and_no_other_becomes_one() {
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let world = World::new().await;
+    let mut mirror = pod("m");
+    mirror["metadata"]["annotations"] = json!({MIRROR: "hash", "other": "x"});
+    world.create("pods", mirror).await.unwrap();
+    world.create("pods", pod("p")).await.unwrap();
+    let path = format!("metadata.annotations[{MIRROR}]: Forbidden: ");
+    let removed = "may not remove or update mirror pod annotation";
+    for part in [Part::Whole, Part::Status] {
+        for (name, value, why) in [
+            ("m", Value::Null, removed),
+            ("m", json!("other"), removed),
+            ("p", json!("hash"), "may not add mirror pod annotation"),
+        ] {
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {MIRROR: value}}}));
+            let error = world.patch("pods", name, part, patch).await.unwrap_err();
+            let expected = format!("Pod \"{name}\" is invalid: {path}{why}");
+            assert_eq!((error.code, error.message), (422, expected), "{part:?}");
+        }
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"other": "y"}}}));
+        world.patch("pods", "m", part, patch).await.unwrap();
+    }
 }
 
 #[tokio::test]

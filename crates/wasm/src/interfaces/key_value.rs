@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{HasData, Linker, Resource};
 
 use super::bindings::wasi::keyvalue::{atomics, batch, store};
-use crate::choke::{Function, through};
+use crate::choke::{Function, Outcome, through};
 use crate::guest::Guest;
 
 /// Pages of one instance whose continuation is kept: more than that is no listing but a leak.
@@ -37,17 +37,30 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 /// A failure as it is recorded and told to the guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Failure(String);
+struct Failure {
+    message: String,
+    /// The store could not be asked.
+    #[serde(skip)]
+    unavailable: bool,
+}
 
 impl From<capabilities::Error> for Failure {
     fn from(error: capabilities::Error) -> Self {
-        Self(error.to_string())
+        let unavailable =
+            matches!(error, capabilities::Error::Unavailable(_) | capabilities::Error::Unbound(_));
+        Self { message: error.to_string(), unavailable }
+    }
+}
+
+impl Outcome for Failure {
+    fn unavailable(&self) -> Option<&str> {
+        self.unavailable.then_some(&self.message)
     }
 }
 
 impl From<Failure> for store::Error {
     fn from(failure: Failure) -> Self {
-        Self::Other(failure.0)
+        Self::Other(failure.message)
     }
 }
 
@@ -140,7 +153,8 @@ impl store::HostBucket for KeyValueView<'_> {
         let cursor = match next {
             None => None,
             Some(_) if self.0.cursors.len() >= CURSORS => {
-                return answer(Err(Failure("too many pages listed by one instance".into())));
+                let message = "too many pages listed by one instance".to_owned();
+                return answer(Err(Failure { message, unavailable: false }));
             }
             Some(next) => {
                 // The guest's cursors are numbers, the backends' are not: the number is the place in this list.
@@ -172,12 +186,14 @@ impl atomics::Host for KeyValueView<'_> {
         };
         let function = Function::new("wasi:keyvalue/atomics", "increment");
         let sum = through(&self.0.recording, function, &(name, &key, delta), increment).await?;
-        // One that failed may still be on its way to the backend, and must find its marker if it was done before.
-        if let (Some(token), Ok(_)) = (token, &sum)
-            && let Err(error) = store.forget(&token).await
-        {
-            // The result is recorded, so nobody asks again: all that stays behind is the marker.
-            tracing::debug!(store = store.name(), %error, "marker of an increment not removed");
+        if let Some(token) = token {
+            // The result is recorded, so nobody asks again, and the guest need not wait: all that may stay behind is the
+            // marker.
+            tokio::spawn(async move {
+                if let Err(error) = store.forget(&token).await {
+                    tracing::debug!(store = store.name(), %error, "marker of an increment not removed");
+                }
+            });
         }
         answer(sum)
     }

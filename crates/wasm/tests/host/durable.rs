@@ -1,22 +1,24 @@
 //! Durable invocations, with an accident at every step.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use capabilities::{Embedded, Error, KeyValue, Keys, Store};
+use capabilities::{Backend, Embedded, Error, KeyValue, Keys, Store, Stores};
 use effects::{Halt, InvokeError, Invoker, Reply};
+use egress::{Connector, Policy};
 use wasm::{ComponentSpec, ServeError};
 
-use crate::fixture::{Fixture, Peer, get};
+use crate::fixture::{Fixture, Peer, Within, get};
 use crate::journal::Journal;
 
 async fn durable(fixture: &Fixture, guest: &str, change: impl FnOnce(&mut ComponentSpec)) -> String {
     let mut spec = fixture.spec(guest).await;
     spec.durable = true;
     change(&mut spec);
-    fixture.host.deploy(&format!("test/{guest}"), spec).unwrap().revision()
+    fixture.host.deploy(&format!("test/{guest}"), spec).unwrap().revision().to_owned()
 }
 
 fn request(method: &str, path: &str, body: &str) -> effects::Request {
@@ -168,12 +170,11 @@ async fn durable_and_other_components_are_not_mixed_up() {
     let fixture = Fixture::new();
     let plain = fixture.deployed("echo").await;
     let recorder = || Journal::default().life(100);
-    let error =
-        fixture.host.invoke(&plain.revision(), request("GET", "/", ""), recorder()).await.unwrap_err();
-    assert!(matches!(error, InvokeError::Failed(_)), "{error}");
+    let error = fixture.host.invoke(plain.revision(), request("GET", "/", ""), recorder()).await.unwrap_err();
+    assert!(matches!(error, InvokeError::NotReady(_)), "{error}");
 
     let revision = durable(&fixture, "echo", |_| {}).await;
-    let component = fixture.host.deployed("test/echo", plain.digest()).unwrap();
+    let component = fixture.host.deployed(&revision).unwrap();
     assert!(!Arc::ptr_eq(&plain, &component));
     assert!(matches!(component.serve(get("/")).await, Err(ServeError::Durable(_))));
     let reply = fixture.host.invoke(&revision, request("GET", "/", ""), recorder()).await.unwrap();
@@ -182,6 +183,92 @@ async fn durable_and_other_components_are_not_mixed_up() {
     fixture.host.retire(&revision);
     let error = fixture.host.invoke(&revision, request("GET", "/", ""), recorder()).await.unwrap_err();
     assert!(matches!(error, InvokeError::NotReady(_)), "{error}");
+}
+
+/// A peer that takes connections and never answers.
+async fn silence() -> (tokio::net::TcpListener, Fixture, String) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let fixture = Fixture::allowing(Policy { allow: vec![address.parse().unwrap()], ..Policy::default() });
+    (listener, fixture, address)
+}
+
+#[tokio::test]
+async fn time_awake_is_limited_and_time_asleep_is_not() {
+    let (_listener, fixture, address) = silence().await;
+    let revision = durable(&fixture, "probe", |spec| {
+        spec.limits.wall_time = Duration::from_millis(300);
+        spec.allowed_outbound_hosts.push(format!("http://{address}").parse().unwrap());
+    })
+    .await;
+    let asked = request("GET", &format!("/post/{address}/"), "");
+    let hit = fixture.host.invoke(&revision, asked, Journal::default().life(100)).within().await;
+    assert!(matches!(hit, Err(InvokeError::LimitExceeded { limit: "wall time" })), "{hit:?}");
+
+    let journal = Journal::napping(Duration::from_millis(400));
+    let reply = fixture.host.invoke(&revision, request("GET", "/sleep/500", ""), journal.life(100)).await;
+    assert_eq!(body(&reply.unwrap()), "slept");
+}
+
+#[tokio::test]
+async fn one_more_than_there_is_room_for_is_told_that_it_is_busy() {
+    let (_listener, fixture, address) = silence().await;
+    let revision = durable(&fixture, "probe", |spec| {
+        spec.limits.concurrency = 1;
+        spec.allowed_outbound_hosts.push(format!("http://{address}").parse().unwrap());
+    })
+    .await;
+    assert_eq!(fixture.host.concurrency(&revision), Some(1));
+    assert_eq!(fixture.host.concurrency("test/none@1"), None);
+    let many = durable(&fixture, "echo", |_| {}).await;
+    assert_eq!(fixture.host.concurrency(&many), Some(48), "its share of the pool");
+    let mut runs = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (host, revision) = (fixture.host.clone(), revision.clone());
+        let asked = request("GET", &format!("/post/{address}/"), "");
+        runs.spawn(async move { host.invoke(&revision, asked, Journal::default().life(100)).await });
+    }
+    // One runs, one waits for its place.
+    let first = runs.join_next().within().await.unwrap().unwrap();
+    assert!(matches!(first, Err(InvokeError::Busy(_))), "{first:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_asked_interrupts_and_is_asked_again() {
+    let fixture = Fixture::new();
+    let stores = Stores::new();
+    let store = stores.get("test/counts");
+    let revision =
+        durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), store))).await;
+    let journal = Journal::default();
+    let run = || fixture.host.invoke(&revision, request("GET", "/increment/a", ""), journal.life(100));
+    let interrupted = run().await;
+    assert!(matches!(interrupted, Err(InvokeError::Halted(Halt::Unavailable(_)))), "{interrupted:?}");
+    let backend = Backend::Embedded { path: fixture.directory.path().join("counts") };
+    stores.bind("test/counts", backend, &Connector::new(Policy::default())).await.unwrap();
+    assert_eq!(body(&run().await.unwrap()), "Ok(1)");
+    stores.remove("test/counts");
+    assert_eq!(body(&run().await.unwrap()), "Ok(1)", "from the journal");
+}
+
+#[tokio::test]
+async fn what_a_durable_guest_sees_without_a_record_is_its_revision() {
+    let fixture = Fixture::new();
+    let (a, b) = (fixture.store("a").await, fixture.store("b").await);
+    let bare = durable(&fixture, "probe", |_| {}).await;
+    let environment = durable(&fixture, "probe", |spec| {
+        spec.environment.push(("A".into(), "1".into()));
+    });
+    let bound = durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), a)));
+    let other = durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), b)));
+    let limited = durable(&fixture, "probe", |spec| spec.limits.concurrency = 7);
+    let served = fixture.deployed("probe").await.revision().to_owned();
+    let all = [bare.clone(), environment.await, bound.await, other.await, served];
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len(), "{all:?}");
+    assert_eq!(limited.await, bare);
+    for revision in &all {
+        assert_eq!(fixture.host.deployed(revision).unwrap().revision(), revision);
+    }
 }
 
 #[tokio::test]
@@ -195,10 +282,10 @@ async fn a_reply_over_the_limit_is_an_error_that_names_it() {
     assert!(matches!(run("/big/1001").await, Err(InvokeError::LimitExceeded { limit: "body size" })));
 }
 
-/// A store whose increments are done and then said to have failed, as when the answer is lost.
+/// A store whose first increment is done and then said to have failed, as when the answer is lost.
 struct Doubtful {
     inner: Embedded,
-    forgotten: AtomicUsize,
+    doubted: AtomicBool,
 }
 
 #[async_trait]
@@ -219,11 +306,13 @@ impl KeyValue for Doubtful {
         self.inner.keys(cursor).await
     }
     async fn increment(&self, key: &str, delta: i64, token: Option<&str>) -> Result<i64, Error> {
-        self.inner.increment(key, delta, token).await?;
+        let sum = self.inner.increment(key, delta, token).await?;
+        if self.doubted.swap(true, Ordering::Relaxed) {
+            return Ok(sum);
+        }
         Err(Error::Unavailable("the answer was lost".into()))
     }
     async fn forget(&self, token: &str) -> Result<(), Error> {
-        self.forgotten.fetch_add(1, Ordering::Relaxed);
         self.inner.forget(token).await
     }
     async fn get_many(&self, keys: &[String], limit: usize) -> Result<Vec<Option<Bytes>>, Error> {
@@ -244,13 +333,14 @@ impl KeyValue for Doubtful {
 async fn the_marker_of_an_increment_in_doubt_stays() {
     let fixture = Fixture::new();
     let inner = Embedded::open(&fixture.directory.path().join("x")).await.unwrap();
-    let backend = Arc::new(Doubtful { inner, forgotten: AtomicUsize::new(0) });
-    let store = Store::standing_alone("x", backend.clone());
+    let backend = Arc::new(Doubtful { inner, doubted: AtomicBool::new(false) });
+    let store = Store::standing_alone("x", backend);
     let revision =
         durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), store))).await;
     let journal = Journal::default();
-    let reply =
-        fixture.host.invoke(&revision, request("GET", "/increment/a", ""), journal.life(100)).await.unwrap();
-    assert!(body(&reply).contains("the answer was lost"), "{}", body(&reply));
-    assert_eq!(backend.forgotten.load(Ordering::Relaxed), 0);
+    let run = || fixture.host.invoke(&revision, request("GET", "/increment/a", ""), journal.life(100));
+    let interrupted = run().await;
+    assert!(matches!(interrupted, Err(InvokeError::Halted(Halt::Unavailable(_)))), "{interrupted:?}");
+    // Found by the next attempt, which so adds nothing.
+    assert_eq!(body(&run().await.unwrap()), "Ok(1)");
 }

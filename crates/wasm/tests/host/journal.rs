@@ -16,6 +16,8 @@ enum Entry {
 #[derive(Clone, Default)]
 pub(crate) struct Journal {
     entries: Arc<Mutex<Vec<Entry>>>,
+    /// How long a sleep takes, whatever was asked for.
+    nap: std::time::Duration,
 }
 
 /// One life of the invocation.
@@ -31,6 +33,11 @@ struct State {
 }
 
 impl Journal {
+    /// One whose every sleep takes so long.
+    pub(crate) fn napping(nap: std::time::Duration) -> Self {
+        Self { nap, ..Self::default() }
+    }
+
     /// A life that comes to an accident after so many steps: before or after the call of a step is performed.
     pub(crate) fn life(&self, steps: usize) -> Arc<Life> {
         Arc::new(Life { journal: self.clone(), state: Mutex::new(State { position: 0, left: steps }) })
@@ -108,6 +115,9 @@ impl Recorder for Life {
 
     async fn sleep(&self, nanoseconds: u64) -> Result<(), Halt> {
         let position = self.step()?;
+        if !self.journal.nap.is_zero() {
+            tokio::time::sleep(self.journal.nap).await;
+        }
         let mut entries = self.journal.entries.lock().unwrap();
         if position < entries.len() {
             return Ok(());

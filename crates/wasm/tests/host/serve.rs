@@ -284,7 +284,7 @@ async fn a_new_deployment_does_not_disturb_what_runs_on_the_old() {
     let response = old.serve(get("/stream/3")).await.unwrap();
     let new = fixture.deployed("probe").await;
     assert!(!Arc::ptr_eq(&old, &new));
-    fixture.host.retire(&old.revision());
+    fixture.host.retire(old.revision());
     drop(old);
     assert_eq!(response.into_body().collect().within().await.unwrap().to_bytes(), "0\n1\n2\n");
     assert_eq!(ask(&new, "/big/1").await.1, "x");

@@ -1,4 +1,4 @@
-//! Bindings of roles within a namespace.
+//! Bindings of roles, within a namespace and everywhere.
 
 use std::sync::Arc;
 
@@ -11,29 +11,38 @@ use super::rules;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 
-const ROLES: &[&str] = &["Role", "ClusterRole"];
+struct Binding {
+    /// The kinds that it may bind.
+    roles: &'static [&'static str],
+}
 
-struct RoleBinding;
+pub(crate) fn of_namespace() -> Builtin {
+    builtin("RoleBinding", Binding { roles: &["Role", "ClusterRole"] })
+}
 
-pub(crate) fn builtin() -> Builtin {
+pub(crate) fn of_cluster() -> Builtin {
+    builtin("ClusterRoleBinding", Binding { roles: &["ClusterRole"] })
+}
+
+fn builtin(kind: &'static str, binding: Binding) -> Builtin {
     Builtin {
-        name: (rules::GROUP, "v1", "RoleBinding"),
+        name: (rules::GROUP, "v1", kind),
         rules: Rules { name: NameRule::PathSegment, create_on_update: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,
         columns: Column::parse(&["Name", "Role", "Age", "Users+", "Groups+", "ServiceAccounts+"]),
-        strategy: Arc::new(RoleBinding),
+        strategy: Arc::new(binding),
     }
 }
 
-impl Strategy for RoleBinding {
+impl Strategy for Binding {
     fn default(&self, object: &mut Value) {
         rules::default_binding(object);
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        rules::validate_binding(object, ROLES, errors);
+        rules::validate_binding(object, self.roles, errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {

@@ -1,0 +1,402 @@
+//! Virtual addresses: what is sent to a Service's address and port reaches one of its endpoints.
+//!
+//! The kernel chooses an endpoint for the first packet of a connection and remembers it; every later packet goes
+//! straight through. There is one table a family. A frontend costs one element of a map, an endpoint another, a pool a
+//! chain of a few rules, so that a change costs what has changed and a packet's way does not grow with the number of
+//! Services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::Result;
+use crate::nft::expression::{self as e, End};
+use crate::nft::table::{Chain, Hook, Point, Set, Table, Value, Verdict};
+use crate::nft::{self, Family};
+
+/// How many clients are remembered at once, of all Services with affinity.
+const CLIENTS: u32 = 65_536;
+/// The mark of packets that are to leave with the machine's own address. The bit that upstream's proxies use.
+const MARK: u32 = 0x4000;
+/// What the `nft` program calls types, six bits each.
+const TYPES: [(u32, &str); 4] = [(7, "ipv4"), (8, "ipv6"), (12, "protocol"), (13, "port")];
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
+    /// SCTP.
+    Sctp = 132,
+}
+
+/// Where a Service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frontend {
+    /// Its address; `None` for every address of this machine except its loopback ones.
+    pub address: Option<IpAddr>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Endpoints that share connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// Where connections go; those of the other family than the frontend's are passed over. Without any, connections
+    /// are refused.
+    pub endpoints: BTreeSet<SocketAddr>,
+    /// How long a client's next connection goes where its last one went.
+    pub affinity: Option<Duration>,
+}
+
+/// Whose connections get the machine's address as their source, so that answers come back through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Masquerade {
+    /// Nobody's: endpoints on this machine see their clients.
+    Never,
+    /// Those of clients that are no pods.
+    Outsiders,
+    /// Everybody's.
+    Always,
+}
+
+/// What answers a frontend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The pool's name in [`Services::pools`].
+    pub pool: String,
+    /// Whose addresses are hidden.
+    pub masquerade: Masquerade,
+}
+
+/// All Services as one machine's kernel is to know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Endpoints by the names that targets use.
+    pub pools: BTreeMap<String, Pool>,
+    /// What is reached where.
+    pub frontends: BTreeMap<Frontend, Target>,
+}
+
+/// Keeps the kernel's tables as Services are.
+#[derive(Debug)]
+pub struct Balancer {
+    name: String,
+    /// Where pods' addresses are, a network a family.
+    pods: Vec<(IpAddr, u8)>,
+    installed: BTreeMap<bool, Table>,
+    ids: Ids,
+}
+
+/// Numbers that stand for pools in keys. A pool keeps its number while it is there.
+#[derive(Debug, Default)]
+struct Ids {
+    of: BTreeMap<String, u32>,
+    next: u32,
+}
+
+impl Ids {
+    fn keep(&mut self, pools: &BTreeMap<String, Pool>) {
+        self.of.retain(|name, _| pools.contains_key(name));
+        for name in pools.keys() {
+            if !self.of.contains_key(name) {
+                self.next = self.next.wrapping_add(1);
+                self.of.insert(name.clone(), self.next);
+            }
+        }
+    }
+}
+
+impl Balancer {
+    /// A balancer for the pods of a bridge. What an earlier process installed serves until the first [`Self::apply`],
+    /// which replaces it.
+    pub fn new(bridge: &str, pods: Vec<(IpAddr, u8)>) -> Self {
+        Self { name: table_name(bridge), pods, installed: BTreeMap::new(), ids: Ids::default() }
+    }
+
+    /// Makes the kernel know exactly these. Blocks for as long as the kernel takes, which is milliseconds.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the next call then starts from nothing.
+    pub fn apply(&mut self, services: &Services) -> Result<()> {
+        self.ids.keep(&services.pools);
+        for v6 in [false, true] {
+            let table = Plan { services, ids: &self.ids.of, pods: &self.pods, v6 }.table(&self.name);
+            let before = self.installed.remove(&v6);
+            if before.is_none() && v6 && !std::path::Path::new("/proc/net/if_inet6").exists() {
+                continue;
+            }
+            table.install(before.as_ref(), "nftables: Services")?;
+            self.installed.insert(v6, table);
+        }
+        Ok(())
+    }
+
+    /// Removes the tables of a bridge, if they are there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove(bridge: &str) -> Result<()> {
+        nft::remove(Family::Ipv4, &table_name(bridge))?;
+        nft::remove(Family::Ipv6, &table_name(bridge))
+    }
+}
+
+fn table_name(bridge: &str) -> String {
+    format!("{}{bridge}-services", crate::masquerade::TABLE_PREFIX)
+}
+
+/// The tables of one family.
+struct Plan<'a> {
+    services: &'a Services,
+    ids: &'a BTreeMap<String, u32>,
+    pods: &'a [(IpAddr, u8)],
+    v6: bool,
+}
+
+impl Plan<'_> {
+    /// Bytes, and registers, of an address.
+    fn width(&self) -> u32 {
+        if self.v6 { 16 } else { 4 }
+    }
+
+    fn table(&self, name: &str) -> Table {
+        let mut table = Table::new(if self.v6 { Family::Ipv6 } else { Family::Ipv4 }, name);
+        self.sets(&mut table);
+        self.hooks(&mut table);
+        for (pool, id) in self.ids {
+            if let Some(pool) = self.services.pools.get(pool) {
+                self.pool(&mut table, *id, pool);
+            }
+        }
+        for (frontend, target) in &self.services.frontends {
+            self.frontend(&mut table, frontend, target);
+        }
+        table
+    }
+
+    fn sets(&self, table: &mut Table) {
+        let (address, place) = (self.width(), self.width() + 4);
+        let own = if self.v6 { "ipv6" } else { "ipv4" };
+        let mut add =
+            |name: &str, kind: &[&str], key: u32, data: u32, verdicts: bool, dynamic: Option<u32>| {
+                let set =
+                    Set { kind: kind_of(kind), key, data, verdicts, dynamic, elements: BTreeMap::new() };
+                table.sets.insert(name.to_owned(), set);
+            };
+        add("frontends", &[own, "protocol", "port"], address + 8, 0, true, None);
+        add("node-ports", &["protocol", "port"], 8, 0, true, None);
+        add("refused", &[own, "protocol", "port"], address + 8, 0, false, None);
+        add("refused-node-ports", &["protocol", "port"], 8, 0, false, None);
+        // (pool, number) -> (address, port)
+        add("endpoints", &[], 8, place, false, None);
+        // (pool, client) -> (address, port)
+        add("clients", &[], 4 + address, place, false, Some(CLIENTS));
+        // (pool, address, port)
+        add("alive", &[], 4 + place, 0, false, None);
+        // (address, the same address)
+        add("selves", &[own, own], 2 * address, 0, false, None);
+    }
+
+    fn hooks(&self, table: &mut Table) {
+        let nat = |point, priority| Some(Hook { kind: "nat", point, priority });
+        let filter = |point| Some(Hook { kind: "filter", point, priority: -10 });
+        let jump = |chain: &str| vec![e::verdict(&Verdict::Jump(chain.to_owned()))];
+        let mut add = |name: &str, hook, rules| table.chains.insert(name.to_owned(), Chain { hook, rules });
+        let protocol = self.width() / 4;
+        let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)].concat();
+        let to_machine =
+            [e::destination_kind(8), e::equals(8, &e::KIND_LOCAL.to_ne_bytes()), self.to_port(0)].concat();
+        add(
+            "services",
+            None,
+            vec![
+                [to_frontend.clone(), e::verdict_of("frontends", 0)].concat(),
+                [self.not_loopback(), to_machine.clone(), e::verdict_of("node-ports", 0)].concat(),
+            ],
+        );
+        add("prerouting", nat(Point::Prerouting, -100), jump("services"));
+        add("output", nat(Point::Output, -100), jump("services"));
+        let new = [
+            e::connection_state(8),
+            e::bits(8, &e::STATE_NEW.to_ne_bytes(), &[0; 4]),
+            e::differs(8, &[0; 4]),
+        ];
+        let refuse = e::refuse(self.v6);
+        add(
+            "refuse",
+            None,
+            vec![
+                [new.concat(), to_frontend, e::is_in("refused", 0), refuse.clone()].concat(),
+                [new.concat(), self.not_loopback(), to_machine, e::is_in("refused-node-ports", 0), refuse]
+                    .concat(),
+            ],
+        );
+        add("refuse-input", filter(Point::Input), jump("refuse"));
+        add("refuse-forward", filter(Point::Forward), jump("refuse"));
+        add("refuse-output", filter(Point::Output), jump("refuse"));
+        add("postrouting", nat(Point::Postrouting, 100), self.postrouting());
+    }
+
+    /// Loads protocol and destination port into two registers: a key's end.
+    fn to_port(&self, at: u32) -> Vec<u8> {
+        // A key's fields fill their registers: what a short load leaves is zero.
+        [e::protocol(at), e::destination_port(at + 1)].concat()
+    }
+
+    /// A node port is not reached by the loopback addresses: the kernel does not route what comes from them.
+    fn not_loopback(&self) -> Vec<u8> {
+        let (loopback, prefix): (IpAddr, u8) = match self.v6 {
+            false => (std::net::Ipv4Addr::LOCALHOST.into(), 8),
+            true => (std::net::Ipv6Addr::LOCALHOST.into(), 128),
+        };
+        [e::address(0, End::Destination, self.v6), e::in_network(0, loopback, prefix, false)].concat()
+    }
+
+    fn postrouting(&self) -> Vec<Vec<u8>> {
+        let marked =
+            [e::mark(0), e::bits(0, &MARK.to_ne_bytes(), &[0; 4]), e::equals(0, &MARK.to_ne_bytes())];
+        // A pod that reaches itself by its Service must answer by the same way.
+        let (source, destination) =
+            (e::address(0, End::Source, self.v6), e::address(self.width() / 4, End::Destination, self.v6));
+        vec![
+            [marked.concat(), e::masquerade()].concat(),
+            [source, destination, e::is_in("selves", 0), e::masquerade()].concat(),
+        ]
+    }
+
+    /// The pool's endpoints of this family.
+    fn endpoints<'p>(&self, pool: &'p Pool) -> Vec<&'p SocketAddr> {
+        pool.endpoints.iter().filter(|endpoint| endpoint.is_ipv6() == self.v6).collect()
+    }
+
+    fn pool(&self, table: &mut Table, id: u32, pool: &Pool) {
+        let endpoints = self.endpoints(pool);
+        let Ok(count @ 1..) = u32::try_from(endpoints.len()) else { return };
+        for (number, endpoint) in (0_u32..).zip(&endpoints) {
+            let (address, place) = (address_bytes(endpoint.ip()), place(endpoint));
+            let key = [id.to_be_bytes(), number.to_ne_bytes()].concat();
+            insert(table, "endpoints", key, Value::Bytes(place.clone()));
+            insert(table, "selves", [&address[..], &address].concat(), Value::Member);
+            if pool.affinity.is_some() {
+                insert(table, "alive", [&id.to_be_bytes()[..], &place].concat(), Value::Member);
+            }
+        }
+        table
+            .chains
+            .insert(pool_chain(id), Chain { hook: None, rules: self.choice(id, count, pool.affinity) });
+    }
+
+    /// The rules that choose an endpoint.
+    fn choice(&self, id: u32, count: u32, affinity: Option<Duration>) -> Vec<Vec<u8>> {
+        let (words, pool) = (self.width() / 4, id.to_be_bytes());
+        let id = e::load(0, &pool);
+        let Some(stay) = affinity else {
+            let chosen =
+                [id, e::random(1, count), e::look_up("endpoints", 0, 2), e::redirect(2, 2 + words, self.v6)];
+            return vec![chosen.concat()];
+        };
+        // Registers: the pool, the client; from 6 on the pool again, and the endpoint.
+        let client = [id.clone(), e::address(1, End::Source, self.v6)].concat();
+        let (again, endpoint, port) = (6, 7, 7 + words);
+        let remembered = [
+            client.clone(),
+            e::look_up("clients", 0, endpoint),
+            e::load(again, &pool),
+            e::is_in("alive", again),
+            e::remember("clients", 0, endpoint, stay),
+            e::redirect(endpoint, port, self.v6),
+        ];
+        // The endpoint first, for its key needs the registers that the client's takes.
+        let chosen = [
+            id,
+            e::random(1, count),
+            e::look_up("endpoints", 0, endpoint),
+            client,
+            // Where the client was is gone.
+            e::forget("clients", 0, endpoint),
+            e::remember("clients", 0, endpoint, stay),
+            e::redirect(endpoint, port, self.v6),
+        ];
+        vec![remembered.concat(), chosen.concat()]
+    }
+
+    fn frontend(&self, table: &mut Table, frontend: &Frontend, target: &Target) {
+        if frontend.address.is_some_and(|address| address.is_ipv6() != self.v6) {
+            return;
+        }
+        let mut key = frontend.address.map(address_bytes).unwrap_or_default();
+        key.extend([frontend.protocol as u8, 0, 0, 0]);
+        key.extend(frontend.port.to_be_bytes());
+        key.extend([0, 0]);
+        let (map, refused) = match frontend.address {
+            Some(_) => ("frontends", "refused"),
+            None => ("node-ports", "refused-node-ports"),
+        };
+        let pool = self.services.pools.get(&target.pool);
+        let served = pool.is_some_and(|pool| !self.endpoints(pool).is_empty());
+        match self.ids.get(&target.pool).filter(|_| served) {
+            Some(id) => {
+                let chain = self.entry(table, *id, target.masquerade);
+                insert(table, map, key, Value::Verdict(Verdict::Goto(chain)));
+            }
+            None => insert(table, refused, key, Value::Member),
+        }
+    }
+
+    /// The chain that a frontend sends packets to: hides the client's address where it must, then chooses.
+    fn entry(&self, table: &mut Table, id: u32, masquerade: Masquerade) -> String {
+        let mark =
+            [e::mark(0), e::bits(0, &(!MARK).to_ne_bytes(), &MARK.to_ne_bytes()), e::set_mark(0)].concat();
+        let (name, rule) = match masquerade {
+            Masquerade::Never => return pool_chain(id),
+            Masquerade::Always => (format!("hide-{id}"), mark),
+            Masquerade::Outsiders => {
+                let mut rule = Vec::new();
+                for (network, prefix) in self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6)
+                {
+                    rule.extend(e::address(0, End::Source, self.v6));
+                    rule.extend(e::in_network(0, *network, *prefix, false));
+                }
+                (format!("hide-outsiders-{id}"), [rule, mark].concat())
+            }
+        };
+        let rules = vec![rule, e::verdict(&Verdict::Goto(pool_chain(id)))];
+        table.chains.insert(name.clone(), Chain { hook: None, rules });
+        name
+    }
+}
+
+fn pool_chain(id: u32) -> String {
+    format!("pool-{id}")
+}
+
+fn insert(table: &mut Table, set: &str, key: Vec<u8>, value: Value) {
+    if let Some(set) = table.sets.get_mut(set) {
+        set.elements.insert(key, value);
+    }
+}
+
+fn kind_of(fields: &[&str]) -> u32 {
+    let number = |field: &&str| TYPES.iter().find(|(_, name)| name == field).map_or(0, |(number, _)| *number);
+    fields.iter().map(number).fold(0, |kind, field| kind << 6 | field)
+}
+
+fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// Address and port as a value in registers.
+fn place(endpoint: &SocketAddr) -> Vec<u8> {
+    let mut bytes = address_bytes(endpoint.ip());
+    bytes.extend(endpoint.port().to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}

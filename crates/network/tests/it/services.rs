@@ -1,0 +1,185 @@
+//! Virtual addresses, with real pods and connections.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use network::Network;
+use network::services::{Balancer, Frontend, Masquerade, Pool, Protocol, Services, Target};
+
+use super::{Namespace, connect, with_machine};
+
+const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+fn frontend(address: Option<Ipv4Addr>, port: u16) -> Frontend {
+    Frontend { address: address.map(IpAddr::V4), protocol: Protocol::Tcp, port }
+}
+
+/// One Service on the virtual address, and on a port of the machine.
+fn one(endpoints: &[SocketAddr], affinity: Option<Duration>) -> Services {
+    let mut services = Services::default();
+    let pool = Pool { endpoints: endpoints.iter().copied().collect(), affinity };
+    services.pools.insert("web".into(), pool);
+    let target = |masquerade| Target { pool: "web".into(), masquerade };
+    services.frontends.insert(frontend(Some(VIRTUAL), 80), target(Masquerade::Outsiders));
+    services.frontends.insert(frontend(None, 30080), target(Masquerade::Always));
+    services
+}
+
+/// A server that tells its name, and whom it sees, to whoever connects; ends with its namespace.
+fn serve(pod: &Namespace, address: IpAddr, name: &'static str) -> SocketAddr {
+    let (told, tell) = std::sync::mpsc::channel();
+    pod.run(move || {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        told.send(listener.local_addr().unwrap()).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let peer = stream.peer_addr().unwrap().ip();
+                let _ = write!(stream, "{name} {peer}");
+            }
+        });
+    });
+    tell.recv().unwrap()
+}
+
+fn ask(address: impl Into<IpAddr>, port: u16) -> Result<String, std::io::ErrorKind> {
+    let to = SocketAddr::new(address.into(), port);
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).map_err(|e| e.kind())?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).map_err(|e| e.kind())?;
+    Ok(said)
+}
+
+fn names(asked: impl Iterator<Item = String>) -> BTreeSet<String> {
+    asked.map(|said| said.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_service_spreads_connections_and_follows_its_endpoints() {
+    with_machine(async |config, _| {
+        let bridge = config.bridge.clone();
+        let network = Network::open(config).await.unwrap();
+        let (client, first, second) = (Namespace::new(), Namespace::new(), Namespace::new());
+        let own = network.attach("client", &client.path).await.unwrap()[0];
+        let one_address = network.attach("first", &first.path).await.unwrap()[0];
+        let two_address = network.attach("second", &second.path).await.unwrap()[0];
+        let (a, b) = (serve(&first, one_address, "first"), serve(&second, two_address, "second"));
+        let pods = vec![(IpAddr::from([10, 77, 0, 0]), 24)];
+        let mut balancer = Balancer::new(&bridge, pods.clone());
+
+        balancer.apply(&one(&[a, b], None)).unwrap();
+        let asked = client.run(|| (0..40).map(|_| ask(VIRTUAL, 80).unwrap()).collect::<Vec<_>>());
+        assert_eq!(names(asked.iter().cloned()), BTreeSet::from(["first".into(), "second".into()]));
+        // A pod is seen as itself.
+        assert!(asked.iter().all(|said| said.ends_with(&own.to_string())), "{asked:?}");
+        // The machine reaches it too, and a pod reaches itself by it.
+        assert_eq!(names((0..40).map(|_| ask(VIRTUAL, 80).unwrap())).len(), 2);
+        let itself = first.run(|| (0..40).map(|_| ask(VIRTUAL, 80).unwrap()).collect::<Vec<_>>());
+        assert_eq!(names(itself.into_iter()).len(), 2);
+
+        // An endpoint leaves: what comes later goes to the other one.
+        balancer.apply(&one(&[b], None)).unwrap();
+        let asked = client.run(|| (0..20).map(|_| ask(VIRTUAL, 80).unwrap()).collect::<Vec<_>>());
+        assert_eq!(names(asked.into_iter()), BTreeSet::from(["second".into()]));
+        // None is left: refused at once. A new process of the node starts from what is there.
+        let mut balancer = Balancer::new(&bridge, pods);
+        balancer.apply(&one(&[], None)).unwrap();
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        assert_eq!(client.run(|| ask(VIRTUAL, 80)), Err(refused));
+        assert_eq!(ask(VIRTUAL, 80), Err(refused));
+        balancer.apply(&Services::default()).unwrap();
+        network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_with_affinity_stays_where_it_is_while_that_is_there() {
+    with_machine(async |config, _| {
+        let bridge = config.bridge.clone();
+        let network = Network::open(config).await.unwrap();
+        let (client, first, second) = (Namespace::new(), Namespace::new(), Namespace::new());
+        network.attach("client", &client.path).await.unwrap();
+        let one_address = network.attach("first", &first.path).await.unwrap()[0];
+        let two_address = network.attach("second", &second.path).await.unwrap()[0];
+        let (a, b) = (serve(&first, one_address, "first"), serve(&second, two_address, "second"));
+        let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
+        let stay = Some(Duration::from_secs(3600));
+        balancer.apply(&one(&[a, b], stay)).unwrap();
+        let ask_often = || names((0..20).map(|_| ask(VIRTUAL, 80).unwrap()));
+        let stayed = client.run(ask_often);
+        assert_eq!(stayed.len(), 1);
+        let (left, other) = if stayed.contains("first") { (b, "second") } else { (a, "first") };
+        balancer.apply(&one(&[left], stay)).unwrap();
+        assert_eq!(client.run(ask_often), BTreeSet::from([other.to_owned()]));
+        // It stays there when the first one is back.
+        balancer.apply(&one(&[a, b], stay)).unwrap();
+        assert_eq!(client.run(ask_often), BTreeSet::from([other.to_owned()]));
+        network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn the_outside_reaches_a_node_port_and_datagrams_find_their_way() {
+    with_machine(async |config, _| {
+        let bridge = config.bridge.clone();
+        let network = Network::open(config).await.unwrap();
+        let (pod, outside) = (Namespace::new(), Namespace::new());
+        let address = network.attach("pod", &pod.path).await.unwrap()[0];
+        let (machine, far) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        connect(&outside, machine, far).await;
+        let endpoint = serve(&pod, address, "pod");
+        let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
+        let mut services = one(&[endpoint], None);
+        let socket = pod.run(move || UdpSocket::bind((address, 0)).unwrap());
+        let echo = socket.local_addr().unwrap();
+        services.pools.insert("echo".into(), Pool { endpoints: BTreeSet::from([echo]), affinity: None });
+        services.frontends.insert(
+            Frontend { protocol: Protocol::Udp, ..frontend(Some(VIRTUAL), 53) },
+            Target { pool: "echo".into(), masquerade: Masquerade::Outsiders },
+        );
+        balancer.apply(&services).unwrap();
+        let said = outside.run(move || ask(machine, 30080)).unwrap();
+        assert_eq!(said, format!("pod {}", network.gateway()));
+        // The same port of the other protocol is nobody's.
+        assert_eq!(outside.run(move || ask(machine, 53)), Err(std::io::ErrorKind::ConnectionRefused));
+
+        let mine = UdpSocket::bind("0.0.0.0:0").unwrap();
+        mine.connect((VIRTUAL, 53)).unwrap();
+        mine.send(b"who?").unwrap();
+        let mut bytes = [0; 16];
+        let (length, from) = socket.recv_from(&mut bytes).unwrap();
+        socket.send_to(&bytes[..length], from).unwrap();
+        mine.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(mine.recv(&mut bytes).unwrap(), 4);
+
+        balancer.apply(&one(&[], None)).unwrap();
+        assert_eq!(outside.run(move || ask(machine, 30080)), Err(std::io::ErrorKind::ConnectionRefused));
+        network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_thousand_services_are_one_transaction() {
+    with_machine(async |config, _| {
+        let bridge = config.bridge.clone();
+        let network = Network::open(config).await.unwrap();
+        let mut services = Services::default();
+        for number in 0..1000_u16 {
+            let [high, low] = number.to_be_bytes();
+            let endpoints = (0..5).map(|n| SocketAddr::from(([10, 77, n, low], 8000 + number))).collect();
+            services.pools.insert(format!("s{number}"), Pool { endpoints, affinity: None });
+            services.frontends.insert(
+                frontend(Some(Ipv4Addr::new(10, 96, high, low)), 80),
+                Target { pool: format!("s{number}"), masquerade: Masquerade::Outsiders },
+            );
+        }
+        let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
+        balancer.apply(&services).unwrap();
+        services.pools.remove("s7");
+        balancer.apply(&services).unwrap();
+        balancer.apply(&services).unwrap();
+        network.teardown().await.unwrap();
+    });
+}

@@ -1,0 +1,75 @@
+//! nginx as the limit of what a well-made server does on this machine: fixed files over TLS.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::tools;
+
+/// A running nginx; ends with this value.
+pub struct Nginx {
+    child: Child,
+    work: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its master ends the workers; SIGKILL would leave them.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Nginx {
+    /// Serves files of these sizes (in bytes) as `/SIZE`, over TLS with the certificate and key in this PEM file, from two workers.
+    ///
+    /// # Errors
+    /// When nginx cannot be installed or started.
+    pub fn start(credential: &Path, sizes: &[usize]) -> Result<Self> {
+        tools::debian_program("nginx", "nginx-light")?;
+        let work = tempfile::tempdir()?;
+        let files = work.path().join("files");
+        std::fs::create_dir(&files)?;
+        for size in sizes {
+            std::fs::write(files.join(size.to_string()), vec![b'x'; *size])?;
+        }
+        let port = super::free_port()?;
+        let at = |name: &str| work.path().join(name).display().to_string();
+        let configuration = format!(
+            "user root; worker_processes 2; daemon off; pid {pid}; error_log {errors};\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000;\n\
+             open_file_cache max=100; client_body_temp_path {body}; proxy_temp_path {proxy};\n\
+             fastcgi_temp_path {body}; uwsgi_temp_path {body}; scgi_temp_path {body};\n\
+             server {{ listen 127.0.0.1:{port} ssl; root {root}; ssl_protocols TLSv1.3;\n\
+             ssl_certificate {credential}; ssl_certificate_key {credential}; }} }}\n",
+            pid = at("pid"),
+            errors = at("errors"),
+            body = at("body"),
+            proxy = at("proxy"),
+            root = files.display(),
+            credential = credential.display(),
+        );
+        std::fs::write(work.path().join("nginx.conf"), configuration)?;
+        let child = Command::new("nginx")
+            .arg("-c")
+            .arg(work.path().join("nginx.conf"))
+            .args(["-p"])
+            .arg(work.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting nginx")?;
+        let nginx = Self { child, work, port };
+        harness::eventually("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Ok(nginx)
+    }
+
+    /// Where the file of this size is.
+    pub fn url(&self, size: usize) -> String {
+        debug_assert!(self.work.path().join("files").join(size.to_string()).exists());
+        format!("https://127.0.0.1:{}/{size}", self.port)
+    }
+}
