@@ -85,32 +85,87 @@ fn read_sources(folder: &Path, src: &Path, found: &mut Vec<Source>) -> Result<()
     Ok(())
 }
 
-/// The file's lines without line comments, string contents and what follows `#[cfg(test)]`: what the rules look at.
+/// The file's lines without line comments, string contents and what is compiled for tests alone: what the rules look at.
+/// Unit tests in the file end it; another item of tests leaves empty lines, so that lines keep their numbers.
 /// A scan, not a parser: good enough for words that have no business in a file at all.
 pub fn blank(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("#[cfg(test)]") {
+    let mut lines: Vec<String> = Vec::new();
+    let mut skipping = None;
+    for line in text.lines().map(without_words) {
+        let Some(item) = &mut skipping else {
+            if line.trim_start().starts_with("#[cfg(test)]") {
+                skipping = Some(Item::default());
+                lines.push(String::new());
+            } else {
+                lines.push(line);
+            }
+            continue;
+        };
+        if item.begins_a_module(&line) {
+            // The line of the attribute goes too.
+            lines.pop();
             break;
         }
-        let mut kept = String::with_capacity(line.len());
-        let mut characters = line.chars().peekable();
-        let mut in_string = false;
-        while let Some(c) = characters.next() {
-            match c {
-                '\\' if in_string => {
-                    characters.next();
-                }
-                '"' => {
-                    in_string = !in_string;
-                    kept.push('"');
-                }
-                '/' if !in_string && characters.peek() == Some(&'/') => break,
-                c if !in_string => kept.push(c),
-                _ => {}
-            }
+        lines.push(String::new());
+        if item.ends_with(&line) {
+            skipping = None;
         }
-        lines.push(kept);
     }
     lines
+}
+
+/// An item that is being skipped.
+#[derive(Default)]
+struct Item {
+    begun: bool,
+    depth: i32,
+}
+
+impl Item {
+    /// Whether it is `mod … {`, of which this is the first line.
+    fn begins_a_module(&self, line: &str) -> bool {
+        let line = line.trim();
+        let named = line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub ")).unwrap_or(line);
+        !self.begun && named.starts_with("mod ") && line.contains('{')
+    }
+
+    /// Takes a line of it in; whether that was the last.
+    fn ends_with(&mut self, line: &str) -> bool {
+        let line = line.trim();
+        if !self.begun && line.starts_with("#[") {
+            return false;
+        }
+        self.begun = true;
+        let mut braced = false;
+        for c in line.chars() {
+            match c {
+                '{' | '(' | '[' => self.depth += 1,
+                '}' | ')' | ']' => self.depth -= 1,
+                _ => {}
+            }
+            braced |= c == '}';
+        }
+        self.depth <= 0 && (braced || line.ends_with(';') || line.ends_with(','))
+    }
+}
+
+fn without_words(line: &str) -> String {
+    let mut kept = String::with_capacity(line.len());
+    let mut characters = line.chars().peekable();
+    let mut in_string = false;
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' if in_string => {
+                characters.next();
+            }
+            '"' => {
+                in_string = !in_string;
+                kept.push('"');
+            }
+            '/' if !in_string && characters.peek() == Some(&'/') => break,
+            c if !in_string => kept.push(c),
+            _ => {}
+        }
+    }
+    kept
 }

@@ -70,8 +70,9 @@ const ENVIRONMENT: [&str; 3] = ["env::var(", "env::var_os(", "env::args"];
 const DRAWERS: [&str; 5] = ["common", "utils", "util", "types", "core"];
 
 /// Who opens connections: `egress` for guests and stores; the kubelet's probes and hooks, to the pod itself and nowhere
-/// else, at addresses that `egress` exists to refuse; the API server's way to kubelets, under certificates of the plane.
-const CONNECT: [&str; 3] = ["egress", "kubelet", "apiserver"];
+/// else, at addresses that `egress` exists to refuse; the API server's way to kubelets, under certificates of the plane;
+/// cluster DNS, to the machine's own resolvers.
+const CONNECT: [&str; 4] = ["egress", "kubelet", "apiserver", "proxy"];
 
 /// Where `unsafe` may stand.
 fn may_be_unsafe(room: &str, file: &Path) -> bool {
@@ -300,5 +301,26 @@ mod tests {
         let text =
             "let a = \"unsafe { std::fs }\"; // std::env::var\n#[cfg(test)]\nmod tests { unsafe {} }\n";
         assert_eq!(blank(text), vec!["let a = \"\"; ".to_owned()]);
+    }
+
+    #[test]
+    fn an_item_for_tests_hides_itself_and_nothing_behind_it() {
+        for item in [
+            "mod tests;",
+            "use std::fs;",
+            "fn helper(\n    a: &str,\n) -> usize {\n    if a.is_empty() { 0 } else { 1 }\n}",
+            "#[allow(dead_code)]\nfn helper() {}",
+            "pub(crate) mod helpers;",
+        ] {
+            let text = format!("before\n#[cfg(test)]\n{item}\nbehind\n#[cfg(test)]\nmod tests {{\nnever");
+            let code = blank(&text);
+            assert_eq!(
+                (code[0].as_str(), code.last().map(String::as_str)),
+                ("before", Some("behind")),
+                "{item}"
+            );
+            assert!(code[1..code.len() - 1].iter().all(String::is_empty), "{item}: {code:?}");
+            assert_eq!(code.len(), 3 + item.lines().count(), "lines keep their numbers: {item}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub enum Soak {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Run every property test with this many cases
+    /// Run every property test with this many cases, or as many times more than usual as that is
     Cases {
         /// Cases a property
         #[arg(long, default_value_t = 20_000)]
@@ -157,13 +157,21 @@ fn order(plane: &Plane, round: u32, done: &AtomicBool, ordered: &Mutex<BTreeSet<
     }
 }
 
-fn verify(plane: &Plane, written: &Mutex<BTreeSet<String>>, ordered: &Mutex<BTreeSet<String>>) -> Result<()> {
-    let listed = plane.kubectl_ok(&["get", "configmaps", "-o", "name"]);
+/// Everything that was written is listed; and something was written, or nothing was tried.
+fn nothing_lost(written: &BTreeSet<String>, listed: &str) -> Result<()> {
+    ensure!(!written.is_empty(), "no object was acknowledged: nothing was tested");
     let listed: BTreeSet<&str> = listed.lines().collect();
-    let written = written.lock().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
     let lost: Vec<&String> = written.iter().filter(|name| !listed.contains(name.as_str())).collect();
     ensure!(lost.is_empty(), "{} acknowledged objects are gone: {lost:?}", lost.len());
-    for id in ordered.lock().map_err(|_| anyhow::anyhow!("a client panicked"))?.iter() {
+    Ok(())
+}
+
+fn verify(plane: &Plane, written: &Mutex<BTreeSet<String>>, ordered: &Mutex<BTreeSet<String>>) -> Result<()> {
+    let listed = plane.kubectl_ok(&["get", "configmaps", "-o", "name"]);
+    nothing_lost(&*written.lock().map_err(|_| anyhow::anyhow!("a writer panicked"))?, &listed)?;
+    let ordered = ordered.lock().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+    ensure!(!ordered.is_empty(), "no order was acknowledged: nothing was tested");
+    for id in ordered.iter() {
         let counts = eventually(&format!("order {id} is confirmed"), || {
             let path = format!("/orders/{id}");
             let answer = send(&plane.endpoint("gateway"), "order.soak", "GET", &path, &[], "")?;
@@ -173,4 +181,17 @@ fn verify(plane: &Plane, written: &Mutex<BTreeSet<String>>, ordered: &Mutex<BTre
         ensure!(counts["placed"] == 1 && counts["confirmed"] == 1, "order {id}: {counts}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soak_that_wrote_nothing_has_shown_nothing() {
+        let written = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        assert!(nothing_lost(&written(&[]), "configmap/a").is_err());
+        assert!(nothing_lost(&written(&["configmap/a", "configmap/b"]), "configmap/a").is_err());
+        assert!(nothing_lost(&written(&["configmap/a"]), "configmap/other\nconfigmap/a").is_ok());
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! **Owns**: the plain facts of the built-in kinds ([`kinds`]: names, scope), their schemas ([`schemas`]: a compact table,
 //! parsed definition by definition when first used), the typed forms where code needs types ([`k8s`], from k8s-openapi),
-//! and Monoplane's own kinds ([`monoplane`]: Rust types from which `contracts/crds` is generated).
+//! and Monoplane's own kinds ([`monoplane`]: Rust types from which `contracts/crds` is generated), and what several rooms must
+//! understand alike ([`taints`]).
 //!
 //! **Never does**: say how a kind behaves. Defaults that depend on meaning, validation and columns of built-in kinds are
 //! `registry`'s strategies.
@@ -12,6 +13,7 @@
 pub mod kinds;
 pub mod monoplane;
 pub mod schemas;
+pub mod taints;
 
 /// Kubernetes' typed objects.
 pub use k8s_openapi as k8s;

@@ -7,12 +7,17 @@ use anyhow::{Context, Result};
 use clap::Args;
 use client::Client;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::kinds::{Kind, Kinds};
 use crate::{manifest, request};
 
 /// Where kubectl keeps what was applied last; the same place, so that both tools can take turns on an object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Text longer than this is kept there as its digest. An object's annotations may have 256 KiB together, and that a field was
+/// applied, not what it held, is what a later apply has to know. A component's content is such a text.
+const DIGESTED: usize = 16 << 10;
 
 /// Flags of `apply`.
 #[derive(Clone, Debug, Args)]
@@ -90,10 +95,12 @@ fn text(value: &Value) -> &str {
 }
 
 fn with_last_applied(mut object: Value) -> Value {
-    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
     }
-    let last = object.to_string();
+    let mut last = object.clone();
+    digest_long_texts(&mut last);
+    let last = last.to_string();
     if object["metadata"]["annotations"].is_null() {
         object["metadata"]["annotations"] = json!({});
     }
@@ -101,8 +108,19 @@ fn with_last_applied(mut object: Value) -> Value {
     object
 }
 
+fn digest_long_texts(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() > DIGESTED => {
+            *text = format!("sha256:{:x}", Sha256::digest(text.as_bytes()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(digest_long_texts),
+        Value::Object(fields) => fields.values_mut().for_each(digest_long_texts),
+        _ => {}
+    }
+}
+
 /// The merge patch that brings `live` to what is `wanted`: fields that differ, and those that were in the `last` applied
-/// form and are no longer wanted. What others have set stays.
+/// form and are no longer wanted. Fields that only others have set stay; a list is one value, and replaced whole.
 fn three_way(last: &Value, wanted: &Value, live: &Value) -> Value {
     let mut patch = serde_json::Map::new();
     let empty = serde_json::Map::new();
@@ -139,6 +157,25 @@ mod tests {
             three_way(&last, &wanted, &live),
             json!({"spec": {"replicas": 3, "paused": null, "template": {"a": [1]}}})
         );
+    }
+
+    #[test]
+    fn a_large_component_fits_beside_what_was_applied_of_it() {
+        let source = |content: &str| json!({"metadata": {}, "spec": {"source": {"inline": content}}});
+        let applied = |object: Value| {
+            let object = with_last_applied(object);
+            let last = object["metadata"]["annotations"][LAST_APPLIED].as_str().expect("an annotation");
+            serde_json::from_str::<Value>(last).expect("JSON")
+        };
+        let large = "A".repeat(1 << 20);
+        let last = applied(source(&large));
+        assert_eq!(last["spec"]["source"]["inline"].as_str().map(str::len), Some("sha256:".len() + 64));
+        assert_ne!(last, applied(source(&"B".repeat(1 << 20))));
+        assert_eq!(applied(source("small")), source("small"));
+        // Content that gives way to another source is taken away.
+        let wanted = json!({"metadata": {}, "spec": {"source": {"image": "x"}}});
+        let patch = three_way(&last, &wanted, &source(&large));
+        assert_eq!(patch, json!({"spec": {"source": {"image": "x", "inline": null}}}));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::Ambient;
 use crate::backoff::jittered;
-use crate::write::{is_conflict, is_not_found};
+use crate::write::is_not_found;
 use clock::Instant;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -114,12 +114,12 @@ impl Election {
     where
         F: Future<Output = ()> + Send,
     {
-        while cancel.run_until_cancelled(self.acquire()).await.is_some() {
+        while let Some(acquired) = cancel.run_until_cancelled(self.acquire()).await {
             tracing::info!(lease = self.config.name, identity = self.config.identity, "became leader");
             let leading = cancel.child_token();
             let work = lead(leading.clone());
             let keep = async {
-                let lost = leading.run_until_cancelled(self.hold()).await.is_some();
+                let lost = leading.run_until_cancelled(self.hold(acquired)).await.is_some();
                 leading.cancel();
                 lost
             };
@@ -143,26 +143,26 @@ impl Election {
         }
     }
 
-    async fn acquire(&mut self) {
-        while !self.attempt().await {
+    /// Tries until the Lease is ours; since when, at the earliest, others count.
+    async fn acquire(&mut self) -> Instant {
+        loop {
+            // From before the attempt: others may have seen it long before its answer came.
+            let before = self.ambient.clock.monotonic();
+            if self.attempt().await {
+                return before;
+            }
             self.pause().await;
         }
     }
 
     /// Renews until that has failed for the deadline.
-    async fn hold(&mut self) {
-        let mut renewed = self.ambient.clock.monotonic();
+    async fn hold(&mut self, mut renewed: Instant) {
         loop {
             self.ambient.clock.sleep(self.config.retry).await;
             let clock = self.ambient.clock.clone();
             let deadline = renewed + self.config.renew_deadline;
-            let attempt = async {
-                while !self.attempt().await {
-                    self.pause().await;
-                }
-            };
             tokio::select! {
-                () = attempt => renewed = clock.monotonic(),
+                again = self.acquire() => renewed = again,
                 () = clock.sleep_until(deadline) => return,
             }
         }
@@ -178,12 +178,9 @@ impl Election {
         match self.try_once().await {
             Ok(leading) => leading,
             Err(error) => {
-                if is_conflict(&error) {
-                    // Somebody wrote in between: look again next time.
-                    self.refresh().await;
-                } else {
-                    tracing::debug!(lease = self.config.name, %error, "leader election");
-                }
+                tracing::debug!(lease = self.config.name, %error, "leader election");
+                // What is there is not what was seen: somebody wrote in between, or deleted it.
+                self.refresh().await;
                 false
             }
         }

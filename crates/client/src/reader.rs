@@ -22,7 +22,24 @@ enum Written<K> {
 /// passed that one, the answer is newer. Nothing is guessed and nothing times out. Clones share.
 pub struct Reader<K> {
     informer: Informer<K>,
-    written: Arc<Mutex<HashMap<ObjectKey, Written<K>>>>,
+    written: Arc<Mutex<Overlay<K>>>,
+}
+
+/// Answers that the store may not have caught up with.
+struct Overlay<K> {
+    by_key: HashMap<ObjectKey, Written<K>>,
+    /// When there are as many, those that the store has passed are thrown out: readers do that for what they read, and
+    /// nobody may ever read these.
+    sweep_at: usize,
+}
+
+/// Fewer are not worth looking through.
+const FEW: usize = 64;
+
+impl<K> Default for Overlay<K> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), sweep_at: FEW }
+    }
 }
 
 impl<K> Clone for Reader<K> {
@@ -51,19 +68,36 @@ where
         if revision > self.informer.store().reached() {
             let written = Written::Present { revision, object: Arc::new(object) };
             let Written::Present { object, .. } = &written else { return };
-            self.written().insert(ObjectKey::of(&**object), written);
+            self.lay_over(ObjectKey::of(&**object), written);
         }
     }
 
     /// The server confirmed that the object of this UID is gone.
     pub fn deleted(&self, key: ObjectKey, uid: String) {
-        self.written().insert(key, Written::Gone { uid });
+        self.lay_over(key, Written::Gone { uid });
+    }
+
+    fn lay_over(&self, key: ObjectKey, over: Written<K>) {
+        let mut written = self.written();
+        written.by_key.insert(key, over);
+        if written.by_key.len() >= written.sweep_at {
+            let store = self.informer.store();
+            let reached = store.reached();
+            written.by_key.retain(|key, over| over.over(store.get(key).as_ref(), reached).is_some());
+            written.sweep_at = FEW.max(2 * written.by_key.len());
+        }
+    }
+
+    /// How many answers are laid over the store.
+    #[cfg(test)]
+    fn laid_over(&self) -> usize {
+        self.written().by_key.len()
     }
 
     /// The object of that name.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
         let (stored, reached) = self.informer.store().get_as_of(key);
-        let mut written = self.written();
+        let written = &mut self.written().by_key;
         match written.get(key) {
             None => stored,
             Some(over) => match over.over(stored.as_ref(), reached) {
@@ -89,12 +123,12 @@ where
         self.overlaid(stored, reached, |object| store.would_index(index, value, object))
     }
 
-    fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Written<K>>> {
+    fn written(&self) -> MutexGuard<'_, Overlay<K>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn overlaid(&self, mut stored: Vec<Arc<K>>, reached: u64, belongs: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let mut written = self.written();
+        let written = &mut self.written().by_key;
         if written.is_empty() {
             return stored;
         }
@@ -122,5 +156,30 @@ impl<K: Resource> Written<K> {
                 still_stored.then_some(None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ambient, Api, InformerOptions, transport};
+    use bytes::Bytes;
+    use clock::Tasks;
+    use http_body_util::Empty;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_do_not_pile_up() {
+        let silent =
+            tower::service_fn(|_| std::future::pending::<Result<http::Response<Empty<Bytes>>, Infallible>>());
+        let (ambient, tasks) = (Ambient::system(), Tasks::default());
+        let maps: Api<ConfigMap> = Api::all(transport::in_memory(silent));
+        let reader = Reader::new(Informer::start(maps, InformerOptions::default(), &ambient, &tasks));
+        for number in 0..10_000 {
+            reader.deleted(ObjectKey::new("x", number.to_string()), number.to_string());
+        }
+        assert!(reader.laid_over() <= FEW, "{} are kept", reader.laid_over());
+        tasks.stop().await;
     }
 }

@@ -1,7 +1,7 @@
 //! List, then watch, for ever: how a [`Sink`] is kept equal to what the server holds.
 //!
 //! `kube::runtime::watcher` does the like; this loop differs where a plane of many long-lived roles needs it: it lives by
-//! the [`Ambient`] clock (so that a simulation drives it), lists anew on a 410 in whatever form it comes, and backs off
+//! the [`Ambient`] clock (so that a simulation drives it), lists anew when its place is lost, however that is said, and backs off
 //! when a server accepts watches and ends them at once.
 
 use crate::{Ambient, Backoff, ObjectKey};
@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use kube::api::{Api, ListParams, ObjectList, PartialObjectMeta, WatchEvent, WatchParams};
+use kube::core::Status;
 use kube::{Error, Resource};
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -169,7 +170,7 @@ where
     loop {
         let page = match source.list(&params).await {
             // The snapshot that the pages were cut from was compacted away: take the whole in one.
-            Err(error) if is_expired(&error) && params.continue_token.is_some() => {
+            Err(Error::Api(status)) if is_lost(&status) && params.continue_token.is_some() => {
                 params.continue_token = None;
                 params.limit = None;
                 keys.clear();
@@ -212,7 +213,7 @@ where
     let started = ambient.clock.monotonic();
     let mut stream = match source.watch(&params, &version).await {
         Ok(stream) => stream,
-        Err(error) if is_expired(&error) => return Err(error.into()),
+        Err(Error::Api(status)) if is_lost(&status) => return Err(Error::Api(status).into()),
         Err(error) => return Err(Interrupted { error: Some(error), reached: Some(version) }),
     };
     let deadline = started + Duration::from_secs(u64::from(WATCH_SECONDS)) + IDLE_MARGIN;
@@ -234,7 +235,7 @@ where
             }
             Some(Ok(WatchEvent::Bookmark(bookmark))) => version = bookmark.metadata.resource_version,
             Some(Ok(WatchEvent::Error(status))) => {
-                let reached = (status.code != 410).then_some(version);
+                let reached = (!is_lost(&status)).then_some(version);
                 return Err(Interrupted { error: Some(Error::Api(status)), reached });
             }
             Some(Err(error)) => return Err(Interrupted { error: Some(error), reached: Some(version) }),
@@ -257,6 +258,8 @@ fn advance<K: Resource>(version: &mut String, object: &K) {
     }
 }
 
-fn is_expired(error: &Error) -> bool {
-    matches!(error, Error::Api(status) if status.code == 410)
+/// Whether the server will never again go on from where we were: it has forgotten that (410), cannot read it (400), or has
+/// waited in vain to get there, as after it was restored from a backup (504, "Too large resource version").
+fn is_lost(status: &Status) -> bool {
+    matches!(status.code, 400 | 410 | 504)
 }

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 use client::election::{Election, ElectionConfig};
+use client::reflector::Selection;
 use client::{
-    Ambient, Api, Change, EventRecorder, EventType, Informers, ObjectKey, ObjectMeta, PostParams, Reader,
-    ResourceExt, by_label, kube,
+    Ambient, Api, Body, Change, Client, EventRecorder, EventType, Informer, InformerOptions, Informers,
+    ObjectKey, ObjectMeta, PostParams, Reader, ResourceExt, by_label, kube,
 };
 use clock::{Clock, ManualClock, SeededRandom, Tasks};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -108,6 +109,128 @@ async fn a_server_that_ends_watches_at_once_is_not_hammered() {
     }
     assert!(api.requests("WATCH", "configmaps") <= 2, "the clock stands still, so must the reflector");
     tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages_and_begins_anew_when_they_are_forgotten() {
+    let Bench { ambient, api, tasks, .. } = bench();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "x");
+    for number in 0..1200 {
+        maps.create(&PostParams::default(), &config_map(&format!("m{number}"), "web")).await.unwrap();
+    }
+    maps.create(&PostParams::default(), &config_map("other", "db")).await.unwrap();
+    let web = || Selection { labels: Some("app=web".to_owned()), fields: None };
+    let start = |client: Client, selection: Selection| {
+        let options = InformerOptions { selection, ..InformerOptions::default() };
+        Informer::start(Api::<ConfigMap>::all(client), options, &ambient, &tasks)
+    };
+    let paged = start(api.client(), web());
+    paged.ready().await;
+    assert_eq!((paged.store().len(), api.requests("LIST", "configmaps")), (1200, 3));
+
+    // Another begins; as it asks for its second page the first is no longer true, and the rest forgotten.
+    let (direct, server) = (maps.clone(), api.clone());
+    let forgetful = client::transport::in_memory(tower::service_fn(move |request: http::Request<Body>| {
+        let (maps, api) = (direct.clone(), server.clone());
+        async move {
+            if request.uri().query().is_some_and(|query| query.contains("continue=")) {
+                maps.delete("m0", &Default::default()).await.unwrap();
+                api.compact();
+            }
+            api.client().send(request).await
+        }
+    }));
+    let cut = start(forgetful, web());
+    cut.ready().await;
+    assert_eq!((cut.store().len(), api.requests("LIST", "configmaps")), (1199, 6), "the rest was one list");
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_reflector_that_lost_its_place_lists_anew() {
+    for (code, reason) in [(400, "BadRequest"), (410, "Expired"), (504, "Timeout")] {
+        let Bench { ambient, api, tasks, clock } = bench();
+        let informers = Informers::new(api.client(), ambient, tasks.clone());
+        informers.of::<ConfigMap>().ready().await;
+        api.refuse("WATCH", "configmaps", code, reason, "Too large resource version: 7, current: 3");
+        api.hang_up();
+        settle().await;
+        for _ in 0..10 {
+            clock.advance(Duration::from_secs(1));
+            settle().await;
+        }
+        assert!(api.requests("LIST", "configmaps") >= 2, "{code}");
+        tasks.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_leader_whose_lease_is_deleted_makes_it_anew() {
+    let Bench { clock, ambient, api, .. } = bench();
+    let cancel = CancellationToken::new();
+    let election = Election::new(api.client(), ElectionConfig::new("kube-system", "x", "a"), ambient);
+    let (terms, token) = (Arc::new(AtomicUsize::new(0)), cancel.clone());
+    let counted = terms.clone();
+    let running = tokio::spawn(async move {
+        let lead = |leading: CancellationToken| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { leading.cancelled().await }
+        };
+        election.run(&token, lead).await;
+    });
+    settle().await;
+    let leases: Api<Lease> = Api::namespaced(api.client(), "kube-system");
+    leases.delete("x", &Default::default()).await.unwrap();
+    for _ in 0..60 {
+        clock.advance(Duration::from_millis(500));
+        settle().await;
+    }
+    let holder = leases.get("x").await.unwrap().spec.unwrap().holder_identity;
+    assert_eq!((holder.as_deref(), terms.load(Ordering::SeqCst)), (Some("a"), 1), "within the same term");
+    cancel.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn leadership_counts_from_when_it_was_asked_for() {
+    let Bench { clock, ambient, api, .. } = bench();
+    let config = ElectionConfig::new("kube-system", "x", "a");
+    // An answer takes this long.
+    let delay = Arc::new(AtomicUsize::new(4));
+    let slow = tower::service_fn({
+        let (clock, api, delay) = (clock.clone(), api.client(), delay.clone());
+        move |request: http::Request<Body>| {
+            let (clock, api, delay) = (clock.clone(), api.clone(), delay.clone());
+            async move {
+                let answer = api.send(request).await;
+                clock.advance(Duration::from_secs(delay.load(Ordering::SeqCst) as u64));
+                answer
+            }
+        }
+    });
+    let client = client::transport::in_memory(slow);
+    let (cancel, lost) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let (token, counted) = (cancel.clone(), lost.clone());
+    let running = tokio::spawn(async move {
+        let lead = |leading: CancellationToken| {
+            let counted = counted.clone();
+            async move {
+                leading.cancelled().await;
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        Election::new(client, config, ambient).run(&token, lead).await;
+    });
+    settle().await;
+    // Of the ten seconds after which it must give up, looking for the Lease and making it took eight.
+    assert_eq!(api.requests("POST", "leases"), 1);
+    delay.store(0, Ordering::SeqCst);
+    api.refuse("PUT", "leases", 503, "ServiceUnavailable", "not now");
+    clock.advance(Duration::from_secs(2));
+    settle().await;
+    assert_eq!(lost.load(Ordering::SeqCst), 1, "others may take it from then on");
+    cancel.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]

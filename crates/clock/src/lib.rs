@@ -11,5 +11,5 @@ mod tasks;
 mod time;
 
 pub use random::{Random, SUFFIX_ALPHABET, SeededRandom, SystemRandom};
-pub use tasks::Tasks;
+pub use tasks::{Panicked, Tasks, caught};
 pub use time::{Clock, Instant, ManualClock, SystemClock};

@@ -12,5 +12,5 @@ async fn main() {
     let running = tokio::spawn(controllers::run(client, client::Ambient::system(), options, cancel.clone()));
     tokio::signal::ctrl_c().await.unwrap();
     cancel.cancel();
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
 }

@@ -4,16 +4,21 @@ use crate::World;
 use crate::plan::{Action, Announce, Attempt, Create, Delete, Failure, Patch};
 use client::kube::Error;
 use client::kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, ListParams, PatchParams, PostParams, Preconditions,
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, ObjectList, PatchParams, PostParams,
+    Preconditions, Request,
 };
 use client::write::{is_already_exists, is_conflict, is_namespace_terminating, is_not_found};
-use client::{EventRecorder, EventType};
+use client::{EventRecorder, EventType, ObjectKey, ObjectMeta};
 use futures::StreamExt;
 use futures::stream;
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use k8s_openapi::api::core::v1::Namespace;
 
 /// Writes in flight at once for one key: enough to be quick, few enough to leave others room.
 const CONCURRENCY: usize = 16;
+/// Objects that one request takes away at most.
+const PAGE: u32 = 500;
 
 /// A write that did not work, and why.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,28 @@ fn verb(attempt: Attempt) -> &'static str {
     }
 }
 
+/// What an action is about: kind and name.
+#[derive(PartialEq)]
+struct Object(String, ObjectKey);
+
+impl Object {
+    fn of(action: &Action) -> Option<Self> {
+        match action {
+            Action::Patch(Patch { resource, key, .. })
+            | Action::Delete(Delete { resource, key, .. })
+            | Action::Confirm { resource, key, .. } => Some(Self(resource.kind.clone(), key.clone())),
+            Action::Tell { regarding, .. } => {
+                let key = ObjectKey::new(
+                    regarding.namespace.clone().unwrap_or_default(),
+                    regarding.name.clone().unwrap_or_default(),
+                );
+                Some(Self(regarding.kind.clone().unwrap_or_default(), key))
+            }
+            Action::Create(_) | Action::DeleteAll { .. } | Action::Finalize { .. } => None,
+        }
+    }
+}
+
 pub(crate) struct Actor {
     world: World,
     recorder: EventRecorder,
@@ -42,6 +69,21 @@ pub(crate) struct Actor {
 impl Actor {
     pub(crate) fn new(world: World, recorder: EventRecorder) -> Self {
         Self { world, recorder }
+    }
+
+    /// Carries out actions that have nothing to do with each other but for those on one object, of which a failure ends only
+    /// that object's; the first error is returned at the end.
+    pub(crate) async fn perform_independently(&self, actions: Vec<Action>) -> Result<(), ActError> {
+        let mut objects: Vec<(Option<Object>, Vec<Action>)> = Vec::new();
+        for action in actions {
+            let object = Object::of(&action);
+            match objects.iter_mut().find(|(known, _)| known.is_some() && *known == object) {
+                Some((_, theirs)) => theirs.push(action),
+                None => objects.push((object, vec![action])),
+            }
+        }
+        let performed = stream::iter(objects).map(|(_, actions)| self.perform(actions));
+        first_error(performed.buffered(CONCURRENCY).collect().await)
     }
 
     /// Carries out actions in order, runs of creates and of deletes together; ends at the first that fails.
@@ -80,6 +122,11 @@ impl Actor {
                     let deletes =
                         stream::iter(run).map(|(resource, namespace)| self.delete_all(resource, namespace));
                     first_error(deletes.buffer_unordered(CONCURRENCY).collect().await)?;
+                }
+                Action::Confirm { resource, key, uid } => {
+                    if !self.confirm(&resource, &key, uid.as_deref()).await? {
+                        return Ok(());
+                    }
                 }
                 Action::Finalize { namespace } => self.finalize(&namespace).await?,
                 Action::Tell { regarding, kind, reason, message } => {
@@ -172,11 +219,45 @@ impl Actor {
 
     async fn delete_all(&self, resource: ApiResource, namespace: String) -> Result<(), ActError> {
         let api = self.api(&resource, &namespace);
-        match api.delete_collection(&DeleteParams::background(), &ListParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) => Err(failed(error, Attempt::Delete, &resource)),
+        // In pages: a server should not have to hold all that there is of a kind for one request.
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            match self.delete_page(&api, &page).await {
+                Ok(next) => page.continue_token = next,
+                Err(error) if is_not_found(&error) => return Ok(()),
+                Err(error) => return Err(failed(error, Attempt::Delete, &resource)),
+            }
+            if page.continue_token.as_ref().is_none_or(String::is_empty) {
+                // Whoever wants all gone looks again anyway.
+                return Ok(());
+            }
         }
+    }
+
+    /// Takes away one page of a kind; where the next begins. (`Api::delete_collection` leaves out the page.)
+    async fn delete_page(
+        &self,
+        api: &Api<DynamicObject>,
+        page: &ListParams,
+    ) -> Result<Option<String>, Error> {
+        let mut request = Request::new(api.resource_url()).list(page).map_err(Error::BuildRequest)?;
+        *request.method_mut() = Method::DELETE;
+        *request.body_mut() = serde_json::to_vec(&DeleteParams::background()).map_err(Error::SerdeError)?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = self.world.client().request_status::<ObjectList<DynamicObject>>(request).await?;
+        Ok(answer.left().and_then(|list| list.metadata.continue_))
+    }
+
+    async fn confirm(
+        &self,
+        resource: &ApiResource,
+        key: &ObjectKey,
+        uid: Option<&str>,
+    ) -> Result<bool, ActError> {
+        let found = self.api(resource, &key.namespace).get_metadata_opt(&key.name).await;
+        let found = found.map_err(|error| failed(error, Attempt::Update, resource))?;
+        let stays = |meta: &ObjectMeta| meta.uid.as_deref() == uid && meta.deletion_timestamp.is_none();
+        Ok(found.is_some_and(|found| stays(&found.metadata)))
     }
 
     async fn finalize(&self, namespace: &Namespace) -> Result<(), ActError> {
@@ -230,4 +311,89 @@ fn failed(error: Error, attempt: Attempt, resource: &ApiResource) -> ActError {
 
 fn first_error(outcomes: Vec<Result<(), ActError>>) -> Result<(), ActError> {
     outcomes.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use crate::plan::{delete, patch, patch_status};
+    use client::Ambient;
+    use clock::{ManualClock, SeededRandom, Tasks};
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, from_value, json};
+    use std::sync::Arc;
+    use testkit::FakeApi;
+
+    fn actor() -> (FakeApi, Actor) {
+        let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+        let ambient = Ambient { clock, random: Arc::new(SeededRandom::new(1)) };
+        let (api, tasks) = (FakeApi::new(ambient.clone()), Tasks::default());
+        let recorder = EventRecorder::start(api.client(), "test", None, ambient.clone(), &tasks);
+        let world = World::new(api.client(), ambient, Settings::default(), tasks);
+        (api, Actor::new(world, recorder))
+    }
+
+    async fn pod(api: &FakeApi, name: &str) -> Pod {
+        let pods: Api<Pod> = Api::namespaced(api.client(), "x");
+        let pod = from_value(json!({ "metadata": { "name": name } })).unwrap();
+        pods.create(&PostParams::default(), &pod).await.unwrap()
+    }
+
+    fn names(api: &FakeApi) -> Vec<Value> {
+        api.objects("pods").iter().map(|pod| pod["metadata"]["name"].clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_refused_write_leaves_other_objects_and_ends_its_own() {
+        let (api, actor) = actor();
+        let (mut stale, fresh) = (pod(&api, "a").await, pod(&api, "b").await);
+        stale.metadata.resource_version = Some("77".into());
+        let actions = || {
+            let both = [&stale, &fresh].into_iter();
+            both.flat_map(|pod| {
+                [patch_status(pod, json!({ "phase": "Failed" })), Action::Delete(delete(pod))]
+            })
+        };
+        actor.perform(actions().collect()).await.unwrap_err();
+        assert_eq!(names(&api), ["a", "b"], "a plan in order ends where it fails");
+        let error = actor.perform_independently(actions().collect()).await.unwrap_err();
+        assert!(is_conflict(&error.error));
+        assert_eq!(names(&api), ["a"], "the other one has gone; this one is not deleted unmarked");
+    }
+
+    #[tokio::test]
+    async fn a_plan_for_what_is_no_longer_so_is_not_carried_out() {
+        let (api, actor) = actor();
+        let (owner, pods) = (pod(&api, "owner").await, Api::<Pod>::namespaced(api.client(), "x"));
+        let adopted = pod(&api, "adopted").await;
+        let plan =
+            || vec![crate::plan::confirm(&owner), patch(&adopted, json!({ "spec": { "nodeName": "n" } }))];
+        let hold = client::Patch::Merge(json!({ "metadata": { "finalizers": ["example.com/hold"] } }));
+        pods.patch("owner", &PatchParams::default(), &hold).await.unwrap();
+        pods.delete("owner", &DeleteParams::default()).await.unwrap();
+        actor.perform(plan()).await.unwrap();
+        assert_eq!(api.requests("PATCH", "pods"), 1, "it is being deleted");
+        let release = client::Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        pods.patch("owner", &PatchParams::default(), &release).await.unwrap();
+        actor.perform(plan()).await.unwrap();
+        let other = pod(&api, "owner").await;
+        actor.perform(plan()).await.unwrap();
+        assert_eq!(api.requests("PATCH", "pods"), 2, "it is gone, and then it is another");
+        let plan =
+            vec![crate::plan::confirm(&other), patch(&adopted, json!({ "spec": { "nodeName": "n" } }))];
+        actor.perform(plan).await.unwrap();
+        assert_eq!(api.requests("PATCH", "pods"), 3);
+    }
+
+    #[tokio::test]
+    async fn a_full_namespace_is_emptied_in_pages() {
+        let (api, actor) = actor();
+        for number in 0..=PAGE {
+            pod(&api, &format!("p{number}")).await;
+        }
+        let resource = ApiResource::erase::<Pod>(&());
+        actor.perform(vec![Action::DeleteAll { resource, namespace: "x".into() }]).await.unwrap();
+        assert_eq!((names(&api).len(), api.requests("DELETE", "pods")), (0, 2));
+    }
 }

@@ -23,24 +23,6 @@ pub(crate) fn difference(before: &Value, after: &Value) -> Value {
     Value::Object(patch)
 }
 
-/// Applies a merge patch; for tests, where the server does it elsewhere.
-#[cfg(test)]
-pub(crate) fn apply(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    for (name, value) in patch {
-        match value {
-            Value::Null => drop(target.as_object_mut().and_then(|map| map.remove(name))),
-            value => apply(&mut target[name], value),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::difference;
@@ -50,6 +32,10 @@ mod tests {
     fn names_what_changed_and_what_goes() {
         let before = json!({ "a": 1, "b": { "c": 2, "d": [1] }, "e": 3 });
         let after = json!({ "a": 1, "b": { "c": 2, "d": [2], "f": 4 } });
-        assert_eq!(difference(&before, &after), json!({ "b": { "d": [2], "f": 4 }, "e": null }));
+        let patch = difference(&before, &after);
+        assert_eq!(patch, json!({ "b": { "d": [2], "f": 4 }, "e": null }));
+        let mut applied = before;
+        testkit::merge(&mut applied, &patch);
+        assert_eq!(applied, after);
     }
 }

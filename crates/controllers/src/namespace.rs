@@ -141,7 +141,11 @@ pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
     if !terminating || status.and_then(|status| status.conditions.as_ref()) != Some(&conditions) {
         plan.then(patch_status(namespace, json!({ "phase": "Terminating", "conditions": conditions })));
     }
-    for contents in view.contents.iter().filter(|contents| contents.untold > 0) {
+    // Pods go first, while the policies that guard them and the secrets that they use still stand.
+    let pods = |contents: &Contents| contents.kind.group_resource() == "pods";
+    let only_pods = view.contents.iter().any(pods);
+    let now_due = |contents: &&Contents| contents.untold > 0 && (pods(contents) || !only_pods);
+    for contents in view.contents.iter().filter(now_due) {
         let (resource, namespace) = (contents.kind.resource.clone(), namespace.name_any());
         plan.then(Action::DeleteAll { resource, namespace });
     }
@@ -207,4 +211,49 @@ fn conditions(namespace: &Namespace, view: &View, now: Timestamp) -> Vec<Namespa
             message: Some(message),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::kube::api::ApiResource;
+    use serde_json::from_value;
+
+    fn contents(plural: &str, untold: usize) -> Contents {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".into(),
+            api_version: "v1".into(),
+            kind: plural.into(),
+            plural: plural.into(),
+        };
+        let kind = Served { resource, namespaced: true, verbs: Vec::new() };
+        Contents { kind, count: 2, untold, finalizers: BTreeMap::new() }
+    }
+
+    /// What is told to go.
+    fn check(left: &[(&str, usize)], expected: &[&str]) {
+        let namespace = json!({
+            "metadata": { "name": "x", "uid": "x", "deletionTimestamp": "2026-01-02T03:04:05Z" },
+            "spec": { "finalizers": [FINALIZER] },
+        });
+        let view = View {
+            namespace: Some(Arc::new(from_value(namespace).unwrap())),
+            contents: left.iter().map(|(plural, untold)| contents(plural, *untold)).collect(),
+        };
+        let planned = plan(&view, &Memory::default(), Timestamp::UNIX_EPOCH);
+        let told = planned.actions.iter().filter_map(|action| match action {
+            Action::DeleteAll { resource, .. } => Some(resource.plural.as_str()),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{left:?}");
+        assert!(planned.requeue_at.is_some());
+    }
+
+    #[test]
+    fn pods_go_before_all_else() {
+        check(&[("configmaps", 2), ("pods", 1), ("secrets", 2)], &["pods"]);
+        check(&[("configmaps", 2), ("pods", 0), ("secrets", 2)], &[]);
+        check(&[("configmaps", 2), ("secrets", 0)], &["configmaps"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Who controls what: adoption of orphans that a selector matches, release of what it no longer matches.
 
-use crate::plan::{Action, controller_of, patch};
+use crate::plan::{Action, confirm, controller_of, patch};
 use client::kube::core::{Selector, SelectorExt};
 use client::kube::{Resource, ResourceExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
@@ -35,13 +35,15 @@ pub(crate) struct Claims<K> {
 
 /// Sorts candidates: what the owner controls and its selector matches is owned; what it controls and no longer matches is
 /// released; an orphan that matches and may still be adopted is adopted (and owned from the next look on, when the server
-/// has agreed). An owner that is being deleted adopts nothing.
+/// has agreed). An owner that is being deleted adopts nothing, and since it may be without our having heard, the server is
+/// asked first.
 pub(crate) fn claim<O, K>(owner: &O, selector: &Selector, candidates: &[Arc<K>]) -> Claims<K>
 where
     O: Resource<DynamicType = ()>,
     K: Resource<DynamicType = ()>,
 {
     let mut claims = Claims { owned: Vec::new(), actions: Vec::new() };
+    let mut adoptions = Vec::new();
     let uid = owner.meta().uid.as_deref();
     for object in candidates {
         let matches = selects(selector, &**object);
@@ -54,10 +56,14 @@ where
                 }
             }
             None if matches && !is_terminating(owner) && !is_terminating(&**object) => {
-                claims.actions.push(adopt(owner, &**object));
+                adoptions.push(adopt(owner, &**object));
             }
             _ => {}
         }
+    }
+    if !adoptions.is_empty() {
+        claims.actions.push(confirm(owner));
+        claims.actions.append(&mut adoptions);
     }
     claims
 }

@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 /// What a controller wants done about one key, when to look again by itself, and what to remember until then.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<M> {
-    /// In order. A failure ends the plan; the key is looked at again.
+    /// In order. A failure ends the plan, or what it does to that object; the key is looked at again.
     pub actions: Vec<Action>,
+    /// Whether actions on different objects have nothing to do with each other, so that the failure of one leaves the others.
+    pub independent: bool,
     /// The next time that something changes by the clock alone.
     pub requeue_at: Option<Timestamp>,
     /// Handed to the next plan for this key; `None` forgets.
@@ -22,11 +24,16 @@ pub struct Plan<M> {
 
 impl<M> Default for Plan<M> {
     fn default() -> Self {
-        Self { actions: Vec::new(), requeue_at: None, memory: None }
+        Self { actions: Vec::new(), independent: false, requeue_at: None, memory: None }
     }
 }
 
 impl<M> Plan<M> {
+    /// A plan of actions that have nothing to do with each other, unless they are on the same object.
+    pub fn independent() -> Self {
+        Self { independent: true, ..Self::default() }
+    }
+
     /// Do this too.
     pub fn then(&mut self, action: impl Into<Option<Action>>) {
         self.actions.extend(action.into());
@@ -61,6 +68,16 @@ pub enum Action {
     Finalize {
         /// The whole namespace, with the finalizers that are left.
         namespace: Box<k8s_openapi::api::core::v1::Namespace>,
+    },
+    /// Ask the server itself, past everything that is cached, whether an object is there, is the same, and is not being
+    /// deleted. If not, the plan ends here: it was made on old facts.
+    Confirm {
+        /// The kind.
+        resource: ApiResource,
+        /// Which.
+        key: ObjectKey,
+        /// Not another of the same name.
+        uid: Option<String>,
     },
     /// Tell people.
     Tell {
@@ -228,6 +245,11 @@ pub fn tell<K: Resource<DynamicType = ()>>(
     message: impl Into<String>,
 ) -> Action {
     Action::Tell { regarding: Box::new(object.object_ref(&())), kind, reason, message: message.into() }
+}
+
+/// Goes on only if `object` is still there, and to stay.
+pub fn confirm<K: Resource<DynamicType = ()>>(object: &K) -> Action {
+    Action::Confirm { resource: resource::<K>(), key: ObjectKey::of(object), uid: object.meta().uid.clone() }
 }
 
 /// The reference by which `owner` controls what it makes.

@@ -79,7 +79,8 @@ impl Controller for PodGarbage {
         pods.informer().index_by(by_node()).index_by(by_ended());
         let add = queue.clone();
         nodes.informer().on_change(move |change| {
-            if change.after().is_none() {
+            // One that is back has to be seen to be back, or the next absence would count from the last.
+            if change.before().is_none() || change.after().is_none() {
                 add.add(Key::Node(change.object().name_any()));
             }
         });
@@ -134,7 +135,7 @@ impl Controller for PodGarbage {
 
 /// Decides which pods to take away; pure.
 pub fn plan(key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
-    let mut plan = Plan::default();
+    let mut plan = Plan::independent();
     match key {
         Key::Node(_) if view.node_exists || view.pods.is_empty() => {}
         Key::Node(_) => {
@@ -143,10 +144,11 @@ pub fn plan(key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan<Mem
             let over = gone.checked_add(quarantine).unwrap_or(Timestamp::MAX);
             if now < over {
                 plan.look_again(over);
+                plan.memory = Some(Memory { gone: Some(gone) });
             } else {
+                // It is forgotten then: a node of this name that comes and goes once more gets its time again.
                 view.pods.iter().for_each(|pod| remove(pod, true, &mut plan));
             }
-            plan.memory = Some(Memory { gone: Some(gone) });
         }
         Key::Unplaced(_) => {
             let stuck = view.pods.iter().filter(|pod| is_terminating(&***pod) && node_of(pod).is_empty());
@@ -188,7 +190,7 @@ mod tests {
 
     fn pod(name: &str, extra: Value) -> Arc<Pod> {
         let mut pod = json!({ "metadata": { "name": name, "namespace": "x", "uid": name }, "spec": { "containers": [] } });
-        crate::merge::apply(&mut pod, &extra);
+        testkit::merge(&mut pod, &extra);
         Arc::new(from_value(pod).unwrap())
     }
 
@@ -217,7 +219,8 @@ mod tests {
         let Action::Patch(failed) = &second.actions[0] else { panic!() };
         assert_eq!(failed.body["status"]["phase"], "Failed");
         let back = View { node_exists: true, ..view };
-        assert_eq!(plan(&key, &back, first.memory.as_ref().unwrap(), due), Plan::default());
+        assert_eq!(plan(&key, &back, first.memory.as_ref().unwrap(), due), Plan::independent());
+        assert_eq!(second.memory, None, "the next absence is borne as long");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use crate::{Controller, Settings, World};
 use client::Ambient;
 use client::election::{Election, ElectionConfig};
 use client::kube::Client;
-use clock::Tasks;
+use clock::{Panicked, Tasks};
+use std::sync::OnceLock;
 use tokio_util::sync::CancellationToken;
 
 /// How the controllers run.
@@ -21,18 +22,39 @@ pub struct Options {
 /// Runs the controllers until `cancel`: as long as this process holds the lease `kube-system/kube-controller-manager`
 /// (upstream's name, so that an upstream process and this one never lead together), or at all times without an identity.
 /// Nothing is watched while another leads.
-pub async fn run(client: Client, ambient: Ambient, options: Options, cancel: CancellationToken) {
+///
+/// # Errors
+/// When a part of it panicked: it has given up the lease and stopped, and should be started anew with its process.
+pub async fn run(
+    client: Client,
+    ambient: Ambient,
+    options: Options,
+    cancel: CancellationToken,
+) -> Result<(), Panicked> {
     let Some(identity) = options.identity.clone() else {
         return lead(client, ambient, options.settings, cancel).await;
     };
     let config = ElectionConfig::new("kube-system", "kube-controller-manager", identity);
     let election = Election::new(client.clone(), config, ambient.clone());
-    election
-        .run(&cancel, |leading| lead(client.clone(), ambient.clone(), options.settings.clone(), leading))
-        .await;
+    let (stop, failed) = (cancel.child_token(), OnceLock::new());
+    let lead = |leading| async {
+        if let Err(panicked) = lead(client.clone(), ambient.clone(), options.settings.clone(), leading).await
+        {
+            // Of several the first is the cause.
+            let _ = failed.set(panicked);
+            stop.cancel();
+        }
+    };
+    election.run(&stop, lead).await;
+    failed.into_inner().map_or(Ok(()), Err)
 }
 
-async fn lead(client: Client, ambient: Ambient, settings: Settings, leading: CancellationToken) {
+async fn lead(
+    client: Client,
+    ambient: Ambient,
+    settings: Settings,
+    leading: CancellationToken,
+) -> Result<(), Panicked> {
     let tasks = Tasks::under(&leading);
     let world = World::new(client, ambient, settings, tasks.clone());
     start::<crate::deployment::Deployments>(&world);
@@ -44,8 +66,12 @@ async fn lead(client: Client, ambient: Ambient, settings: Settings, leading: Can
     start::<crate::nodelifecycle::NodeLifecycle>(&world);
     start::<crate::podgc::PodGarbage>(&world);
     start::<crate::endpointslice::EndpointSlices>(&world);
-    leading.cancelled().await;
+    let outcome = tokio::select! {
+        () = leading.cancelled() => Ok(()),
+        panicked = tasks.failed() => Err(panicked),
+    };
     tasks.stop().await;
+    outcome
 }
 
 fn start<C: Controller>(world: &World) {

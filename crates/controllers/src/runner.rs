@@ -57,6 +57,8 @@ enum ReconcileError {
     Observe(#[source] kube::Error),
     #[error(transparent)]
     Act(#[from] ActError),
+    #[error(transparent)]
+    Panicked(#[from] clock::Panicked),
 }
 
 pub(crate) struct Runner<C: Controller> {
@@ -102,7 +104,9 @@ impl<C: Controller> Runner<C> {
     }
 
     async fn work(&self, key: &C::Key) {
-        match self.reconcile(key).await {
+        // What one key makes panic must not keep the others from being worked on.
+        let outcome = clock::caught(C::NAME, self.reconcile(key)).await;
+        match outcome.unwrap_or_else(|panicked| Err(panicked.into())) {
             Ok(requeue_at) => {
                 self.queue.forget(key);
                 if let Some(at) = requeue_at {
@@ -115,6 +119,9 @@ impl<C: Controller> Runner<C> {
                 match &error {
                     ReconcileError::Act(act) if is_conflict(&act.error) => {
                         tracing::debug!(controller = C::NAME, %key, %error, "planned on an older version");
+                    }
+                    ReconcileError::Panicked(panicked) => {
+                        tracing::error!(controller = C::NAME, %key, %panicked, "will try again");
                     }
                     _ => tracing::info!(controller = C::NAME, %key, %error, "will try again"),
                 }
@@ -132,7 +139,10 @@ impl<C: Controller> Runner<C> {
         if !plan.actions.is_empty() {
             tracing::debug!(controller = C::NAME, %key, actions = plan.actions.len(), "acts");
         }
-        let outcome = self.actor.perform(plan.actions).await;
+        let outcome = match plan.independent {
+            true => self.actor.perform_independently(plan.actions).await,
+            false => self.actor.perform(plan.actions).await,
+        };
         let mut memory = plan.memory;
         if let Err(error) = &outcome
             && !is_conflict(&error.error)
@@ -148,5 +158,69 @@ impl<C: Controller> Runner<C> {
 
     fn memories(&self) -> MutexGuard<'_, HashMap<C::Key, C::Memory>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use client::Ambient;
+    use clock::{ManualClock, SeededRandom, Tasks};
+    use testkit::FakeApi;
+    use tokio::sync::mpsc;
+
+    /// Tells which keys it looks at; panics over `bad`.
+    struct Fragile(mpsc::UnboundedSender<String>);
+
+    impl Controller for Fragile {
+        const NAME: &'static str = "fragile";
+        type Key = String;
+        type View = mpsc::UnboundedSender<String>;
+        type Memory = ();
+
+        fn wire(world: &World, queue: &Arc<WorkQueue<String>>) -> Self {
+            let (told, mut looked_at) = mpsc::unbounded_channel();
+            let (queue, over) = (queue.clone(), world.tasks().token().clone());
+            queue.add("bad".to_owned());
+            world.tasks().spawn("test", async move {
+                // Once it has been tried again it is another key's turn, until all workers had their chance to die.
+                for turn in 0.. {
+                    let Some(key) = looked_at.recv().await else { return };
+                    if turn == 2 * WORKERS {
+                        queue.add("good".to_owned());
+                    }
+                    if key == "good" {
+                        return over.cancel();
+                    }
+                }
+            });
+            Self(told)
+        }
+
+        fn view(&self, _key: &String) -> Self::View {
+            self.0.clone()
+        }
+
+        fn plan(key: &String, told: &Self::View, (): &(), _now: Timestamp) -> Plan<()> {
+            told.send(key.clone()).unwrap();
+            assert_ne!(key, "bad", "a mistake in a plan");
+            Plan::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_panics_is_tried_again_and_keeps_no_other_waiting() {
+        let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+        let ambient = Ambient { clock: clock.clone(), random: Arc::new(SeededRandom::new(1)) };
+        let tasks = Tasks::default();
+        let client = FakeApi::new(ambient.clone()).client();
+        let world = World::new(client, ambient, Settings::default(), tasks.clone());
+        Runner::<Fragile>::new(&world).start();
+        while !tasks.token().is_cancelled() {
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_secs(1));
+        }
+        tasks.stop().await;
     }
 }

@@ -1,7 +1,8 @@
 //! Taints that say what a node's conditions mean for pods, and how long pods bear them.
 
+use api::taints::tolerates;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -57,15 +58,6 @@ pub(crate) fn wanted(node: &Node, conditions: &[NodeCondition], evict: bool, now
         }
     }
     wanted
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let unset = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
-    let effect = unset(&toleration.effect) || toleration.effect.as_ref() == Some(&taint.effect);
-    let key = unset(&toleration.key) || toleration.key.as_ref() == Some(&taint.key);
-    let value = toleration.operator.as_deref() == Some("Exists")
-        || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
-    effect && key && value
 }
 
 /// When a pod must leave a node with these taints: at once if one of them is not tolerated, never if all are without

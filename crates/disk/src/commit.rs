@@ -16,7 +16,26 @@ const GROUP_BYTES: usize = 4 << 20;
 
 /// Called in queue order, on the writer's thread, once the batch is durable or has failed. Must be brief, and must not
 /// wait for the disk.
-type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
+struct Done(Option<Call>);
+
+type Call = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+impl Done {
+    fn call(mut self, result: Result<(), Error>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Done {
+    /// Left in the queue when the writer ended: it is called all the same, because somebody may wait for it.
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(Error::Closed));
+        }
+    }
+}
 
 enum Request {
     Commit { batch: Batch, done: Done, room: OwnedSemaphorePermit },
@@ -55,8 +74,14 @@ impl Reservation {
         batch: Batch,
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) -> Result<(), Error> {
-        let request = Request::Commit { batch, done: Box::new(done), room: self.room };
-        self.queue.send(request).map_err(|_| Error::Closed)
+        let request = Request::Commit { batch, done: Done(Some(Box::new(done))), room: self.room };
+        self.queue.send(request).map_err(|refused| {
+            if let Request::Commit { mut done, .. } = refused.0 {
+                // The error that is returned says it; a lock may be held here that `done` takes.
+                done.0 = None;
+            }
+            Error::Closed
+        })
     }
 }
 
@@ -158,7 +183,7 @@ impl Group {
             Request::Commit { batch, done, room } => {
                 // Its writer's mistake: the others in the group must not pay for it.
                 if let Some(stray) = batch.tables().find(|table| !engine.knows(*table)) {
-                    done(Err(Error::NoTable(stray.name())));
+                    done.call(Err(Error::NoTable(stray.name())));
                     return None;
                 }
                 self.bytes += batch.size();
@@ -174,7 +199,7 @@ impl Group {
         self.batches.clear();
         for (done, room) in self.waiting.drain(..) {
             drop(room);
-            done(result.clone());
+            done.call(result.clone());
         }
     }
 }

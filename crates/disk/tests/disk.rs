@@ -7,8 +7,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use disk::{Batch, Direction, Disk, Engine, Error, KeyRange, OpenError, Options, Reader, Snapshot, Table};
+use disk::{
+    Batch, Direction, Disk, Engine, Error, KeyRange, OpenError, Options, Reader, Reservation, Snapshot, Table,
+};
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 const A: Table = Table::new("a");
 const B: Table = Table::new("b");
@@ -226,12 +229,46 @@ async fn nothing_is_written_after_a_failure() {
     assert!(disk.close().await.is_err());
 }
 
+/// Submits a batch while it closes, so that the batch is in the queue behind the request to close.
+struct Late(Arc<Mutex<Option<LateBatch>>>);
+
+type LateBatch = (Reservation, oneshot::Sender<Result<(), Error>>);
+
+impl Engine for Late {
+    fn apply(&mut self, _: &[Batch]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn knows(&self, _: Table) -> bool {
+        true
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Brittle(0).reader()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        let (reservation, done) = self.0.lock().unwrap().take().unwrap();
+        reservation.submit(put(A, "k", "late"), move |result| done.send(result).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_batch_behind_the_end_of_the_queue_is_answered() {
+    let slot = Arc::new(Mutex::new(None));
+    let disk = Disk::start(Box::new(Late(slot.clone()))).unwrap();
+    let (done, outcome) = oneshot::channel();
+    *slot.lock().unwrap() = Some((disk.reserve(10).await.unwrap(), done));
+    disk.close().await.unwrap();
+    assert_eq!(outcome.await.unwrap(), Err(Error::Closed));
+}
+
 fn key() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(vec![0u8, 1, b'a', b'b', 0xfe, 0xff]), 0..4)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 32, ..ProptestConfig::default() })]
 
     #[test]
     fn a_map_is_a_btreemap(

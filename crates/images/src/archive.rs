@@ -28,23 +28,23 @@ pub(crate) enum Member {
 }
 
 impl Archive {
-    /// Opens a directory, or a tar that may be compressed.
-    pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Self> {
+    /// Opens a directory, or a tar that may be compressed; then it is unpacked to a nameless file in `work`.
+    pub(crate) fn open(path: &Path, work: &Path, limits: &Limits) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         match file.metadata().map_err(Error::io(path))?.is_dir() {
             true => Ok(Self::Directory(file)),
-            false => Self::tar(file, limits).map_err(|error| match error {
+            false => Self::tar(file, work, limits).map_err(|error| match error {
                 Error::Io { source, .. } => Error::Io { path: path.to_owned(), source },
                 other => other,
             }),
         }
     }
 
-    fn tar(mut file: File, limits: &Limits) -> Result<Self> {
+    fn tar(mut file: File, work: &Path, limits: &Limits) -> Result<Self> {
         let nowhere = Path::new("archive");
         if layer::sniff(&mut file).map_err(Error::io(nowhere))? != Compression::None {
-            // Members are read at random, which a compressed stream does not allow.
-            let mut plain = tempfile::tempfile().map_err(Error::io(nowhere))?;
+            // Members are read at random, which a compressed stream does not allow. Where the images go there is room.
+            let mut plain = tempfile::tempfile_in(work).map_err(Error::io(work))?;
             let reader = layer::decompress(BufReader::new(file)).map_err(Error::io(nowhere))?;
             let copied = io::copy(&mut reader.take(limits.image_bytes + 1), &mut plain).map_err(broken)?;
             if copied > limits.image_bytes {

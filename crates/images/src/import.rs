@@ -34,7 +34,7 @@ impl Store {
     /// An image appears under its name when all of it is on disk, or not at all.
     pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<StoredImage>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
-        let archive = Archive::open(path, &self.limits)?;
+        let archive = Archive::open(path, &self.root.join("work"), &self.limits)?;
         let found = if archive.has("index.json") {
             self.import_layout(&archive)?
         } else if archive.has("manifest.json") {

@@ -17,6 +17,7 @@ mod import;
 mod layer;
 mod platform;
 mod reference;
+mod remove;
 mod store;
 mod unpack;
 
@@ -25,6 +26,7 @@ pub use digest::Digest;
 pub use error::Error;
 pub use oci_spec::image::{ImageConfiguration, ImageManifest};
 pub use reference::{Reference, ReferenceError};
+pub use remove::remove_tree;
 pub use store::{Limits, Store, StoredImage};
 
 /// The result of this crate's calls.

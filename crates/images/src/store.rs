@@ -18,10 +18,12 @@ pub(crate) const NAME: &str = "io.containerd.image.name";
 pub struct Limits {
     /// Bytes of one index, manifest or configuration.
     pub document_bytes: u64,
-    /// Bytes of one blob, and of an archive once decompressed.
+    /// Bytes of one blob, of an archive once decompressed, and of an image's files once unpacked.
     pub image_bytes: u64,
-    /// Bytes of one layer once unpacked.
+    /// Bytes of one layer once unpacked: of its stream, and of the files that it makes.
     pub layer_bytes: u64,
+    /// Bytes of the names of one layer's directories, which are held in memory.
+    pub path_bytes: u64,
     /// Entries of one layer.
     pub layer_entries: u64,
     /// Layers of one image: overlayfs takes 500, mount's options a page.
@@ -37,6 +39,7 @@ impl Default for Limits {
             document_bytes: 4 << 20,
             image_bytes: 64 * GIB,
             layer_bytes: 64 * GIB,
+            path_bytes: 64 << 20,
             layer_entries: 2_000_000,
             layers: 127,
             archive_members: 100_000,
@@ -76,7 +79,7 @@ impl Store {
     /// Opens it with limits of one's own.
     pub fn open_with(root: impl Into<PathBuf>, limits: Limits) -> Result<Self> {
         let store = Self { root: root.into(), limits };
-        for directory in ["blobs/sha256", "layers/sha256", "work"] {
+        for directory in ["blobs/sha256", "layers/sha256", "locks", "work"] {
             let path = store.root.join(directory);
             fs::create_dir_all(&path).map_err(Error::io(&path))?;
         }
@@ -294,7 +297,7 @@ impl Store {
     }
 
     /// A lock among all processes that have this store open; released on drop.
-    fn lock(&self, name: &str, how: FlockOperation) -> Result<File> {
+    pub(crate) fn lock(&self, name: &str, how: FlockOperation) -> Result<File> {
         let path = self.root.join(name);
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(Error::io(&path))?;
@@ -310,8 +313,7 @@ impl Store {
         let work = self.root.join("work");
         for entry in fs::read_dir(&work).map_err(Error::io(&work))? {
             let path = entry.map_err(Error::io(&work))?.path();
-            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            if let Err(error) = gone {
+            if let Err(error) = crate::remove_tree(&path) {
                 tracing::warn!(path = %path.display(), %error, "a left-over of the image store stays");
             }
         }

@@ -10,13 +10,14 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
+    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
     XattrFlags,
 };
 use rustix::io::Errno;
 
 use crate::digest::Hashing;
-use crate::{Digest, Error, Result, Store, StoredImage, store};
+use crate::remove::remove_at;
+use crate::{Digest, Error, Limits, Result, Store, StoredImage, store};
 
 /// A file of this prefix hides the file of the rest of its name in the layers below.
 const WHITEOUT: &[u8] = b".wh.";
@@ -32,21 +33,39 @@ const DIRECTORY: OFlags =
 impl Store {
     /// Unpacks the image's layers where that has not been done, and returns their directories, the base first.
     ///
+    /// A layer is kept by the chain of layers that it lies upon, since directories that it only implies are what they are
+    /// below it. Whoever wants the same layer meanwhile waits for whoever unpacks it, in other processes too.
+    ///
     /// Needs root: owners and device nodes (overlayfs marks a deleted file with one) are the point of it.
     pub fn unpack(&self, image: &StoredImage) -> Result<Vec<PathBuf>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
         let diffs = image.config.rootfs().diff_ids();
         let mut directories = Vec::with_capacity(diffs.len());
+        let (mut chain, mut left): (Option<Digest>, _) = (None, self.limits.image_bytes);
         for (layer, diff) in image.layers.iter().zip(diffs) {
             let (layer, diff) = (layer.digest().to_string().parse()?, diff.parse()?);
-            directories.push(self.unpack_layer(layer, diff)?);
+            let id = chain.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes()));
+            directories.push(self.unpack_layer(layer, diff, id, &directories, &mut left)?);
+            chain = Some(id);
         }
         Ok(directories)
     }
 
-    fn unpack_layer(&self, layer: Digest, diff: Digest) -> Result<PathBuf> {
+    fn unpack_layer(
+        &self,
+        layer: Digest,
+        diff: Digest,
+        id: Digest,
+        below: &[PathBuf],
+        image_left: &mut u64,
+    ) -> Result<PathBuf> {
         let parent = self.root.join("layers/sha256");
-        let done = parent.join(diff.hex());
+        let done = parent.join(id.hex());
+        if done.join("fs").is_dir() {
+            return Ok(done.join("fs"));
+        }
+        let _alone = self.lock(&format!("locks/{}", id.hex()), FlockOperation::LockExclusive)?;
+        // Somebody else may have done it while we waited.
         if done.join("fs").is_dir() {
             return Ok(done.join("fs"));
         }
@@ -55,29 +74,33 @@ impl Store {
         let root = work.path().join("fs");
         fs::create_dir(&root).map_err(Error::io(&root))?;
         let mut stream = Hashing::new(self.layer_stream(layer)?, self.limits.layer_bytes);
-        extract(&mut stream, &root, self.limits.layer_entries)?;
+        extract(&mut stream, &root, below, &self.limits, image_left)?;
         if stream.digest() != diff {
             return Err(Error::Invalid(format!("layer {layer} does not unpack to {diff}")));
         }
         // Everything is on disk before the name says that it is.
         let directory = File::open(&root).map_err(Error::io(&root))?;
         rustix::fs::syncfs(&directory).map_err(Error::os(&root))?;
-        match fs::rename(work.path(), &done) {
-            Ok(()) => drop(work.keep()),
-            // Another process was faster; its copy is as good.
-            Err(_) if done.join("fs").is_dir() => {}
-            Err(source) => return Err(Error::Io { path: done, source }),
-        }
+        fs::rename(work.path(), &done).map_err(Error::io(&done))?;
+        drop(work.keep());
         store::sync_directory(&parent)?;
         Ok(done.join("fs"))
     }
 }
 
 /// Unpacks one layer's tar into a directory.
-pub(crate) fn extract(stream: impl Read, root: &Path, limit: u64) -> Result<()> {
+fn extract(
+    stream: impl Read,
+    root: &Path,
+    below: &[PathBuf],
+    limits: &Limits,
+    image_left: &mut u64,
+) -> Result<()> {
+    let limit = limits.layer_entries;
     let directory = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty()).map_err(Error::os(root))?;
     rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755)).map_err(Error::os(root))?;
-    let mut extraction = Extraction { root: directory, times: Vec::new() };
+    let left = Left { layer: limits.layer_bytes, image: *image_left, paths: limits.path_bytes };
+    let mut extraction = Extraction { root: directory, below, times: Vec::new(), left, limits };
     let budget = Rc::new(Cell::new(0));
     let mut archive = tar::Archive::new(Metered { inner: stream, budget: Rc::clone(&budget) });
     let mut entries = archive.entries().map_err(broken)?;
@@ -96,6 +119,7 @@ pub(crate) fn extract(stream: impl Read, root: &Path, limit: u64) -> Result<()> 
         io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
     }
     extraction.finish()?;
+    *image_left = extraction.left.image;
     budget.set(u64::MAX);
     // What follows the end marker belongs to the digest.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
@@ -163,13 +187,45 @@ impl Attributes {
     }
 }
 
-struct Extraction {
-    root: OwnedFd,
-    /// Directories' times, set when nothing more is written into them.
-    times: Vec<(PathBuf, Timestamps)>,
+/// What a layer may still take. What a tar says takes no room in it (a sparse file's holes) takes some on disk.
+struct Left {
+    /// Bytes of files, of this layer and of the whole image.
+    layer: u64,
+    image: u64,
+    /// Bytes of the names that are held in memory.
+    paths: u64,
 }
 
-impl Extraction {
+struct Extraction<'a> {
+    root: OwnedFd,
+    /// The layers that this one lies upon, the base first.
+    below: &'a [PathBuf],
+    /// Directories' times, set when nothing more is written into them.
+    times: Vec<(PathBuf, Timestamps)>,
+    left: Left,
+    limits: &'a Limits,
+}
+
+impl Extraction<'_> {
+    /// Counts a file's bytes before they are written.
+    fn charge(&mut self, bytes: u64) -> Result<()> {
+        let too_large = |what, limit| Error::TooLarge { what, limit };
+        let layer = self.left.layer.checked_sub(bytes);
+        self.left.layer = layer.ok_or(too_large("an unpacked layer", self.limits.layer_bytes))?;
+        let image = self.left.image.checked_sub(bytes);
+        self.left.image = image.ok_or(too_large("an unpacked image", self.limits.image_bytes))?;
+        Ok(())
+    }
+
+    fn remember_times(&mut self, path: &Path, times: Timestamps) -> Result<()> {
+        let length = path.as_os_str().len() as u64;
+        let limit = self.limits.path_bytes;
+        let left = self.left.paths.checked_sub(length);
+        self.left.paths = left.ok_or(Error::TooLarge { what: "names of a layer's directories", limit })?;
+        self.times.push((path.to_owned(), times));
+        Ok(())
+    }
+
     fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<()> {
         let path = inside(&entry.path_bytes())?;
         let Some(name) = path.file_name() else {
@@ -204,15 +260,19 @@ impl Extraction {
             tar::EntryType::Directory => {
                 let directory = make_directory(&parent, name).map_err(Error::os(path))?;
                 attributes.apply(path, directory.as_fd())?;
-                self.times.push((path.to_owned(), attributes.times));
-                Ok(())
+                self.remember_times(path, attributes.times)
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                self.charge(entry.size())?;
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
                 let mut file = File::from(file.map_err(Error::os(path))?);
-                io::copy(entry, &mut file).map_err(broken)?;
+                match kind {
+                    tar::EntryType::GNUSparse => copy_with_holes(entry, &mut file),
+                    _ => io::copy(entry, &mut file).map(drop),
+                }
+                .map_err(broken)?;
                 attributes.apply(path, file.as_fd())?;
                 rustix::fs::futimens(&file, &attributes.times).map_err(Error::os(path))
             }
@@ -244,7 +304,7 @@ impl Extraction {
 
     /// The directory that an entry goes into. Links on the way resolve as if the layer were the root, so none leads
     /// out of it; directories that no entry announced are made.
-    fn parent(&self, path: &Path) -> Result<OwnedFd> {
+    fn parent(&mut self, path: &Path) -> Result<OwnedFd> {
         let parent = path.parent().unwrap_or(Path::new(""));
         match open_inside(&self.root, parent) {
             Err(Errno::NOENT) => {}
@@ -255,14 +315,31 @@ impl Extraction {
             let above = open_inside(&self.root, &so_far).map_err(Error::os(path))?;
             so_far.push(component);
             match rustix::fs::mkdirat(&above, component.as_os_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => self.inherit(&so_far)?,
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(Error::os(path)(error)),
             }
         }
         open_inside(&self.root, parent).map_err(Error::os(path))
     }
 
-    fn finish(self) -> Result<()> {
+    /// Gives a directory that the layer only implies what the layers below say of it: for who looks from above, this one
+    /// hides theirs.
+    fn inherit(&mut self, path: &Path) -> Result<()> {
+        let Some(found) = self.below.iter().rev().find_map(|layer| beneath(layer, path).transpose()) else {
+            return Ok(());
+        };
+        let Some(stat) = found.map_err(Error::os(path))? else { return Ok(()) };
+        let made = open_inside(&self.root, path).map_err(Error::os(path))?;
+        let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+        rustix::fs::fchown(&made, owner.0, owner.1).map_err(Error::os(path))?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        rustix::fs::fchmod(&made, mode).map_err(Error::os(path))?;
+        let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: 0 };
+        self.remember_times(path, Timestamps { last_access: time, last_modification: time })
+    }
+
+    fn finish(&mut self) -> Result<()> {
         // The deepest first is not needed: setting times changes no other directory's.
         for (path, times) in &self.times {
             match open_inside(&self.root, path) {
@@ -295,6 +372,49 @@ fn inside(bytes: &[u8]) -> Result<PathBuf> {
     }
 }
 
+/// What a layer says of a directory: nothing (`None`), that there is none for the layers above (`Some(None)`), or what
+/// it is.
+fn beneath(layer: &Path, path: &Path) -> Result<Option<Option<Stat>>, Errno> {
+    let root = rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty())?;
+    let mut so_far = PathBuf::new();
+    let mut hides = false;
+    for component in path.components() {
+        so_far.push(component);
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let directory = match rustix::fs::openat2(&root, &so_far, DIRECTORY, Mode::empty(), resolve) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT) => return Ok(hides.then_some(None)),
+            // A file, a link or a whiteout: what lies below is not there any more.
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Some(None)),
+            Err(error) => return Err(error),
+        };
+        if so_far == path {
+            return rustix::fs::fstat(&directory).map(|stat| Some(Some(stat)));
+        }
+        hides |= rustix::fs::fgetxattr(&directory, "trusted.overlay.opaque", &mut [0; 1]).is_ok();
+    }
+    Ok(None)
+}
+
+/// Copies a file's content; what is nothing but zeros becomes a hole.
+fn copy_with_holes(from: &mut impl Read, to: &mut File) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom, Write};
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = from.read(&mut buffer)?;
+        let piece = &buffer[..count];
+        match piece {
+            [] => break,
+            _ if piece.iter().all(|byte| *byte == 0) => {
+                to.seek(SeekFrom::Current(i64::try_from(count).unwrap_or_default()))?;
+            }
+            _ => to.write_all(piece)?,
+        }
+    }
+    let length = to.stream_position()?;
+    to.set_len(length)
+}
+
 fn open_inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -304,49 +424,7 @@ fn open_inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
 
 /// Removes what stands where an entry goes: the last of a name wins.
 fn make_way(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR) => remove_tree(parent, name),
-        Err(error) => Err(error),
-    }
-}
-
-fn remove_tree(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    // An explicit stack of names: a layer must not choose how deep our own stack goes.
-    let mut stack: Vec<Vec<u8>> = vec![name.as_bytes().to_vec()];
-    while let Some(top) = stack.last().cloned() {
-        let directory = rustix::fs::openat2(
-            parent,
-            &*top,
-            DIRECTORY,
-            Mode::empty(),
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-        )?;
-        let mut deeper = None;
-        for entry in rustix::fs::Dir::read_from(&directory)? {
-            let entry = entry?;
-            let child = entry.file_name().to_bytes();
-            if matches!(child, b"." | b"..") {
-                continue;
-            }
-            match rustix::fs::unlinkat(&directory, child, AtFlags::empty()) {
-                Ok(()) => {}
-                Err(Errno::ISDIR) => {
-                    deeper = Some([top.as_slice(), b"/", child].concat());
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match deeper {
-            Some(path) => stack.push(path),
-            None => {
-                rustix::fs::unlinkat(parent, &*top, AtFlags::REMOVEDIR)?;
-                stack.pop();
-            }
-        }
-    }
-    Ok(())
+    remove_at(parent, name.as_bytes())
 }
 
 fn make_directory(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {

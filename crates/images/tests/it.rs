@@ -378,7 +378,8 @@ fn limits_hold() {
     if !root() {
         return;
     }
-    let many: Vec<_> = (0..20).map(|_| (EntryType::Regular, "f", "0123456789", 0o644)).collect();
+    let mut many: Vec<_> = (0..20).map(|_| (EntryType::Regular, "f", "0123456789", 0o644)).collect();
+    many[3] = (EntryType::Directory, "dir/", "", 0o755);
     let layer = tar(&many);
     let limited = |limits: Limits| {
         let directory = tempfile::tempdir().unwrap();
@@ -395,9 +396,120 @@ fn limits_hold() {
         Limits { image_bytes: 5000, ..Limits::default() },
         Limits { archive_members: 2, ..Limits::default() },
         Limits { layers: 0, ..Limits::default() },
+        Limits { path_bytes: 2, ..Limits::default() },
     ] {
         assert!(limited(limits.clone()).is_err(), "{limits:?}");
     }
+}
+
+/// A sparse file: all hole but for its last block.
+fn sparse(size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("hole").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(512);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.set_real_size(size);
+    gnu.sparse[0].set_offset(size - 512);
+    gnu.sparse[0].set_length(512);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &[b'x'; 512][..]).unwrap();
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn a_small_layer_takes_no_large_room() {
+    if !root() {
+        return;
+    }
+    let unpacked = Place::new();
+    let paths = unpacked.unpack(&[&sparse(1 << 30)]).unwrap();
+    let file = paths[0].join("hole").metadata().unwrap();
+    assert!(file.len() == 1 << 30 && file.blocks() < 1000, "{} blocks", file.blocks());
+    let place = |limits: Limits| {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open_with(directory.path().join("store"), limits).unwrap();
+        Place { directory, store }
+    };
+    let small = place(Limits { layer_bytes: 1 << 20, ..Limits::default() });
+    assert!(matches!(small.unpack(&[&sparse(1 << 21)]), Err(Error::TooLarge { .. })));
+    // Nor do many of them that are each small enough.
+    let many = place(Limits { image_bytes: 3 << 20, ..Limits::default() });
+    many.unpack(&[&sparse(1 << 21)]).unwrap();
+    let many = place(Limits { image_bytes: 3 << 20, ..Limits::default() });
+    assert!(matches!(many.unpack(&[&sparse(1 << 21), &sparse(1 << 21)]), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn directories_that_a_layer_implies_are_what_they_were() {
+    if !root() {
+        return;
+    }
+    let base = tar(&[
+        (EntryType::Directory, "tmp/", "", 0o1777),
+        (EntryType::Directory, "gone/", "", 0o700),
+        (EntryType::Directory, "opaque/dir/", "", 0o700),
+        (EntryType::Directory, "own/dir/", "", 0o700),
+    ]);
+    let middle = tar(&[
+        (EntryType::Regular, ".wh.gone", "", 0),
+        (EntryType::Directory, "opaque/", "", 0o750),
+        (EntryType::Regular, "opaque/.wh..wh..opq", "", 0),
+    ]);
+    let upper = tar(&[
+        (EntryType::Regular, "tmp/file", "x", 0o644),
+        (EntryType::Regular, "gone/file", "x", 0o644),
+        (EntryType::Regular, "opaque/dir/file", "x", 0o644),
+        (EntryType::Regular, "own/dir/file", "x", 0o644),
+        (EntryType::Directory, "own/", "", 0o711),
+    ]);
+    let place = Place::new();
+    let unpacked = place.unpack(&[&base, &middle, &upper]).unwrap();
+    let of = |name: &str| {
+        let metadata = unpacked[2].join(name).metadata().unwrap();
+        (metadata.permissions().mode() & 0o7777, metadata.uid())
+    };
+    assert_eq!((of("tmp"), of("opaque"), of("own")), ((0o1777, 7), (0o750, 7), (0o711, 7)));
+    assert_eq!((of("own/dir"), of("gone"), of("opaque/dir")), ((0o700, 7), (0o755, 0), (0o755, 0)));
+    assert_eq!(unpacked[2].join("tmp").metadata().unwrap().mtime(), 1_000_000_000);
+    // The same layer upon another base is another directory.
+    let alone = place.unpack(&[&upper]).unwrap();
+    assert_eq!(alone[0].join("tmp").metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+    assert_ne!(alone[0], unpacked[2]);
+}
+
+#[test]
+fn a_layer_that_somebody_unpacks_is_waited_for() {
+    if !root() {
+        return;
+    }
+    let place = Place::new();
+    let layer = tar(&[(EntryType::Regular, "file", "content", 0o644)]);
+    let archive = docker_archive(&[&layer], std::slice::from_ref(&layer));
+    let image = place.store.import(&place.write(&archive), None).unwrap().remove(0);
+    let hex = Digest::of(&layer).hex();
+    let lock = std::fs::File::create(place.store.root().join("locks").join(&hex)).unwrap();
+    lock.lock().unwrap();
+    // It cannot be unpacked again: who tried would fail.
+    std::fs::remove_file(place.store.root().join("blobs/sha256").join(&hex)).unwrap();
+    let (begin, began) = std::sync::mpsc::channel();
+    let unpacked = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            begin.send(()).unwrap();
+            place.store.unpack(&image)
+        });
+        began.recv().unwrap();
+        let done = place.store.root().join("layers/sha256").join(&hex).join("fs");
+        std::fs::create_dir_all(&done).unwrap();
+        lock.unlock().unwrap();
+        waiting.join().unwrap()
+    });
+    assert!(unpacked.unwrap()[0].ends_with("fs"));
 }
 
 #[test]
@@ -419,7 +531,7 @@ fn a_name_of_a_gigabyte_is_not_read_into_memory() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     /// Whatever the bytes: an error or an image, nothing outside, no panic.
     #[test]

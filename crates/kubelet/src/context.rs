@@ -46,6 +46,8 @@ pub(crate) struct Context {
     /// The pods of this node, as the API holds them.
     pub(crate) pods: Arc<Store<Pod>>,
     pub(crate) tasks: Tasks,
+    /// To where probes and hooks may go beside their own pods.
+    pub(crate) connector: egress::Connector,
     pub(crate) node_name: String,
     pub(crate) host_ips: Vec<IpAddr>,
     pub(crate) paths: Paths,

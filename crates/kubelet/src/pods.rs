@@ -1,6 +1,6 @@
 //! All pods of the node: a worker for each, woken by what concerns it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::context::Context;
+use crate::pod::volume;
 use crate::pod::worker::{Assignment, Worker};
 
 /// How often everything is looked at though nothing has happened: a net below the events, which drive all.
@@ -42,6 +43,8 @@ pub(crate) struct Pods {
     /// By pod UID: what wakes the worker.
     workers: HashMap<String, Arc<Notify>>,
     ended: Arc<Inbox>,
+    /// What pods left that are no more has been removed.
+    swept: bool,
 }
 
 /// Gives every pod of the informer, and every sandbox that has none, its worker; for ever.
@@ -62,7 +65,7 @@ pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
         tasks.spawn("runtime events", async move { follow(&cx, &handler, &runtime, &inbox).await });
     }
     let ended = Arc::new(Inbox::default());
-    Pods { cx, inbox, workers: HashMap::new(), ended }.run().await;
+    Pods { cx, inbox, workers: HashMap::new(), ended, swept: false }.run().await;
 }
 
 /// Passes a runtime's events on.
@@ -104,6 +107,7 @@ impl Pods {
             }
         }
         let handlers = self.cx.runtimes.handlers.clone();
+        let mut all = true;
         for (handler, runtime) in handlers {
             match runtime.list_sandboxes().await {
                 Ok(sandboxes) => {
@@ -119,7 +123,29 @@ impl Pods {
                         }
                     }
                 }
-                Err(error) => tracing::warn!(handler, %error, "sandboxes could not be listed"),
+                Err(error) => {
+                    all = false;
+                    tracing::warn!(handler, %error, "sandboxes could not be listed");
+                }
+            }
+        }
+        if all && !self.swept {
+            self.swept = self.sweep().await;
+        }
+    }
+
+    /// Removes volumes and logs of pods that left while nobody looked; whether it came to its end.
+    async fn sweep(&self) -> bool {
+        let known: HashSet<String> = self.workers.keys().cloned().collect();
+        let paths = self.cx.paths.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            volume::sweep(&paths, |uid| !uid.is_empty() && !known.contains(uid))
+        });
+        match swept.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "what is left of pods that are no more could not be removed");
+                false
             }
         }
     }

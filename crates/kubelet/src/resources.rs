@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use api::k8s::api::core::v1::{Container, Pod};
+use api::k8s::api::core::v1::{Container, Pod, ResourceRequirements};
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
 use apimachinery::quantity::Quantity;
 use runtime::Resources;
+
+use crate::pod::containers::{self, Kind, PodContainer};
 
 /// Length of a CPU period in microseconds.
 const PERIOD: u64 = 100_000;
@@ -34,30 +36,29 @@ impl Qos {
 
     /// The class of a pod.
     pub(crate) fn of(pod: &Pod) -> Self {
-        let containers: Vec<&Container> = all_containers(pod).collect();
-        let amounts = |container: &Container| {
-            ["cpu", "memory"].map(|name| (request(container, name), limit(container, name)))
+        // What is added to look at a pod has no part in it.
+        let containers: Vec<_> = containers::all(pod).filter(|found| found.kind != Kind::Ephemeral).collect();
+        let amounts = |from: Option<&ResourceRequirements>| {
+            let (requests, limits) =
+                from.map_or((None, None), |from| (from.requests.as_ref(), from.limits.as_ref()));
+            ["cpu", "memory"].map(|name| (amount(requests, name), amount(limits, name)))
+        };
+        let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+        let parts: Vec<_> = match whole {
+            // What the pod as a whole is given says it all.
+            Some(whole) => vec![amounts(Some(whole))],
+            None => containers.iter().map(|container| amounts(container.spec.resources.as_ref())).collect(),
         };
         let set = |amount: &Option<Quantity>| amount.is_some_and(|amount| !amount.is_zero());
-        let any =
-            containers.iter().any(|c| amounts(c).iter().any(|(request, limit)| set(request) || set(limit)));
+        let any = parts.iter().flatten().any(|(request, limit)| set(request) || set(limit));
         if !any {
             return Qos::BestEffort;
         }
         let guaranteed = |(request, limit): &(Option<Quantity>, Option<Quantity>)| {
             set(limit) && (request.is_none() || request == limit)
         };
-        if containers.iter().all(|container| amounts(container).iter().all(guaranteed)) {
-            Qos::Guaranteed
-        } else {
-            Qos::Burstable
-        }
+        if parts.iter().flatten().all(guaranteed) { Qos::Guaranteed } else { Qos::Burstable }
     }
-}
-
-fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    let spec = pod.spec.iter();
-    spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
 }
 
 fn amount(from: Option<&BTreeMap<String, Written>>, name: &str) -> Option<Quantity> {
@@ -108,27 +109,47 @@ pub(crate) fn of_container(pod: &Pod, container: &Container, memory_capacity: i6
     Resources { oom_score_adj, ..resources(request_cpu, limit_cpu, memory) }
 }
 
-/// The limits of a pod's own cgroup: what its containers may use together, where each of them has a limit.
+/// The limits of a pod's own cgroup: what its containers may use together, where each of them has a limit, or what the
+/// pod as a whole was given.
 pub(crate) fn of_pod(pod: &Pod) -> Resources {
-    let Some(spec) = &pod.spec else { return Resources::default() };
-    let of = |container: &Container, name: &str, value: fn(&Quantity) -> i64| {
-        (request(container, name).as_ref().map(value), limit(container, name).as_ref().map(value))
-    };
-    let together = |name: &str, value: fn(&Quantity) -> i64| {
-        let apps: Vec<_> = spec.containers.iter().map(|container| of(container, name, value)).collect();
-        let inits: Vec<_> =
-            spec.init_containers.iter().flatten().map(|container| of(container, name, value)).collect();
-        let requests = apps.iter().filter_map(|(request, limit)| request.or(*limit)).sum::<i64>();
-        let first = inits.iter().filter_map(|(request, limit)| request.or(*limit)).max().unwrap_or(0);
-        let limits: Option<i64> = apps.iter().map(|(_, limit)| limit.and_then(positive)).sum();
-        let first_limits: Option<Vec<i64>> =
-            inits.iter().map(|(_, limit)| limit.and_then(positive)).collect();
-        let limits = limits.zip(first_limits).map(|(apps, inits)| inits.into_iter().fold(apps, i64::max));
-        (requests.max(first), limits)
-    };
-    let (cpu_request, cpu_limit) = together("cpu", Quantity::milli_value);
-    let (_, memory_limit) = together("memory", Quantity::value);
+    let (cpu_request, cpu_limit) = together(pod, "cpu", Quantity::milli_value);
+    let (_, memory_limit) = together(pod, "memory", Quantity::value);
     resources(cpu_request, cpu_limit, memory_limit)
+}
+
+/// What a pod asks for of one resource, and what it may use.
+fn together(pod: &Pod, name: &str, value: fn(&Quantity) -> i64) -> (i64, Option<i64>) {
+    let members: Vec<_> = containers::all(pod).filter(|found| found.kind != Kind::Ephemeral).collect();
+    let limit_of =
+        |member: &PodContainer<'_>| limit(&member.spec, name).as_ref().map(value).and_then(positive);
+    let request_of = |member: &PodContainer<'_>| request(&member.spec, name).as_ref().map(value);
+    let requests = members.iter().map(|one| (one.kind, request_of(one).or(limit_of(one)).unwrap_or(0)));
+    let limits: Option<Vec<_>> = members.iter().map(|one| Some((one.kind, limit_of(one)?))).collect();
+    let (request, limit) = (at_once(requests), limits.map(|limits| at_once(limits.into_iter())));
+
+    let spec = pod.spec.as_ref();
+    let whole = spec.and_then(|spec| spec.resources.as_ref());
+    let whole_limit = amount(whole.and_then(|whole| whole.limits.as_ref()), name);
+    let whole_request = amount(whole.and_then(|whole| whole.requests.as_ref()), name).or(whole_limit);
+    let overhead = amount(spec.and_then(|spec| spec.overhead.as_ref()), name).as_ref().map_or(0, value);
+    let request = whole_request.as_ref().map_or(request, value);
+    let limit = whole_limit.as_ref().map(value).and_then(positive).or(limit);
+    (request.saturating_add(overhead), limit.map(|limit| limit.saturating_add(overhead)))
+}
+
+/// The most that is in use at one time: each init container runs beside the sidecars before it, and in the end the others
+/// run beside all sidecars. In the order in which they begin.
+fn at_once(amounts: impl Iterator<Item = (Kind, i64)>) -> i64 {
+    let (mut sidecars, mut apps, mut peak) = (0_i64, 0_i64, 0_i64);
+    for (kind, amount) in amounts {
+        match kind {
+            Kind::Init => peak = peak.max(sidecars.saturating_add(amount)),
+            Kind::Sidecar => sidecars = sidecars.saturating_add(amount),
+            Kind::App => apps = apps.saturating_add(amount),
+            Kind::Ephemeral => {}
+        }
+    }
+    peak.max(sidecars.saturating_add(apps))
 }
 
 fn oom_score(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 {
@@ -211,5 +232,36 @@ mod tests {
         );
         let found = of_pod(&pod(json!([{"name": "a", "resources": limited}, {"name": "b"}])));
         assert_eq!((found.cpu_shares, found.cpu_quota, found.memory_limit), (Some(1024), None, None));
+    }
+
+    #[test]
+    fn a_pod_has_what_is_in_use_at_one_time() {
+        let check = |spec: serde_json::Value, expected: (u64, Option<i64>)| {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            let found = of_pod(&pod);
+            assert_eq!((found.cpu_shares.unwrap(), found.memory_limit), expected, "{pod:?}");
+        };
+        let of = |name: &str, cpu: i64, memory: i64| {
+            let amounts = json!({"cpu": cpu.to_string(), "memory": memory.to_string()});
+            json!({"name": name, "resources": {"limits": amounts}})
+        };
+        let side = |name: &str, cpu: i64, memory: i64| {
+            let mut sidecar = of(name, cpu, memory);
+            sidecar["restartPolicy"] = json!("Always");
+            sidecar
+        };
+        let inits = json!([side("s", 1, 10), of("i", 1, 100), side("t", 1, 20), of("j", 4, 50)]);
+        // While j runs: 1 + 1 + 4 CPUs; memory is most in use while i runs: 10 + 100.
+        check(json!({"initContainers": inits, "containers": [of("a", 2, 5)]}), (6 * 1024, Some(110)));
+        check(json!({"initContainers": inits, "containers": [of("a", 7, 90)]}), (9 * 1024, Some(120)));
+        let unlimited = json!({"name": "u", "restartPolicy": "Always"});
+        check(json!({"initContainers": [unlimited], "containers": [of("a", 1, 90)]}), (1024, None));
+        let whole = json!({"limits": {"cpu": "3", "memory": "7"}, "requests": {"cpu": "2"}});
+        check(json!({"resources": whole, "containers": [{"name": "a"}]}), (2 * 1024, Some(7)));
+        let overhead = json!({"cpu": "1", "memory": "3"});
+        check(json!({"overhead": overhead, "containers": [of("a", 1, 90)]}), (2 * 1024, Some(93)));
+        let guaranteed = json!({"limits": {"cpu": "3", "memory": "7"}});
+        let pod = json!({"spec": {"resources": guaranteed, "containers": [{"name": "a"}]}});
+        assert_eq!(Qos::of(&serde_json::from_value(pod).unwrap()), Qos::Guaranteed);
     }
 }

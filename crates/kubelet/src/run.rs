@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{Context, Runtimes};
 use crate::node::machine::Machine;
 use crate::node::{Description, Heartbeat};
-use crate::pod::config::{Dns, Paths};
+use crate::pod::config::{Dns, PODS, Paths};
 use crate::{pods, server};
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
@@ -122,9 +122,10 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         runtimes: options.runtimes.clone(),
         pods: informer.store().clone(),
         tasks: tasks.child(),
+        connector: connector(&options.addresses),
         node_name: options.node_name,
         host_ips: options.addresses,
-        paths: Paths { pods: options.data_dir.join("pods"), logs: options.data_dir.join("logs") },
+        paths: Paths { pods: options.data_dir.join(PODS), logs: options.data_dir.join("logs") },
         dns: options.dns,
         cgroup: options.cgroup,
         allocatable: description.allocatable(),
@@ -153,6 +154,12 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     cx.tasks.stop().await;
     tasks.stop().await;
     Ok(())
+}
+
+/// Reaches what a pod may have its node reach: not the node itself.
+fn connector(own: &[IpAddr]) -> egress::Connector {
+    let refuse = own.iter().map(|address| (*address).into()).collect();
+    egress::Connector::new(egress::Policy { allow: Vec::new(), refuse })
 }
 
 /// The pods that are bound to this node.

@@ -165,14 +165,15 @@ fn overlay() -> Finding {
 }
 
 fn network() -> Finding {
-    let bridge = Path::new("/sys/module/bridge").exists() || Path::new("/sys/class/net").exists();
     let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
-    if !bridge {
-        return finding("network", Verdict::Missing, "no network devices", "no containers");
+    if let Err(error) = ::network::probe() {
+        let found = format!("nf_tables cannot be used: {error}");
+        let lost = "no containers: run as root, on a kernel with nf_tables (`modprobe nf_tables`)";
+        return finding("network", Verdict::Missing, found, lost);
     }
     match forwarding.trim() {
-        "1" => finding("network", Verdict::Good, "bridges, forwarding on", ""),
-        _ => finding("network", Verdict::Good, "bridges; forwarding is off and will be switched on", ""),
+        "1" => finding("network", Verdict::Good, "nf_tables, forwarding on", ""),
+        _ => finding("network", Verdict::Good, "nf_tables; forwarding is off and will be switched on", ""),
     }
 }
 

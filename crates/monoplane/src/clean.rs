@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::flags::Clean;
 use crate::layout::Layout;
-use crate::role::pods::{self, Marks};
+use crate::role::marks::Marks;
+use crate::role::pods;
 use crate::{say, verbs};
 
 /// How long the roles may take to stop before they are killed.
@@ -31,15 +32,20 @@ pub fn run(flags: &Clean) -> Result<()> {
         end_processes(layout.root());
     }
     if layout.root().exists() {
-        let _lock = crate::up::lock(&layout).context("stop it first")?;
-        verbs::block_on(everything(&layout, &flags.bridge, &flags.cgroup_root))?;
+        let _lock = crate::up::lock(layout.root(), "up").context("stop it first")?;
+        let _node = match layout.node().exists() {
+            true => Some(crate::up::lock(&layout.node(), "node").context("stop it first")?),
+            false => None,
+        };
+        verbs::block_on(everything(&layout, flags))?;
     }
+    kubelet::unmount_volumes(&layout.node()).context("unmounting volumes")?;
     if flags.all && layout.root().exists() {
         // Whoever is guarded made the directory, and may have ended before the plane wrote there.
         if !flags.after_stdin && !layout.endpoints().exists() && !layout.node().exists() {
             bail!("{} does not look like a data directory; nothing was removed", layout.root().display());
         }
-        std::fs::remove_dir_all(layout.root())
+        images::remove_tree(layout.root())
             .with_context(|| format!("removing {}", layout.root().display()))?;
     }
     if !flags.after_stdin {
@@ -97,26 +103,62 @@ fn processes(root: &Path, verb: Option<&str>) -> Vec<Pid> {
         .collect()
 }
 
-/// Ends every sandbox of this data directory and removes what its node made outside of it.
+/// Ends every sandbox of this data directory and removes what its node made outside of it. What fails keeps nothing else
+/// from being removed, and is told at the end.
 ///
 /// # Errors
 /// When something cannot be removed.
-pub async fn everything(layout: &Layout, bridge: &str, cgroup_root: &str) -> Result<()> {
+async fn everything(layout: &Layout, flags: &Clean) -> Result<()> {
     // Without root there never was anything outside.
     if !crate::up::can_run_node() {
         return Ok(());
     }
-    if layout.node().join("network").exists() {
-        // The subnet decides nothing here: addresses are only given back.
-        let marks = Marks { bridge, cgroup_root, pod_cidr: &pod_cidr(layout) };
-        pods::open(layout, &marks).await?.cleanup().await.context("ending the containers")?;
-        Network::remove(&marks.network(layout)?).await.context("removing the pod network")?;
+    let Some(marks) = marks(layout, flags)? else { return Ok(()) };
+    let containers = async {
+        if layout.node().join("containers").exists() {
+            pods::open_to_end(layout, &marks).await?.cleanup().await.context("ending the containers")?;
+        }
+        Ok(())
+    };
+    let network = async {
+        if layout.node().join("network").exists() {
+            Network::remove(&marks.network(layout)?).await.context("removing the pod network")?;
+        }
+        Ok(())
+    };
+    // In this order: a container's address is its own until it has ended.
+    let results = [containers.await, network.await, remove_cgroups(&marks.cgroup_root)];
+    let failed: Vec<String> =
+        results.into_iter().filter_map(|result| result.err().map(|error| format!("{error:#}"))).collect();
+    if !failed.is_empty() {
+        bail!("not everything could be removed: {}", failed.join("; "));
     }
-    remove_cgroups(cgroup_root)
+    match std::fs::remove_file(layout.marks()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", layout.marks().display()))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn pod_cidr(layout: &Layout) -> String {
-    std::fs::read_to_string(layout.node().join("pod-cidr")).unwrap_or_else(|_| "10.42.0.0/24".to_owned())
+/// What the node wrote down; else what the flags say, and the usual names where a node of a release that wrote nothing
+/// was. `None`: nobody made anything here.
+fn marks(layout: &Layout, flags: &Clean) -> Result<Option<Marks>> {
+    if let Some(marks) = Marks::read(layout)? {
+        return Ok(Some(marks));
+    }
+    let node = layout.node().join("network").exists() || layout.node().join("containers").exists();
+    if !node && flags.bridge.is_none() && flags.cgroup_root.is_none() {
+        return Ok(None);
+    }
+    let pod_cidr = std::fs::read_to_string(layout.node().join("pod-cidr"));
+    Ok(Some(Marks {
+        plane: String::new(),
+        bridge: flags.bridge.clone().unwrap_or_else(|| "mono0".to_owned()),
+        cgroup_root: flags.cgroup_root.clone().unwrap_or_else(|| "monoplane".to_owned()),
+        // It decides nothing here: addresses are only given back.
+        pod_cidr: pod_cidr.unwrap_or_else(|_| "10.42.0.0/24".to_owned()),
+    }))
 }
 
 /// Removes the tree of cgroups below `root`, and it, in every hierarchy; what somebody else's processes are in stays.
@@ -140,7 +182,9 @@ fn remove_group(group: &std::path::Path) -> Result<()> {
         }
     }
     match std::fs::remove_dir(group) {
-        Err(error) if error.kind() != std::io::ErrorKind::ResourceBusy => {
+        Err(error)
+            if !matches!(error.kind(), std::io::ErrorKind::ResourceBusy | std::io::ErrorKind::NotFound) =>
+        {
             Err(error).with_context(|| format!("removing {}", group.display()))
         }
         _ => Ok(()),

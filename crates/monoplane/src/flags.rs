@@ -147,14 +147,36 @@ pub struct Machine {
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
     /// Addresses that this machine's pods get
-    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR")]
+    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR", value_parser = pod_cidr)]
     pub pod_cidr: String,
     /// Name of the bridge that pods hang on
-    #[arg(long, default_value = "mono0", value_name = "NAME")]
+    #[arg(long, default_value = "mono0", value_name = "NAME", value_parser = bridge)]
     pub bridge: String,
     /// Parent of all pods' cgroups, relative to the hierarchy's root
-    #[arg(long, default_value = "monoplane", value_name = "NAME")]
+    #[arg(long, default_value = "monoplane", value_name = "NAME", value_parser = cgroup_root)]
     pub cgroup_root: String,
+}
+
+/// A path of plain names below the hierarchy's root: what is cleaned away later must be this plane's alone.
+fn cgroup_root(text: &str) -> Result<String, String> {
+    let fine = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        !part.is_empty() && !matches!(part, "." | "..") && part.bytes().all(plain)
+    };
+    match text.split('/').all(fine) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a name, or names with slashes between, of letters, digits, '-', '_' and '.'".to_owned())
+        }
+    }
+}
+
+fn bridge(text: &str) -> Result<String, String> {
+    network::check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn pod_cidr(text: &str) -> Result<String, String> {
+    text.parse::<network::Subnet>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Flags of the edge that `up` passes on.
@@ -294,12 +316,12 @@ pub struct Clean {
     /// Where the state lives
     #[command(flatten)]
     pub at: AtDataDir,
-    /// Name of the bridge that pods hang on
-    #[arg(long, default_value = "mono0", value_name = "NAME")]
-    pub bridge: String,
-    /// Parent of all pods' cgroups
-    #[arg(long, default_value = "monoplane", value_name = "NAME")]
-    pub cgroup_root: String,
+    /// Name of the bridge, where the data directory does not tell it any more
+    #[arg(long, value_name = "NAME", value_parser = bridge)]
+    pub bridge: Option<String>,
+    /// Parent of all cgroups, where the data directory does not tell it any more
+    #[arg(long, value_name = "NAME", value_parser = cgroup_root)]
+    pub cgroup_root: Option<String>,
     /// Remove the data directory as well: every object, key, journal and image
     #[arg(long)]
     pub all: bool,
@@ -307,4 +329,27 @@ pub struct Clean {
     /// however it ends)
     #[arg(long, hide = true)]
     pub after_stdin: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_reach_beyond_the_plane_are_refused() {
+        let up =
+            |flag: &str, value: &str| Arguments::try_parse_from(["monoplane", "up", flag, value]).is_ok();
+        for (flag, good, bad) in [
+            (
+                "--cgroup-root",
+                &["monoplane", "a/b.c"][..],
+                &["", "/", "/a", "a//b", "..", "a/../b", "a b"][..],
+            ),
+            ("--bridge", &["mono0"], &["", "..", "a/b", "longer-than-the-kernel-takes"]),
+            ("--pod-cidr", &["10.1.0.0/16"], &["", "10.1.0.0", "all"]),
+        ] {
+            good.iter().for_each(|value| assert!(up(flag, value), "{flag} {value:?}"));
+            bad.iter().for_each(|value| assert!(!up(flag, value), "{flag} {value:?}"));
+        }
+    }
 }

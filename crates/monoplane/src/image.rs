@@ -15,8 +15,15 @@ pub fn run(verb: &Image) -> Result<()> {
     match verb {
         Image::Import { at, path, tag } => {
             let name = tag.as_deref().map(str::parse::<Reference>).transpose().context("--tag")?;
-            let imported = open(&Layout::new(at)?)?.import(path, name.as_ref());
+            let store = open(&Layout::new(at)?)?;
+            let imported = store.import(path, name.as_ref());
             for image in imported.with_context(|| format!("importing {}", path.display()))? {
+                // Now, while somebody waits for it, rather than at the first pod's start.
+                if crate::up::can_run_node() {
+                    store
+                        .unpack(&image)
+                        .with_context(|| format!("unpacking {}", names(&image).join(", ")))?;
+                }
                 say::line(format!("imported {}", names(&image).join(", ")));
             }
             Ok(())

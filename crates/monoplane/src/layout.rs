@@ -58,6 +58,11 @@ impl Layout {
         self.root.join("node")
     }
 
+    /// The names of what the node makes outside of its folder.
+    pub fn marks(&self) -> PathBuf {
+        self.node().join("marks.json")
+    }
+
     /// The edge's own folder: journals, artifacts, embedded stores.
     pub fn edge(&self) -> PathBuf {
         self.root.join("edge")

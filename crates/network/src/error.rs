@@ -21,6 +21,14 @@ pub enum Error {
         /// The address it would have.
         address: IpAddr,
     },
+    /// The bridge is another owner's.
+    #[error(
+        "bridge {name} belongs to another plane of this machine: this one needs a bridge and addresses of its own"
+    )]
+    Anothers {
+        /// The bridge.
+        name: String,
+    },
     /// The kernel refused.
     #[error("{what}: {source}")]
     Kernel {

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use leases::Leases;
+pub use links::check_name;
 pub use subnet::Subnet;
 
 /// The result of this crate's calls.
@@ -38,6 +39,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Config {
     /// The bridge's name, at most 15 characters, and the key to everything else that is made.
     pub bridge: String,
+    /// Who has it: written on the bridge, and another's bridge is left alone. No two networks of a machine have one owner.
+    pub owner: String,
     /// The pods' addresses. The first host of it is the bridge's own, and the pods' gateway.
     pub subnet: Subnet,
     /// Directory for leases. Removed by [`Network::teardown`].
@@ -64,7 +67,7 @@ impl Network {
         let leases = Leases::open(&config.state_dir, config.subnet)?;
         let links = links::Links::open()?;
         let gateway = config.subnet.gateway();
-        links.ensure_bridge(&config.bridge, config.subnet).await?;
+        links.ensure_bridge(&config.bridge, &config.owner, config.subnet).await?;
         forwarding::enable(&config.state_dir)?;
         if let Some(services) = config.services {
             links.route(&config.bridge, (services.network(), services.prefix()), gateway).await?;
@@ -131,10 +134,12 @@ impl Network {
                 links.remove(&links::host_name(&config.bridge, &id)).await?;
             }
         }
-        links.remove(&config.bridge).await?;
-        links.forget(config.subnet).await?;
-        masquerade::remove(&table(&config.bridge))?;
-        services::Balancer::remove(&config.bridge)?;
+        if !links.is_anothers(&config.bridge, &config.owner).await? {
+            links.remove(&config.bridge).await?;
+            links.forget(config.subnet).await?;
+            masquerade::remove(&table(&config.bridge))?;
+            services::Balancer::remove(&config.bridge)?;
+        }
         forwarding::restore(&config.state_dir)?;
         match std::fs::remove_dir_all(&config.state_dir) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -143,6 +148,14 @@ impl Network {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether this machine's kernel does what networks need of it, as far as asking tells: it lists nf_tables.
+///
+/// # Errors
+/// When it does not, or not for this process.
+pub fn probe() -> Result<()> {
+    nft::tables(nft::Family::Ipv4).map(drop)
 }
 
 /// The name of the nftables table of a bridge.

@@ -21,6 +21,13 @@ use crate::{Error, Result, Subnet};
 /// The interface in the pod.
 const POD_INTERFACE: &str = "eth0";
 
+/// What a bridge's alias begins with; its owner follows.
+const ALIAS: &str = "pods of ";
+
+fn alias(owner: &str) -> String {
+    format!("{ALIAS}{owner}")
+}
+
 /// Netlink to the machine's own network namespace.
 pub(crate) struct Links {
     handle: Handle,
@@ -44,8 +51,11 @@ pub(crate) struct Plug<'a> {
     pub(crate) gateway: Ipv4Addr,
 }
 
-/// Names that the kernel takes and that need no quoting anywhere.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+/// Whether a bridge may be called so: names that the kernel takes and that need no quoting anywhere.
+///
+/// # Errors
+/// When it may not.
+pub fn check_name(name: &str) -> Result<()> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match (1..=15).contains(&name.len()) && name.bytes().all(fine) && !matches!(name, "." | "..") {
         true => Ok(()),
@@ -102,8 +112,8 @@ impl Links {
 
     /// Makes the bridge, or finds the one that an earlier process made. What is sent to an address of the subnet that no
     /// pod has is answered as unreachable, at once.
-    pub(crate) async fn ensure_bridge(&self, name: &str, subnet: Subnet) -> Result<()> {
-        self.ensure_gateway(name, subnet.gateway()).await?;
+    pub(crate) async fn ensure_bridge(&self, name: &str, owner: &str, subnet: Subnet) -> Result<()> {
+        self.ensure_gateway(name, owner, subnet.gateway()).await?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(subnet.network(), subnet.prefix())
             .kind(RouteType::Unreachable);
@@ -111,14 +121,17 @@ impl Links {
         added.map_err(Error::link(format!("bridge {name}: route of the pods")))
     }
 
-    async fn ensure_gateway(&self, name: &str, address: Ipv4Addr) -> Result<()> {
+    async fn ensure_gateway(&self, name: &str, owner: &str, address: Ipv4Addr) -> Result<()> {
         let ours = |what: &str| format!("bridge {name}: {what}");
+        if self.is_anothers(name, owner).await? {
+            return Err(Error::Anothers { name: name.to_owned() });
+        }
         if let Some(index) = self.index(name).await? {
             // A bridge without an address was cut off while being made.
             if self.is_bridge(name).await? && self.address(index).await?.is_none() {
                 self.remove(name).await?;
             } else if self.address(index).await? == Some(address) && self.is_bridge(name).await? {
-                let up = LinkUnspec::new_with_index(index).up().build();
+                let up = LinkUnspec::new_with_index(index).alias(alias(owner)).up().build();
                 return self.handle.link().set(up).execute().await.map_err(Error::link(ours("up")));
             } else {
                 return Err(Error::Taken { name: name.to_owned(), address: IpAddr::V4(address) });
@@ -127,16 +140,32 @@ impl Links {
         let bridge = LinkBridge::new(name).build();
         self.handle.link().add(bridge).execute().await.map_err(Error::link(ours("making it")))?;
         let index = self.must_have(name).await?;
+        // Its owner first: from here on nobody else takes it.
+        let owned = LinkUnspec::new_with_index(index).alias(alias(owner)).build();
+        self.handle.link().set(owned).execute().await.map_err(Error::link(ours("its owner")))?;
         let added = self.handle.address().add(index, IpAddr::V4(address), 32).execute().await;
         added.map_err(Error::link(ours("its address")))?;
         let up = LinkUnspec::new_with_index(index).up().build();
         self.handle.link().set(up).execute().await.map_err(Error::link(ours("up")))
     }
 
-    async fn is_bridge(&self, name: &str) -> Result<bool> {
+    /// Whether an interface is there and says that somebody else has it.
+    pub(crate) async fn is_anothers(&self, name: &str, owner: &str) -> Result<bool> {
+        let other = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::IfAlias(text) => text.starts_with(ALIAS) && *text != alias(owner),
+            _ => false,
+        };
+        Ok(self.index(name).await?.is_some() && self.attributes(name).await?.iter().any(other))
+    }
+
+    async fn attributes(&self, name: &str) -> Result<Vec<LinkAttribute>> {
         let mut links = std::pin::pin!(self.handle.link().get().match_name(name).execute());
         let link = links.try_next().await.map_err(Error::link(format!("interface {name}")))?;
-        let attributes = link.map(|link| link.attributes).unwrap_or_default();
+        Ok(link.map(|link| link.attributes).unwrap_or_default())
+    }
+
+    async fn is_bridge(&self, name: &str) -> Result<bool> {
+        let attributes = self.attributes(name).await?;
         let bridge = |attribute: &LinkAttribute| match attribute {
             LinkAttribute::LinkInfo(info) => info
                 .iter()

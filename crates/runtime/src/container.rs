@@ -9,6 +9,7 @@ use crate::Resources;
 
 /// Which container of the pod, and which run of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerMetadata {
     /// The container's name in the pod.
     pub name: String,
@@ -30,11 +31,16 @@ pub enum MountPropagation {
 
 /// A bind mount into a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mount {
     /// Absolute path inside.
     pub container_path: String,
     /// Absolute path on the machine.
     pub host_path: PathBuf,
+    /// The part of it that is mounted, relative; empty: all of it. Other containers may arrange what is below
+    /// `host_path` as they like at any time, so a runtime looks this up itself when it mounts, and never follows it out
+    /// of `host_path`.
+    pub sub_path: PathBuf,
     /// Whether writing is refused.
     pub readonly: bool,
     /// Propagation.
@@ -43,6 +49,7 @@ pub struct Mount {
 
 /// Who and what a container's processes are. The default is CRI's: the image's user and the default capabilities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SecurityContext {
     /// Numeric user; `None`: the image's.
     pub run_as_user: Option<i64>,
@@ -64,6 +71,7 @@ pub struct SecurityContext {
 
 /// A container to create.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerConfig {
     /// Which container, which run.
     pub metadata: ContainerMetadata,

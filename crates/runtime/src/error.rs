@@ -20,6 +20,9 @@ pub enum Error {
     /// The call was not done in time.
     #[error("timed out: {0}")]
     Timeout(String),
+    /// A container could not begin: its command is not there, or may not be run. Asking again would fail again.
+    #[error("{0}")]
+    Start(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),

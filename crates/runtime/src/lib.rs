@@ -4,6 +4,9 @@
 //! `kubelet` calls [`Runtime`]; `sandbox` (Linux containers) and later `wasm` and upstream CRI runtimes implement it.
 //! Words and meanings are those of the CRI v1 API, so that an adapter to it stays thin.
 //!
+//! Configurations are kept on disk for as long as what they describe lives, which may be through several releases: a
+//! field added later has a default, and none changes its meaning.
+//!
 //! Begin with [`Runtime`].
 
 mod container;

@@ -20,6 +20,7 @@ pub enum NamespaceMode {
 
 /// What a sandbox is for: the pod's identity and the attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SandboxMetadata {
     /// Pod name.
     pub name: String,
@@ -33,6 +34,7 @@ pub struct SandboxMetadata {
 
 /// Name resolution within the pod; written to its `/etc/resolv.conf`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DnsConfig {
     /// Name server addresses.
     pub servers: Vec<String>,
@@ -44,6 +46,7 @@ pub struct DnsConfig {
 
 /// Limits of a cgroup. `None`: not limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Resources {
     /// Relative CPU weight, in the 2..=262144 scale of cgroup v1.
     pub cpu_shares: Option<u64>,
@@ -61,6 +64,7 @@ pub struct Resources {
 
 /// A sandbox to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SandboxConfig {
     /// Whose it is.
     pub metadata: SandboxMetadata,

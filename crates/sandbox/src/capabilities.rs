@@ -66,7 +66,13 @@ const ALL: [&str; 41] = [
 ];
 
 /// The names, with `CAP_`, in the kernel's order. `last` is the highest number that the running kernel knows.
-pub(crate) fn granted(security: &SecurityContext, last: usize) -> Result<Vec<String>, String> {
+/// `devices_limited`: whether the kernel keeps a container from devices that are not given to it. Where it does not,
+/// whoever may make a device node has the machine's disks, so nobody unprivileged may.
+pub(crate) fn granted(
+    security: &SecurityContext,
+    last: usize,
+    devices_limited: bool,
+) -> Result<Vec<String>, String> {
     let known: Vec<&str> = ALL.iter().take(last + 1).copied().collect();
     let plain = |name: &String| {
         let upper = name.to_ascii_uppercase();
@@ -79,6 +85,12 @@ pub(crate) fn granted(security: &SecurityContext, last: usize) -> Result<Vec<Str
             return Err(format!("capability {name:?} does not exist"));
         }
     }
+    if !devices_limited && !security.privileged && add.iter().any(|name| name == "MKNOD") {
+        return Err(
+            "MKNOD is for privileged containers only on this machine: cgroup v2 does not limit devices yet"
+                .to_owned(),
+        );
+    }
     let has = |list: &[String], name: &str| list.iter().any(|listed| listed == name);
     let granted = known.into_iter().filter(|name| {
         if security.privileged {
@@ -88,7 +100,7 @@ pub(crate) fn granted(security: &SecurityContext, last: usize) -> Result<Vec<Str
         match (has(&add, name), has(&drop, name)) {
             (_, true) => false,
             (true, false) => true,
-            (false, false) if has(&add, "ALL") => true,
+            (false, false) if has(&add, "ALL") => devices_limited || *name != "MKNOD",
             (false, false) => !has(&drop, "ALL") && DEFAULT.contains(name),
         }
     });
@@ -113,7 +125,7 @@ mod tests {
             drop_capabilities: own(drop),
             ..SecurityContext::default()
         };
-        granted(&context, ALL.len() - 1)
+        granted(&context, ALL.len() - 1, true)
     }
 
     #[test]
@@ -124,5 +136,20 @@ mod tests {
         assert!(check(&["cap_net_admin"], &[], false).unwrap().contains(&"CAP_NET_ADMIN".to_owned()));
         assert_eq!(check(&[], &[], true).unwrap().len(), ALL.len());
         assert!(check(&["FLY"], &[], false).unwrap_err().contains("FLY"));
+    }
+
+    #[test]
+    fn who_is_not_kept_from_devices_makes_none() {
+        let context = |add: &str, privileged| SecurityContext {
+            privileged,
+            add_capabilities: vec![add.to_owned()],
+            ..SecurityContext::default()
+        };
+        let last = ALL.len() - 1;
+        assert!(granted(&context("MKNOD", false), last, false).unwrap_err().contains("MKNOD"));
+        let mknod = "CAP_MKNOD".to_owned();
+        assert!(!granted(&context("ALL", false), last, false).unwrap().contains(&mknod));
+        assert!(granted(&context("ALL", false), last, true).unwrap().contains(&mknod));
+        assert!(granted(&context("MKNOD", true), last, false).unwrap().contains(&mknod));
     }
 }

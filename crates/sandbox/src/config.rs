@@ -27,6 +27,11 @@ pub struct Config {
     pub shim: ShimCommand,
     /// Control group for the shims themselves, relative to the hierarchies' root (`monoplane/shims`).
     pub shim_cgroup: String,
+    /// Control group above all pods' (`monoplane/pods`), which limits what they take together.
+    pub pods_cgroup: String,
+    /// Processes and threads that all pods may have together; `None`: half of the machine's, at most 32,768. A pod that
+    /// says nothing itself may have a quarter of them.
+    pub pids_limit: Option<i64>,
 }
 
 /// Gives pods their network. Implemented over the `network` crate by whoever composes the node.

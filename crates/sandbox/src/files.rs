@@ -1,12 +1,19 @@
 //! Where a sandbox keeps what on disk, and how files are written so that a crash leaves the old or the new.
+//!
+//! Records outlive the program that wrote them: a later release reads them, and after a step back an earlier one. So
+//! every field has a default, none changes its meaning, and a record that an earlier release would misread says so by
+//! its version ([`FORM`]). One of each release is kept in `tests/records`.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use runtime::{ContainerConfig, SandboxConfig};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::process;
 
 /// A sandbox's directory.
 #[derive(Clone, Debug)]
@@ -17,7 +24,8 @@ pub(crate) struct SandboxFiles(pub(crate) PathBuf);
 pub(crate) struct ContainerFiles(pub(crate) PathBuf);
 
 /// What a node process knows of a sandbox; `sandbox.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct SandboxRecord {
     pub(crate) id: String,
     pub(crate) created_at: i64,
@@ -26,7 +34,8 @@ pub(crate) struct SandboxRecord {
 }
 
 /// What a shim is told at its start; `shim-config.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ShimConfig {
     pub(crate) config: SandboxConfig,
     /// The control group for the shim itself.
@@ -34,16 +43,20 @@ pub(crate) struct ShimConfig {
 }
 
 /// Which process a shim is; `shim.json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ShimProcess {
     pub(crate) pid: i32,
     pub(crate) start_ticks: u64,
+    /// The machine's boot in which it began: ticks begin anew with each. Empty in records of the first release.
+    pub(crate) boot_id: String,
     /// First process of the pod's shared process namespace; 0 where each container has its own.
     pub(crate) pause_pid: i32,
 }
 
 /// What a node process knows of a container; `container.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ContainerFile {
     pub(crate) id: String,
     pub(crate) image_id: String,
@@ -53,6 +66,7 @@ pub(crate) struct ContainerFile {
 
 /// What a shim needs to make a container beside the OCI configuration; `plan.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Plan {
     /// Layers, the base first.
     pub(crate) layers: Vec<PathBuf>,
@@ -60,10 +74,25 @@ pub(crate) struct Plan {
     /// Whether standard input stays open.
     pub(crate) stdin: bool,
     pub(crate) user: UserPlan,
+    /// Parts of volumes, to be found and bound before the container's other mounts.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A part of a volume that is mounted instead of the whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Part {
+    /// The volume.
+    pub(crate) volume: PathBuf,
+    /// The part, relative to it.
+    pub(crate) path: PathBuf,
+    /// Where the OCI configuration expects it.
+    pub(crate) at: PathBuf,
 }
 
 /// Who the container's processes are, before the image's own `/etc/passwd` is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct UserPlan {
     /// The image's `user[:group]`.
     pub(crate) image: String,
@@ -124,6 +153,73 @@ impl ContainerFiles {
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.0.join("rootfs")
     }
+    /// Where the part of a volume with this number is bound, in the mount namespace of the container's making.
+    pub(crate) fn part(&self, number: usize) -> PathBuf {
+        self.0.join("m").join(number.to_string())
+    }
+}
+
+impl ShimProcess {
+    /// Whether this process has certainly ended. An error is not knowing.
+    pub(crate) fn has_ended(&self) -> io::Result<bool> {
+        if !self.boot_id.is_empty() && self.boot_id != process::boot_id()? {
+            return Ok(true);
+        }
+        Ok(process::start_ticks(self.pid)? != Some(self.start_ticks))
+    }
+
+    /// Ends it and waits until it has, if the process of that number is still the one that was meant.
+    pub(crate) fn end(&self) {
+        use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        let Some(pid) = Pid::from_raw(self.pid) else { return };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        // Asked once the descriptor is held: from here on it can be no other process.
+        if !matches!(self.has_ended(), Ok(false)) {
+            return;
+        }
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+        let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
+    }
+}
+
+/// The form of the records that this release writes. Counted up by the release whose records an earlier one would
+/// misread; a new field that may be left out needs no new number.
+const FORM: u32 = 1;
+
+#[derive(Serialize)]
+struct Written<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    /// The first release wrote none.
+    #[serde(default)]
+    version: u32,
+}
+
+/// Replaces a record.
+pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> io::Result<()> {
+    write(path, &Written { version: FORM, record })
+}
+
+/// Reads a record of this or an earlier release. An error of kind `NotFound`, and no other, says that there is none.
+pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let bytes = fs::read(path)?;
+    let Version { version } = parse(path, &bytes)?;
+    if version > FORM {
+        let why = format!("{}: form {version} is of a later release than this ({FORM})", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    parse(path, &bytes)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
 }
 
 /// Replaces a file. Not synced: what it tells does not outlive the machine's boot.
@@ -137,7 +233,64 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
 
 /// Reads a file written by [`write`].
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    let bytes = fs::read(path)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
+    parse(path, &fs::read(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ContainerRecord;
+
+    fn records() -> Vec<PathBuf> {
+        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records");
+        fs::read_dir(all).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// The first release's have neither a version nor what came later: adding a field must not lose what runs.
+    #[test]
+    fn records_of_every_release_are_read() {
+        assert!(!records().is_empty());
+        for release in records() {
+            let at = |name: &str| release.join(name);
+            let sandbox: SandboxRecord = read_record(&at("sandbox.json")).unwrap();
+            assert_eq!((sandbox.config.metadata.uid.as_str(), sandbox.ips.len()), ("u1", 1));
+            assert_eq!(sandbox.config.resources.memory_limit, Some(256 << 20));
+            let shim: ShimConfig = read_record(&at("shim-config.json")).unwrap();
+            assert_eq!(shim.own_group, "monoplane/shims");
+            let process: ShimProcess = read_record(&at("shim.json")).unwrap();
+            assert!(process.pid > 1 && process.start_ticks > 0);
+            let container: ContainerFile = read_record(&at("container.json")).unwrap();
+            assert_eq!((container.stop_signal, container.config.metadata.name.as_str()), (15, "c"));
+            assert_eq!(container.config.resources.pids_limit, Some(50));
+            let plan: Plan = read_record(&at("plan.json")).unwrap();
+            assert_eq!(plan.layers.len(), 1);
+            let state: ContainerRecord = read_record(&at("state.json")).unwrap();
+            assert_eq!((state.exit_code, state.id), (137, container.id));
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_release_is_not_misread() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("record.json");
+        assert_eq!(read_record::<Plan>(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&path, r#"{"version":1,"a_field_of_tomorrow":[1]}"#).unwrap();
+        read_record::<Plan>(&path).unwrap();
+        fs::write(&path, r#"{"version":2,"stdin":true}"#).unwrap();
+        let error = read_record::<Plan>(&path).unwrap_err();
+        assert!(error.to_string().contains("later release"), "{error}");
+        write_record(&path, &Plan { stdin: true, ..Plan::default() }).unwrap();
+        assert!(read_record::<Plan>(&path).unwrap().stdin);
+    }
+
+    #[test]
+    fn a_process_of_another_boot_has_ended_and_one_that_cannot_be_asked_about_has_not() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let start_ticks = process::start_ticks(pid).unwrap().unwrap();
+        let own = ShimProcess { pid, start_ticks, boot_id: process::boot_id().unwrap(), pause_pid: 0 };
+        assert!(!own.has_ended().unwrap());
+        assert!(!ShimProcess { boot_id: String::new(), ..own.clone() }.has_ended().unwrap());
+        assert!(ShimProcess { boot_id: "another".into(), ..own.clone() }.has_ended().unwrap());
+        assert!(ShimProcess { start_ticks: start_ticks + 1, ..own }.has_ended().unwrap());
+    }
 }

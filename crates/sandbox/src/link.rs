@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::files::{SOCKET, SandboxFiles};
-use crate::protocol::{self, Call, MAX_FRAME, Reply, Request, VERSION};
+use crate::protocol::{self, Call, MAX_FRAME, Reply, Request, VERSIONS};
 
 /// How long a shim may take for any call but exec. Making a container is the slowest.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection with one call on its way.
 pub(crate) struct Link {
@@ -26,9 +26,14 @@ pub(crate) struct Link {
 
 impl Link {
     /// Connects and sends a call, with files if it takes some.
-    pub(crate) async fn open(files: &SandboxFiles, call: Call, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
+    pub(crate) async fn open(
+        files: &SandboxFiles,
+        version: u32,
+        call: Call,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<Self> {
         let stream = connect(&files.0).await?;
-        let frame = protocol::encode(&Request { version: VERSION, call })?;
+        let frame = protocol::encode(&Request { version, call })?;
         let mut sent = 0;
         while sent < frame.len() {
             let part = &frame[sent..];
@@ -50,11 +55,26 @@ impl Link {
     }
 }
 
+/// Finds the version to speak with a shim. One of the first release does not know the question, and speaks version 1.
+pub(crate) async fn agree(files: &SandboxFiles) -> io::Result<u32> {
+    let hello = Call::Hello { min: *VERSIONS.start(), max: *VERSIONS.end() };
+    let (min, max) = match Link::open(files, *VERSIONS.start(), hello, &[]).await?.next().await? {
+        Reply::Hello { min, max } => (min, max),
+        _ => (1, 1),
+    };
+    protocol::common_version(min, max).ok_or_else(|| {
+        let words = format!(
+            "it speaks versions {min} to {max} of the shims' protocol, and this program {VERSIONS:?}"
+        );
+        io::Error::new(io::ErrorKind::Unsupported, words)
+    })
+}
+
 /// Makes a call and waits for its answer.
-pub(crate) async fn call(files: &SandboxFiles, call: Call) -> Result<Reply, Error> {
+pub(crate) async fn call(files: &SandboxFiles, version: u32, call: Call) -> Result<Reply, Error> {
     let what = format!("{call:?}");
     let answer = async {
-        let mut link = Link::open(files, call, &[]).await?;
+        let mut link = Link::open(files, version, call, &[]).await?;
         link.next().await
     };
     match timeout(PATIENCE, answer).await {

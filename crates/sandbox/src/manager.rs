@@ -3,25 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use runtime::{Error, NamespaceMode, RuntimeEvent, SandboxConfig};
+use runtime::{Error, NamespaceMode, Resources, RuntimeEvent, SandboxConfig};
 use tokio::sync::Notify;
 
 use crate::cgroup::Tree;
 use crate::config::{Config, PodNetwork};
-use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord, ShimProcess};
-use crate::link::{self, Link};
-use crate::process;
-use crate::protocol::{Call, ContainerRecord, Reply};
+use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord, ShimConfig, ShimProcess};
+use crate::protocol::{Call, ContainerRecord};
 use crate::sandbox::Sandbox;
 
-/// How long a shim may take to answer at its adoption before it counts as gone.
-const ADOPTION: Duration = Duration::from_secs(5);
+/// Most processes and threads of all pods together: what one pod's fork bomb takes, the machine must do without.
+const MAX_PIDS: i64 = 32_768;
+/// A pod gets this fraction of them if it says nothing.
+const POD_SHARE: i64 = 4;
+
+/// Half of what the machine has, and no more than it needs.
+fn default_pids() -> i64 {
+    let text = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+    text.trim().parse().map_or(MAX_PIDS, |all: i64| (all / 2).clamp(POD_SHARE, MAX_PIDS))
+}
 
 /// Containers on this machine. Cheap to clone.
 ///
@@ -37,6 +42,10 @@ pub(crate) struct Inner {
     pub(crate) images: Arc<images::Store>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) tree: Tree,
+    /// The shims' program.
+    program: OwnedFd,
+    /// Processes that a pod may have which says nothing of it.
+    pod_pids: i64,
     sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
     events: Mutex<BTreeSet<(String, String, Option<String>)>>,
     event: Notify,
@@ -53,7 +62,14 @@ impl Containers {
             return Err(Error::Unsupported("containers need root".to_owned()));
         }
         let tree = Tree::detect().map_err(|error| Error::Unsupported(format!("control groups: {error}")))?;
+        let program = &config.shim.executable;
+        let program = crate::program::hold(program).map_err(failed(&program.display()))?;
+        let pids = config.pids_limit.unwrap_or_else(default_pids);
+        let limit = Resources { pids_limit: Some(pids), ..Resources::default() };
+        tree.create(&config.pods_cgroup, &limit).map_err(failed(&"the pods' control group"))?;
         let inner = Arc::new(Inner {
+            pod_pids: pids / POD_SHARE,
+            program,
             config,
             images,
             network,
@@ -69,27 +85,37 @@ impl Containers {
     /// Ends all sandboxes and removes everything that this crate made: processes, mounts, control groups, files.
     pub async fn cleanup(&self) -> Result<(), Error> {
         let inner = &self.inner;
+        let mut result = Ok(());
         for sandbox in inner.all() {
-            inner.remove(&sandbox).await?;
+            result = result.and(inner.remove(&sandbox).await);
         }
-        inner.network.retain(&[]).await.map_err(Error::Failed)?;
+        // Those that could not be read. Shims are ended by their records alone: others' may be in the same group.
+        for id in inner.sandbox_directories() {
+            if inner.sandbox(&id).is_err() {
+                let (tree, files) = (inner.tree.clone(), SandboxFiles(inner.directory().join(&id)));
+                result = result.and(blocking(move || discard(&tree, &files)).await);
+            }
+        }
+        result = result.and(inner.network.retain(&inner.sandbox_directories()).await.map_err(Error::Failed));
         let tree = inner.tree.clone();
-        let mut group = inner.config.shim_cgroup.trim_matches('/').to_owned();
+        let groups = [inner.config.shim_cgroup.clone(), inner.config.pods_cgroup.clone()];
         let state = inner.config.state_dir.clone();
-        blocking(move || {
-            tree.kill(&group);
-            let _ = tree.remove(&group);
-            // Groups above it that are empty by now were ours, or nobody's.
-            while let Some((parent, _)) = group.rsplit_once('/') {
-                group = parent.to_owned();
-                tree.remove_if_empty(&group);
+        let rest = blocking(move || {
+            for group in &groups {
+                // Groups above it that are empty by now were ours, or nobody's.
+                let mut group = group.trim_matches('/');
+                tree.remove_if_empty(group);
+                while let Some((parent, _)) = group.rsplit_once('/') {
+                    group = parent;
+                    tree.remove_if_empty(group);
+                }
             }
-            match fs::remove_dir_all(&state) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&state.display())(error)),
-                _ => Ok(()),
-            }
-        })
-        .await
+            Ok(())
+        });
+        result = result.and(rest.await);
+        // What could not be ended is found by its records the next time.
+        result?;
+        blocking(move || images::remove_tree(&state).map_err(failed(&state.display()))).await
     }
 }
 
@@ -115,55 +141,25 @@ impl Inner {
         found.ok_or_else(|| Error::NotFound { kind: "container", id: container.to_owned() })
     }
 
-    fn directory(&self) -> PathBuf {
+    pub(crate) fn insert(&self, sandbox: Arc<Sandbox>) {
+        self.sandboxes().insert(sandbox.id.clone(), sandbox);
+    }
+
+    pub(crate) fn directory(&self) -> PathBuf {
         self.config.state_dir.join("sandboxes")
     }
 
-    async fn adopt_all(self: &Arc<Self>) -> Result<(), Error> {
-        let directory = self.directory();
-        fs::create_dir_all(&directory).map_err(failed(&directory.display()))?;
-        let entries = fs::read_dir(&directory).map_err(failed(&directory.display()))?;
-        for entry in entries.flatten() {
-            let files = SandboxFiles(entry.path());
-            match files::read::<SandboxRecord>(&files.record()) {
-                Ok(record) => self.adopt(files, record).await,
-                Err(error) => {
-                    // Its making was cut short: nobody was told of it.
-                    tracing::warn!(sandbox = %files.0.display(), %error, "an unfinished sandbox is removed");
-                    end_shim(&files);
-                    let path = files.0.clone();
-                    blocking(move || fs::remove_dir_all(&path).map_err(failed(&path.display()))).await?;
-                }
-            }
-        }
-        let ids: Vec<String> = self.sandboxes().keys().cloned().collect();
-        self.network.retain(&ids).await.map_err(Error::Failed)
+    /// The ids of all sandboxes that have a directory, whether it can be read or not.
+    pub(crate) fn sandbox_directories(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory()).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    async fn adopt(self: &Arc<Self>, files: SandboxFiles, record: SandboxRecord) {
-        let stopped = files.stopped().exists();
-        let sandbox = Arc::new(Sandbox::new(files, record, !stopped));
-        for entry in fs::read_dir(sandbox.files.containers()).into_iter().flatten().flatten() {
-            let container = entry.file_name().to_string_lossy().into_owned();
-            let of = sandbox.files.container(&container);
-            match files::read::<ContainerFile>(&of.record()) {
-                Ok(file) if of.state().exists() => sandbox.add(file),
-                // Cut short: the shim, if it knows of it, forgets it with the sandbox.
-                _ => drop(fs::remove_dir_all(&of.0)),
-            }
-        }
-        self.sandboxes().insert(sandbox.id.clone(), Arc::clone(&sandbox));
-        if stopped {
-            return sandbox.conclude(now());
-        }
-        match tokio::time::timeout(ADOPTION, link::call(&sandbox.files, Call::State)).await {
-            Ok(Ok(Reply::State(records))) => {
-                for record in records {
-                    sandbox.update(record);
-                }
-                self.watch(&sandbox);
-            }
-            _ => self.lost(&sandbox).await,
+    /// Tells of a sandbox that could not be read at first.
+    pub(crate) fn adopted_late(&self, files: &SandboxFiles) {
+        let adopted = self.all().into_iter().find(|sandbox| sandbox.files.0 == files.0);
+        if let Some(sandbox) = adopted {
+            self.event(&sandbox, None);
         }
     }
 
@@ -173,14 +169,16 @@ impl Inner {
         let files = SandboxFiles(self.directory().join(&id));
         match self.start(&id, &files, config).await {
             Ok(sandbox) => {
-                self.sandboxes().insert(id.clone(), Arc::clone(&sandbox));
-                self.watch(&sandbox);
+                self.insert(Arc::clone(&sandbox));
+                drop(self.watch(&sandbox, Vec::new()));
                 Ok(id)
             }
             Err(error) => {
-                end_shim(&files);
+                let tree = self.tree.clone();
+                if let Err(error) = blocking(move || discard(&tree, &files)).await {
+                    tracing::warn!(sandbox = id, %error, "what is left of a sandbox that could not be made stays");
+                }
                 let _ = self.network.detach(&id).await;
-                let _ = blocking(move || fs::remove_dir_all(&files.0).map_err(failed(&"sandbox"))).await;
                 Err(error)
             }
         }
@@ -194,12 +192,15 @@ impl Inner {
     ) -> Result<Arc<Sandbox>, Error> {
         fs::create_dir_all(files.containers()).map_err(failed(&"sandbox directory"))?;
         fs::create_dir_all(files.oci()).map_err(failed(&"sandbox directory"))?;
-        self.tree.create(&config.cgroup_parent, &config.resources).map_err(failed(&"pod's control group"))?;
         let own_group = self.config.shim_cgroup.clone();
-        let shim = files::ShimConfig { config: config.clone(), own_group };
-        files::write(&files.shim_config(), &shim).map_err(failed(&"sandbox directory"))?;
-        crate::service::start_shim(&self.config.shim, files).await?;
-        let process: ShimProcess = files::read(&files.shim_process()).map_err(failed(&"shim"))?;
+        let shim = ShimConfig { config: config.clone(), own_group };
+        // Before the group, which is found again by it.
+        files::write_record(&files.shim_config(), &shim).map_err(failed(&"sandbox directory"))?;
+        let mut limits = config.resources.clone();
+        limits.pids_limit = limits.pids_limit.or(Some(self.pod_pids));
+        self.tree.create(&config.cgroup_parent, &limits).map_err(failed(&"pod's control group"))?;
+        crate::service::start_shim(&self.program, &self.config.shim, files).await?;
+        let process: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
         let ips = match config.network {
             NamespaceMode::Node => Vec::new(),
             _ => {
@@ -207,39 +208,13 @@ impl Inner {
                 self.network.attach(id, &namespace).await.map_err(Error::Failed)?
             }
         };
-        crate::service::write_etc(files, &config, &ips).map_err(failed(&"sandbox directory"))?;
+        crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;
         let record = SandboxRecord { id: id.to_owned(), created_at: now(), ips, config };
-        files::write(&files.record(), &record).map_err(failed(&"sandbox directory"))?;
+        files::write_record(&files.record(), &record).map_err(failed(&"sandbox directory"))?;
         Ok(Arc::new(Sandbox::new(files.clone(), record, true)))
     }
 
-    /// Listens to a sandbox's shim until it ends.
-    fn watch(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
-        let (inner, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
-        tokio::spawn(async move {
-            let listening = async {
-                let mut link = Link::open(&sandbox.files, Call::Watch, &[]).await?;
-                loop {
-                    match link.next().await? {
-                        Reply::State(records) => {
-                            records.into_iter().for_each(|record| inner.changed(&sandbox, record));
-                        }
-                        Reply::Container(record) => inner.changed(&sandbox, record),
-                        other => return Err::<(), _>(io::Error::other(format!("{other:?}"))),
-                    }
-                }
-            };
-            let ended = tokio::select! {
-                () = sandbox.watcher.cancelled() => return,
-                ended = listening => ended,
-            };
-            tracing::warn!(sandbox = sandbox.id, ?ended, "a sandbox lost its shim");
-            let _guard = sandbox.ending.lock().await;
-            inner.lost(&sandbox).await;
-        });
-    }
-
-    fn changed(&self, sandbox: &Sandbox, record: ContainerRecord) {
+    pub(crate) fn changed(&self, sandbox: &Sandbox, record: ContainerRecord) {
         let id = record.id.clone();
         let ended = record.finished_at > 0;
         if sandbox.update(record) && ended {
@@ -266,7 +241,7 @@ impl Inner {
     }
 
     /// The shim is gone: nothing of the sandbox may go on unseen.
-    async fn lost(&self, sandbox: &Arc<Sandbox>) {
+    pub(crate) async fn lost(&self, sandbox: &Arc<Sandbox>) {
         if !sandbox.is_ready() {
             return;
         }
@@ -285,7 +260,8 @@ impl Inner {
         let (tree, of) = (self.tree.clone(), Arc::clone(sandbox));
         let killed = blocking(move || {
             end_shim(&of.files);
-            for id in of.container_ids() {
+            // By directory: one whose record cannot be read must end too.
+            for id in of.container_directories() {
                 let group = of.group(&id);
                 if !tree.kill(&group) {
                     tracing::error!(container = id, "processes of the container could not be killed");
@@ -306,7 +282,7 @@ impl Inner {
         let _guard = sandbox.ending.lock().await;
         if sandbox.is_ready() {
             sandbox.watcher.cancel();
-            if let Err(error) = link::call(&sandbox.files, Call::Shutdown).await {
+            if let Err(error) = sandbox.call(Call::Shutdown).await {
                 tracing::warn!(sandbox = sandbox.id, %error, "the shim did not end as asked");
             }
             self.kill_rest(sandbox).await;
@@ -323,12 +299,7 @@ impl Inner {
         let (tree, of) = (self.tree.clone(), Arc::clone(sandbox));
         blocking(move || {
             tree.remove_if_empty(&of.record.config.cgroup_parent);
-            match fs::remove_dir_all(&of.files.0) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(failed(&"sandbox directory")(error))
-                }
-                _ => Ok(()),
-            }
+            images::remove_tree(&of.files.0).map_err(failed(&"sandbox directory"))
         })
         .await?;
         self.sandboxes().remove(&sandbox.id);
@@ -336,15 +307,26 @@ impl Inner {
     }
 }
 
-/// Ends a shim, if the process of that number is still the one that was meant.
-fn end_shim(files: &SandboxFiles) {
-    let Ok(shim) = files::read::<ShimProcess>(&files.shim_process()) else { return };
-    for _ in 0..100 {
-        if process::start_ticks(shim.pid) != Some(shim.start_ticks) {
-            return;
+/// Removes all there is of a sandbox that nobody knows: its processes as far as its files tell, and the files.
+pub(crate) fn discard(tree: &Tree, files: &SandboxFiles) -> Result<(), Error> {
+    end_shim(files);
+    if let Ok(shim) = files::read_record::<ShimConfig>(&files.shim_config()) {
+        let parent = shim.config.cgroup_parent.trim_matches('/').to_owned();
+        for entry in fs::read_dir(files.containers()).into_iter().flatten().flatten() {
+            let group = format!("/{parent}/{}", entry.file_name().to_string_lossy());
+            tree.kill(&group);
+            let _ = tree.remove(&group);
         }
-        let _ = kill(Pid::from_raw(shim.pid), Signal::SIGKILL);
-        std::thread::sleep(Duration::from_millis(5));
+        // Another sandbox of the same pod may be in it.
+        tree.remove_if_empty(&parent);
+    }
+    images::remove_tree(&files.0).map_err(failed(&files.0.display()))
+}
+
+/// Ends a shim, known by its record alone.
+fn end_shim(files: &SandboxFiles) {
+    if let Ok(shim) = files::read_record::<ShimProcess>(&files.shim_process()) {
+        shim.end();
     }
 }
 

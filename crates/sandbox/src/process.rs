@@ -5,17 +5,43 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{FromRawFd, RawFd};
+use std::path::Path;
 
 use nix::unistd::{ForkResult, Pid};
 
-/// When a process began, in the kernel's ticks since boot; `None` when there is none, or only its remains.
-pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Which boot of the machine this is.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// When a process began, in the kernel's ticks since boot; `None` when there is none, or only its remains. An error is
+/// not knowing: who acts on an end must not take it for one.
+pub(crate) fn start_ticks(pid: i32) -> io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && Path::new("/proc/self").exists() => {
+            return Ok(None);
+        }
+        // It ended between opening and reading.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    parse_stat(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, stat))
+}
+
+fn parse_stat(stat: &str) -> Option<Option<u64>> {
     // The command in parentheses may hold anything, parentheses too.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     let ticks = fields.nth(18)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(ticks)
+    Some((state != "Z" && state != "X").then_some(ticks))
+}
+
+/// The children of this process, which has one thread.
+pub(crate) fn children() -> Vec<Pid> {
+    let own = std::process::id();
+    let text = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
 }
 
 /// Runs `child` in a copy of this process that ends with the code it returns, and gives the copy's number.
@@ -99,8 +125,8 @@ mod tests {
     #[test]
     fn a_process_is_told_by_its_birth() {
         let me = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(start_ticks(me), start_ticks(me));
-        assert!(start_ticks(me).is_some());
-        assert_eq!(start_ticks(-1), None);
+        assert_eq!(start_ticks(me).unwrap(), start_ticks(me).unwrap());
+        assert!(start_ticks(me).unwrap().is_some());
+        assert_eq!(start_ticks(-1).unwrap(), None);
     }
 }

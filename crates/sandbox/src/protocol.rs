@@ -1,27 +1,57 @@
 //! What a node process and a pod's shim say to each other: frames of a length and JSON over a unix socket, one call a
 //! connection.
 //!
-//! Both ends may be of different releases of the program, since a shim outlives the node process that started it. The
-//! version is in each request; a shim answers a version that it does not know with an error that says so.
+//! Both ends may be of different releases of the program, since a shim outlives the node process that started it. Each
+//! speaks a range of versions; a node asks for the shim's ([`Call::Hello`]) whenever it meets one, and speaks the highest
+//! that both know. The version is in each request. A call that a shim does not know is answered by
+//! [`Reply::Unsupported`], so calls may be added without a new version; what changes a call's meaning needs one.
+
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-/// The version that this program speaks.
-pub(crate) const VERSION: u32 = 1;
+/// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`.
+pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=1;
 /// The longest frame that either end takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 
-/// A call.
-#[derive(Debug, Serialize, Deserialize)]
+/// The highest version that both we and somebody who speaks `min` to `max` know.
+pub(crate) fn common_version(min: u32, max: u32) -> Option<u32> {
+    let highest = max.min(*VERSIONS.end());
+    (highest >= min.max(*VERSIONS.start())).then_some(highest)
+}
+
+/// A call, as it is sent; [`understand`] reads it.
+#[derive(Debug, Serialize)]
 pub(crate) struct Request {
     pub(crate) version: u32,
     pub(crate) call: Call,
+}
+
+/// Reads a request. An error is the answer to one that cannot be done.
+pub(crate) fn understand(frame: &[u8]) -> Result<Call, Reply> {
+    #[derive(Deserialize)]
+    struct Any {
+        version: u32,
+        call: serde_json::Value,
+    }
+    let bad = |error: serde_json::Error| Reply::Error(format!("bad request: {error}"));
+    let Any { version, call } = serde_json::from_slice(frame).map_err(bad)?;
+    match serde_json::from_value(call) {
+        // Asked before there is a version to speak.
+        Ok(call @ Call::Hello { .. }) => Ok(call),
+        Ok(call) if VERSIONS.contains(&version) => Ok(call),
+        Ok(_) => Err(Reply::Error(format!("this shim speaks versions {VERSIONS:?}, not {version}"))),
+        Err(_) => Err(Reply::Unsupported),
+    }
 }
 
 /// The calls. Files that a call needs lie in the container's directory, written before the call.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Call {
+    /// Which versions the caller speaks; answered by [`Reply::Hello`].
+    Hello { min: u32, max: u32 },
     /// All containers; answered by [`Reply::State`].
     State,
     /// All containers now, then each that changes, until the caller hangs up: [`Reply::Container`] each.
@@ -48,6 +78,13 @@ pub(crate) enum Call {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
     Done,
+    /// Which versions the shim speaks.
+    Hello {
+        min: u32,
+        max: u32,
+    },
+    /// There is no such call.
+    Unsupported,
     State(Vec<ContainerRecord>),
     Container(ContainerRecord),
     Exited(i32),
@@ -57,6 +94,7 @@ pub(crate) enum Reply {
 
 /// A container as its shim knows it; also the file that tells its end when the shim is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ContainerRecord {
     pub(crate) id: String,
     /// First process; 0 before it is made.
@@ -117,6 +155,21 @@ mod tests {
             prop_assert_eq!(read, words);
             prop_assert!(buffer.is_empty());
         }
+    }
+
+    #[test]
+    fn releases_of_different_times_understand_each_other() {
+        assert_eq!(common_version(1, 1), Some(1));
+        assert_eq!(common_version(1, 7), Some(*VERSIONS.end()));
+        assert_eq!(common_version(VERSIONS.end() + 1, 9), None);
+        let said = |text: &str| understand(text.as_bytes());
+        assert!(matches!(said(r#"{"version":1,"call":"state"}"#), Ok(Call::State)));
+        // A later caller says hello in a version of its own, with words of its own.
+        let hello = r#"{"version":9,"call":{"hello":{"min":1,"max":9,"name":"x"}}}"#;
+        assert!(matches!(said(hello), Ok(Call::Hello { min: 1, max: 9 })));
+        assert!(matches!(said(r#"{"version":9,"call":"state"}"#), Err(Reply::Error(_))));
+        assert!(matches!(said(r#"{"version":1,"call":{"fly":{}}}"#), Err(Reply::Unsupported)));
+        assert!(matches!(said("[]"), Err(Reply::Error(_))));
     }
 
     #[test]

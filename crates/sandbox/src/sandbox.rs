@@ -1,15 +1,21 @@
 //! One sandbox as the node's process knows it: a mirror of what its shim says.
+//!
+//! While a shim cannot be asked, what it said last stands: nobody acts on a guess.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use runtime::{ContainerState, ContainerStatus, SandboxState, SandboxStatus};
+use runtime::{ContainerState, ContainerStatus, Error, SandboxState, SandboxStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord};
-use crate::protocol::ContainerRecord;
+use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord, ShimProcess};
+use crate::link::{self, Link};
+use crate::protocol::{Call, ContainerRecord, Reply, VERSIONS};
 
 /// A sandbox.
 pub(crate) struct Sandbox {
@@ -20,6 +26,8 @@ pub(crate) struct Sandbox {
     pub(crate) ending: tokio::sync::Mutex<()>,
     /// Ends the task that listens to its shim.
     pub(crate) watcher: CancellationToken,
+    /// The version that its shim and we speak.
+    version: AtomicU32,
     state: Mutex<State>,
     changed: watch::Sender<()>,
 }
@@ -45,6 +53,7 @@ impl Sandbox {
             record,
             ending: tokio::sync::Mutex::new(()),
             watcher: CancellationToken::new(),
+            version: AtomicU32::new(*VERSIONS.end()),
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
         }
@@ -53,6 +62,27 @@ impl Sandbox {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change under the lock is complete in itself.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds the version to speak with its shim.
+    pub(crate) async fn agree(&self) -> io::Result<()> {
+        self.version.store(link::agree(&self.files).await?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a call to its shim and waits for the answer.
+    pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
+        link::call(&self.files, self.version.load(Ordering::Relaxed), call).await
+    }
+
+    /// Makes a call that takes files, or has more than one answer.
+    pub(crate) async fn open_link(&self, call: Call, fds: &[BorrowedFd<'_>]) -> io::Result<Link> {
+        Link::open(&self.files, self.version.load(Ordering::Relaxed), call, fds).await
+    }
+
+    /// Whether its shim has certainly ended. An error is not knowing.
+    pub(crate) fn shim_has_ended(&self) -> io::Result<bool> {
+        files::read_record::<ShimProcess>(&self.files.shim_process())?.has_ended()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -85,8 +115,11 @@ impl Sandbox {
         format!("/{}/{container}", self.record.config.cgroup_parent.trim_matches('/'))
     }
 
+    /// Adds a container, as its shim wrote it down last.
     pub(crate) fn add(&self, file: ContainerFile) {
-        let record = ContainerRecord { id: file.id.clone(), ..ContainerRecord::default() };
+        let mut record: ContainerRecord =
+            files::read_record(&self.files.container(&file.id).state()).unwrap_or_default();
+        record.id.clone_from(&file.id);
         self.state().containers.insert(file.id.clone(), Known { file, record });
     }
 
@@ -100,6 +133,12 @@ impl Sandbox {
 
     pub(crate) fn container_ids(&self) -> Vec<String> {
         self.state().containers.keys().cloned().collect()
+    }
+
+    /// The containers that have a directory, whether its record can be read or not.
+    pub(crate) fn container_directories(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.files.containers()).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// What a shim reported. True when it is news.
@@ -122,12 +161,12 @@ impl Sandbox {
     pub(crate) fn conclude(&self, now: i64) {
         for id in self.container_ids() {
             let state_file = self.files.container(&id).state();
-            let Ok(mut record) = files::read::<ContainerRecord>(&state_file) else { continue };
+            let Ok(mut record) = files::read_record::<ContainerRecord>(&state_file) else { continue };
             if record.finished_at == 0 {
                 record.finished_at = now;
                 record.exit_code = 137;
                 record.message = "killed, since the sandbox's shim had ended".to_owned();
-                let _ = files::write(&state_file, &record);
+                let _ = files::write_record(&state_file, &record);
             }
             self.update(record);
         }

@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,8 +20,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
 use crate::cgroup::Tree;
-use crate::files::{self, ContainerFile, ContainerFiles, Plan, SandboxFiles, ShimProcess, UserPlan};
-use crate::link::{self, Link};
+use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
 use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{Call, Reply};
 use crate::sandbox::Sandbox;
@@ -91,11 +89,12 @@ impl Runtime for Containers {
     async fn start_container(&self, id: &str) -> Result<(), Error> {
         let (sandbox, _) = self.inner.sandbox_of(id)?;
         let call = Call::Start { container: id.to_owned() };
-        match link::call(&sandbox.files, call).await? {
+        match sandbox.call(call).await? {
             Reply::Container(record) => {
                 sandbox.update(record);
                 Ok(())
             }
+            Reply::Error(why) => Err(Error::Start(why)),
             reply => Err(refused(reply, id)),
         }
     }
@@ -122,19 +121,13 @@ impl Runtime for Containers {
         let Ok((sandbox, _)) = self.inner.sandbox_of(id) else { return Ok(()) };
         self.stop_container(id, Duration::ZERO).await?;
         if sandbox.is_ready() {
-            match link::call(&sandbox.files, Call::Delete { container: id.to_owned() }).await? {
+            match sandbox.call(Call::Delete { container: id.to_owned() }).await? {
                 Reply::Done | Reply::NotFound => {}
                 reply => return Err(refused(reply, id)),
             }
         }
         let directory = sandbox.files.container(id).0;
-        blocking(move || match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed(&"container directory")(error))
-            }
-            _ => Ok(()),
-        })
-        .await?;
+        blocking(move || images::remove_tree(&directory).map_err(failed(&"container directory"))).await?;
         sandbox.forget(id);
         Ok(())
     }
@@ -172,7 +165,7 @@ impl Runtime for Containers {
 
     async fn reopen_log(&self, id: &str) -> Result<(), Error> {
         let (sandbox, _) = self.inner.sandbox_of(id)?;
-        match link::call(&sandbox.files, Call::ReopenLog { container: id.to_owned() }).await? {
+        match sandbox.call(Call::ReopenLog { container: id.to_owned() }).await? {
             Reply::Done => Ok(()),
             reply => Err(refused(reply, id)),
         }
@@ -215,23 +208,27 @@ impl Containers {
         let name = id.clone();
         let file = blocking(move || prepare(&of, &to, &name, config, &image, &store, &tree)).await?;
         sandbox.add(file);
-        let reply = link::call(&sandbox.files, Call::Create { container: id.clone() }).await;
+        let reply = sandbox.call(Call::Create { container: id.clone() }).await;
         let error = match reply {
             Ok(Reply::Container(record)) => {
                 sandbox.update(record);
                 return Ok(id);
             }
+            Ok(Reply::Error(why)) => Error::Start(why),
             Ok(reply) => refused(reply, &id),
             Err(error) => error,
         };
         sandbox.forget(&id);
-        let _ = blocking(move || fs::remove_dir_all(&files.0).map_err(failed(&"container directory"))).await;
+        let removed = blocking(move || images::remove_tree(&files.0).map_err(failed(&"container directory")));
+        if let Err(error) = removed.await {
+            tracing::warn!(container = id, %error, "what is left of a container that could not be made stays");
+        }
         Err(error)
     }
 
     async fn signal(&self, sandbox: &Sandbox, id: &str, signal: i32) -> Result<(), Error> {
         let call = Call::Kill { container: id.to_owned(), signal };
-        match link::call(&sandbox.files, call).await? {
+        match sandbox.call(call).await? {
             Reply::Done | Reply::NotFound => Ok(()),
             reply => Err(refused(reply, id)),
         }
@@ -253,19 +250,17 @@ fn prepare(
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
     let etc = |name: &str| sandbox.files.0.join(name);
+    let parts = parts(files, &config)?;
     let spec = spec::build(&spec::Input {
         container: &config,
         sandbox: pod,
         image: &image.config,
         group: sandbox.group(id),
-        files: vec![
-            ("/etc/hosts", etc("hosts")),
-            ("/etc/hostname", etc("hostname")),
-            ("/etc/resolv.conf", etc("resolv.conf")),
-        ],
+        files: vec![("/etc/hostname", etc("hostname")), ("/etc/resolv.conf", etc("resolv.conf"))],
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
         pid_namespace: pid_namespace(&sandbox.files, pod)?,
         tree,
+        parts: &parts,
         last_capability: capabilities::last(),
     })?;
     let id_number = |field: &str, id: i64| {
@@ -284,17 +279,32 @@ fn prepare(
             gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
             groups: groups.collect::<Result<_, _>>()?,
         },
+        parts,
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
     let write = || {
         fs::create_dir_all(&files.0)?;
         files::write(&files.spec(), &spec)?;
-        files::write(&files.plan(), &plan)?;
-        files::write(&files.record(), &file)
+        files::write_record(&files.plan(), &plan)?;
+        files::write_record(&files.record(), &file)
     };
     write().map_err(failed(&"container directory"))?;
     Ok(file)
+}
+
+/// The parts of volumes that a container mounts, for its shim to find.
+fn parts(files: &ContainerFiles, config: &ContainerConfig) -> Result<Vec<Part>, Error> {
+    let mounts = config.mounts.iter().filter(|mount| !mount.sub_path.as_os_str().is_empty());
+    let part = |(number, mount): (usize, &runtime::Mount)| {
+        use std::path::Component::{CurDir, Normal};
+        if !mount.sub_path.components().all(|part| matches!(part, Normal(_) | CurDir)) {
+            let path = mount.sub_path.display();
+            return Err(Error::Invalid(format!("mounts: the part {path} must be relative, without \"..\"")));
+        }
+        Ok(Part { volume: mount.host_path.clone(), path: mount.sub_path.clone(), at: files.part(number) })
+    };
+    mounts.enumerate().map(part).collect()
 }
 
 /// The pod's shared process namespace, which its shim keeps.
@@ -302,7 +312,7 @@ fn pid_namespace(files: &SandboxFiles, pod: &SandboxConfig) -> Result<Option<Pat
     if pod.pid != NamespaceMode::Pod {
         return Ok(None);
     }
-    let shim: ShimProcess = files::read(&files.shim_process()).map_err(failed(&"shim"))?;
+    let shim: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
     Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", shim.pause_pid))))
 }
 
@@ -314,7 +324,7 @@ async fn exec(sandbox: &Sandbox, id: &str, command: Vec<String>) -> Result<ExecO
     let (errors, errors_writer) = pipe().map_err(broken)?;
     let call = Call::Exec { container: id.to_owned(), command };
     let fds = [null.as_fd(), output_writer.as_fd(), errors_writer.as_fd()];
-    let mut link = Link::open(&sandbox.files, call, &fds).await.map_err(broken)?;
+    let mut link = sandbox.open_link(call, &fds).await.map_err(broken)?;
     drop((output_writer, errors_writer));
     let output = Receiver::from_owned_fd(output).map_err(broken)?;
     let errors = Receiver::from_owned_fd(errors).map_err(broken)?;
@@ -354,8 +364,14 @@ async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
 }
 
 /// Starts a shim and waits until it can be reached.
-pub(crate) async fn start_shim(shim: &ShimCommand, files: &SandboxFiles) -> Result<(), Error> {
-    let mut command = tokio::process::Command::new(&shim.executable);
+pub(crate) async fn start_shim(
+    held: &OwnedFd,
+    shim: &ShimCommand,
+    files: &SandboxFiles,
+) -> Result<(), Error> {
+    // The descriptor closes when the program runs, and its name is looked up before that.
+    let mut command = tokio::process::Command::new(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    command.arg0(&shim.executable);
     command.args(&shim.args).arg("--sandbox").arg(&files.0);
     // Nothing of ours is for it, and it lives long: whatever secrets an environment holds do not.
     command.env_clear();
@@ -373,14 +389,9 @@ pub(crate) async fn start_shim(shim: &ShimCommand, files: &SandboxFiles) -> Resu
     }
 }
 
-/// The pod's host name, hosts and name resolution; each may be replaced by a mount of the caller's.
-pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig, ips: &[IpAddr]) -> io::Result<()> {
-    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    ips.iter().for_each(|ip| hosts.push_str(&format!("{ip}\t{}\n", config.hostname)));
-    if config.network == NamespaceMode::Node {
-        hosts = fs::read_to_string("/etc/hosts").unwrap_or(hosts);
-    }
-    fs::write(files.0.join("hosts"), hosts)?;
+/// The pod's host name and name resolution; each may be replaced by a mount of the caller's, who also knows best what
+/// `/etc/hosts` says.
+pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig) -> io::Result<()> {
     fs::write(files.0.join("hostname"), format!("{}\n", config.hostname))?;
     let dns = &config.dns;
     let mut text: String = dns.servers.iter().map(|server| format!("nameserver {server}\n")).collect();
@@ -427,6 +438,9 @@ fn refused(reply: Reply, container: &str) -> Error {
     match reply {
         Reply::NotFound => not_found(container),
         Reply::Error(why) => Error::Failed(why),
+        Reply::Unsupported => Error::Unsupported(format!(
+            "container {container}: its pod's shim is of an earlier release and cannot do this; start the pod anew"
+        )),
         other => Error::Failed(format!("an answer that does not fit: {other:?}")),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::capabilities;
 use crate::cgroup::Tree;
+use crate::files::Part;
 
 /// What a container searches for programs if its image says nothing.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,6 +44,8 @@ pub(crate) struct Input<'a> {
     pub(crate) pid_namespace: Option<PathBuf>,
     /// The machine's control groups.
     pub(crate) tree: &'a Tree,
+    /// Where the shim binds the parts of volumes, in the order of the mounts that have one.
+    pub(crate) parts: &'a [Part],
     pub(crate) last_capability: usize,
 }
 
@@ -53,7 +56,8 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
         return Err(Error::Unsupported("terminals (tty) are not there yet".to_owned()));
     }
     let args = arguments(container, input.image)?;
-    let capabilities = capabilities::granted(security, input.last_capability)
+    let devices_limited = matches!(input.tree, Tree::V1(controllers) if controllers.contains_key("devices"));
+    let capabilities = capabilities::granted(security, input.last_capability, devices_limited)
         .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
     let image = image_config(input.image);
     let cwd = match (container.working_dir.as_str(), image.working_dir().as_deref()) {
@@ -137,6 +141,8 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value
 fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
     let privileged = input.container.security.privileged;
     let system = if privileged { "rw" } else { "ro" };
+    // A device node in a volume is for privileged containers only, in mounts below it too.
+    let devices = if privileged { "dev" } else { "rnodev" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -156,9 +162,11 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
     let taken = |path: &str| input.container.mounts.iter().any(|mount| mount.container_path == path);
     for (path, source) in &input.files {
         if !taken(path) {
-            mounts.push(mount(path, "bind", &source.to_string_lossy(), &["rbind", "rprivate", "rw"]));
+            let options = ["rbind", "rprivate", "rw", devices];
+            mounts.push(mount(path, "bind", &source.to_string_lossy(), &options));
         }
     }
+    let mut parts = input.parts.iter();
     for volume in &input.container.mounts {
         if !volume.container_path.starts_with('/') || volume.container_path.contains("..") {
             let path = &volume.container_path;
@@ -174,8 +182,10 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             }
         };
         let access = if volume.readonly { "ro" } else { "rw" };
-        let source = volume.host_path.to_string_lossy();
-        mounts.push(mount(&volume.container_path, "bind", &source, &["rbind", propagation, access]));
+        let part = if volume.sub_path.as_os_str().is_empty() { None } else { parts.next() };
+        let source = part.map_or(&volume.host_path, |part| &part.at).to_string_lossy();
+        let options = ["rbind", propagation, access, devices];
+        mounts.push(mount(&volume.container_path, "bind", &source, &options));
     }
     // A mount over a directory would hide mounts made below it before.
     let (system, rest) = mounts.split_at(count);
@@ -307,6 +317,7 @@ mod tests {
             shm: Some(Path::new("/s/shm")),
             pid_namespace: None,
             tree: &tree,
+            parts: &[],
             last_capability: 40,
         })
     }
@@ -376,6 +387,8 @@ mod tests {
             assert!(at("/data") < at("/data/deep/er"));
             assert_eq!(mounts[at("/etc/hosts")].source().as_deref(), Some(Path::new("/h")));
             assert_eq!(mounts.iter().filter(|m| m.destination() == Path::new("/etc/hosts")).count(), 1);
+            let options = mounts[at("/data")].options().clone().unwrap();
+            assert!(options.contains(&"rnodev".to_owned()), "{options:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Node selectors, node affinity, taints and tolerations: what pods and nodes say about each other.
 
+use api::taints::tolerates;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
 use std::collections::BTreeMap;
 
@@ -37,21 +38,6 @@ fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str
         "Lt" => compared(i64::lt),
         _ => false,
     }
-}
-
-/// Whether a toleration covers a taint.
-pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let unset = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
-    let effect = unset(&toleration.effect) || toleration.effect.as_ref() == Some(&taint.effect);
-    let key = unset(&toleration.key) || toleration.key.as_ref() == Some(&taint.key);
-    let value = match toleration.operator.as_deref().unwrap_or_default() {
-        "" | "Equal" => {
-            toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
-        }
-        "Exists" => true,
-        _ => false,
-    };
-    effect && key && value
 }
 
 /// The first of the node's taints with one of these effects that nothing tolerates.

@@ -78,6 +78,11 @@ impl Queue {
         self.entries.remove(uid);
     }
 
+    /// Whether it is being tried or bound.
+    pub(crate) fn is_out(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.stage == Stage::Out)
+    }
+
     /// The next pod to try: the most important, and of equals the one that came first.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Arc<PodFacts>> {
         self.wake(now);

@@ -10,11 +10,11 @@ use client::kube::api::{Api, Patch, PatchParams, PostParams};
 use client::kube::{Client, Error, ResourceExt};
 use client::write::{is_conflict, is_not_found};
 use client::{Ambient, Change, EventRecorder, EventType, InformerOptions, Informers};
-use clock::Tasks;
+use clock::{Panicked, Tasks};
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status, Time};
 use serde_json::json;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -40,16 +40,38 @@ impl Default for Options {
 
 /// Schedules until `cancel`: as long as this process holds the lease `kube-system/kube-scheduler`, or at all times
 /// without an identity.
-pub async fn run(client: Client, ambient: Ambient, options: Options, cancel: CancellationToken) {
+///
+/// # Errors
+/// When a part of it panicked: it has given up the lease and stopped, and should be started anew with its process.
+pub async fn run(
+    client: Client,
+    ambient: Ambient,
+    options: Options,
+    cancel: CancellationToken,
+) -> Result<(), Panicked> {
     let Some(identity) = options.identity.clone() else {
         return lead(client, ambient, options, cancel).await;
     };
     let config = ElectionConfig::new("kube-system", "kube-scheduler", identity);
     let election = Election::new(client.clone(), config, ambient.clone());
-    election.run(&cancel, |leading| lead(client.clone(), ambient.clone(), options.clone(), leading)).await;
+    let (stop, failed) = (cancel.child_token(), OnceLock::new());
+    let lead = |leading| async {
+        if let Err(panicked) = lead(client.clone(), ambient.clone(), options.clone(), leading).await {
+            // Of several the first is the cause.
+            let _ = failed.set(panicked);
+            stop.cancel();
+        }
+    };
+    election.run(&stop, lead).await;
+    failed.into_inner().map_or(Ok(()), Err)
 }
 
-async fn lead(client: Client, ambient: Ambient, options: Options, leading: CancellationToken) {
+async fn lead(
+    client: Client,
+    ambient: Ambient,
+    options: Options,
+    leading: CancellationToken,
+) -> Result<(), Panicked> {
     let tasks = Tasks::under(&leading);
     let informers = Informers::new(client.clone(), ambient.clone(), tasks.clone());
     let scheduler = Arc::new(Scheduler {
@@ -78,8 +100,12 @@ async fn lead(client: Client, ambient: Ambient, options: Options, leading: Cance
         futures::future::join(nodes.ready(), pods.ready()).await;
         scheduler.schedule(&owner).await;
     });
-    leading.cancelled().await;
+    let outcome = tokio::select! {
+        () = leading.cancelled() => Ok(()),
+        panicked = tasks.failed() => Err(panicked),
+    };
     tasks.stop().await;
+    outcome
 }
 
 /// Nothing of a node is looked at but what the snapshot takes.
@@ -284,6 +310,11 @@ impl Scheduler {
     fn not_bound(&self, facts: &PodFacts, error: &Error) {
         let now = self.ambient.clock.monotonic();
         let mut world = self.world();
+        if !world.queue.is_out(&facts.uid) {
+            // The watch was faster: it is bound after all, or gone, and its place is counted as it should be.
+            tracing::debug!(pod = facts.name, %error, "binding failed, and something happened all the same");
+            return;
+        }
         world.snapshot.remove_pod(&facts.uid);
         world.queue.changed(&[Hindrance::Resources, Hindrance::Ports], now);
         if is_not_found(error) || is_conflict(error) {
@@ -359,5 +390,66 @@ fn reference(facts: &PodFacts) -> ObjectReference {
         name: Some(facts.name.clone()),
         uid: Some(facts.uid.clone()),
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clock::{ManualClock, SeededRandom};
+    use serde_json::{Value, from_value};
+    use testkit::FakeApi;
+
+    fn scheduler() -> Scheduler {
+        let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+        let ambient = Ambient { clock, random: Arc::new(SeededRandom::new(1)) };
+        let client = FakeApi::new(ambient.clone()).client();
+        let tasks = Tasks::default();
+        Scheduler {
+            world: Mutex::default(),
+            wake: Notify::new(),
+            slots: Arc::new(Semaphore::new(1)),
+            recorder: EventRecorder::start(client.clone(), "test", None, ambient.clone(), &tasks),
+            client,
+            ambient,
+            name: "default-scheduler".to_owned(),
+        }
+    }
+
+    fn pod(node: Option<&str>) -> Arc<Pod> {
+        let pod: Value = json!({
+            "metadata": { "name": "p", "namespace": "x", "uid": "p" },
+            "spec": {
+                "nodeName": node, "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1" } } }],
+            },
+        });
+        Arc::new(from_value(pod).unwrap())
+    }
+
+    fn timed_out() -> Error {
+        Error::Service("the answer was lost".into())
+    }
+
+    #[tokio::test]
+    async fn a_binding_that_failed_gives_its_place_back_unless_the_watch_saw_it_happen() {
+        let scheduler = scheduler();
+        let node: Node = from_value(json!({
+            "metadata": { "name": "n" }, "status": { "allocatable": { "cpu": "1", "pods": "10" } },
+        }))
+        .unwrap();
+        scheduler.node_changed(&Change::Added(Arc::new(node)));
+        scheduler.pod_changed(&Change::Added(pod(None)));
+        let Some(Decision::Bind(facts, _)) = scheduler.decide() else { panic!("there is room") };
+        scheduler.not_bound(&facts, &timed_out());
+        assert!(!scheduler.world().snapshot.holds("p"));
+
+        scheduler.world().queue.failed("p", scheduler.ambient.clock.monotonic());
+        let now = scheduler.ambient.clock.monotonic() + std::time::Duration::from_secs(60);
+        assert!(scheduler.world().queue.next(now).is_some());
+        scheduler.world().snapshot.place("n", facts.clone());
+        // The request was carried out, though its answer was lost; the watch says so first.
+        scheduler.pod_changed(&Change::Updated { old: pod(None), new: pod(Some("n")) });
+        scheduler.not_bound(&facts, &timed_out());
+        assert!(scheduler.world().snapshot.holds("p"), "its place is taken");
     }
 }

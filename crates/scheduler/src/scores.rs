@@ -1,8 +1,9 @@
 //! Which of the nodes that can take a pod should. Every score is between 0 and 100; weights are upstream's.
 
-use crate::affinity::{term_matches, tolerates};
+use crate::affinity::term_matches;
 use crate::pod::PodFacts;
 use crate::snapshot::{NodeInfo, Snapshot};
+use api::taints::tolerates;
 use std::collections::HashSet;
 
 const FIT_WEIGHT: i64 = 1;

@@ -1,7 +1,7 @@
 //! The HTTP half of the fake.
 
 use crate::route::{Kind, Route, built_in, discovery, parse};
-use crate::state::{Key, Logged, Refusal, State};
+use crate::state::{Key, Logged, Refusal, State, TERMINATING};
 use bytes::Bytes;
 use client::{Ambient, Body, Client};
 use futures::StreamExt;
@@ -15,6 +15,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
+type Query = BTreeMap<String, String>;
+type Page = (Vec<(Key, Value)>, Value);
 type Stream = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
 /// An API server in memory, for tests. Clones are the same server.
@@ -48,9 +50,11 @@ impl FakeApi {
         }))
     }
 
-    /// Serves one more kind from now on.
+    /// Serves a kind from now on, with the objects that it had in another version.
     pub fn serve(&self, kind: Kind) {
-        self.state().kinds.push(kind);
+        let mut state = self.state();
+        state.kinds.retain(|served| served.group != kind.group || served.plural != kind.plural);
+        state.kinds.push(kind);
     }
 
     /// Forgets a kind and its objects.
@@ -119,7 +123,7 @@ impl FakeApi {
             Err(_) => Bytes::new(),
         };
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let query: BTreeMap<String, String> = parts.uri.query().map(parse_query).unwrap_or_default();
+        let query: Query = parts.uri.query().map(parse_query).unwrap_or_default();
         let accept = parts
             .headers
             .get(http::header::ACCEPT)
@@ -157,12 +161,33 @@ impl FakeApi {
         match method {
             "WATCH" => self.watch(&route, &query, partial),
             "LIST" => self.list(&route, &query, partial),
+            "DELETE" if route.name.is_none() => self.delete_some(&route, &query, &body),
             _ => self.write(method, &route, &body),
         }
     }
 
+    fn now(&self) -> String {
+        self.ambient.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    fn delete_some(&self, route: &Route, query: &Query, body: &Value) -> Response<Stream> {
+        let now = self.now();
+        let mut state = self.state();
+        let (chosen, metadata) = match state.page(route, query) {
+            Ok(page) => page,
+            Err(refusal) => return refused(&refusal),
+        };
+        for (namespace, name) in chosen.iter().map(|(key, _)| (key.2.clone(), key.3.clone())) {
+            let _ = state.delete(&Route { namespace, name: Some(name), ..route.copy() }, body, &now);
+        }
+        let revision = state.revision;
+        drop(state);
+        self.changed.send_replace(revision);
+        listed(route, metadata, chosen.into_iter().map(|(_, object)| object).collect())
+    }
+
     fn write(&self, method: &str, route: &Route, body: &Value) -> Response<Stream> {
-        let now = self.ambient.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = self.now();
         let mut state = self.state();
         let outcome = match (method, route.subresource.as_deref()) {
             ("GET", _) => state.get(route),
@@ -173,13 +198,6 @@ impl FakeApi {
             }
             ("PUT", _) => state.replace(route, body.clone()),
             ("PATCH", _) => state.patch(route, body),
-            ("DELETE", _) if route.name.is_none() => {
-                for name in state.names(route) {
-                    let one = Route { name: Some(name), ..route.copy() };
-                    let _ = state.delete(&one, body, &now);
-                }
-                Ok(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
-            }
             ("DELETE", _) => state.delete(route, body, &now),
             _ => Err((405, "MethodNotAllowed", method.to_owned())),
         };
@@ -194,18 +212,17 @@ impl FakeApi {
         }
     }
 
-    fn list(&self, route: &Route, query: &BTreeMap<String, String>, partial: bool) -> Response<Stream> {
-        let state = self.state();
-        let found = state.objects.iter().filter(|(key, object)| selects(route, query, key, object));
-        let items: Vec<Value> = found.map(|(_, object)| shaped(object, partial)).collect();
-        let list = json!({
-            "kind": format!("{}List", route.kind.kind), "apiVersion": route.kind.api_version(),
-            "metadata": { "resourceVersion": state.revision.to_string() }, "items": items,
-        });
-        answer(StatusCode::OK, &list)
+    fn list(&self, route: &Route, query: &Query, partial: bool) -> Response<Stream> {
+        match self.state().page(route, query) {
+            Ok((page, metadata)) => {
+                let items = page.iter().map(|(_, object)| shaped(object, partial)).collect();
+                listed(route, metadata, items)
+            }
+            Err(refusal) => refused(&refusal),
+        }
     }
 
-    fn watch(&self, route: &Route, query: &BTreeMap<String, String>, partial: bool) -> Response<Stream> {
+    fn watch(&self, route: &Route, query: &Query, partial: bool) -> Response<Stream> {
         let from = query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
         if from < self.state().compacted {
             let gone = json!({ "type": "ERROR", "object": {
@@ -238,13 +255,7 @@ impl FakeApi {
         Response::new(StreamBody::new(events.boxed()))
     }
 
-    fn since(
-        &self,
-        from: u64,
-        route: &Route,
-        query: &BTreeMap<String, String>,
-        partial: bool,
-    ) -> (String, u64) {
+    fn since(&self, from: u64, route: &Route, query: &Query, partial: bool) -> (String, u64) {
         let state = self.state();
         let start = state.log.partition_point(|logged| logged.revision <= from);
         let mut lines = String::new();
@@ -259,10 +270,38 @@ impl FakeApi {
 }
 
 impl State {
-    fn names(&self, route: &Route) -> Vec<String> {
-        let of =
-            |key: &&Key| key.0 == route.kind.group && key.1 == route.kind.plural && key.2 == route.namespace;
-        self.objects.keys().filter(of).map(|key| key.3.clone()).collect()
+    /// One page of a list, and the list's metadata. A continued list shows what is there now under the first page's
+    /// revision, from which a watch tells the difference.
+    fn page(&self, route: &Route, query: &Query) -> Result<Page, Refusal> {
+        let given = |name: &str| query.get(name).filter(|value| !value.is_empty());
+        let limit = given("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+        let (revision, after) = match given("continue").map(|token| token.splitn(3, '/').collect::<Vec<_>>())
+        {
+            None => (self.revision, None),
+            Some(parts) => match parts[..] {
+                [revision, namespace, name] => {
+                    (revision.parse().unwrap_or(0), Some((namespace.to_owned(), name.to_owned())))
+                }
+                _ => return Err((400, "BadRequest", "continue key is not valid".to_owned())),
+            },
+        };
+        if revision < self.compacted {
+            return Err((410, "Expired", "the provided continue parameter is too old".to_owned()));
+        }
+        let mut rest = self
+            .objects
+            .iter()
+            .filter(|(key, object)| selects(route, query, key, object))
+            .filter(|(key, _)| after.as_ref().is_none_or(|(ns, name)| (&key.2, &key.3) > (ns, name)));
+        let page: Vec<_> =
+            rest.by_ref().take(limit).map(|(key, object)| (key.clone(), object.clone())).collect();
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        let remaining = rest.count();
+        if let Some((last, _)) = page.last().filter(|_| remaining > 0) {
+            metadata["continue"] = json!(format!("{revision}/{}/{}", last.2, last.3));
+            metadata["remainingItemCount"] = json!(remaining);
+        }
+        Ok((page, metadata))
     }
 }
 
@@ -277,7 +316,7 @@ impl Route {
     }
 }
 
-fn selects(route: &Route, query: &BTreeMap<String, String>, key: &Key, object: &Value) -> bool {
+fn selects(route: &Route, query: &Query, key: &Key, object: &Value) -> bool {
     let kind = key.0 == route.kind.group && key.1 == route.kind.plural;
     let namespace = route.namespace.is_empty() || key.2 == route.namespace;
     let fields = query.get("fieldSelector").is_none_or(|selector| {
@@ -292,7 +331,26 @@ fn selects(route: &Route, query: &BTreeMap<String, String>, key: &Key, object: &
             }
         })
     });
-    kind && namespace && fields
+    let labels = query.get("labelSelector").is_none_or(|selector| {
+        selector.split(',').filter(|term| !term.is_empty()).all(|term| {
+            let (name, wanted) = term.split_once('=').unwrap_or((term, ""));
+            let label = |name: &str| object["metadata"]["labels"][name].as_str();
+            match name.strip_suffix('!') {
+                Some(name) => label(name) != Some(wanted),
+                None if term.contains('=') => label(name) == Some(wanted.trim_start_matches('=')),
+                None => label(name).is_some(),
+            }
+        })
+    });
+    kind && namespace && fields && labels
+}
+
+fn listed(route: &Route, metadata: Value, items: Vec<Value>) -> Response<Stream> {
+    let kind = format!("{}List", route.kind.kind);
+    let list = json!({
+        "kind": kind, "apiVersion": route.kind.api_version(), "metadata": metadata, "items": items,
+    });
+    answer(StatusCode::OK, &list)
 }
 
 fn shaped(object: &Value, partial: bool) -> Value {
@@ -303,9 +361,11 @@ fn shaped(object: &Value, partial: bool) -> Value {
     }
 }
 
-fn parse_query(query: &str) -> BTreeMap<String, String> {
-    let decode =
-        |text: &str| text.replace("%3D", "=").replace("%2C", ",").replace("%21", "!").replace("%2F", "/");
+fn parse_query(query: &str) -> Query {
+    let decode = |text: &str| {
+        let coded = [("%3D", "="), ("%2C", ","), ("%21", "!"), ("%2F", "/")];
+        coded.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+    };
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (decode(name), decode(value))).collect()
 }
@@ -321,9 +381,12 @@ fn answer(code: StatusCode, document: &Value) -> Response<Stream> {
 }
 
 fn refused((code, reason, message): &Refusal) -> Response<Stream> {
-    let status = json!({
+    let mut status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "metadata": {},
         "code": code, "reason": reason, "message": message,
     });
+    if message.ends_with(TERMINATING) {
+        status["details"] = json!({ "causes": [{ "reason": "NamespaceTerminating", "message": message }] });
+    }
     answer(StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &status)
 }

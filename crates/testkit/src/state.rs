@@ -17,6 +17,9 @@ pub(crate) struct Logged {
 /// Code, reason, message.
 pub(crate) type Refusal = (u16, &'static str, String);
 
+/// How the refusal to create something in a namespace that goes away ends.
+pub(crate) const TERMINATING: &str = "is being terminated";
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) revision: u64,
@@ -32,7 +35,8 @@ pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Key {
     (kind.group.clone(), kind.plural.clone(), namespace.to_owned(), name.to_owned())
 }
 
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
+/// Applies a JSON merge patch.
+pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;
@@ -84,6 +88,11 @@ impl State {
             (_, Some(prefix)) => format!("{prefix}{suffix}"),
             _ => return Err((422, "Invalid", "name or generateName is required".to_owned())),
         };
+        let namespace = Kind::new("v1", "Namespace", "namespaces", false);
+        let namespace = self.objects.get(&key(&namespace, "", &route.namespace));
+        if namespace.is_some_and(|namespace| !namespace["metadata"]["deletionTimestamp"].is_null()) {
+            return Err((403, "Forbidden", format!("namespace {} {TERMINATING}", route.namespace)));
+        }
         let key = key(&route.kind, &route.namespace, &name);
         if self.objects.contains_key(&key) {
             return Err((409, "AlreadyExists", format!("{} \"{name}\" already exists", route.kind.plural)));
@@ -189,6 +198,9 @@ impl State {
         }
         if meta["deletionTimestamp"].is_null() {
             meta["deletionTimestamp"] = json!(now);
+        }
+        if let Some(seconds) = options["gracePeriodSeconds"].as_i64() {
+            meta["deletionGracePeriodSeconds"] = json!(seconds);
         }
         if route.kind.kind == "Namespace" {
             object["status"]["phase"] = json!("Terminating");

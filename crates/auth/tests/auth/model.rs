@@ -191,7 +191,7 @@ fn allows(rule: &PolicyRule, asked: &Asked) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 8, ..ProptestConfig::default() })]
 
     #[test]
     fn the_index_agrees_with_a_walk_over_everything(objects in objects(), asked in asked()) {

@@ -3,6 +3,7 @@
 use super::View;
 use crate::plan::controller_of;
 use client::kube::ResourceExt;
+use clock::SUFFIX_ALPHABET;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -44,10 +45,10 @@ pub(super) fn is_rolling(deployment: &Deployment) -> bool {
 }
 
 /// How many pods above, and how many available ones below the wanted number a rolling update may go. Never both zero,
-/// or it could not move.
+/// or it could not move. Recreate has neither: nothing of it is above, and all of it should be available.
 pub(super) fn bounds(deployment: &Deployment) -> (i32, i32) {
     if !is_rolling(deployment) {
-        return (0, replicas(deployment));
+        return (0, 0);
     }
     let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
@@ -106,7 +107,9 @@ fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
         if let Some(labels) = &mut metadata.labels {
             labels.remove(HASH_LABEL);
         }
+        metadata.labels = metadata.labels.take().filter(|labels| !labels.is_empty());
     }
+    template.metadata = template.metadata.take().filter(|metadata| *metadata != ObjectMeta::default());
     template
 }
 
@@ -115,11 +118,8 @@ fn pruned(template: &PodTemplateSpec) -> Value {
         match value {
             Value::Object(map) => {
                 map.values_mut().for_each(prune);
-                map.retain(|_, value| {
-                    !(value.is_null()
-                        || value.as_object().is_some_and(serde_json::Map::is_empty)
-                        || value.as_array().is_some_and(Vec::is_empty))
-                });
+                // An empty object is not nothing: `emptyDir: {}` is a volume, and no `emptyDir` is none.
+                map.retain(|_, value| !(value.is_null() || value.as_array().is_some_and(Vec::is_empty)));
             }
             Value::Array(items) => items.iter_mut().for_each(prune),
             _ => {}
@@ -132,7 +132,6 @@ fn pruned(template: &PodTemplateSpec) -> Value {
 
 /// A short name for a template: the same for the same template, another after each collision.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hash: u32 = 0x811c_9dc5;
     let mut feed = |bytes: &[u8]| {
         for byte in bytes {
@@ -143,7 +142,8 @@ pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>)
     if let Some(collisions) = collisions {
         feed(&collisions.to_le_bytes());
     }
-    hash.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+    let letter = |digit: u8| char::from(SUFFIX_ALPHABET[usize::from(digit) % SUFFIX_ALPHABET.len()]);
+    hash.to_string().bytes().map(letter).collect()
 }
 
 pub(super) fn annotation(set: &ReplicaSet, name: &str) -> Option<i64> {
@@ -243,6 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn of_a_recreated_deployment_all_should_be_available() {
+        let spec = serde_json::json!({
+            "spec": { "replicas": 3, "strategy": { "type": "Recreate" }, "selector": {}, "template": {} },
+        });
+        assert_eq!(bounds(&serde_json::from_value(spec).unwrap()), (0, 0));
+    }
+
+    #[test]
+    fn an_empty_list_is_as_good_as_none_and_an_empty_object_is_not() {
+        let pruned = |spec: Value| {
+            pruned(&serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap()).to_string()
+        };
+        let containers = |more: Value| serde_json::json!({ "containers": [], "volumes": more });
+        assert_eq!(pruned(containers(serde_json::json!([]))), pruned(containers(Value::Null)));
+        let volume = |source: Value| serde_json::json!([{ "name": "v", "emptyDir": source }]);
+        assert_ne!(
+            pruned(containers(volume(serde_json::json!({})))),
+            pruned(containers(volume(Value::Null)))
+        );
+    }
+
+    #[test]
     fn hashes_depend_on_template_and_collisions_only() {
         let mut template = PodTemplateSpec::default();
         let plain = template_hash(&template, None);
@@ -257,6 +279,6 @@ mod tests {
             ..ObjectMeta::default()
         });
         assert_ne!(plain, template_hash(&template, None));
-        assert!(plain.bytes().all(|letter| b"bcdfghjklmnpqrstvwxz2456789".contains(&letter)));
+        assert!(plain.bytes().all(|letter| SUFFIX_ALPHABET.contains(&letter)));
     }
 }

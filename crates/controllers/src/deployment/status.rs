@@ -239,12 +239,38 @@ pub(super) fn next_deadline(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let current = get(status, "Progressing")?;
-    if is_paused(deployment)
-        || is_complete(deployment, status)
-        || current.reason.as_deref() == Some(TIMED_OUT)
-    {
+    let settled = matches!(current.reason.as_deref(), Some(TIMED_OUT | AVAILABLE));
+    if settled || is_paused(deployment) || is_complete(deployment, status) {
         return None;
     }
     let after = deadline(deployment, current)?.checked_add(SignedDuration::from_secs(1)).ok()?;
-    Some(after.max(now))
+    // What has passed has been said, or waits for something that the clock does not bring.
+    Some(after).filter(|after| *after > now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    #[test]
+    fn only_a_rollout_that_may_yet_be_late_is_looked_at_by_the_clock() {
+        let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let after = |seconds| start.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        let deployment: Deployment = from_value(json!({
+            "spec": { "replicas": 3, "progressDeadlineSeconds": 600, "selector": {}, "template": {} },
+        }))
+        .unwrap();
+        // One of three pods is there, and nothing moves.
+        let next = |reason: &str, now| {
+            let condition = condition("Progressing", "True", reason, String::new(), start);
+            let conditions = Some(vec![condition]);
+            let status = DeploymentStatus { replicas: Some(1), conditions, ..DeploymentStatus::default() };
+            next_deadline(&deployment, &status, now)
+        };
+        assert_eq!(next("ReplicaSetUpdated", start), Some(after(601)));
+        assert_eq!(next("ReplicaSetUpdated", after(601)), None);
+        assert_eq!(next(AVAILABLE, start), None, "it was complete, and is only degraded since");
+        assert_eq!(next(TIMED_OUT, start), None);
+    }
 }

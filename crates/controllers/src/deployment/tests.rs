@@ -1,10 +1,10 @@
 use super::*;
-use crate::merge::apply as merge;
 use crate::plan::{Action, Patch};
 use k8s_openapi::api::apps::v1::ReplicaSetStatus;
 use proptest::prelude::*;
 use serde_json::from_value;
 use std::collections::BTreeMap;
+use testkit::merge;
 
 /// A world of one Deployment, in which its plans are carried out and its ReplicaSets behave.
 struct Sim {
@@ -324,7 +324,7 @@ fn share() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 3 / 8))]
 
     /// Whatever the bounds, and in whatever order pods come and go: a rolling update never goes above its surge, never
     /// below its minimum once that was reached, and arrives.

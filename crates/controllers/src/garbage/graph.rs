@@ -1,16 +1,37 @@
 //! Who owns whom, among all objects of all kinds: only metadata, and of that only what decides.
 
+use super::Owner;
 use client::ObjectKey;
 use client::discovery::Served;
 use client::kube::api::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 pub(super) const ORPHAN: &str = "orphan";
 /// Owners known to be gone are remembered, so that a thousand dependents do not ask a thousand times.
 const REMEMBERED: usize = 1_024;
+
+/// A kind, whatever the version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KindName {
+    group: String,
+    kind: String,
+}
+
+impl KindName {
+    pub(super) fn of(kind: &Served) -> Self {
+        Self { group: kind.resource.group.clone(), kind: kind.resource.kind.clone() }
+    }
+
+    /// The kind that an owner reference means, whatever the version it names.
+    pub(super) fn meant_by(reference: &OwnerReference) -> Self {
+        let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+        Self { group: group.to_owned(), kind: reference.kind.clone() }
+    }
+}
 
 /// An object, in what concerns ownership.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,14 +73,61 @@ impl Item {
     pub(super) fn waits(&self) -> bool {
         self.deleting && self.is_held_by(FOREGROUND)
     }
+
+    /// Whether anything can ever have to be done about it. Of all others it is enough to know that they are there.
+    fn matters(&self) -> bool {
+        self.deleting || !self.owners.is_empty()
+    }
+}
+
+/// The newest of what it was given, without doubles.
+struct Lately<T> {
+    known: HashSet<T>,
+    order: VecDeque<T>,
+}
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self { known: HashSet::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Lately<T> {
+    fn insert(&mut self, value: T) {
+        if self.known.insert(value.clone()) {
+            self.order.push_back(value);
+            if self.order.len() > REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// Where a reference looks for an owner: all of what it says, and the namespace that it says it from.
+type Coordinates = (String, String, String, String, String);
+
+fn coordinates(namespace: &str, reference: &OwnerReference) -> Coordinates {
+    let OwnerReference { api_version, kind, name, uid, .. } = reference;
+    (api_version.clone(), kind.clone(), namespace.to_owned(), name.clone(), uid.clone())
 }
 
 #[derive(Default)]
 pub(super) struct Graph {
+    /// The UID of every object, by its kind and its name: all that is kept of most.
+    present: HashMap<KindName, HashMap<Box<str>, Box<str>>>,
     items: HashMap<String, Item>,
     dependents: HashMap<String, BTreeSet<String>>,
-    absent: HashSet<String>,
-    absent_order: VecDeque<String>,
+    /// Owners that were seen to go, by UID: nobody will ever have theirs again.
+    seen_off: Lately<String>,
+    /// Owners that the server did not find where a reference said they were. Another reference may know the same UID to be
+    /// somewhere else, so this is believed of these coordinates alone.
+    not_found: Lately<Coordinates>,
+}
+
+fn name_of(key: &ObjectKey) -> Box<str> {
+    key.to_string().into()
 }
 
 impl Graph {
@@ -71,37 +139,41 @@ impl Graph {
         self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.items.get(uid))
     }
 
-    pub(super) fn is_known_absent(&self, uid: &str) -> bool {
-        self.absent.contains(uid)
+    /// What is known of the owner that is meant by a reference in a namespace (none for a cluster-scoped owner).
+    pub(super) fn owner(&self, namespace: &str, reference: &OwnerReference) -> Owner {
+        let name = name_of(&ObjectKey::new(namespace, &reference.name));
+        let there = self.present.get(&KindName::meant_by(reference)).and_then(|names| names.get(&name));
+        if there.is_some_and(|uid| **uid == *reference.uid) {
+            let waits = self.items.get(&reference.uid).is_some_and(Item::waits);
+            return if waits { Owner::Waiting } else { Owner::Solid };
+        }
+        if self.is_known_absent(namespace, reference) { Owner::Gone } else { Owner::Unseen }
     }
 
-    pub(super) fn remember_absent(&mut self, uid: &str) {
-        if !self.items.contains_key(uid) && self.absent.insert(uid.to_owned()) {
-            self.absent_order.push_back(uid.to_owned());
-            if self.absent_order.len() > REMEMBERED
-                && let Some(oldest) = self.absent_order.pop_front()
-            {
-                self.absent.remove(&oldest);
-            }
-        }
+    pub(super) fn is_known_absent(&self, namespace: &str, reference: &OwnerReference) -> bool {
+        self.seen_off.known.contains(&reference.uid)
+            || self.not_found.known.contains(&coordinates(namespace, reference))
+    }
+
+    /// The server was asked for an owner at these coordinates, and has none.
+    pub(super) fn remember_not_found(&mut self, namespace: &str, reference: &OwnerReference) {
+        self.not_found.insert(coordinates(namespace, reference));
     }
 
     /// Takes an object in; the UIDs to look at again.
     pub(super) fn set(&mut self, item: Item) -> Vec<String> {
         let uid = item.uid.clone();
-        self.absent.remove(&uid);
-        let before = self.items.get(&uid);
-        let began_to_wait = item.waits() && !before.is_some_and(Item::waits);
-        let mut wake = Vec::new();
-        if !item.owners.is_empty() || item.deleting {
-            wake.push(uid.clone());
-        }
-        if let Some(before) = before {
-            for owner in before.owners.clone() {
-                // A former owner may be waiting for just this reference to go.
-                wake.push(owner.uid.clone());
-                self.unlink(&owner.uid, &uid);
-            }
+        let names = self.present.entry(KindName::of(&item.kind)).or_default();
+        let mut wake = match names.insert(name_of(&item.key), uid.as_str().into()) {
+            Some(before) if *before != *uid => self.remove(&before),
+            _ => Vec::new(),
+        };
+        let before = self.items.remove(&uid);
+        let began_to_wait = item.waits() && !before.as_ref().is_some_and(Item::waits);
+        for owner in before.map(|before| before.owners).unwrap_or_default() {
+            // A former owner may be waiting for just this reference to go.
+            self.unlink(&owner.uid, &uid);
+            wake.push(owner.uid);
         }
         for owner in &item.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
@@ -110,27 +182,51 @@ impl Graph {
         if began_to_wait {
             wake.extend(self.dependents.get(&uid).into_iter().flatten().cloned());
         }
-        self.items.insert(uid, item);
+        if item.matters() {
+            wake.push(uid.clone());
+            self.items.insert(uid, item);
+        }
         wake.retain(|uid| self.items.contains_key(uid));
         wake
     }
 
-    /// An object is gone; the UIDs to look at again: what it owned, and who may have waited for it.
-    pub(super) fn remove(&mut self, uid: &str) -> Vec<String> {
-        let Some(item) = self.items.remove(uid) else { return Vec::new() };
-        let mut wake: Vec<_> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
-        for owner in &item.owners {
-            self.unlink(&owner.uid, uid);
-            wake.push(owner.uid.clone());
-        }
-        self.remember_absent(uid);
-        wake
+    /// The object of this name is gone; the UIDs to look at again.
+    pub(super) fn forget(&mut self, kind: &KindName, key: &ObjectKey) -> Vec<String> {
+        let names = self.present.get_mut(kind);
+        let uid = names.and_then(|names| names.remove(&name_of(key)));
+        uid.map(|uid| self.remove(&uid)).unwrap_or_default()
     }
 
-    /// The UIDs of the objects of a kind.
-    pub(super) fn of_kind(&self, kind: &Served) -> Vec<String> {
-        let same = |item: &&Item| item.kind.resource == kind.resource;
-        self.items.values().filter(same).map(|item| item.uid.clone()).collect()
+    /// Nothing else is left of a kind; the UIDs to look at again.
+    pub(super) fn keep(&mut self, kind: &KindName, keys: &HashSet<ObjectKey>) -> Vec<String> {
+        let Some(names) = self.present.get_mut(kind) else { return Vec::new() };
+        let kept: HashSet<Box<str>> = keys.iter().map(name_of).collect();
+        let gone: Vec<_> = names.extract_if(|name, _| !kept.contains(name)).map(|(_, uid)| uid).collect();
+        gone.iter().flat_map(|uid| self.remove(uid)).collect()
+    }
+
+    /// A kind is no longer served, which says nothing about its objects: they are out of sight, not gone. The UIDs to look
+    /// at again.
+    pub(super) fn lose_sight_of(&mut self, kind: &KindName) -> Vec<String> {
+        let names = self.present.remove(kind).unwrap_or_default();
+        names.values().flat_map(|uid| self.take_out(uid)).collect()
+    }
+
+    fn remove(&mut self, uid: &str) -> Vec<String> {
+        if self.dependents.contains_key(uid) {
+            self.seen_off.insert(uid.to_owned());
+        }
+        self.take_out(uid)
+    }
+
+    /// What it owned, and who may have waited for it, have to be looked at again.
+    fn take_out(&mut self, uid: &str) -> Vec<String> {
+        let mut wake: Vec<_> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
+        for owner in self.items.remove(uid).map(|item| item.owners).unwrap_or_default() {
+            self.unlink(&owner.uid, uid);
+            wake.push(owner.uid);
+        }
+        wake
     }
 
     fn unlink(&mut self, owner: &str, dependent: &str) {

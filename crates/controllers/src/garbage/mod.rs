@@ -12,9 +12,10 @@ use client::discovery::Served;
 use client::kube::api::{Api, DynamicObject, PropagationPolicy};
 use client::kube::{Client, Error};
 use client::write::is_not_found;
-use client::{ObjectKey, WorkQueue};
+use client::{EventType, ObjectKey, WorkQueue};
 use graph::{FOREGROUND, ORPHAN};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use monitors::Shared;
 use serde_json::{Value, json};
@@ -41,6 +42,8 @@ pub enum Owner {
     Unseen,
     /// The server serves no such kind (now), so nobody can say.
     Unknowable,
+    /// It lives in a namespace, and what names it does not: such a reference means nothing.
+    Misplaced,
 }
 
 /// What it looks at.
@@ -80,28 +83,18 @@ impl Controller for GarbageCollector {
     fn view(&self, uid: &String) -> View {
         let graph = self.shared.graph();
         let Some(item) = graph.get(uid).cloned() else { return View::default() };
-        let state = |reference: &OwnerReference| match graph.get(&reference.uid) {
-            // An owner in another namespace does not count; the server is asked, and will not find it in this one.
-            Some(owner) if !owner.key.namespace.is_empty() && owner.key.namespace != item.key.namespace => {
-                Owner::Unseen
-            }
-            Some(owner) if owner.waits() => Owner::Waiting,
-            Some(_) => Owner::Solid,
-            None if graph.is_known_absent(&reference.uid) => Owner::Gone,
-            None => Owner::Unseen,
-        };
-        let owners = item.owners.iter().map(|owner| (owner.clone(), state(owner))).collect();
+        let owners = item.owners.iter().map(|owner| (owner.clone(), self.shared.owner(&graph, &item, owner)));
+        let owners = owners.collect();
         let dependents = graph.dependents(uid).cloned().collect();
         View { item: Some(item), owners, dependents }
     }
 
     async fn observe(&self, _uid: &String, view: &mut View) -> Result<(), Error> {
         let Some(item) = view.item.as_ref().filter(|item| !item.deleting) else { return Ok(()) };
-        let namespace = item.key.namespace.clone();
         for (reference, owner) in view.owners.iter_mut().filter(|(_, owner)| *owner == Owner::Unseen) {
-            *owner = match self.shared.kind(&reference.api_version, &reference.kind) {
+            *owner = match self.shared.kind(reference) {
                 None => Owner::Unknowable,
-                Some(kind) => self.ask(&kind, &namespace, reference).await?,
+                Some(kind) => self.ask(&kind, namespace_of_owner(&kind, item), reference).await?,
             };
         }
         Ok(())
@@ -116,8 +109,6 @@ impl GarbageCollector {
     async fn ask(&self, kind: &Served, namespace: &str, reference: &OwnerReference) -> Result<Owner, Error> {
         let client = self.client.clone();
         let api: Api<DynamicObject> = match kind.namespaced {
-            // Something without a namespace cannot be owned by something in one.
-            true if namespace.is_empty() => return Ok(Owner::Gone),
             true => Api::namespaced_with(client, namespace, &kind.resource),
             false => Api::all_with(client, &kind.resource),
         };
@@ -128,16 +119,18 @@ impl GarbageCollector {
                     found.metadata.deletion_timestamp.is_some() && finalizers.iter().any(|f| f == FOREGROUND);
                 Ok(if waits { Owner::Waiting } else { Owner::Solid })
             }
-            Ok(_) => Ok(self.gone(&reference.uid)),
-            Err(error) if is_not_found(&error) => Ok(self.gone(&reference.uid)),
-            Err(error) => Err(error),
+            Err(error) if !is_not_found(&error) => Err(error),
+            Ok(_) | Err(_) => {
+                self.shared.graph().remember_not_found(namespace, reference);
+                Ok(Owner::Gone)
+            }
         }
     }
+}
 
-    fn gone(&self, uid: &str) -> Owner {
-        self.shared.graph().remember_absent(uid);
-        Owner::Gone
-    }
+/// Where an item's owner of a kind must be: beside it, or in no namespace.
+fn namespace_of_owner<'a>(kind: &Served, item: &'a Item) -> &'a str {
+    if kind.namespaced { &item.key.namespace } else { "" }
 }
 
 /// Decides what to do about one object; pure.
@@ -161,6 +154,11 @@ pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
         let matching = view.owners.iter().filter(move |(_, owner)| *owner == wanted);
         matching.map(|(reference, _)| reference.uid.as_str()).collect::<Vec<_>>()
     };
+    if let Some((reference, _)) = view.owners.iter().find(|(_, owner)| *owner == Owner::Misplaced) {
+        // A mistake of whoever wrote it, which must not cost anybody the object.
+        plan.then(misplaced(item, reference));
+        return plan;
+    }
     if view.owners.iter().any(|(_, owner)| matches!(owner, Owner::Unknowable | Owner::Unseen)) {
         // Its kind may be served again: until somebody knows, nothing is deleted.
         plan.look_again(now.checked_add(SignedDuration::from_secs(30)).ok());
@@ -175,10 +173,13 @@ pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
     } else if !waiting.is_empty() && !view.dependents.is_empty() {
         // Its owner waits for it, so it in turn waits for its own. A dependent that waits already would make a circle of
         // waiting: then this one no longer blocks.
-        if view.dependents.iter().any(Item::waits) {
+        let blocks = item.owners.iter().any(|owner| owner.block_owner_deletion == Some(true));
+        if blocks && view.dependents.iter().any(Item::waits) {
+            // That makes another version of it, which is deleted on the next look.
             plan.then(unblocking(item));
+        } else {
+            plan.then(delete(item, PropagationPolicy::Foreground));
         }
-        plan.then(delete(item, PropagationPolicy::Foreground));
     } else if !gone.is_empty() || !waiting.is_empty() {
         let policy = if item.is_held_by(ORPHAN) {
             PropagationPolicy::Orphan
@@ -222,13 +223,29 @@ fn unblocking(item: &Item) -> Action {
     patch(item, json!({ "ownerReferences": item.owners.iter().map(free).collect::<Vec<_>>() }))
 }
 
+fn misplaced(item: &Item, reference: &OwnerReference) -> Action {
+    let OwnerReference { api_version, kind, name, uid, .. } = reference;
+    let regarding = Box::new(ObjectReference {
+        api_version: Some(item.kind.resource.api_version.clone()),
+        kind: Some(item.kind.resource.kind.clone()),
+        name: Some(item.key.name.clone()),
+        uid: Some(item.uid.clone()),
+        ..ObjectReference::default()
+    });
+    let message = format!(
+        "ownerRef [{api_version}/{kind}, name: {name}, uid: {uid}] does not exist in namespace {:?}",
+        item.key.namespace
+    );
+    Action::Tell { regarding, kind: EventType::Warning, reason: "OwnerRefInvalidNamespace", message }
+}
+
 fn delete(item: &Item, policy: PropagationPolicy) -> Delete {
     Delete {
         resource: item.kind.resource.clone(),
         key: ObjectKey::clone(&item.key),
         uid: Some(item.uid.clone()),
         // Its owners may have changed since: then it must be thought over.
-        resource_version: item.resource_version.clone().filter(|_| policy != PropagationPolicy::Foreground),
+        resource_version: item.resource_version.clone(),
         propagation: Some(policy),
         immediately: false,
         announce: None,

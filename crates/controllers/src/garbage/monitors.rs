@@ -1,12 +1,14 @@
 //! One metadata watch for each kind that the server serves, as kinds come and go.
 
-use super::graph::{Graph, Item};
+use super::Owner;
+use super::graph::{Graph, Item, KindName};
 use client::discovery::{Served, served};
 use client::kube::Client;
 use client::kube::api::{Api, DynamicObject, PartialObjectMeta};
 use client::reflector::{MetadataOnly, Selection, Sink, reflect};
 use client::{Ambient, ObjectKey, WorkQueue};
 use clock::Tasks;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +28,7 @@ fn is_ignored(kind: &Served) -> bool {
 /// What monitors and the controller share.
 pub(super) struct Shared {
     graph: Mutex<Graph>,
-    kinds: Mutex<HashMap<(String, String), Arc<Served>>>,
+    kinds: Mutex<HashMap<KindName, Arc<Served>>>,
     queue: Arc<WorkQueue<String>>,
     rediscover: Notify,
     complete: watch::Sender<bool>,
@@ -47,14 +49,28 @@ impl Shared {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<Served>>> {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<KindName, Arc<Served>>> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The kind that an owner reference means, whatever the version it names.
-    pub(super) fn kind(&self, api_version: &str, kind: &str) -> Option<Arc<Served>> {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        self.kinds().get(&(group.to_owned(), kind.to_owned())).cloned()
+    /// The kind that an owner reference means, as it is served now.
+    pub(super) fn kind(&self, reference: &OwnerReference) -> Option<Arc<Served>> {
+        self.kinds().get(&KindName::meant_by(reference)).cloned()
+    }
+
+    /// What is known of an owner without asking the server.
+    pub(super) fn owner(&self, graph: &Graph, item: &Item, reference: &OwnerReference) -> Owner {
+        match self.kind(reference) {
+            // Its last objects may have been seen to go before it went.
+            None if !item.key.namespace.is_empty()
+                && graph.is_known_absent(&item.key.namespace, reference) =>
+            {
+                Owner::Gone
+            }
+            None => Owner::Unseen,
+            Some(kind) if kind.namespaced && item.key.namespace.is_empty() => Owner::Misplaced,
+            Some(kind) => graph.owner(super::namespace_of_owner(&kind, item), reference),
+        }
     }
 
     fn wake(&self, uids: Vec<String>) {
@@ -69,7 +85,7 @@ impl Shared {
 
 /// Keeps the monitors equal to what is served, for ever.
 pub(super) async fn keep(shared: Arc<Shared>, client: Client, ambient: Ambient, tasks: Tasks) {
-    let mut monitors: HashMap<Arc<Served>, Monitor> = HashMap::new();
+    let mut monitors = HashMap::new();
     let mut settling = SETTLING.iter();
     let mut backoff = client::Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
@@ -108,39 +124,44 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Client, ambient: Ambient, 
 }
 
 struct Monitor {
+    kind: Arc<Served>,
     tasks: Tasks,
     listed: watch::Receiver<bool>,
 }
 
+/// Makes the monitors those of the kinds that are served. A kind that is served in another way than before is watched in
+/// that way, and what is known of its objects stays known until the new list says otherwise.
 async fn adjust(
     shared: &Arc<Shared>,
     kinds: Vec<Served>,
-    monitors: &mut HashMap<Arc<Served>, Monitor>,
+    monitors: &mut HashMap<KindName, Monitor>,
     client: &Client,
     ambient: &Ambient,
     tasks: &Tasks,
 ) {
-    let kinds: HashSet<Arc<Served>> = kinds
+    let kinds: HashMap<KindName, Arc<Served>> = kinds
         .into_iter()
         .filter(|kind| kind.supports(&["list", "watch", "delete"]) && !is_ignored(kind))
-        .map(Arc::new)
+        .map(|kind| (KindName::of(&kind), Arc::new(kind)))
         .collect();
-    *shared.kinds() = kinds
-        .iter()
-        .map(|kind| ((kind.resource.group.clone(), kind.resource.kind.clone()), kind.clone()))
-        .collect();
-    let gone: Vec<_> = monitors.keys().filter(|kind| !kinds.contains(*kind)).cloned().collect();
-    for kind in gone {
-        if let Some(monitor) = monitors.remove(&kind) {
+    shared.kinds().clone_from(&kinds);
+    let gone: Vec<_> = monitors.extract_if(|name, _| !kinds.contains_key(name)).collect();
+    for (name, monitor) in gone {
+        monitor.tasks.stop().await;
+        let wake = shared.graph().lose_sight_of(&name);
+        shared.wake(wake);
+    }
+    for (name, kind) in kinds {
+        let same = |monitor: &Monitor| {
+            monitor.kind.resource == kind.resource && monitor.kind.namespaced == kind.namespaced
+        };
+        if monitors.get(&name).is_some_and(same) {
+            continue;
+        }
+        if let Some(monitor) = monitors.remove(&name) {
             monitor.tasks.stop().await;
         }
-        let mut graph = shared.graph();
-        let uids: Vec<_> = graph.of_kind(&kind).iter().flat_map(|uid| graph.remove(uid)).collect();
-        drop(graph);
-        shared.wake(uids);
-    }
-    for kind in kinds {
-        monitors.entry(kind.clone()).or_insert_with(|| watch_kind(shared, kind, client, ambient, tasks));
+        monitors.insert(name, watch_kind(shared, kind, client, ambient, tasks));
     }
 }
 
@@ -154,32 +175,28 @@ fn watch_kind(
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource);
     let (sender, listed) = watch::channel(false);
     let defines_kinds = kind.resource.kind == "CustomResourceDefinition";
+    let name = KindName::of(&kind);
     let mut sink =
-        IntoGraph { shared: shared.clone(), kind, known: HashMap::new(), listed: sender, defines_kinds };
+        IntoGraph { shared: shared.clone(), kind: kind.clone(), name, listed: sender, defines_kinds };
     let (own, ambient) = (tasks.child(), ambient.clone());
     own.spawn("garbage-monitor", async move {
         reflect(MetadataOnly(api), Selection::default(), &mut sink, &ambient).await;
     });
-    Monitor { tasks: own, listed }
+    Monitor { kind, tasks: own, listed }
 }
 
 struct IntoGraph {
     shared: Arc<Shared>,
     kind: Arc<Served>,
-    /// Which object has which name, to find out from a list what is gone, or is another of the same name.
-    known: HashMap<ObjectKey, String>,
+    name: KindName,
     listed: watch::Sender<bool>,
     defines_kinds: bool,
 }
 
 impl IntoGraph {
-    fn forget(&self, uid: &str) {
-        let wake = self.shared.graph().remove(uid);
+    fn change(&self, change: impl FnOnce(&mut Graph) -> Vec<String>) {
+        let wake = change(&mut self.shared.graph());
         self.shared.wake(wake);
-        self.told();
-    }
-
-    fn told(&self) {
         if self.defines_kinds {
             self.shared.rediscover.notify_one();
         }
@@ -188,30 +205,17 @@ impl IntoGraph {
 
 impl Sink<PartialObjectMeta<DynamicObject>> for IntoGraph {
     fn apply(&mut self, object: PartialObjectMeta<DynamicObject>) {
-        let Some(item) = Item::of(&self.kind, object.metadata) else { return };
-        if let Some(before) = self.known.insert(item.key.clone(), item.uid.clone())
-            && before != item.uid
-        {
-            self.forget(&before);
+        if let Some(item) = Item::of(&self.kind, object.metadata) {
+            self.change(|graph| graph.set(item));
         }
-        let wake = self.shared.graph().set(item);
-        self.shared.wake(wake);
-        self.told();
     }
 
     fn delete(&mut self, object: PartialObjectMeta<DynamicObject>) {
-        if let Some(uid) = self.known.remove(&ObjectKey::of(&object)) {
-            self.forget(&uid);
-        }
+        self.change(|graph| graph.forget(&self.name, &ObjectKey::of(&object)));
     }
 
     fn listed(&mut self, keys: HashSet<ObjectKey>) {
-        let gone: Vec<_> = self.known.keys().filter(|key| !keys.contains(*key)).cloned().collect();
-        for key in gone {
-            if let Some(uid) = self.known.remove(&key) {
-                self.forget(&uid);
-            }
-        }
+        self.change(|graph| graph.keep(&self.name, &keys));
         self.listed.send_replace(true);
     }
 }

@@ -126,7 +126,8 @@ fn is_ready(node: &Node) -> bool {
 
 /// Decides what to do about one node; pure.
 pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
-    let mut plan = Plan::default();
+    // A pod that cannot be written must not keep the others of its node from being written.
+    let mut plan = Plan::independent();
     let Some(node) = view.node.as_deref() else { return plan };
     let sign = Sign {
         renewed: view.lease.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.clone()),

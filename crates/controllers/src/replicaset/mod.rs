@@ -45,7 +45,7 @@ pub struct Memory {
     failure: Option<Failure>,
 }
 
-/// Orphans are found under this value of the index of controllers, which no UID can take.
+/// The pods of a namespace that nobody controls.
 fn by_orphans() -> client::Index<Pod> {
     client::Index::new("orphans-in", |pod: &Pod| match controller_ref(pod) {
         None => pod.namespace().into_iter().collect(),

@@ -102,7 +102,7 @@ async fn kinds_that_come_and_go_are_followed_and_what_nobody_can_know_is_kept() 
     plane.pass(Duration::from_secs(1)).await;
     assert_eq!(plane.names("widgets"), ["w"], "a custom object goes with its owner");
 
-    // The kind is gone, and its objects with it; a reference to it says nothing about whether it will be back.
+    // The kind is gone, and nobody was told of its objects: a reference to it says nothing about whether it will be back.
     plane.api.withdraw("widgets");
     plane
         .of(&kind("customresourcedefinitions"), "")
@@ -113,7 +113,70 @@ async fn kinds_that_come_and_go_are_followed_and_what_nobody_can_know_is_kept() 
     let other = Kind::new("example.org/v1", "Gadget", "gadgets", true);
     plane.create(&maps, owned("of-gadget", (&other, "g", "some-uid"), false)).await;
     plane.pass(Duration::from_secs(40)).await;
+    assert_eq!(plane.names("configmaps"), ["of-gadget", "of-widget"]);
+
+    // It is back, and one of its objects is not.
+    plane.api.serve(widgets.clone());
+    plane.create(&kind("customresourcedefinitions"), plain("widgets.example.com")).await;
+    plane.pass(Duration::from_secs(40)).await;
     assert_eq!(plane.names("configmaps"), ["of-gadget"]);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn another_version_of_a_kind_costs_nobody_anything() {
+    let plane = Plane::start();
+    let (maps, crds) = (kind("configmaps"), kind("customresourcedefinitions"));
+    let widgets = |version: &str| Kind::new(&format!("example.com/{version}"), "Widget", "widgets", true);
+    plane.settle().await;
+    plane.api.serve(widgets("v1"));
+    plane.create(&crds, plain("widgets.example.com")).await;
+    plane.pass(Duration::from_secs(2)).await;
+    let uid = plane.create(&widgets("v1"), plain("w")).await;
+    plane.create(&maps, owned("of-widget", (&widgets("v1"), "w", &uid), false)).await;
+    plane.pass(Duration::from_secs(1)).await;
+
+    plane.api.serve(widgets("v2"));
+    plane.create(&crds, plain("touches.example.com")).await;
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.api.requests("DELETE", "configmaps"), 0);
+    assert_eq!(plane.api.requests("LIST", "widgets"), 2, "it is watched in its new version");
+    plane.of(&widgets("v2"), "x").delete("w", &DeleteParams::background()).await.unwrap();
+    plane.pass(Duration::from_secs(1)).await;
+    assert!(plane.names("configmaps").is_empty());
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_no_namespace_is_not_collected_for_an_owner_in_one() {
+    let plane = Plane::start();
+    let (maps, nodes) = (kind("configmaps"), kind("nodes"));
+    let uid = plane.create(&maps, plain("m")).await;
+    plane.create(&nodes, owned("n", (&maps, "m", &uid), true)).await;
+    plane.of(&maps, "x").delete("m", &DeleteParams::background()).await.unwrap();
+    plane.create(&nodes, owned("o", (&maps, "nobody", "no-such-uid"), true)).await;
+    plane.pass(Duration::from_secs(2)).await;
+    assert_eq!(plane.names("nodes"), ["n", "o"]);
+    let told = plane.api.objects("events");
+    assert!(told.iter().any(|event| event["reason"] == "OwnerRefInvalidNamespace"), "{told:?}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_reference_does_not_discredit_a_right_one() {
+    let plane = Plane::start();
+    let maps = kind("configmaps");
+    let uid = plane.create(&maps, plain("owner")).await;
+    // In another namespace, under another name, and of another kind there is none of that UID.
+    let mut elsewhere = owned("elsewhere", (&maps, "owner", &uid), false);
+    elsewhere["metadata"]["namespace"] = json!("y");
+    plane.create(&maps, elsewhere).await;
+    plane.create(&maps, owned("misnamed", (&maps, "other", &uid), false)).await;
+    plane.create(&maps, owned("mistyped", (&kind("pods"), "owner", &uid), false)).await;
+    plane.pass(Duration::from_secs(1)).await;
+    plane.create(&maps, owned("right", (&maps, "owner", &uid), false)).await;
+    plane.pass(Duration::from_secs(1)).await;
+    assert_eq!(plane.names("configmaps"), ["owner", "right"]);
     plane.stop().await;
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Plane {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) client: Client,
     cancel: CancellationToken,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<Result<(), clock::Panicked>>,
 }
 
 impl Plane {
@@ -31,7 +31,7 @@ impl Plane {
 
     pub(crate) async fn stop(self) {
         self.cancel.cancel();
-        self.running.await.unwrap();
+        self.running.await.unwrap().unwrap();
     }
 
     /// Lets everything happen that can without time passing.

@@ -144,7 +144,7 @@ fn failures() -> impl Strategy<Value = Vec<Failure>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 4, ..ProptestConfig::default() })]
 
     #[test]
     fn whenever_the_power_fails_each_effect_happens_once_and_replies_stand(

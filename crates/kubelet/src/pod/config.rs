@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use api::k8s::api::core::v1::{Container, Pod, PodSpec, SecurityContext as Security, Volume, VolumeMount};
 use runtime::{
-    ContainerConfig, ContainerMetadata, DnsConfig, Mount, MountPropagation, NamespaceMode, SandboxConfig,
-    SandboxMetadata, SecurityContext,
+    ContainerConfig, ContainerMetadata, DnsConfig, Image, Mount, MountPropagation, NamespaceMode,
+    SandboxConfig, SandboxMetadata, SecurityContext,
 };
 
 use crate::environment::{Unresolved, expand};
@@ -22,6 +22,9 @@ const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const DEFAULT_GRACE: u64 = 30;
 const HOSTNAME_LIMIT: usize = 63;
 pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Where in a node's data directory volumes and the like are.
+pub(crate) const PODS: &str = "pods";
 
 /// Where a node keeps what belongs to pods.
 #[derive(Clone, Debug)]
@@ -39,6 +42,11 @@ impl Paths {
 
     pub(crate) fn volume(&self, uid: &str, name: &str) -> PathBuf {
         self.pod(uid).join("volumes").join(name)
+    }
+
+    /// Its presence: the volume has been made.
+    pub(crate) fn volume_marker(&self, uid: &str, name: &str) -> PathBuf {
+        self.pod(uid).join("made").join(name)
     }
 
     pub(crate) fn hosts(&self, uid: &str) -> PathBuf {
@@ -65,11 +73,6 @@ pub struct Dns {
     pub domain: String,
     /// The node's own `resolv.conf`, as text.
     pub host: String,
-}
-
-/// An init container that goes on running beside the others.
-pub(crate) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Whether the pod lives on the node's own network.
@@ -110,38 +113,6 @@ pub(crate) fn full_name(pod: &Pod) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let meta = &pod.metadata;
     format!("{}_{}({})", text(&meta.name), text(&meta.namespace), text(&meta.uid))
-}
-
-/// What the pod asks for and this node cannot give. Empty: nothing.
-pub(crate) fn refusals(pod: &Pod) -> Vec<String> {
-    let Some(spec) = &pod.spec else { return vec!["the pod has no spec".to_owned()] };
-    let mut refusals = Vec::new();
-    if spec.host_users == Some(false) {
-        refusals.push("spec.hostUsers: false is not supported on this node".to_owned());
-    }
-    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
-        refusals.push("spec.resourceClaims is not supported on this node".to_owned());
-    }
-    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-        let mut refuse = |field: &str| {
-            refusals.push(format!("container {}: {field} is not supported on this node", container.name));
-        };
-        if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
-            refuse("volumeDevices");
-        }
-        let security = container.security_context.as_ref();
-        let localhost = |kind: Option<&String>| kind.is_some_and(|kind| kind == "Localhost");
-        if localhost(security.and_then(|s| Some(&s.seccomp_profile.as_ref()?.type_))) {
-            refuse("securityContext.seccompProfile of type Localhost");
-        }
-        if localhost(security.and_then(|s| Some(&s.app_armor_profile.as_ref()?.type_))) {
-            refuse("securityContext.appArmorProfile of type Localhost");
-        }
-        if security.and_then(|s| s.proc_mount.as_deref()) == Some("Unmasked") {
-            refuse("securityContext.procMount Unmasked");
-        }
-    }
-    refusals
 }
 
 fn identity(pod: &Pod) -> (String, String, String) {
@@ -256,9 +227,10 @@ fn host_resolver(text: &str) -> DnsConfig {
 }
 
 /// The pod's `/etc/hosts`.
-pub(crate) fn hosts(pod: &Pod, host_file: &str, ips: &[IpAddr]) -> String {
+pub(crate) fn hosts(pod: &Pod, host_file: &str, dns: &Dns, ips: &[IpAddr]) -> String {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut text = if spec.host_network == Some(true) {
         host_file.to_owned()
     } else {
@@ -267,8 +239,13 @@ pub(crate) fn hosts(pod: &Pod, host_file: &str, ips: &[IpAddr]) -> String {
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
              fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
+        let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
+        let names = match subdomain {
+            Some(subdomain) => format!("{name}.{subdomain}.{namespace}.svc.{}\t{name}", dns.domain),
+            None => name,
+        };
         for ip in ips {
-            text.push_str(&format!("{ip}\t{name}\n"));
+            text.push_str(&format!("{ip}\t{names}\n"));
         }
         text
     };
@@ -351,11 +328,27 @@ fn security(pod: &Pod, container: &Container) -> SecurityContext {
     }
 }
 
-/// Whether a container may not run as root, by its own word or the pod's.
-pub(crate) fn must_not_be_root(pod: &Pod, container: &Container) -> bool {
-    let own = container.security_context.as_ref().and_then(|security| security.run_as_non_root);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.run_as_non_root);
-    own.or(of_pod) == Some(true)
+/// Refuses a container that may not run as root and would, in upstream's words.
+pub(crate) fn check_root(pod: &Pod, container: &Container, image: &Image) -> Result<(), String> {
+    let own = container.security_context.as_ref();
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let must_not = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|all| all.run_as_non_root));
+    if must_not != Some(true) {
+        return Ok(());
+    }
+    let asked = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|all| all.run_as_user));
+    let about = format!("(pod: \"{}\", container: {})", full_name(pod), container.name);
+    match (asked, image.uid) {
+        (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {about}")),
+        (Some(_), _) => Ok(()),
+        (None, Some(1..)) => Ok(()),
+        (None, None) if !image.username.is_empty() => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {about}",
+            image.username
+        )),
+        // An image that names nobody runs as root.
+        (None, _) => Err(format!("container has runAsNonRoot and image will run as root {about}")),
+    }
 }
 
 fn mounts(
@@ -424,6 +417,7 @@ fn volume_mount(volume: &Volume, mount: &VolumeMount, uid: &str, paths: &Paths) 
             Some("Bidirectional") => MountPropagation::Bidirectional,
             _ => MountPropagation::Private,
         },
+        ..Mount::default()
     }
 }
 
@@ -508,7 +502,37 @@ mod tests {
             (Some(1), Some(8), vec![9])
         );
         assert!(found.no_new_privs && !found.privileged && found.drop_capabilities == ["ALL"]);
-        assert!(must_not_be_root(&pod, container));
+    }
+
+    #[test]
+    fn who_may_not_be_root_is_checked_against_the_image() {
+        let check = |security: serde_json::Value, uid: Option<i64>, username: &str, expected: &str| {
+            let pod = pod(json!({"containers": [{"name": "c", "securityContext": security}]}));
+            let image = Image {
+                id: String::new(),
+                tags: vec![],
+                digests: vec![],
+                size: 0,
+                uid,
+                username: username.into(),
+            };
+            let found = check_root(&pod, &pod.spec.as_ref().unwrap().containers[0], &image);
+            let about = " (pod: \"p_n(u)\", container: c)";
+            let expected = if expected.is_empty() { Ok(()) } else { Err(format!("{expected}{about}")) };
+            assert_eq!(found, expected);
+        };
+        let (plain, must) = (json!({}), json!({"runAsNonRoot": true}));
+        check(plain, Some(0), "", "");
+        check(must.clone(), Some(5), "", "");
+        let root = "container has runAsNonRoot and image will run as root";
+        check(must.clone(), Some(0), "", root);
+        check(must.clone(), None, "", root);
+        let named = "container has runAsNonRoot and image has non-numeric user (web), \
+                     cannot verify user is non-root";
+        check(must, None, "web", named);
+        check(json!({"runAsNonRoot": true, "runAsUser": 5}), Some(0), "", "");
+        let broken = "container's runAsUser breaks non-root policy";
+        check(json!({"runAsNonRoot": true, "runAsUser": 0}), Some(5), "", broken);
     }
 
     #[test]
@@ -529,16 +553,5 @@ mod tests {
         for out in ["../x", "/etc", "a/../../x"] {
             assert!(mount_of(out).is_err(), "{out}");
         }
-    }
-
-    #[test]
-    fn refusals_name_the_field() {
-        let refused = |spec: serde_json::Value| refusals(&pod(spec)).join("; ");
-        assert_eq!(refused(json!({"containers": [{"name": "c"}]})), "");
-        let users = refused(json!({"containers": [], "hostUsers": false}));
-        assert_eq!(users, "spec.hostUsers: false is not supported on this node");
-        let profile = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}});
-        let seccomp = refused(json!({"containers": [{"name": "c", "securityContext": profile}]}));
-        assert!(seccomp.contains("container c: securityContext.seccompProfile"), "{seccomp}");
     }
 }

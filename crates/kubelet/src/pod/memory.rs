@@ -2,8 +2,10 @@
 //! could tell.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runtime::ContainerStatus;
 
 use super::backoff::Backoff;
 
@@ -28,6 +30,35 @@ pub(crate) struct Memory {
     pub(crate) sandbox: Option<Failure>,
     /// A reason for which the pod has failed as a whole.
     pub(crate) failed: Option<Waiting>,
+    /// By when all of the pod has to have ended, once it ends.
+    pub(crate) ending: Option<Ending>,
+    /// What is known of the ends of runs, by their id.
+    pub(crate) stops: BTreeMap<String, Stopping>,
+    /// Runs that ended before they began, which a runtime need not keep; the newest last.
+    pub(crate) unstarted: Vec<ContainerStatus>,
+    /// When what the API gives to volumes is looked at again.
+    pub(crate) renew_at: Option<Timestamp>,
+}
+
+/// The end of a whole pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// How long it was given; less may be asked for later.
+    pub(crate) grace: Duration,
+    pub(crate) deadline: Timestamp,
+}
+
+/// The end of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stopping {
+    /// When it was first to end.
+    pub(crate) since: Timestamp,
+    /// When it is killed at the latest; only ever moved nearer.
+    pub(crate) deadline: Timestamp,
+    /// Its hook has been run, and is not run twice.
+    pub(crate) hooked: bool,
+    /// The runtime says that it has ended.
+    pub(crate) done: bool,
 }
 
 /// A container's memory.
@@ -41,6 +72,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) failure: Option<Failure>,
     /// What its probes say.
     pub(crate) probes: Option<Probed>,
+    /// The run that its hook after the start has failed for, and in which words.
+    pub(crate) condemned: Option<(String, String)>,
 }
 
 /// Something that did not work and will be tried again.

@@ -1,15 +1,19 @@
-//! One pod: what should happen next ([`plan`]), what to tell of it ([`status`]), and what doing it takes.
+//! One pod: what should happen next ([`plan`]), what to tell of it ([`status`]), and what doing it takes ([`operation`]).
 
 pub(crate) mod backoff;
 pub(crate) mod config;
+pub(crate) mod containers;
+pub(crate) mod fields;
 pub(crate) mod memory;
 pub(crate) mod observed;
+pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod status;
 pub(crate) mod volume;
 pub(crate) mod worker;
 
-mod act;
-mod hook;
+mod given;
+mod handler;
 mod image;
+mod last_words;

@@ -1,8 +1,12 @@
 //! What the runtime holds of one pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use runtime::{ContainerState, ContainerStatus, SandboxState, SandboxStatus};
+use api::k8s::api::core::v1::Pod;
+use runtime::{ContainerMetadata, ContainerState, ContainerStatus, SandboxState, SandboxStatus};
+
+use super::containers;
+use super::operation::{Key, START_ERROR};
 
 /// Sandboxes and containers of one pod, as a runtime listed them.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +17,8 @@ pub(crate) struct Observed {
     containers: Vec<ContainerStatus>,
     /// What containers left in their termination message files, by container id.
     pub(crate) messages: BTreeMap<String, String>,
+    /// What is being done.
+    pub(crate) in_flight: BTreeSet<Key>,
 }
 
 impl Observed {
@@ -27,7 +33,7 @@ impl Observed {
             .collect();
         containers
             .sort_by_key(|container| std::cmp::Reverse((container.metadata.attempt, container.created_at)));
-        Self { sandboxes, containers, messages: BTreeMap::new() }
+        Self { sandboxes, containers, ..Self::default() }
     }
 
     /// All sandboxes, the newest first.
@@ -51,13 +57,14 @@ impl Observed {
     }
 
     /// The newest run of a container.
-    pub(crate) fn latest<'a>(&'a self, name: &'a str) -> Option<&'a ContainerStatus> {
-        self.runs(name).next()
+    pub(crate) fn latest(&self, name: &str) -> Option<&ContainerStatus> {
+        self.containers.iter().find(|container| container.metadata.name == name)
     }
 
     /// The newest run of a container in one sandbox.
-    pub(crate) fn latest_in<'a>(&'a self, sandbox: &'a str, name: &'a str) -> Option<&'a ContainerStatus> {
-        self.runs(name).find(|container| container.sandbox_id == sandbox)
+    pub(crate) fn latest_in(&self, sandbox: &str, name: &str) -> Option<&ContainerStatus> {
+        let mut all = self.containers.iter();
+        all.find(|container| container.metadata.name == name && container.sandbox_id == sandbox)
     }
 
     /// Containers that run, or that the runtime is not sure of.
@@ -67,8 +74,60 @@ impl Observed {
             .filter(|container| matches!(container.state, ContainerState::Running | ContainerState::Unknown))
     }
 
+    /// Whether something is being done to the pod as a whole.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.contains(&Key::Pod)
+    }
+
+    /// Whether a run of the container is being made.
+    pub(crate) fn is_starting(&self, name: &str) -> bool {
+        self.in_flight.contains(&Key::Start(name.to_owned()))
+    }
+
+    /// Whether the hook after the start of a run has not ended yet.
+    pub(crate) fn is_hooking(&self, run: &str) -> bool {
+        self.in_flight.contains(&Key::PostStart(run.to_owned()))
+    }
+
     /// Whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.containers.is_empty()
     }
+}
+
+/// Runs that ended before they began, as the pod's status tells of them: no runtime has ever known them.
+pub(crate) fn unstarted<'a>(pod: &'a Pod, sandbox: &'a str) -> impl Iterator<Item = ContainerStatus> + 'a {
+    let statuses = pod.status.iter().flat_map(containers::statuses);
+    statuses.filter_map(move |told| {
+        let state = told.state.as_ref()?;
+        let before = told.last_state.as_ref().filter(|_| state.waiting.is_some());
+        let ended = state.terminated.as_ref().or(before.and_then(|before| before.terminated.as_ref()))?;
+        let nanoseconds = |at: jiff::Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(0);
+        let at = ended.finished_at.as_ref().map_or(0, |at| nanoseconds(at.0));
+        (ended.reason.as_deref() == Some(START_ERROR)).then(|| ContainerStatus {
+            id: told
+                .container_id
+                .as_deref()
+                .and_then(|id| id.split_once("://"))
+                .map_or("", |(_, id)| id)
+                .into(),
+            sandbox_id: sandbox.to_owned(),
+            metadata: ContainerMetadata {
+                name: told.name.clone(),
+                attempt: u32::try_from(told.restart_count).unwrap_or(0),
+            },
+            state: ContainerState::Exited,
+            created_at: at,
+            started_at: 0,
+            finished_at: at,
+            exit_code: ended.exit_code,
+            reason: START_ERROR.to_owned(),
+            message: ended.message.clone().unwrap_or_default(),
+            image: told.image.clone(),
+            image_id: told.image_id.clone(),
+            log_path: Default::default(),
+            labels: Default::default(),
+            annotations: Default::default(),
+        })
+    })
 }

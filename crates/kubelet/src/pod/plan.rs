@@ -1,6 +1,8 @@
-//! What to do next for a pod: a function of its spec, of what the runtime holds, of what is remembered, and of the time.
+//! What to do next for a pod: a function of its spec, of what the runtime holds, of what is being done, of what is
+//! remembered, and of the time.
 //!
-//! It is asked again after each thing that was done, so it plans no further than it can see.
+//! It is asked again after each thing that was done, so it plans no further than it can see. What is being done already
+//! may be planned again, and is not begun twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,11 +13,19 @@ use runtime::{ContainerState, ContainerStatus, SandboxState};
 
 use super::backoff::Backoff;
 use super::config;
-use super::memory::{Memory, Waiting};
+use super::containers::{self, Kind, PodContainer};
+use super::fields;
+use super::memory::{Ending, Memory, Stopping, Waiting};
 use super::observed::Observed;
+use super::operation::Key;
+use super::volume;
 
 /// A pod has no more than one new sandbox in so long, however often they are lost.
 const SANDBOX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// What a run has to end though the pod's time is over, unless it was given less from the start: upstream's number.
+const LEAST: Duration = Duration::from_secs(2);
+/// Why a pod waits whose fields this node cannot honour.
+pub(crate) const UNSUPPORTED: &str = "UnsupportedField";
 
 /// What is wanted of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,27 +38,30 @@ pub(crate) enum Goal {
     Leave(Duration),
 }
 
-/// One thing to do.
+/// One thing to do. All of a plan's are done at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Make the pod's directories and volumes, then its sandbox.
+    /// Make the pod's volumes, then its sandbox.
     RunSandbox { attempt: u32 },
     /// Stop a sandbox; it stays listed.
     StopSandbox { id: String },
     /// Remove a sandbox and its containers.
     RemoveSandbox { id: String },
-    /// Create and start a run of a container.
-    Start { container: String, attempt: u32 },
-    /// Stop a run. All stops of a plan are done at once.
-    Stop { id: String, container: String, grace: Duration, message: String },
+    /// Bring volumes up to date with what they are made from.
+    RenewVolumes,
+    /// Create and start a run of a container. Once it has begun, the next one has to wait as `crash` says.
+    Start { container: String, attempt: u32, crash: Option<Backoff> },
+    /// Stop a run by then; one that is being stopped may have to be gone sooner than was said before.
+    Stop { id: String, container: String, deadline: Timestamp, message: String },
     /// Forget an old run.
     Remove { id: String },
+    /// Give up what is being done, as far as it can be.
+    Abandon { key: Key },
 }
 
 /// What to do, and what to tell meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
-    /// In order.
     pub(crate) actions: Vec<Action>,
     /// Containers that are to run and do not, and why.
     pub(crate) waiting: BTreeMap<String, Waiting>,
@@ -66,11 +79,13 @@ impl Plan {
 
 /// What to do next.
 pub(crate) fn plan(pod: &Pod, goal: &Goal, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan {
-    let mut planner =
-        Planner { pod, observed, now, plan: Plan { memory: memory.clone(), ..Plan::default() } };
+    let containers: Vec<_> = containers::all(pod).collect();
+    let mut plan = Plan { memory: memory.clone(), ..Plan::default() };
+    plan.memory.stops.retain(|id, _| observed.containers().iter().any(|run| run.id == *id));
+    let mut planner = Planner { pod, containers: &containers, observed, now, plan };
     match goal {
         Goal::Run => planner.run(),
-        Goal::Rest => planner.rest(Duration::from_secs(planner.grace_seconds())),
+        Goal::Rest => planner.rest(planner.grace()),
         Goal::Leave(grace) => planner.leave(*grace),
     }
     planner.plan
@@ -89,6 +104,7 @@ enum Standing<'a> {
 
 struct Planner<'a> {
     pod: &'a Pod,
+    containers: &'a [PodContainer<'a>],
     observed: &'a Observed,
     now: Timestamp,
     plan: Plan,
@@ -105,10 +121,15 @@ impl<'a> Planner<'a> {
 
     fn run_sandbox(&mut self) {
         // What still runs in a sandbox that is lost cannot be reached any more.
-        if self.stop_all(Duration::from_secs(self.grace_seconds()), |_| true) {
+        if self.end(self.grace()) || self.is_over() || self.observed.is_busy() {
             return;
         }
-        if self.is_over() {
+        if let Some(refusal) = fields::of(self.pod).refused.into_iter().next() {
+            // A spec does not change: there is nothing to try again.
+            for container in self.containers {
+                let waiting = Waiting::new(UNSUPPORTED, refusal.clone());
+                self.plan.waiting.insert(container.name().to_owned(), waiting);
+            }
             return;
         }
         if let Some((_, until)) =
@@ -129,58 +150,70 @@ impl<'a> Planner<'a> {
     }
 
     fn run_containers(&mut self, sandbox: &str) {
-        let apps = self.apps();
-        let begun = apps.iter().any(|container| self.observed.latest_in(sandbox, &container.name).is_some());
-        for container in self.inits() {
-            if !self.run_init(sandbox, container, begun) {
-                return;
+        if self.is_over() {
+            return self.rest(self.grace());
+        }
+        self.plan.memory.ending = None;
+        self.renew_volumes();
+        let begun = self.of(Kind::App).any(|app| self.observed.latest_in(sandbox, app.name()).is_some());
+        for container in self.containers {
+            match container.kind {
+                Kind::Init | Kind::Sidecar if !self.run_init(sandbox, container, begun) => return,
+                _ => {}
             }
         }
-        let mut done = true;
-        for container in apps {
-            match self.standing(container) {
+        self.run_apps();
+        for container in self.of(Kind::Ephemeral) {
+            if self.observed.latest(container.name()).is_none() {
+                self.start(&container.spec, None);
+            }
+        }
+    }
+
+    /// The first run of each begins once those before it have been started, and their hooks have ended, as upstream: some
+    /// rely on it. What has run already is restarted alone.
+    fn run_apps(&mut self) {
+        let mut starting = false;
+        for container in self.of(Kind::App) {
+            match self.standing(&container.spec) {
                 Standing::Done => {}
                 Standing::Running(run) => {
-                    done = false;
-                    self.keep_running(container, run);
+                    starting |= self.observed.is_hooking(&run.id);
+                    self.keep_running(&container.spec, run);
                 }
+                Standing::New if starting => {}
                 Standing::New => {
-                    done = false;
-                    self.start(container, None);
+                    starting |= self.start(&container.spec, None);
                 }
                 Standing::Again(run) => {
-                    done = false;
-                    self.start(container, Some(run));
+                    self.start(&container.spec, Some(run));
                 }
             }
-        }
-        if done {
-            self.rest(Duration::from_secs(self.grace_seconds()));
+            starting |= self.observed.is_starting(container.name());
         }
     }
 
     /// Brings one init container forward; whether what comes after it may begin.
-    fn run_init(&mut self, sandbox: &str, container: &'a Container, begun: bool) -> bool {
-        let sidecar = config::is_sidecar(container);
+    fn run_init(&mut self, sandbox: &str, container: &PodContainer<'a>, begun: bool) -> bool {
+        let (sidecar, spec) = (container.kind == Kind::Sidecar, &container.spec);
         if begun && !sidecar {
             return true;
         }
-        let Some(run) = self.observed.latest_in(sandbox, &container.name) else {
-            let earlier = self.observed.latest(&container.name);
-            self.start_after(container, earlier, None);
+        let Some(run) = self.observed.latest_in(sandbox, &spec.name) else {
+            let earlier = self.observed.latest(&spec.name);
+            self.start_after(spec, earlier, None);
             return begun;
         };
         match run.state {
             ContainerState::Running => {
-                self.keep_running(container, run);
-                let started = container.startup_probe.is_none()
-                    || self.plan.memory.probed(&container.name, &run.id).is_some_and(|probed| probed.started);
-                begun || (sidecar && started)
+                self.keep_running(spec, run);
+                let probed = self.plan.memory.probed(&spec.name, &run.id);
+                let started = spec.startup_probe.is_none() || probed.is_some_and(|probed| probed.started);
+                begun || (sidecar && started && !self.observed.is_hooking(&run.id))
             }
             ContainerState::Exited if run.exit_code == 0 && !sidecar => true,
-            ContainerState::Exited if !sidecar && self.policy() == "Never" => false,
             ContainerState::Created | ContainerState::Exited | ContainerState::Unknown => {
-                self.start(container, Some(run));
+                self.start(spec, Some(run));
                 begun
             }
         }
@@ -188,20 +221,20 @@ impl<'a> Planner<'a> {
 
     /// Whether nothing of the pod has to run any more.
     fn is_over(&self) -> bool {
-        let failed_init = self.inits().iter().any(|container| {
-            let run = self.observed.latest(&container.name);
+        let failed_init = self.of(Kind::Init).any(|container| {
+            let run = self.observed.latest(container.name());
             self.policy() == "Never"
-                && !config::is_sidecar(container)
                 && run.is_some_and(|run| run.state == ContainerState::Exited && run.exit_code != 0)
         });
-        failed_init || self.apps().iter().all(|container| matches!(self.standing(container), Standing::Done))
+        failed_init
+            || self.of(Kind::App).all(|container| matches!(self.standing(&container.spec), Standing::Done))
     }
 
-    fn standing(&self, container: &'a Container) -> Standing<'a> {
+    fn standing(&self, container: &Container) -> Standing<'a> {
         let Some(run) = self.observed.latest(&container.name) else { return Standing::New };
         match run.state {
             ContainerState::Running => Standing::Running(run),
-            // Lost between being made and being started, or lost track of: it may have had effects, so it counts as a run.
+            // Lost between being made and being started, or lost track of.
             ContainerState::Created | ContainerState::Unknown => Standing::Again(run),
             ContainerState::Exited => match self.policy() {
                 "Never" => Standing::Done,
@@ -211,23 +244,29 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Ends a run that may not go on: its probe failed, or it is not what the spec says any more.
+    /// Ends a run that may not go on: a probe or its hook failed, or it is not what the spec says any more.
     fn keep_running(&mut self, container: &Container, run: &ContainerStatus) {
         let name = &container.name;
+        let memory = self.plan.memory.containers.get(name);
+        let condemned = memory.and_then(|memory| memory.condemned.clone()).filter(|(id, _)| *id == run.id);
         let probed = self.plan.memory.probed(name, &run.id);
-        let message = if let Some(fatal) = probed.and_then(|probed| probed.fatal.clone()) {
+        let mut grace = self.grace();
+        let message = if let Some((_, message)) = condemned {
+            message
+        } else if let Some(fatal) = probed.and_then(|probed| probed.fatal.clone()) {
+            grace = config::probe_grace(container).map_or(grace, Duration::from_secs);
             fatal
         } else if run.annotations.get(config::HASH).is_some_and(|hash| *hash != config::hash(container)) {
             format!("Container {name} definition changed, will be restarted")
         } else {
             return;
         };
-        let grace = config::probe_grace(container).unwrap_or(self.grace_seconds());
-        self.stop(run, Duration::from_secs(grace), message);
+        self.stop(run, grace, later(self.now, grace), message);
     }
 
-    fn start(&mut self, container: &Container, before: Option<&ContainerStatus>) {
-        self.start_after(container, before, before);
+    /// Starts the run after `before`; whether it really does so now.
+    fn start(&mut self, container: &Container, before: Option<&ContainerStatus>) -> bool {
+        self.start_after(container, before, before)
     }
 
     /// Starts the run after `before`, unless the one that `crashed` makes it wait.
@@ -236,14 +275,18 @@ impl<'a> Planner<'a> {
         container: &Container,
         before: Option<&ContainerStatus>,
         crashed: Option<&ContainerStatus>,
-    ) {
+    ) -> bool {
         let (name, now) = (&container.name, self.now);
+        if self.observed.is_starting(name) || before.is_some_and(|run| self.clears(run)) {
+            return false;
+        }
         let memory = self.plan.memory.container(name);
         if let Some((waiting, until)) = memory.failure.as_ref().and_then(|failure| failure.waits(now)) {
             self.plan.waiting.insert(name.clone(), waiting);
             self.plan.wake(until);
-            return;
+            return false;
         }
+        let mut crash = memory.crash;
         if let Some(crashed) = crashed {
             let ended = ended_at(crashed);
             if let Some(until) = Backoff::wait(memory.crash, ended, now) {
@@ -255,26 +298,34 @@ impl<'a> Planner<'a> {
                 );
                 self.plan.waiting.insert(name.clone(), Waiting::new("CrashLoopBackOff", message));
                 self.plan.wake(until);
-                return;
+                return false;
             }
-            memory.crash = Some(Backoff::next(memory.crash, ended, now));
+            crash = Some(Backoff::next(memory.crash, ended, now));
         }
         let attempt = before.map_or(0, |run| run.metadata.attempt + 1);
-        if let Some(run) = before.filter(|run| run.state == ContainerState::Created) {
-            self.plan.actions.push(Action::Remove { id: run.id.clone() });
+        self.plan.actions.push(Action::Start { container: name.clone(), attempt, crash });
+        true
+    }
+
+    /// Whether a run stands in the way of the next one; then it is got rid of.
+    fn clears(&mut self, run: &ContainerStatus) -> bool {
+        match run.state {
+            ContainerState::Created => {
+                self.plan.actions.push(Action::Remove { id: run.id.clone() });
+                true
+            }
+            ContainerState::Unknown if !self.has_ended(run) => {
+                let name = &run.metadata.name;
+                let message = format!("Container {name} is in unknown state, try killing it before restart");
+                self.stop(run, Duration::ZERO, self.now, message);
+                true
+            }
+            _ => false,
         }
-        if let Some(run) = before.filter(|run| run.state == ContainerState::Unknown) {
-            self.stop(
-                run,
-                Duration::ZERO,
-                format!("Container {name} is in unknown state, try killing it before restart"),
-            );
-        }
-        self.plan.actions.push(Action::Start { container: name.clone(), attempt });
     }
 
     fn rest(&mut self, grace: Duration) {
-        if self.stop_all(grace, |_| true) {
+        if self.abandon() | self.end(grace) {
             return;
         }
         for sandbox in self.observed.sandboxes().iter().filter(|sandbox| sandbox.state == SandboxState::Ready)
@@ -284,17 +335,7 @@ impl<'a> Planner<'a> {
     }
 
     fn leave(&mut self, grace: Duration) {
-        // Sidecars serve the others to the end.
-        let sidecars: BTreeSet<&str> = self
-            .inits()
-            .iter()
-            .filter(|container| config::is_sidecar(container))
-            .map(|container| container.name.as_str())
-            .collect();
-        if self.stop_all(grace, |run| !sidecars.contains(run.metadata.name.as_str())) {
-            return;
-        }
-        if self.stop_all(grace, |_| true) {
+        if self.abandon() | self.end(grace) {
             return;
         }
         for sandbox in self.observed.sandboxes() {
@@ -302,18 +343,72 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans to stop what runs; whether there is any.
-    fn stop_all(&mut self, grace: Duration, which: impl Fn(&ContainerStatus) -> bool) -> bool {
-        let runs: Vec<_> = self.observed.alive().filter(|run| which(run)).collect();
-        for run in &runs {
-            self.stop(run, grace, format!("Stopping container {}", run.metadata.name));
+    /// Gives up what would make more of the pod. Whether there is any: it has to be waited for, since what is half made is
+    /// known to nobody else.
+    fn abandon(&mut self) -> bool {
+        let ending = |key: &&Key| matches!(key, Key::Stop(_) | Key::Status);
+        let before = self.plan.actions.len();
+        for key in self.observed.in_flight.iter().filter(|key| !ending(key)) {
+            self.plan.actions.push(Action::Abandon { key: key.clone() });
         }
-        !runs.is_empty()
+        self.plan.actions.len() > before
     }
 
-    fn stop(&mut self, run: &ContainerStatus, grace: Duration, message: String) {
+    /// Plans to end what runs, within one deadline for the whole pod: sidecars serve the others to the end, and those that
+    /// began before them. Whether there is any.
+    fn end(&mut self, grace: Duration) -> bool {
+        let observed = self.observed;
+        let runs: Vec<_> = observed.alive().filter(|run| !self.has_ended(run)).collect();
+        if runs.is_empty() {
+            return false;
+        }
+        let (now, ending) = (self.now, &mut self.plan.memory.ending);
+        let ending = ending.get_or_insert(Ending { grace, deadline: later(now, grace) });
+        if grace < ending.grace {
+            *ending = Ending { grace, deadline: ending.deadline.min(later(now, grace)) };
+        }
+        let deadline = ending.deadline;
+        let containers = self.containers;
+        let sidecar = |run: &ContainerStatus| {
+            let named = |known: &PodContainer<'_>| known.name() == run.metadata.name;
+            containers.iter().position(|known| known.kind == Kind::Sidecar && named(known))
+        };
+        let others = runs.iter().any(|run| sidecar(run).is_none());
+        let turn = if others { None } else { runs.iter().filter_map(|run| sidecar(run)).max() };
+        for run in runs.into_iter().filter(|run| sidecar(run) == turn) {
+            self.stop(run, grace, deadline, format!("Stopping container {}", run.metadata.name));
+        }
+        true
+    }
+
+    fn stop(&mut self, run: &ContainerStatus, grace: Duration, deadline: Timestamp, message: String) {
+        let stopping = self.plan.memory.stops.entry(run.id.clone()).or_insert(Stopping {
+            since: self.now,
+            deadline: Timestamp::MAX,
+            hooked: false,
+            done: false,
+        });
+        let least = later(stopping.since, grace.min(LEAST));
+        stopping.deadline = stopping.deadline.min(deadline.max(least));
+        let deadline = stopping.deadline;
         let (id, container) = (run.id.clone(), run.metadata.name.clone());
-        self.plan.actions.push(Action::Stop { id, container, grace, message });
+        self.plan.actions.push(Action::Stop { id, container, deadline, message });
+    }
+
+    /// Whether a run that the runtime lost track of has been stopped nonetheless.
+    fn has_ended(&self, run: &ContainerStatus) -> bool {
+        run.state == ContainerState::Unknown
+            && self.plan.memory.stops.get(&run.id).is_some_and(|stopping| stopping.done)
+    }
+
+    fn renew_volumes(&mut self) {
+        if !volume::refreshes(self.pod) {
+            return;
+        }
+        match self.plan.memory.renew_at {
+            Some(at) if at > self.now => self.plan.wake(at),
+            _ => self.plan.actions.push(Action::RenewVolumes),
+        }
     }
 
     /// Of each container the newest run and the one before are kept, to be told of and to be read; so are their sandboxes.
@@ -338,21 +433,21 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn apps(&self) -> &'a [Container] {
-        self.pod.spec.as_ref().map_or(&[], |spec| spec.containers.as_slice())
-    }
-
-    fn inits(&self) -> &'a [Container] {
-        self.pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default()
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &'a PodContainer<'a>> + use<'a> {
+        self.containers.iter().filter(move |container| container.kind == kind)
     }
 
     fn policy(&self) -> &'a str {
         config::restart_policy(self.pod)
     }
 
-    fn grace_seconds(&self) -> u64 {
-        config::grace_seconds(self.pod)
+    fn grace(&self) -> Duration {
+        Duration::from_secs(config::grace_seconds(self.pod))
     }
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn ended_at(run: &ContainerStatus) -> Timestamp {

@@ -11,7 +11,8 @@ use runtime::{ContainerState, ContainerStatus, Runtime};
 use tokio::sync::Notify;
 
 use super::config;
-use super::hook::Target;
+use super::containers::{self, PodContainer};
+use super::handler::{Target, Trouble};
 use super::memory::{Memory, Probed};
 use super::observed::Observed;
 use crate::context::Context;
@@ -87,15 +88,14 @@ impl Prober {
             }
             stays
         });
-        let spec = pod.spec.iter();
-        let containers =
-            spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-        for container in containers {
-            let Some(run) = running.iter().find(|run| run.metadata.name == container.name) else { continue };
+        for container in containers::all(pod) {
+            let Some(run) = running.iter().find(|run| run.metadata.name == container.name()) else {
+                continue;
+            };
             if !self.runs.contains_key(&run.id) {
-                self.begin(pod, runtime, observed, container, run);
+                self.begin(pod, runtime, observed, &container, run);
             }
-            memory.container(&container.name).probes = read(&self.board).get(&run.id).cloned();
+            memory.container(container.name()).probes = read(&self.board).get(&run.id).cloned();
         }
     }
 
@@ -104,9 +104,10 @@ impl Prober {
         pod: &Arc<Pod>,
         runtime: &Arc<dyn Runtime>,
         observed: &Observed,
-        container: &Container,
+        container: &PodContainer<'_>,
         run: &ContainerStatus,
     ) {
+        let (field_path, container) = (container.field_path(), &container.spec);
         // A run that was found running keeps the name it had: it does not become unready because we were away.
         let (was_started, was_ready) = told_before(pod, &run.id);
         let first = Probed {
@@ -129,7 +130,8 @@ impl Prober {
             let target = Target {
                 runtime: runtime.clone(),
                 clock: self.cx.ambient.clock.clone(),
-                container: container.clone(),
+                connector: self.cx.connector.clone(),
+                container: container.clone().into_owned(),
                 container_id: run.id.clone(),
                 pod_ip,
                 host_network,
@@ -139,6 +141,7 @@ impl Prober {
                 probe: probe.clone(),
                 target,
                 pod: pod.clone(),
+                field_path: field_path.clone(),
                 cx: self.cx.clone(),
                 board: self.board.clone(),
                 nudged: self.nudged.clone(),
@@ -150,11 +153,7 @@ impl Prober {
 }
 
 fn told_before(pod: &Pod, container_id: &str) -> (bool, bool) {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
-    let told = statuses.into_iter().find(|told| {
+    let told = pod.status.iter().flat_map(containers::statuses).find(|told| {
         told.container_id
             .as_deref()
             .and_then(|id| id.split_once("://"))
@@ -189,6 +188,8 @@ struct Watch {
     probe: Probe,
     target: Target,
     pod: Arc<Pod>,
+    /// Where in the pod the container is.
+    field_path: String,
     cx: Arc<Context>,
     board: Board,
     nudged: Arc<Notify>,
@@ -212,12 +213,15 @@ impl Watch {
             if (self.kind == Kind::Startup) != started {
                 let answer = tokio::select! {
                     answer = self.ask(timeout) => answer,
-                    () = clock.sleep(timeout) => Err("probe timed out".to_owned()),
+                    () = clock.sleep(timeout) => Err(Trouble::Failed("probe timed out".to_owned())),
                 };
-                if let Err(message) = &answer {
-                    self.complain(message);
+                if let Err(trouble) = &answer {
+                    self.complain(trouble);
                 }
-                if let Some(verdict) = tally.count(answer.is_ok(), &self.probe)
+                // That it cannot be asked from here says nothing of it.
+                let counts = !matches!(answer, Err(Trouble::CannotAsk(_)));
+                if counts
+                    && let Some(verdict) = tally.count(answer.is_ok(), &self.probe)
                     && self.post(verdict)
                 {
                     return;
@@ -229,33 +233,37 @@ impl Watch {
         }
     }
 
-    async fn ask(&self, timeout: Duration) -> Result<(), String> {
+    async fn ask(&self, timeout: Duration) -> Result<(), Trouble> {
         if let Some(action) = &self.probe.http_get {
-            return match self.target.get(action).await {
-                Ok((200..400, _)) => Ok(()),
-                Ok((code, _)) => Err(format!("HTTP probe failed with statuscode: {code}")),
-                Err(error) => Err(error),
+            return match self.target.get(action).await? {
+                (200..400, _) => Ok(()),
+                (code, _) => Err(Trouble::Failed(format!("HTTP probe failed with statuscode: {code}"))),
             };
         }
         if let Some(action) = &self.probe.tcp_socket {
             return self.target.tcp(action).await;
         }
+        if let Some(action) = &self.probe.grpc {
+            return self.target.grpc(action).await;
+        }
         if let Some(action) = &self.probe.exec {
-            return match self.target.exec(action.command.as_ref(), timeout).await {
-                Ok((0, _)) => Ok(()),
-                Ok((_, output)) => Err(output),
-                Err(error) => Err(error),
+            return match self.target.exec(action.command.as_ref(), timeout).await? {
+                (0, _) => Ok(()),
+                (_, output) => Err(Trouble::Failed(output)),
             };
         }
-        Err("gRPC probes are not supported on this node".to_owned())
+        Err(Trouble::CannotAsk("the probe has no handler".to_owned()))
     }
 
-    fn complain(&self, message: &str) {
-        let name = &self.target.container.name;
+    fn complain(&self, trouble: &Trouble) {
         let mut regarding = self.pod.object_ref(&());
-        regarding.field_path = Some(format!("spec.containers{{{name}}}"));
-        let message = format!("{} probe failed: {message}", self.kind.name());
-        self.cx.recorder.record_on(regarding, EventType::Warning, "Unhealthy", message);
+        regarding.field_path = Some(self.field_path.clone());
+        let kind = self.kind.name();
+        let (reason, message) = match trouble {
+            Trouble::Failed(why) => ("Unhealthy", format!("{kind} probe failed: {why}")),
+            Trouble::CannotAsk(why) => ("ProbeWarning", format!("{kind} probe warning: {why}")),
+        };
+        self.cx.recorder.record_on(regarding, EventType::Warning, reason, message);
     }
 
     /// Puts a verdict on the board; whether this probe has nothing left to find out.

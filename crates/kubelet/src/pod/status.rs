@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::k8s::api::core::v1::{
-    Container, ContainerState as State, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus as Told, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    ContainerState as State, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus as Told, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::Timestamp;
 use runtime::{ContainerState, ContainerStatus};
 
 use super::config;
+use super::containers::{self, Kind, PodContainer};
 use super::memory::{Memory, Waiting};
 use super::observed::Observed;
 use super::plan::{Goal, Plan};
@@ -36,24 +37,24 @@ pub(crate) fn status(
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let before = pod.status.clone().unwrap_or_default();
-    let teller = Teller { is_init: false, observed, plan, around };
-    let init_teller = Teller { is_init: true, ..teller };
-    let inits = spec.init_containers.as_deref().unwrap_or_default();
-    let initializing = teller.is_initializing(inits, &spec.containers);
-    let init: Vec<Told> =
-        inits.iter().map(|container| init_teller.tell(container, "PodInitializing")).collect();
-    let apps: Vec<Told> = spec
-        .containers
-        .iter()
-        .map(|container| {
-            teller.tell(container, if initializing { "PodInitializing" } else { "ContainerCreating" })
-        })
-        .collect();
+    let teller = Teller { observed, plan, around };
+    let all: Vec<PodContainer<'_>> = containers::of_spec(spec).collect();
+    let not_yet = if teller.is_initializing(&all) { "PodInitializing" } else { "ContainerCreating" };
+    let of = |kinds: &[Kind]| -> Vec<Told> {
+        let these = all.iter().filter(|container| kinds.contains(&container.kind));
+        these
+            .map(|container| {
+                teller.tell(container, if container.kind < Kind::App { "PodInitializing" } else { not_yet })
+            })
+            .collect()
+    };
+    let (init, apps) = (of(&[Kind::Init, Kind::Sidecar]), of(&[Kind::App]));
+    let ephemeral = of(&[Kind::Ephemeral]);
     let ended = *goal != Goal::Run && observed.alive().next().is_none();
     let phase = match (&plan.memory.failed, before.phase.as_deref()) {
         (_, Some(phase @ ("Succeeded" | "Failed"))) => phase.to_owned(),
         (Some(_), _) if ended => "Failed".to_owned(),
-        _ => phase(config::restart_policy(pod), spec, &init, &apps, ended).to_owned(),
+        _ => phase(config::restart_policy(pod), &all, &init, &apps, ended).to_owned(),
     };
     let sandbox = observed.ready_sandbox();
     let host_network = spec.host_network == Some(true);
@@ -76,9 +77,10 @@ pub(crate) fn status(
         phase: Some(phase),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..before.clone()
     };
-    let facts = conditions(pod, spec, &status, sandbox.is_some());
+    let facts = conditions(pod, &all, &status, sandbox.is_some());
     status.conditions = Some(merged(before.conditions.unwrap_or_default(), facts, pod, around.now));
     status
 }
@@ -95,32 +97,33 @@ fn time(nanoseconds: i64) -> Option<Time> {
 
 #[derive(Clone, Copy)]
 struct Teller<'a> {
-    /// Whether it tells of init containers.
-    is_init: bool,
     observed: &'a Observed,
     plan: &'a Plan,
     around: &'a Surroundings<'a>,
 }
 
 impl Teller<'_> {
-    fn is_initializing(&self, inits: &[Container], apps: &[Container]) -> bool {
-        let begun = apps.iter().any(|container| self.observed.latest(&container.name).is_some());
-        let done = |container: &Container| {
-            let run = self.observed.latest(&container.name);
+    fn is_initializing(&self, all: &[PodContainer<'_>]) -> bool {
+        let begun = |container: &PodContainer<'_>| {
+            container.kind == Kind::App && self.observed.latest(container.name()).is_some()
+        };
+        let done = |container: &PodContainer<'_>| {
+            let run = self.observed.latest(container.name());
             run.is_some_and(|run| match run.state {
                 ContainerState::Exited => run.exit_code == 0,
-                ContainerState::Running => config::is_sidecar(container),
+                ContainerState::Running => container.kind == Kind::Sidecar,
                 ContainerState::Created | ContainerState::Unknown => false,
             })
         };
-        !begun && !inits.iter().all(done)
+        !all.iter().any(begun) && !all.iter().filter(|container| container.kind < Kind::App).all(done)
     }
 
     fn memory(&self) -> &Memory {
         &self.plan.memory
     }
 
-    fn tell(&self, container: &Container, not_yet: &str) -> Told {
+    fn tell(&self, container: &PodContainer<'_>, not_yet: &str) -> Told {
+        let (kind, container) = (container.kind, &container.spec);
         let name = &container.name;
         let mut runs = self.observed.runs(name);
         let (latest, earlier) = (runs.next(), runs.next());
@@ -163,7 +166,7 @@ impl Teller<'_> {
                 }
                 None => {
                     // An init container that has done its work is ready.
-                    told.ready = run.exit_code == 0 && self.is_init;
+                    told.ready = run.exit_code == 0 && kind < Kind::App;
                     told.state = Some(self.ended(run));
                 }
             },
@@ -217,11 +220,11 @@ fn is_running(told: &Told) -> bool {
 }
 
 /// The phase, by upstream's rules. `ended`: the pod goes away and nothing of it runs any more.
-fn phase(policy: &str, spec: &PodSpec, init: &[Told], apps: &[Told], ended: bool) -> &'static str {
+fn phase(policy: &str, all: &[PodContainer<'_>], init: &[Told], apps: &[Told], ended: bool) -> &'static str {
     let (mut pending, mut failed) = (0, 0);
-    for (container, told) in spec.init_containers.iter().flatten().zip(init) {
+    for (container, told) in all.iter().zip(init) {
         let code = exit_code(told.state.as_ref()).or_else(|| exit_code(told.last_state.as_ref()));
-        if config::is_sidecar(container) {
+        if container.kind == Kind::Sidecar {
             pending += usize::from(told.started != Some(true) && code.is_none());
         } else if is_running(told) {
             pending += 1;
@@ -273,19 +276,14 @@ struct Fact {
     message: Option<String>,
 }
 
-fn conditions(pod: &Pod, spec: &PodSpec, status: &PodStatus, sandboxed: bool) -> Vec<Fact> {
+fn conditions(pod: &Pod, all: &[PodContainer<'_>], status: &PodStatus, sandboxed: bool) -> Vec<Fact> {
     let fact = |name, holds| Fact { name, holds, reason: None, message: None };
     let listed =
         |words: &str, names: &[&str]| Some(format!("containers with {words} status: [{}]", names.join(" ")));
     let phase = status.phase.as_deref().unwrap_or_default();
     let inits = status.init_container_statuses.as_deref().unwrap_or_default();
     let apps = status.container_statuses.as_deref().unwrap_or_default();
-    let sidecar = |name: &str| {
-        spec.init_containers
-            .iter()
-            .flatten()
-            .any(|container| container.name == name && config::is_sidecar(container))
-    };
+    let sidecar = |name: &str| all.iter().any(|known| known.kind == Kind::Sidecar && known.name() == name);
 
     let incomplete: Vec<&str> = inits
         .iter()
@@ -319,10 +317,8 @@ fn conditions(pod: &Pod, spec: &PodSpec, status: &PodStatus, sandboxed: bool) ->
     let known = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let known: BTreeMap<&str, &str> =
         known.map(|known| (known.type_.as_str(), known.status.as_str())).collect();
-    let shut: Vec<String> = spec
-        .readiness_gates
-        .iter()
-        .flatten()
+    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    let shut: Vec<String> = gates
         .filter(|gate| known.get(gate.condition_type.as_str()) != Some(&"True"))
         .map(|gate| match known.contains_key(gate.condition_type.as_str()) {
             true => format!("the status of pod readiness gate \"{}\" is not \"True\"", gate.condition_type),

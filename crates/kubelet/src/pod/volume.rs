@@ -1,36 +1,59 @@
-//! Volumes: what a pod's words come to ([`content`]), and putting that on the disk ([`make`]).
+//! Volumes: what each comes to, and putting that on the disk. A file a kind; each is a [`Volume`].
 //!
-//! A generated volume is written when a container starts, each file whole or not at all, and not followed further: a
-//! running container does not see later changes of a ConfigMap.
+//! Volumes are made with the pod's sandbox. What is made from the API is brought up to date while the pod runs, each
+//! volume all at once ([`files`]); what holds secrets is kept in memory ([`memory`]).
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::{PermissionsExt, chown};
+mod config_map;
+mod downward;
+mod empty_dir;
+mod files;
+mod host_path;
+mod memory;
+mod projected;
+mod secret;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use api::k8s::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
-use apimachinery::quantity::Quantity;
+use api::k8s::api::core::v1::{self as core, KeyToPath, Pod};
 
-use crate::environment::{self, Place, Sources};
+use super::config::{PODS, Paths};
+use crate::environment::{Place, Sources};
+use files::File;
 
 const DEFAULT_MODE: i32 = 0o644;
 
-/// What a volume is.
+/// A kind of volume, as a pod asks for it.
+pub(crate) trait Volume {
+    /// What it takes from the API.
+    fn needs(&self, _needs: &mut Needs) {}
+
+    /// What it comes to, or why this node cannot give it.
+    fn content(&self, material: &Material<'_>) -> Result<Content, String>;
+
+    /// Whether what it is made from may change while the pod runs.
+    fn refresh(&self) -> bool {
+        false
+    }
+}
+
+/// What volumes are made from.
+pub(crate) struct Material<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) sources: &'a Sources,
+    pub(crate) tokens: &'a BTreeMap<TokenRequest, String>,
+    pub(crate) place: &'a Place,
+}
+
+/// What a volume comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// A directory of the pod's own; in memory with so many bytes at most, or on the disk.
     Empty { memory: bool, limit: Option<i64> },
     /// A path of the machine, and what it has to be.
     Host { path: PathBuf, kind: String },
-    /// Files.
-    Files(Vec<File>),
-}
-
-/// A file of a generated volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct File {
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) mode: u32,
+    /// Files, on the disk or in memory.
+    Files { files: Vec<File>, memory: bool },
 }
 
 /// A token that a projected volume asks for.
@@ -40,7 +63,7 @@ pub(crate) struct TokenRequest {
     pub(crate) expiration_seconds: i64,
 }
 
-/// What has to be fetched before a pod's volumes can be made.
+/// What has to be fetched before volumes can be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub(crate) config_maps: BTreeSet<String>,
@@ -48,162 +71,115 @@ pub(crate) struct Needs {
     pub(crate) tokens: BTreeSet<TokenRequest>,
 }
 
+/// The kind of a volume, or why this node has none such.
+pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
+    // Every kind there is, without `..`: one that upstream adds has to be decided upon.
+    let core::Volume {
+        name: _,
+        config_map,
+        downward_api,
+        empty_dir,
+        host_path,
+        projected,
+        secret,
+        aws_elastic_block_store,
+        azure_disk,
+        azure_file,
+        cephfs,
+        cinder,
+        csi,
+        ephemeral,
+        fc,
+        flex_volume,
+        flocker,
+        gce_persistent_disk,
+        git_repo,
+        glusterfs,
+        image,
+        iscsi,
+        nfs,
+        persistent_volume_claim,
+        photon_persistent_disk,
+        portworx_volume,
+        quobyte,
+        rbd,
+        scale_io,
+        storageos,
+        vsphere_volume,
+    } = volume;
+    fn of<T: Volume>(kind: &Option<T>) -> Option<&dyn Volume> {
+        kind.as_ref().map(|kind| kind as &dyn Volume)
+    }
+    let ours = [of(config_map), of(downward_api), of(empty_dir), of(host_path), of(projected), of(secret)];
+    if let Some(found) = ours.into_iter().flatten().next() {
+        return Ok(found);
+    }
+    let others = [
+        ("awsElasticBlockStore", aws_elastic_block_store.is_some()),
+        ("azureDisk", azure_disk.is_some()),
+        ("azureFile", azure_file.is_some()),
+        ("cephfs", cephfs.is_some()),
+        ("cinder", cinder.is_some()),
+        ("csi", csi.is_some()),
+        ("ephemeral", ephemeral.is_some()),
+        ("fc", fc.is_some()),
+        ("flexVolume", flex_volume.is_some()),
+        ("flocker", flocker.is_some()),
+        ("gcePersistentDisk", gce_persistent_disk.is_some()),
+        ("gitRepo", git_repo.is_some()),
+        ("glusterfs", glusterfs.is_some()),
+        ("image", image.is_some()),
+        ("iscsi", iscsi.is_some()),
+        ("nfs", nfs.is_some()),
+        ("persistentVolumeClaim", persistent_volume_claim.is_some()),
+        ("photonPersistentDisk", photon_persistent_disk.is_some()),
+        ("portworxVolume", portworx_volume.is_some()),
+        ("quobyte", quobyte.is_some()),
+        ("rbd", rbd.is_some()),
+        ("scaleIO", scale_io.is_some()),
+        ("storageos", storageos.is_some()),
+        ("vsphereVolume", vsphere_volume.is_some()),
+    ];
+    let found =
+        others.into_iter().find(|(_, set)| *set).map_or("a volume without a source", |(name, _)| name);
+    Err(format!("{found} is not supported on this node"))
+}
+
+fn of_pod(pod: &Pod) -> impl Iterator<Item = &core::Volume> {
+    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
+}
+
+/// Whether any of a pod's volumes is made from what may change.
+pub(crate) fn refreshes(pod: &Pod) -> bool {
+    of_pod(pod).filter_map(|volume| kind(volume).ok()).any(Volume::refresh)
+}
+
 /// What a pod's volumes take from the API.
 pub(crate) fn needs(pod: &Pod) -> Needs {
     let mut needs = Needs::default();
-    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        needs.config_maps.extend(volume.config_map.as_ref().map(|source| source.name.clone()));
-        needs.secrets.extend(volume.secret.as_ref().and_then(|source| source.secret_name.clone()));
-        for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
-            needs.config_maps.extend(source.config_map.as_ref().map(|source| source.name.clone()));
-            needs.secrets.extend(source.secret.as_ref().map(|source| source.name.clone()));
-            needs.tokens.extend(source.service_account_token.as_ref().map(token_request));
-        }
+    for volume in of_pod(pod).filter_map(|volume| kind(volume).ok()) {
+        volume.needs(&mut needs);
     }
     needs
 }
 
-fn token_request(source: &api::k8s::api::core::v1::ServiceAccountTokenProjection) -> TokenRequest {
-    TokenRequest {
-        audience: source.audience.clone().unwrap_or_default(),
-        expiration_seconds: source.expiration_seconds.unwrap_or(3600),
+/// What a pod's volumes come to, by their names: all of them, or those that may have changed.
+pub(crate) fn contents(material: &Material<'_>, all: bool) -> Result<Vec<(String, Content)>, String> {
+    let mut contents = Vec::new();
+    for volume in of_pod(material.pod) {
+        let content = kind(volume).and_then(|kind| match all || kind.refresh() {
+            true => kind.content(material).map(Some),
+            false => Ok(None),
+        });
+        let content = content.map_err(|error| failed(&volume.name, &error))?;
+        contents.extend(content.map(|content| (volume.name.clone(), content)));
     }
+    Ok(contents)
 }
 
-/// What a volume comes to, or why this node cannot give it.
-pub(crate) fn content(
-    pod: &Pod,
-    volume: &Volume,
-    sources: &Sources,
-    tokens: &std::collections::BTreeMap<TokenRequest, String>,
-    place: &Place,
-) -> Result<Content, String> {
-    let mode = |mode: Option<i32>| mode.unwrap_or(DEFAULT_MODE) as u32;
-    let maker = Maker { pod, sources, tokens, place };
-    if let Some(source) = &volume.empty_dir {
-        let limit = source.size_limit.as_ref().and_then(|limit| limit.0.parse::<Quantity>().ok());
-        return match source.medium.as_deref().unwrap_or_default() {
-            "" => Ok(Content::Empty { memory: false, limit: None }),
-            "Memory" => Ok(Content::Empty { memory: true, limit: limit.map(|limit| limit.value()) }),
-            medium => Err(format!("emptyDir medium {medium:?} is not supported on this node")),
-        };
-    }
-    if let Some(source) = &volume.host_path {
-        let kind = source.type_.clone().unwrap_or_default();
-        return Ok(Content::Host { path: PathBuf::from(&source.path), kind });
-    }
-    if let Some(source) = &volume.config_map {
-        let optional = source.optional == Some(true);
-        return maker
-            .config_map(&source.name, source.items.as_deref(), optional, mode(source.default_mode))
-            .map(Content::Files);
-    }
-    if let Some(source) = &volume.secret {
-        let (name, optional) =
-            (source.secret_name.as_deref().unwrap_or_default(), source.optional == Some(true));
-        return maker
-            .secret(name, source.items.as_deref(), optional, mode(source.default_mode))
-            .map(Content::Files);
-    }
-    if let Some(source) = &volume.downward_api {
-        return maker.downward(source.items.as_deref(), mode(source.default_mode)).map(Content::Files);
-    }
-    if let Some(source) = &volume.projected {
-        let mut files = Vec::new();
-        for part in source.sources.iter().flatten() {
-            files.extend(maker.projection(part, mode(source.default_mode))?);
-        }
-        return Ok(Content::Files(files));
-    }
-    Err("its kind of volume is not supported on this node".to_owned())
-}
-
-struct Maker<'a> {
-    pod: &'a Pod,
-    sources: &'a Sources,
-    tokens: &'a std::collections::BTreeMap<TokenRequest, String>,
-    place: &'a Place,
-}
-
-impl Maker<'_> {
-    fn config_map(
-        &self,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        optional: bool,
-        mode: u32,
-    ) -> Result<Vec<File>, String> {
-        let Some(map) = self.sources.config_maps.get(name) else {
-            return if optional { Ok(Vec::new()) } else { Err(format!("configmap \"{name}\" not found")) };
-        };
-        let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
-        let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
-        select(text.chain(binary).collect(), items, optional, mode)
-    }
-
-    fn secret(
-        &self,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        optional: bool,
-        mode: u32,
-    ) -> Result<Vec<File>, String> {
-        let Some(secret) = self.sources.secrets.get(name) else {
-            return if optional { Ok(Vec::new()) } else { Err(format!("secret \"{name}\" not found")) };
-        };
-        let data = secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
-        select(data.collect(), items, optional, mode)
-    }
-
-    fn downward(&self, items: Option<&[DownwardAPIVolumeFile]>, mode: u32) -> Result<Vec<File>, String> {
-        let mut files = Vec::new();
-        for item in items.unwrap_or_default() {
-            let text = match (&item.field_ref, &item.resource_field_ref) {
-                (Some(field), _) => environment::field_value(self.pod, field, self.place),
-                (None, Some(field)) => {
-                    let containers =
-                        self.pod.spec.iter().flat_map(|spec| {
-                            spec.containers.iter().chain(spec.init_containers.iter().flatten())
-                        });
-                    let name = field.container_name.as_deref().unwrap_or_default();
-                    let Some(container) = containers.into_iter().find(|container| container.name == name)
-                    else {
-                        return Err(format!("container {name:?} not found in pod"));
-                    };
-                    environment::resource_value(container, field, self.place)
-                }
-                (None, None) => continue,
-            };
-            let mode = item.mode.map_or(mode, |mode| mode as u32);
-            let bytes = text.map_err(|error| error.0)?.into_bytes();
-            files.push(File { path: inside(&item.path)?, bytes, mode });
-        }
-        Ok(files)
-    }
-
-    fn projection(&self, part: &VolumeProjection, mode: u32) -> Result<Vec<File>, String> {
-        if let Some(source) = &part.config_map {
-            return self.config_map(
-                &source.name,
-                source.items.as_deref(),
-                source.optional == Some(true),
-                mode,
-            );
-        }
-        if let Some(source) = &part.secret {
-            return self.secret(&source.name, source.items.as_deref(), source.optional == Some(true), mode);
-        }
-        if let Some(source) = &part.downward_api {
-            return self.downward(source.items.as_deref(), mode);
-        }
-        if let Some(source) = &part.service_account_token {
-            let token = self.tokens.get(&token_request(source));
-            let token = token.ok_or("the service account's token could not be had")?;
-            let bytes = token.clone().into_bytes();
-            return Ok(vec![File { path: inside(&source.path)?, bytes, mode: 0o600 | mode }]);
-        }
-        Err("one of its projections is not supported on this node".to_owned())
-    }
+/// Upstream's words for a volume that cannot be had.
+pub(crate) fn failed(volume: &str, error: &str) -> String {
+    format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}")
 }
 
 /// The files of a keyed source: those that `items` name, or all.
@@ -230,66 +206,42 @@ fn select(
     Ok(files)
 }
 
+fn default_mode(mode: Option<i32>) -> u32 {
+    mode.unwrap_or(DEFAULT_MODE) as u32
+}
+
 fn inside(path: &str) -> Result<PathBuf, String> {
-    let parts = Path::new(path).components();
-    if path.is_empty() || !parts.into_iter().all(|part| matches!(part, Component::Normal(_))) {
+    let mut parts = Path::new(path).components();
+    // Names that begin with two dots are those of the volume itself.
+    if path.is_empty() || path.starts_with("..") || !parts.all(|part| matches!(part, Component::Normal(_))) {
         return Err(format!("path {path:?} must be relative and stay within the volume"));
     }
     Ok(PathBuf::from(path))
 }
 
-/// Puts a volume on the disk at `directory`; what is there already is kept, its files renewed. Blocks.
-pub(crate) fn make(content: &Content, directory: &Path, group: Option<u32>) -> std::io::Result<()> {
+/// Puts a volume of a pod on the disk; what is there already is kept, or brought up to date. Blocks.
+pub(crate) fn make(
+    content: &Content,
+    paths: &Paths,
+    uid: &str,
+    name: &str,
+    group: Option<u32>,
+) -> std::io::Result<()> {
+    let directory = paths.volume(uid, name);
     match content {
-        Content::Host { path, kind } => host(path, kind),
+        Content::Host { path, kind } => host_path::make(path, kind),
         Content::Empty { memory, limit } => {
-            let fresh = !directory.exists();
-            std::fs::create_dir_all(directory)?;
-            if *memory && fresh {
-                mount_memory(directory, *limit)?;
-            }
-            if fresh {
-                // As upstream: whoever the container runs as may write.
-                std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777))?;
-                own(directory, group, 0o2777)?;
-            }
-            Ok(())
+            let limit = memory.then_some(*limit);
+            empty_dir::make(&directory, &paths.volume_marker(uid, name), limit, group)
         }
-        Content::Files(files) => {
-            std::fs::create_dir_all(directory)?;
-            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
-            files.iter().try_for_each(|file| write(directory, file, group))
+        Content::Files { files, memory } => {
+            std::fs::create_dir_all(&directory)?;
+            if *memory && !memory::is_mounted(&directory)? {
+                memory::mount(&directory, None)?;
+            }
+            files::write(&directory, files, group)
         }
     }
-}
-
-fn write(directory: &Path, file: &File, group: Option<u32>) -> std::io::Result<()> {
-    let path = directory.join(&file.path);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut next = path.as_os_str().to_owned();
-    next.push(".next");
-    let next = PathBuf::from(next);
-    std::fs::write(&next, &file.bytes)?;
-    let mode = file.mode | if group.is_some() { (file.mode & 0o400) >> 3 } else { 0 };
-    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(mode))?;
-    own(&next, group, mode)?;
-    std::fs::rename(&next, &path)
-}
-
-fn own(path: &Path, group: Option<u32>, mode: u32) -> std::io::Result<()> {
-    let Some(group) = group else { return Ok(()) };
-    chown(path, None, Some(group))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-}
-
-fn mount_memory(directory: &Path, limit: Option<i64>) -> std::io::Result<()> {
-    use rustix::mount::{MountFlags, mount};
-    let options = limit.map(|limit| format!("size={limit}")).unwrap_or_default();
-    let options = std::ffi::CString::new(options).map_err(std::io::Error::other)?;
-    mount("tmpfs", directory, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?;
-    Ok(())
 }
 
 /// Where a part of a volume really is, made as a directory if there is nothing. Links within the volume are followed;
@@ -318,51 +270,45 @@ pub(crate) fn settle(root: &Path, part: &Path) -> std::io::Result<PathBuf> {
     real(&directory)
 }
 
-/// Removes what a pod has left, unmounting what is in memory. Blocks.
-pub(crate) fn remove(pod_directory: &Path) -> std::io::Result<()> {
-    let volumes = match std::fs::read_dir(pod_directory.join("volumes")) {
-        Ok(volumes) => volumes.filter_map(Result::ok).collect(),
-        Err(_) => Vec::new(),
+/// Removes what pods have left, volumes and logs, for each pod UID that `is_gone`. Blocks.
+pub(crate) fn sweep(paths: &Paths, is_gone: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let entries = |directory: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
     };
-    for volume in volumes {
-        // Most are no mount points, which this says by failing; a mount that stays makes the removal below fail.
-        let _ = rustix::mount::unmount(volume.path(), rustix::mount::UnmountFlags::DETACH);
+    for directory in entries(&paths.pods).into_iter().chain(entries(&paths.logs)) {
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // A log directory is called NAMESPACE_NAME_UID.
+        let uid = name.rsplit('_').next().unwrap_or_default();
+        if is_gone(uid) {
+            remove(&directory)?;
+        }
     }
-    match std::fs::remove_dir_all(pod_directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// Checks, or makes, a path of the machine, as its `type` says.
-fn host(path: &Path, kind: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let found = std::fs::metadata(path);
-    let is =
-        |test: fn(&std::fs::FileType) -> bool| found.as_ref().is_ok_and(|found| test(&found.file_type()));
-    let right = match kind {
-        "" => true,
-        "DirectoryOrCreate" => {
-            if found.is_err() {
-                std::fs::create_dir_all(path)?;
-            }
-            path.is_dir()
-        }
-        "FileOrCreate" => {
-            if found.is_err() {
-                std::fs::File::create_new(path)?;
-            }
-            path.is_file()
-        }
-        "Directory" => is(std::fs::FileType::is_dir),
-        "File" => is(std::fs::FileType::is_file),
-        "Socket" => is(FileTypeExt::is_socket),
-        "CharDevice" => is(FileTypeExt::is_char_device),
-        "BlockDevice" => is(FileTypeExt::is_block_device),
-        _ => false,
-    };
-    let words = format!("hostPath type check failed: {} is not a {kind}", path.display());
-    if right { Ok(()) } else { Err(std::io::Error::other(words)) }
+/// Gives back the memory of all volumes of a node that runs no more: mounts outlive it. What is on the disk stays.
+///
+/// # Errors
+/// When a directory cannot be read or a mount not be taken away.
+pub fn unmount_volumes(data_dir: &Path) -> std::io::Result<()> {
+    for pod in std::fs::read_dir(data_dir.join(PODS)).into_iter().flatten() {
+        unmount_of(&pod?.path())?;
+    }
+    Ok(())
+}
+
+fn unmount_of(pod: &Path) -> std::io::Result<()> {
+    for volume in std::fs::read_dir(pod.join("volumes")).into_iter().flatten() {
+        memory::unmount(&volume?.path())?;
+    }
+    Ok(())
+}
+
+/// Removes what a pod has left, unmounting what is in memory. Blocks.
+fn remove(directory: &Path) -> std::io::Result<()> {
+    unmount_of(directory)?;
+    images::remove_tree(directory)
 }
 
 #[cfg(test)]
@@ -388,11 +334,12 @@ mod tests {
         };
         let place = Place { host_ips: vec![], pod_ips: vec![], allocatable: Default::default() };
         let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
-        content(&pod, volume, &sources, &Default::default(), &place)
+        let material = Material { pod: &pod, sources: &sources, tokens: &Default::default(), place: &place };
+        kind(volume)?.content(&material)
     }
 
     fn files(volume: serde_json::Value) -> Vec<(String, String, u32)> {
-        let Content::Files(files) = resolve(volume).unwrap() else { panic!("no files") };
+        let Content::Files { files, .. } = resolve(volume).unwrap() else { panic!("no files") };
         let text =
             |file: File| (file.path.display().to_string(), String::from_utf8(file.bytes).unwrap(), file.mode);
         files.into_iter().map(text).collect()
@@ -434,7 +381,7 @@ mod tests {
             assert_eq!(resolve(volume.clone()).unwrap_err(), message, "{volume}");
         };
         let claim = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
-        check(claim, "its kind of volume is not supported on this node");
+        check(claim, "persistentVolumeClaim is not supported on this node");
         check(json!({"name": "v", "configMap": {"name": "no"}}), "configmap \"no\" not found");
         let key = json!({"name": "v", "configMap": {"name": "c", "items": [{"key": "no", "path": "p"}]}});
         check(key, "references non-existent config key: no");
@@ -443,19 +390,44 @@ mod tests {
     }
 
     #[test]
-    fn files_are_written_with_their_modes_and_renewed() {
-        let directory = tempfile::tempdir().unwrap();
-        let volume = directory.path().join("volumes/v");
-        for text in ["one", "two"] {
-            let file = File { path: "sub/k".into(), bytes: text.into(), mode: 0o440 };
-            make(&Content::Files(vec![file]), &volume, None).unwrap();
-            assert_eq!(std::fs::read_to_string(volume.join("sub/k")).unwrap(), text);
+    fn what_is_in_memory_is_mounted_again_and_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { pods: root.path().join("pods"), logs: root.path().join("logs") };
+        let file = File { path: "k".into(), bytes: "secret".into(), mode: 0o400 };
+        let secret = Content::Files { files: vec![file], memory: true };
+        let empty = Content::Empty { memory: true, limit: Some(1 << 20) };
+        let (secrets, scratch) = (paths.volume("u", "s"), paths.volume("u", "e"));
+        for round in 0..2 {
+            make(&secret, &paths, "u", "s", None).unwrap();
+            make(&empty, &paths, "u", "e", None).unwrap();
+            assert!(memory::is_mounted(&secrets).unwrap() && memory::is_mounted(&scratch).unwrap());
+            assert_eq!(std::fs::read_to_string(secrets.join("k")).unwrap(), "secret");
+            use std::os::unix::fs::MetadataExt;
+            assert_eq!(std::fs::metadata(&scratch).unwrap().mode() & 0o7777, 0o777, "{round}");
+            // As after the machine has been off.
+            memory::unmount(&scratch).unwrap();
+            memory::unmount(&secrets).unwrap();
+            assert!(!secrets.join("k").exists(), "nothing of it is on the disk");
         }
-        let mode = std::fs::metadata(volume.join("sub/k")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o440);
-        assert_eq!(std::fs::read_dir(volume.join("sub")).unwrap().count(), 1);
-        remove(directory.path()).unwrap();
-        assert!(!directory.path().exists());
+        make(&secret, &paths, "u", "s", None).unwrap();
+        unmount_volumes(root.path()).unwrap();
+        assert!(!memory::is_mounted(&secrets).unwrap());
+        make(&secret, &paths, "u", "s", None).unwrap();
+        sweep(&paths, |uid| uid == "u").unwrap();
+        assert!(!paths.pod("u").exists());
+    }
+
+    #[test]
+    fn what_is_left_of_a_pod_goes_by_its_uid() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { pods: root.path().join("pods"), logs: root.path().join("logs") };
+        for uid in ["u", "w"] {
+            std::fs::create_dir_all(paths.volume(uid, "v")).unwrap();
+            std::fs::create_dir_all(paths.log("n", "p", uid).join("a")).unwrap();
+        }
+        sweep(&paths, |uid| uid == "u").unwrap();
+        assert!(!paths.pod("u").exists() && !paths.log("n", "p", "u").exists());
+        assert!(paths.pod("w").exists() && paths.log("n", "p", "w").exists());
     }
 
     #[test]
@@ -473,21 +445,5 @@ mod tests {
             assert!(settle(&root, Path::new(part)).is_err(), "{part}");
         }
         assert!(!directory.path().parent().unwrap().join("made").exists());
-    }
-
-    #[test]
-    fn host_paths_are_what_they_have_to_be() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("made/here");
-        let check = |path: &Path, kind: &str, good: bool| {
-            let content = Content::Host { path: path.into(), kind: kind.into() };
-            assert_eq!(make(&content, Path::new("/unused"), None).is_ok(), good, "{kind}");
-        };
-        check(&path, "Directory", false);
-        check(&path, "DirectoryOrCreate", true);
-        check(&path, "Directory", true);
-        check(&path, "File", false);
-        check(&path.join("file"), "FileOrCreate", true);
-        check(&path.join("none"), "", true);
     }
 }

@@ -1,21 +1,25 @@
-//! The task that owns one pod: it looks, plans, tells and acts, and then waits for something to happen.
+//! The task that owns one pod: it looks, plans, begins what is to be done and tells, and then waits for something to
+//! happen. It never waits for what it has begun: an operation that ends is one more thing that happens.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::k8s::api::node::v1::RuntimeClass;
-use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Patch, PatchParams, Preconditions, write};
+use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, write};
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, Runtime};
-use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::act::Actor;
+use super::backoff::Backoff;
 use super::config;
-use super::memory::{Memory, Waiting};
-use super::observed::Observed;
-use super::plan::{Action, Goal, Plan, plan};
+use super::given::Given;
+use super::last_words;
+use super::memory::{Failure, Memory, Waiting};
+use super::observed::{self, Observed};
+use super::operation::{Began, Operations, Outcome, Refused, Scope, Told};
+use super::plan::{Action, Goal, Plan, UNSUPPORTED, plan};
 use super::probe::Prober;
 use super::status::{Surroundings, status};
 use super::volume;
@@ -23,12 +27,12 @@ use crate::context::Context;
 
 /// How long a sandbox that outlived its pod's record has to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
-/// How long to wait before something that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-/// So many passes without a rest are more than any pod needs.
-const BUSY: u32 = 64;
-/// As much of a termination message as is told.
-const MESSAGE_LIMIT: usize = 4096;
+/// How long to wait before what the machine refused is tried again.
+const RETRY: SignedDuration = SignedDuration::from_secs(1);
+/// How long to wait before what does not depend on the machine alone is tried again, as upstream.
+const LONG_RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// How long volumes are good for, as upstream.
+const RENEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whom a worker works for.
 #[derive(Clone, Debug)]
@@ -50,15 +54,21 @@ pub(crate) struct Worker {
     prober: Prober,
     /// The last status that the API took.
     told: Option<PodStatus>,
+    /// The reason that was last given for a container's waiting, by its name.
+    announced: BTreeMap<String, String>,
+    /// What ended runs have left to say, by their id.
+    messages: BTreeMap<String, Option<String>>,
     runtime: Option<Arc<dyn Runtime>>,
+    given: Arc<Given>,
+    /// With which the last operations were begun.
+    scope: Option<Scope>,
+    operations: Operations,
 }
 
 /// What a pass came to.
 enum Pass {
-    /// Something was done: look again.
-    Again,
-    /// Nothing to do until something happens, or until then.
-    Wait(Option<Duration>),
+    /// Nothing more to do until something happens, or until then.
+    Wait(Option<Timestamp>),
     /// Nothing is left.
     Gone,
 }
@@ -66,31 +76,40 @@ enum Pass {
 impl Worker {
     pub(crate) fn new(cx: Arc<Context>, assignment: Assignment, nudged: Arc<Notify>) -> Self {
         let metadata = ObjectMeta { uid: Some(assignment.uid.clone()), ..ObjectMeta::default() };
-        let pod = Arc::new(Pod { metadata, ..Pod::default() });
-        let prober = Prober::new(cx.clone(), nudged.clone());
-        Self { cx, assignment, nudged, pod, memory: Memory::default(), prober, told: None, runtime: None }
+        Self {
+            assignment,
+            pod: Arc::new(Pod { metadata, ..Pod::default() }),
+            memory: Memory::default(),
+            prober: Prober::new(cx.clone(), nudged.clone()),
+            told: None,
+            announced: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            runtime: None,
+            given: Arc::default(),
+            scope: None,
+            operations: Operations::new(cx.ambient.clock.clone()),
+            nudged,
+            cx,
+        }
     }
 
     /// Works until nothing of the pod is left, here or in the API.
     pub(crate) async fn run(mut self) {
-        let mut passes = 0;
-        loop {
-            match self.pass().await {
-                Pass::Again => {
-                    passes += 1;
-                    if passes % BUSY == 0 {
-                        // A runtime whose lists do not follow its answers must not keep a core busy.
-                        self.cx.ambient.clock.sleep(RETRY).await;
+        while let Pass::Wait(until) = self.pass().await {
+            let clock = self.cx.ambient.clock.clone();
+            let alarm = async {
+                match until {
+                    Some(at) => {
+                        let left = at.duration_since(clock.now());
+                        clock.sleep(left.try_into().unwrap_or(Duration::ZERO)).await;
                     }
+                    None => std::future::pending().await,
                 }
-                Pass::Gone => return,
-                Pass::Wait(None) => self.nudged.notified().await,
-                Pass::Wait(Some(duration)) => {
-                    tokio::select! {
-                        () = self.nudged.notified() => {}
-                        () = self.cx.ambient.clock.sleep(duration) => {}
-                    }
-                }
+            };
+            tokio::select! {
+                () = self.nudged.notified() => {}
+                Some(outcome) = self.operations.next() => self.hear(outcome),
+                () = alarm => {}
             }
         }
     }
@@ -103,29 +122,134 @@ impl Worker {
             Err(_) if matches!(goal, Goal::Leave(_)) => return self.depart().await,
             Err(message) => {
                 self.warn("FailedCreatePodSandBox", &message);
-                return Pass::Wait(Some(Duration::from_secs(10)));
+                return self.again(LONG_RETRY);
             }
         };
         let observed = match self.observe(&runtime).await {
             Ok(observed) => observed,
             Err(error) => {
                 tracing::warn!(uid = self.assignment.uid, %error, "the runtime could not be asked");
-                return Pass::Wait(Some(RETRY));
+                return self.again(RETRY);
             }
         };
-        if matches!(goal, Goal::Leave(_)) && observed.is_empty() {
+        let gone = matches!(goal, Goal::Leave(_)) && observed.is_empty();
+        if gone && observed.in_flight.is_empty() {
             return self.depart().await;
         }
         let now = self.cx.ambient.clock.now();
         self.prober.follow(&self.pod, &runtime, &observed, &mut self.memory);
         let deadline = self.check_deadline(&goal, now);
         let goal = if self.memory.failed.is_some() && goal == Goal::Run { Goal::Rest } else { goal };
-        let plan = plan(&self.pod, &goal, &observed, &self.memory, now);
+        let mut plan = plan(&self.pod, &goal, &observed, &self.memory, now);
         self.announce(&plan);
-        let status = self.status(&goal, &observed, &plan, &runtime, now);
+        let around = Surroundings { host_ips: &self.cx.host_ips, handler: runtime.name(), now };
+        let status = status(&self.pod, &goal, &observed, &plan, &around);
+        let scope = self.scope(&runtime, &observed);
+        let mut wakes = vec![plan.wake_at, deadline];
+        // Nothing is told of what is gone; nor is anything removed that could not be told of afterwards.
+        let told = gone || self.tell(&scope, status, &mut wakes);
+        let actions = std::mem::take(&mut plan.actions);
         self.memory = plan.memory;
-        let wake = [plan.wake_at, deadline].into_iter().flatten().min();
-        self.perform(&goal, &runtime, &observed, plan.actions, status, wake).await
+        for action in actions {
+            let removes = matches!(action, Action::RemoveSandbox { .. }) && matches!(goal, Goal::Leave(_));
+            if told || !removes {
+                wakes.push(self.operations.begin(&scope, action, &self.memory));
+            }
+        }
+        self.scope = Some(scope);
+        Pass::Wait(wakes.into_iter().flatten().min())
+    }
+
+    fn again(&self, after: SignedDuration) -> Pass {
+        Pass::Wait(Some(later(self.cx.ambient.clock.now(), after)))
+    }
+
+    fn scope(&self, runtime: &Arc<dyn Runtime>, observed: &Observed) -> Scope {
+        let sandbox = observed.ready_sandbox();
+        let ips = match sandbox {
+            Some(_) if config::on_host_network(&self.pod) => self.cx.host_ips.clone(),
+            Some(sandbox) => sandbox.ips.clone(),
+            None => Vec::new(),
+        };
+        Scope {
+            cx: self.cx.clone(),
+            pod: self.pod.clone(),
+            runtime: runtime.clone(),
+            sandbox: sandbox.map(|sandbox| sandbox.id.clone()),
+            ips,
+            given: self.given.clone(),
+        }
+    }
+
+    /// Takes note of how an operation came out.
+    fn hear(&mut self, outcome: Outcome) {
+        let now = self.cx.ambient.clock.now();
+        match outcome {
+            Outcome::Sandbox(Ok(())) => {
+                self.memory.sandbox = None;
+                self.memory.renew_at = Some(later(now, RENEW));
+            }
+            Outcome::Sandbox(Err(what)) => {
+                let retry_at = later(now, LONG_RETRY);
+                self.memory.sandbox = Some(Failure { what, then: None, at: now, retry_at });
+            }
+            Outcome::Volumes(result) => {
+                let after = if result.is_ok() { RENEW } else { LONG_RETRY };
+                self.memory.renew_at = Some(later(now, after));
+            }
+            Outcome::Told(told) => match *told {
+                Told::Taken(pod, status) => (self.pod, self.told) = (pod, Some(status)),
+                Told::Conflict(Some(pod)) => self.pod = pod,
+                Told::Gone(status) => self.told = Some(status),
+                Told::Conflict(None) | Told::Failed => {}
+            },
+            Outcome::Started { container, result, crash } => {
+                if let Ok(Began::Run { .. } | Began::Unstarted(_)) = &result {
+                    self.memory.container(&container).crash = crash;
+                }
+                self.hear_of_start(container, result, now);
+            }
+            Outcome::PostStart { container, run, failure } => {
+                let condemned = failure.map(|message| (run, message));
+                self.memory.container(&container).condemned = condemned;
+            }
+            Outcome::Stopped { run, done } => {
+                if let Some(stopping) = self.memory.stops.get_mut(&run) {
+                    (stopping.hooked, stopping.done) = (true, done);
+                }
+            }
+            Outcome::Removed { run, done } => {
+                if done {
+                    self.memory.unstarted.retain(|known| Some(&known.id) != run.as_ref());
+                }
+            }
+        }
+    }
+
+    fn hear_of_start(&mut self, container: String, result: Result<Began, Refused>, now: Timestamp) {
+        let remembered = self.memory.container(&container);
+        match result {
+            Ok(began) => {
+                remembered.failure = None;
+                remembered.pull = None;
+                match (began, &self.scope) {
+                    (Began::Run { id, hook: true }, Some(scope)) => {
+                        self.operations.post_start(scope, container, id);
+                    }
+                    (Began::Unstarted(run), _) => self.memory.unstarted.push(*run),
+                    _ => {}
+                }
+            }
+            Err(Refused { what, then, image }) => {
+                let mut after = LONG_RETRY;
+                if image && then.is_some() {
+                    let next = Backoff::next(remembered.pull, now, now);
+                    remembered.pull = Some(next);
+                    after = next.delay;
+                }
+                remembered.failure = Some(Failure { what, then, at: now, retry_at: later(now, after) });
+            }
+        }
     }
 
     /// What is wanted of the pod now.
@@ -142,23 +266,6 @@ impl Worker {
             self.pod = known;
         }
         wanted(&self.pod)
-    }
-
-    /// Returns once the pod is to leave, or to leave sooner. Everything is looked at again after acting anyway.
-    async fn until_other(cx: &Context, assignment: &Assignment, nudged: &Notify, goal: &Goal) {
-        loop {
-            nudged.notified().await;
-            let known = assignment.key.as_ref().and_then(|key| cx.pods.get(key));
-            let known = known.filter(|pod| pod.metadata.uid.as_ref() == Some(&assignment.uid));
-            let other = match (known.map(|pod| wanted(&pod)), goal) {
-                (None, Goal::Leave(_)) => false,
-                (None, _) => true,
-                (Some(wanted), goal) => matches!(wanted, Goal::Leave(_)) && wanted != *goal,
-            };
-            if other {
-                return;
-            }
-        }
     }
 
     async fn runtime(&mut self) -> Result<Arc<dyn Runtime>, String> {
@@ -185,19 +292,30 @@ impl Worker {
         Ok(found)
     }
 
-    async fn observe(&self, runtime: &Arc<dyn Runtime>) -> Result<Observed, runtime::Error> {
+    async fn observe(&mut self, runtime: &Arc<dyn Runtime>) -> Result<Observed, runtime::Error> {
         let sandboxes = runtime.list_sandboxes().await?;
-        let containers = runtime.list_containers().await?;
+        let mut containers = runtime.list_containers().await?;
+        if self.told.is_none() && self.memory.unstarted.is_empty() {
+            // What another process of ours found out is known from what it told.
+            let newest = sandboxes.iter().filter(|sandbox| sandbox.metadata.uid == self.assignment.uid);
+            let newest = newest.max_by_key(|sandbox| sandbox.metadata.attempt);
+            self.memory
+                .unstarted
+                .extend(newest.iter().flat_map(|newest| observed::unstarted(&self.pod, &newest.id)));
+        }
+        containers.extend(self.memory.unstarted.iter().cloned());
         let mut observed = Observed::of(&self.assignment.uid, sandboxes, containers);
-        for run in observed.containers().to_vec() {
-            if run.state == ContainerState::Exited {
-                let path =
-                    self.cx.paths.message(&self.assignment.uid, &run.metadata.name, run.metadata.attempt);
-                if let Some(message) = message(&path) {
-                    observed.messages.insert(run.id.clone(), message);
-                }
+        observed.in_flight = self.operations.keys();
+        self.messages.retain(|id, _| observed.containers().iter().any(|run| run.id == *id));
+        for run in observed.containers().iter().filter(|run| run.state == ContainerState::Exited) {
+            // What an ended run has left does not change any more.
+            if !self.messages.contains_key(&run.id) {
+                let message = last_words::of(&self.cx.paths, &self.pod, &self.assignment.uid, run);
+                self.messages.insert(run.id.clone(), message);
             }
         }
+        let left = self.messages.iter().filter_map(|(id, message)| Some((id.clone(), message.clone()?)));
+        observed.messages = left.collect();
         Ok(observed)
     }
 
@@ -215,15 +333,12 @@ impl Worker {
     }
 
     /// Events of waiting that has just begun.
-    fn announce(&self, plan: &Plan) {
-        let shown = |name: &str| {
-            let statuses = self.told.as_ref()?;
-            let all = statuses.container_statuses.iter().chain(&statuses.init_container_statuses).flatten();
-            let told = all.into_iter().find(|told| told.name == name)?;
-            told.state.as_ref()?.waiting.as_ref()?.reason.clone()
-        };
+    fn announce(&mut self, plan: &Plan) {
+        self.announced.retain(|name, _| plan.waiting.contains_key(name));
+        let mut refused = false;
         for (name, waiting) in &plan.waiting {
-            if shown(name).as_deref() == Some(waiting.reason.as_str()) {
+            let before = self.announced.insert(name.clone(), waiting.reason.clone());
+            if before.as_deref() == Some(waiting.reason.as_str()) {
                 continue;
             }
             match waiting.reason.as_str() {
@@ -238,110 +353,32 @@ impl Worker {
                     let words = waiting.message.split(": ErrImagePull").next().unwrap_or_default();
                     self.cx.recorder.record(&*self.pod, EventType::Normal, "BackOff", words);
                 }
+                UNSUPPORTED if !refused => {
+                    refused = true;
+                    self.warn(UNSUPPORTED, &waiting.message);
+                }
                 _ => {}
             }
         }
     }
 
-    fn status(
-        &self,
-        goal: &Goal,
-        observed: &Observed,
-        plan: &Plan,
-        runtime: &Arc<dyn Runtime>,
-        now: Timestamp,
-    ) -> PodStatus {
-        let around = Surroundings { host_ips: &self.cx.host_ips, handler: runtime.name(), now };
-        status(&self.pod, goal, observed, plan, &around)
-    }
-
-    async fn perform(
-        &mut self,
-        goal: &Goal,
-        runtime: &Arc<dyn Runtime>,
-        observed: &Observed,
-        actions: Vec<Action>,
-        status: PodStatus,
-        wake: Option<Timestamp>,
-    ) -> Pass {
-        // What is removed cannot be told of afterwards.
-        let removes = matches!(goal, Goal::Leave(_))
-            && actions.iter().any(|action| matches!(action, Action::RemoveSandbox { .. }));
-        if (removes || actions.is_empty()) && !self.tell(status.clone()).await {
-            return Pass::Wait(Some(RETRY));
-        }
-        if actions.is_empty() {
-            let now = self.cx.ambient.clock.now();
-            let left = wake.map(|at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
-            return Pass::Wait(left);
-        }
-        let (cx, assignment, nudged) = (self.cx.clone(), self.assignment.clone(), self.nudged.clone());
-        let pod = self.pod.clone();
-        let mut memory = std::mem::take(&mut self.memory);
-        let mut actor = Actor { cx: &cx, pod: &pod, runtime, observed, memory: &mut memory };
-        let acting = async {
-            tokio::select! {
-                done = actor.act(actions) => done,
-                () = Self::until_other(&cx, &assignment, &nudged, goal) => true,
-            }
-        };
-        let telling = async { removes || self.tell(status).await };
-        let (did, told) = tokio::join!(acting, telling);
-        self.memory = memory;
-        if did && told { Pass::Again } else { Pass::Wait(Some(RETRY)) }
-    }
-
-    /// Brings the API up to date. `false`: it could not be reached, and has to be tried again.
-    async fn tell(&mut self, status: PodStatus) -> bool {
+    /// Has the API brought up to date; whether it is already.
+    fn tell(&mut self, scope: &Scope, status: PodStatus, wakes: &mut Vec<Option<Timestamp>>) -> bool {
         let Some(key) = self.assignment.key.clone() else { return true };
         if self.pod.status.as_ref() == Some(&status) || self.told.as_ref() == Some(&status) {
             return true;
         }
-        let pods: Api<Pod> = Api::namespaced(self.cx.client.clone(), &key.namespace);
-        let patch = Patch::Merge(patch(&self.pod, &status));
-        match pods.patch_status(&key.name, &PatchParams::default(), &patch).await {
-            Ok(pod) => {
-                self.pod = Arc::new(pod);
-                self.told = Some(status);
-                true
-            }
-            Err(error) if write::is_conflict(&error) => {
-                self.refresh(&pods, &key).await;
-                false
-            }
-            // The watch will say so, too.
-            Err(error) if write::is_not_found(&error) => true,
-            Err(error) => {
-                tracing::warn!(pod = %key, %error, "the pod's status could not be written");
-                false
-            }
-        }
-    }
-
-    async fn refresh(&mut self, pods: &Api<Pod>, key: &ObjectKey) {
-        if let Ok(Some(pod)) = pods.get_opt(&key.name).await
-            && pod.metadata.uid.as_ref() == Some(&self.assignment.uid)
-        {
-            self.pod = Arc::new(pod);
-        }
-        // Look again at once.
-        self.nudged.notify_one();
+        wakes.push(self.operations.tell(scope, key, status));
+        false
     }
 
     /// Removes what the pod left on the disk, and then its record in the API.
     async fn depart(&mut self) -> Pass {
-        let directory = self.cx.paths.pod(&self.assignment.uid);
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let meta = &self.pod.metadata;
-        let logs = self.cx.paths.log(&text(&meta.namespace), &text(&meta.name), &self.assignment.uid);
-        let removed = tokio::task::spawn_blocking(move || {
-            volume::remove(&directory)?;
-            volume::remove(&logs)
-        })
-        .await;
+        let (paths, uid) = (self.cx.paths.clone(), self.assignment.uid.clone());
+        let removed = tokio::task::spawn_blocking(move || volume::sweep(&paths, |left| left == uid)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(uid = self.assignment.uid, %error, "the pod's directory could not be removed");
-            return Pass::Wait(Some(Duration::from_secs(10)));
+            return self.again(LONG_RETRY);
         }
         let (Some(key), Some(_)) = (self.assignment.key.clone(), &self.pod.metadata.deletion_timestamp)
         else {
@@ -361,7 +398,7 @@ impl Worker {
             Err(error) if write::is_not_found(&error) || write::is_conflict(&error) => Pass::Gone,
             Err(error) => {
                 tracing::warn!(pod = %key, %error, "the pod could not be deleted");
-                Pass::Wait(Some(RETRY))
+                self.again(RETRY)
             }
         }
     }
@@ -389,26 +426,6 @@ fn version(pod: &Pod) -> u64 {
     pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// A merge patch that makes the API's status this one: only of this very pod, and only if nobody wrote in between.
-fn patch(pod: &Pod, status: &PodStatus) -> Value {
-    let mut fields = serde_json::to_value(status).unwrap_or_default();
-    if let (Value::Object(fields), Ok(Value::Object(before))) =
-        (&mut fields, serde_json::to_value(&pod.status))
-    {
-        // What is no longer said has to be unsaid.
-        for (name, _) in before {
-            fields.entry(name).or_insert(Value::Null);
-        }
-    }
-    json!({
-        "metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
-        "status": fields,
-    })
-}
-
-fn message(path: &std::path::Path) -> Option<String> {
-    use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(path).ok()?.take(MESSAGE_LIMIT as u64).read_to_end(&mut text).ok()?;
-    (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -15,6 +15,7 @@ use runtime::{ContainerState, ContainerStatus, Runtime};
 use super::route::Refusal;
 use super::tail::Tail;
 use crate::context::Context;
+use crate::pod::containers;
 use crate::pod::observed::Observed;
 
 /// Looks for new lines so often while somebody follows.
@@ -111,9 +112,7 @@ pub(super) async fn open(
     let missing = |message: String| Refusal::new(StatusCode::NOT_FOUND, message);
     let known = cx.pods.get(&ObjectKey::new(namespace, pod));
     let known = known.ok_or_else(|| missing(format!("pod \"{pod}\" does not exist")))?;
-    let spec = known.spec.iter();
-    let names = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    if !names.into_iter().any(|known| known.name == container) {
+    if containers::find(&known, container).is_none() {
         return Err(missing(format!("container \"{container}\" not found in pod \"{pod}\"")));
     }
     let (runtime, run) = find(cx, &known, container, options.previous).await?;
@@ -221,11 +220,7 @@ async fn find(
             "previous terminated container \"{container}\" in pod \"{name}\" not found"
         )));
     }
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
-    let told = statuses.into_iter().find(|told| told.name == container);
+    let told = pod.status.iter().flat_map(containers::statuses).find(|told| told.name == container);
     let reason = told.and_then(|told| told.state.as_ref()?.waiting.as_ref()?.reason.clone());
     let reason = reason.unwrap_or_else(|| "ContainerCreating".to_owned());
     Err(bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")))

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::context::Context;
 use crate::run::{Admits, Error, Serving};
+pub(crate) use tail::Tail;
 
 /// Connections at one time.
 const CONNECTIONS: usize = 256;

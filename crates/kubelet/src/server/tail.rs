@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,10 +11,15 @@ use jiff::Timestamp;
 const BLOCK: usize = 64 << 10;
 /// A line longer than this is no line of the format; it is passed on as it is.
 const LINE_LIMIT: usize = 1 << 20;
+/// Among how many files that were put aside the one that is read is looked for.
+const MAX_ASIDE: usize = 16;
 
 /// A log that is being read.
-pub(super) struct Tail {
+pub(crate) struct Tail {
+    path: PathBuf,
     file: File,
+    /// What is written to instead of `file`, which has yet to be read to its end.
+    successor: Option<File>,
     /// Read, and not a whole line yet.
     rest: Vec<u8>,
     since: Option<Timestamp>,
@@ -26,7 +32,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Opens a log at its beginning, or at its last lines. Blocks.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         lines: Option<u64>,
         since: Option<Timestamp>,
@@ -39,7 +45,17 @@ impl Tail {
             Some(lines) => last_lines(&mut file, lines)?,
         };
         file.seek(SeekFrom::Start(start))?;
-        Ok(Self { file, rest: Vec::new(), since, timestamps, left: limit, within: false })
+        let path = path.to_owned();
+        Ok(Self {
+            path,
+            file,
+            successor: None,
+            rest: Vec::new(),
+            since,
+            timestamps,
+            left: limit,
+            within: false,
+        })
     }
 
     /// Whether as much has been given out as was wanted.
@@ -48,7 +64,7 @@ impl Tail {
     }
 
     /// The next lines; empty: there is nothing more yet. Blocks.
-    pub(super) fn read(&mut self) -> std::io::Result<Bytes> {
+    pub(crate) fn read(&mut self) -> std::io::Result<Bytes> {
         let mut out = Vec::new();
         while out.is_empty() && !self.is_done() {
             let before = self.rest.len();
@@ -56,7 +72,15 @@ impl Tail {
             let read = self.file.read(&mut self.rest[before..]);
             self.rest.truncate(before + *read.as_ref().unwrap_or(&0));
             if read? == 0 {
-                break;
+                match self.successor.take() {
+                    Some(successor) => self.file = successor,
+                    None => match self.find_successor()? {
+                        // Once more, for what was written before it was put aside.
+                        Some(successor) => self.successor = Some(successor),
+                        None => break,
+                    },
+                }
+                continue;
             }
             let mut rest = std::mem::take(&mut self.rest);
             let mut begin = 0;
@@ -76,6 +100,25 @@ impl Tail {
             *left -= keep as u64;
         }
         Ok(out.into())
+    }
+
+    /// The file that the log goes on in when this one was put aside: a full `0.log` becomes `0.log.1`, that `0.log.2`.
+    fn find_successor(&self) -> std::io::Result<Option<File>> {
+        let own = self.file.metadata()?.ino();
+        let at = |number: usize| {
+            let mut name = self.path.as_os_str().to_owned();
+            if number > 0 {
+                name.push(format!(".{number}"));
+            }
+            PathBuf::from(name)
+        };
+        let is_own = |number: &usize| std::fs::metadata(at(*number)).is_ok_and(|found| found.ino() == own);
+        match (0..MAX_ASIDE).find(is_own) {
+            Some(0) => Ok(None),
+            Some(number) => Ok(File::open(at(number - 1)).ok()),
+            // Gone, or put aside by somebody else.
+            None => Ok(File::open(&self.path).ok()),
+        }
     }
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
@@ -181,6 +224,31 @@ mod tests {
         assert_eq!(tail(None, None, false, None), "one\ntwo\n three \n\n");
         let timed = "2026-01-01T00:00:01Z one\n2026-01-01T00:00:02Z two\n2026-01-01T00:00:03Z  three \n2026-01-01T00:00:04Z \n";
         assert_eq!(tail(None, None, true, None), timed);
+    }
+
+    #[test]
+    fn a_log_that_is_put_aside_is_read_on_without_a_gap() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let write = |name: &str, text: &str| {
+            let mut file = File::options().create(true).append(true).open(at(name)).unwrap();
+            writeln!(file, "2026-01-01T00:00:01Z stdout F {text}").unwrap();
+        };
+        write("0.log", "one");
+        let mut tail = Tail::open(&at("0.log"), None, None, false, None).unwrap();
+        assert_eq!(tail.read().unwrap(), "one\n");
+        // Twice between two looks.
+        write("0.log", "two");
+        std::fs::rename(at("0.log"), at("0.log.1")).unwrap();
+        write("0.log", "three");
+        std::fs::rename(at("0.log.1"), at("0.log.2")).unwrap();
+        std::fs::rename(at("0.log"), at("0.log.1")).unwrap();
+        write("0.log", "four");
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            seen.extend_from_slice(&tail.read().unwrap());
+        }
+        assert_eq!(String::from_utf8(seen).unwrap(), "two\nthree\nfour\n");
     }
 
     #[test]

@@ -75,10 +75,15 @@ async fn what_has_lost_its_pod_is_removed() {
     plane.create("p", one(json!({}))).await;
     plane.until_ready("p").await;
     let (_, runtime, directory) = plane.stop().await;
-    // Another API, which knows no such pod.
+    // Another API, which knows no such pod; and what another pod left, of which no sandbox is left either.
+    let logs: Vec<_> = std::fs::read_dir(directory.path().join("logs")).unwrap().collect();
+    assert_eq!(logs.len(), 1);
+    let left = [directory.path().join("pods/u/volumes/v"), directory.path().join("logs/n_p_u")];
+    left.iter().for_each(|left| std::fs::create_dir_all(left).unwrap());
     let api = testkit::FakeApi::new(client::Ambient::system());
     let plane = Plane::with(api, runtime, directory).await;
-    while !plane.runtime.is_empty() {
+    let files = |name: &str| std::fs::read_dir(plane.directory.path().join(name)).unwrap().count();
+    while !plane.runtime.is_empty() || files("logs") + files("pods") > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -126,7 +131,7 @@ async fn a_pod_gets_its_environment_and_volumes() {
     assert_eq!((config.resources.cpu_quota, config.resources.memory_limit), (Some(50_000), Some(64 << 20)));
     let mount = |path: &str| config.mounts.iter().find(|mount| mount.container_path == path).unwrap();
     assert_eq!(std::fs::read_to_string(mount("/config").host_path.join("key")).unwrap(), "value");
-    assert!(mount("/config").readonly && mount("/scratch").host_path.ends_with("scratch/part"));
+    assert!(mount("/config").readonly && mount("/scratch").sub_path.ends_with("part"));
     assert!(std::fs::read_to_string(&mount("/etc/hosts").host_path).unwrap().contains("127.0.0.1\tp"));
     assert_eq!(pod["status"]["qosClass"], "Guaranteed");
     let sandbox = plane.runtime.sandbox();
@@ -140,10 +145,18 @@ async fn what_cannot_be_honoured_is_refused_in_words() {
     let mut spec = one(json!({}));
     spec["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
     plane.create("p", spec).await;
-    plane.until_event("FailedMount").await;
-    let pod = plane.until("p", |pod| pod["status"]["phase"] == "Pending").await;
-    assert_eq!(told(&pod)["state"]["waiting"]["reason"], "ContainerCreating");
+    plane.until_event("UnsupportedField").await;
+    let refused = |pod: &serde_json::Value| told(pod)["state"]["waiting"]["reason"] == "UnsupportedField";
+    let pod = plane.until("p", refused).await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+    let message = "spec.volumes{v}: persistentVolumeClaim is not supported on this node";
+    assert_eq!(told(&pod)["state"]["waiting"]["message"], message);
     assert!(plane.runtime.is_empty());
+    let mut spec = one(json!({}));
+    spec["volumes"] = json!([{"name": "v", "configMap": {"name": "no"}}]);
+    plane.create("m", spec).await;
+    plane.until_event("FailedMount").await;
+    assert_eq!(told(&plane.pod("m"))["state"]["waiting"]["reason"], "ContainerCreating");
     let missing = json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "no", "key": "k"}}}]});
     plane.create("q", one(missing)).await;
     let reason =
@@ -155,8 +168,13 @@ async fn what_cannot_be_honoured_is_refused_in_words() {
 #[tokio::test]
 async fn a_job_like_pod_ends_for_good() {
     let plane = Plane::start().await;
-    let mut spec = one(json!({}));
+    let mut spec = one(json!({"terminationMessagePolicy": "FallbackToLogsOnError"}));
     spec["restartPolicy"] = json!("Never");
+    plane.create("f", spec.clone()).await;
+    plane.until_ready("f").await;
+    plane.runtime.end("a", 1);
+    let pod = plane.until("f", |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(told(&pod)["state"]["terminated"]["message"], "run 0\n");
     plane.create("p", spec).await;
     plane.until_ready("p").await;
     plane.runtime.end("a", 0);
@@ -166,7 +184,7 @@ async fn a_job_like_pod_ends_for_good() {
     plane.create("q", one(json!({}))).await;
     plane.until_ready("q").await;
     assert_eq!(plane.pod("p")["status"]["phase"], "Succeeded");
-    assert_eq!(plane.runtime.calls("create a"), 2);
+    assert_eq!(plane.runtime.calls("create a"), 3);
 }
 
 #[tokio::test]
@@ -219,10 +237,79 @@ async fn probes_ask_the_pod_and_nobody_else() {
     plane.until_ready("p").await;
     assert!(asked.await.unwrap().starts_with("GET /ready HTTP/1.1\r\n"));
 
-    let other = json!({"tcpSocket": {"host": "192.0.2.1", "port": 80}, "periodSeconds": 1});
-    plane.create("q", one(json!({"readinessProbe": other}))).await;
-    plane.until_event("Unhealthy").await;
+    // What a probe cannot be asked from here says nothing of the container.
+    let other = json!({"tcpSocket": {"host": "169.254.169.254", "port": 80}, "periodSeconds": 1, "failureThreshold": 1});
+    plane.create("q", one(json!({"livenessProbe": other}))).await;
+    plane.until_event("ProbeWarning").await;
     let events = plane.api.objects("events");
-    let unhealthy = events.iter().find(|event| event["reason"] == "Unhealthy").unwrap();
-    assert!(unhealthy["message"].as_str().unwrap().contains("is refused"), "{unhealthy}");
+    let warned = events.iter().find(|event| event["reason"] == "ProbeWarning").unwrap();
+    assert!(warned["message"].as_str().unwrap().contains("is refused"), "{warned}");
+    assert_eq!(plane.runtime.calls("stop container"), 0);
+}
+
+#[tokio::test]
+async fn probes_speak_https_with_whoever_is_there() {
+    let plane = Plane::start().await;
+    // The node's own server asks for a certificate of its callers, which a probe has not: another one.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["nobody".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let asked = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (stream, _) = server.accept().await.unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let mut request = [0; 1024];
+        let read = stream.read(&mut request).await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        String::from_utf8_lossy(&request[..read]).into_owned()
+    });
+    let https = json!({"scheme": "HTTPS", "port": port});
+    plane.create("p", one(json!({"readinessProbe": {"httpGet": https}}))).await;
+    plane.until_ready("p").await;
+    assert!(asked.await.unwrap().starts_with("GET / HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn probes_speak_grpc() {
+    use http_body_util::{BodyExt, StreamBody};
+    let plane = Plane::start().await;
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = server.accept().await.unwrap();
+        let answer = |request: http::Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(&body[..], b"\0\0\0\0\x03\x0a\x01s");
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            let frames = [
+                Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from_static(
+                    b"\0\0\0\0\x02\x08\x01",
+                ))),
+                Ok(http_body::Frame::trailers(trailers)),
+            ];
+            Ok::<_, std::convert::Infallible>(http::Response::new(StreamBody::new(futures::stream::iter(
+                frames,
+            ))))
+        };
+        let _ = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .serve_connection(hyper_util::rt::TokioIo::new(stream), hyper::service::service_fn(answer))
+            .await;
+    });
+    let grpc = json!({"port": port, "service": "s"});
+    plane.create("p", one(json!({"readinessProbe": {"grpc": grpc}}))).await;
+    plane.until_ready("p").await;
+    serving.abort();
 }

@@ -10,7 +10,7 @@ use runtime::{
     ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image, Runtime,
     RuntimeEvent, SandboxConfig, SandboxState, SandboxStatus,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 #[derive(Default)]
 struct State {
@@ -19,10 +19,16 @@ struct State {
     containers: BTreeMap<String, (ContainerConfig, ContainerStatus)>,
     images: BTreeSet<String>,
     calls: Vec<String>,
+    /// Containers whose command is not there, by name.
+    broken: BTreeSet<String>,
+    /// How many more stops fail.
+    failing_stops: u32,
 }
 
 pub struct FakeRuntime {
     state: Mutex<State>,
+    /// Beginnings of calls that do not come back yet.
+    held: watch::Sender<BTreeSet<String>>,
     events: mpsc::UnboundedSender<RuntimeEvent>,
     heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<RuntimeEvent>>,
 }
@@ -40,11 +46,46 @@ impl FakeRuntime {
         let (events, heard) = mpsc::unbounded_channel();
         let images = images.iter().map(|image| image.to_string()).collect();
         let state = Mutex::new(State { images, ..State::default() });
-        Arc::new(Self { state, events, heard: tokio::sync::Mutex::new(heard) })
+        let held = watch::Sender::default();
+        Arc::new(Self { state, held, events, heard: tokio::sync::Mutex::new(heard) })
     }
 
     pub fn add_image(&self, image: &str) {
         self.state.lock().unwrap().images.insert(image.to_owned());
+    }
+
+    /// Calls that begin so do not come back until [`FakeRuntime::release`].
+    pub fn hold(&self, beginning: &str) {
+        self.held.send_modify(|held| held.extend([beginning.to_owned()]));
+    }
+
+    pub fn release(&self) {
+        self.held.send_modify(BTreeSet::clear);
+    }
+
+    /// From now on a container's command is not there.
+    pub fn break_command(&self, name: &str) {
+        self.state.lock().unwrap().broken.insert(name.to_owned());
+    }
+
+    /// The next stop of a container fails.
+    pub fn fail_stop(&self) {
+        self.state.lock().unwrap().failing_stops += 1;
+    }
+
+    /// Notes a call, and waits while such are held.
+    async fn noted(&self, call: String) {
+        drop(self.note(call.clone()));
+        let mut held = self.held.subscribe();
+        let free = |held: &BTreeSet<String>| !held.iter().any(|beginning| call.starts_with(beginning));
+        held.wait_for(free).await.unwrap();
+    }
+
+    /// Waits until something has been called so often.
+    pub async fn until_called(&self, beginning: &str, times: usize) {
+        while self.calls(beginning) < times {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How often something was called, by the beginning of its words.
@@ -102,7 +143,8 @@ impl Runtime for FakeRuntime {
     }
 
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, Error> {
-        let mut state = self.note(format!("run sandbox {}", config.metadata.name));
+        self.noted(format!("run sandbox {}", config.metadata.name)).await;
+        let mut state = self.state.lock().unwrap();
         state.next += 1;
         let id = format!("sandbox{}", state.next);
         let status = SandboxStatus {
@@ -144,6 +186,9 @@ impl Runtime for FakeRuntime {
 
     async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<String, Error> {
         let mut state = self.note(format!("create {}", config.metadata.name));
+        if state.broken.contains(&config.metadata.name) {
+            return Err(Error::Start("exec: no such command".into()));
+        }
         state.next += 1;
         let id = format!("container{}", state.next);
         let logs = state
@@ -187,7 +232,14 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop_container(&self, id: &str, timeout: Duration) -> Result<(), Error> {
-        drop(self.note(format!("stop {id} {}", timeout.as_secs())));
+        self.noted(format!("stop {id} {}", timeout.as_secs())).await;
+        {
+            let mut state = self.state.lock().unwrap();
+            if state.failing_stops > 0 {
+                state.failing_stops -= 1;
+                return Err(Error::Failed("not now".into()));
+            }
+        }
         self.exit(id, 143);
         Ok(())
     }
@@ -206,8 +258,8 @@ impl Runtime for FakeRuntime {
         Ok(self.state.lock().unwrap().containers.values().map(|(_, status)| status.clone()).collect())
     }
 
-    async fn exec_sync(&self, id: &str, command: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
-        drop(self.note(format!("exec {id} {}", command.join(" "))));
+    async fn exec_sync(&self, _: &str, command: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
+        self.noted(format!("exec {}", command.join(" "))).await;
         let exit_code = i32::from(command.first().is_some_and(|word| word == "false"));
         Ok(ExecOutput { stdout: Default::default(), stderr: Default::default(), exit_code })
     }

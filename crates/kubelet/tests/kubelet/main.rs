@@ -5,4 +5,5 @@ mod containers;
 mod fake;
 mod logs;
 mod node;
+mod operations;
 mod plane;

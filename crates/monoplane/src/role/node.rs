@@ -12,10 +12,11 @@ use pki::Credential;
 use tokio::sync::oneshot;
 
 use super::credentials::Credentials;
-use super::pods::{self, Marks};
+use super::marks::Marks;
+use super::pods;
 use super::{end_with_parent, stop_on_signal};
 use crate::flags::Node;
-use crate::layout::{Layout, make_directory, write_file};
+use crate::layout::{Layout, make_directory};
 use crate::notify;
 
 /// The group that the API server's certificate for kubelets carries.
@@ -35,6 +36,8 @@ pub fn run(flags: &Node) -> Result<()> {
         bail!("the node role needs root; `monoplane check` says what runs without");
     }
     let layout = Layout::new(&flags.at)?;
+    make_directory(&layout.node(), 0o700)?;
+    let _lock = crate::up::lock(&layout.node(), "node")?;
     let address = SocketAddr::new(flags.bind_address, flags.kubelet_port);
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -44,7 +47,6 @@ pub fn run(flags: &Node) -> Result<()> {
 async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<()> {
     let stop = stop_on_signal()?;
     let folder = layout.node();
-    make_directory(&folder, 0o700)?;
     let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
     let files = ["kubelet.pem", "ca.crt"].map(|file| folder.join(file));
     let credentials = Credentials::read(files.into_iter().chain([kubeconfig.clone()]));
@@ -52,10 +54,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
-    // `monoplane clean` needs it when nobody is left to ask.
-    write_file(&folder.join("pod-cidr"), machine.pod_cidr.as_bytes(), 0o600)?;
-    let marks =
-        Marks { bridge: &machine.bridge, cgroup_root: &machine.cgroup_root, pod_cidr: &machine.pod_cidr };
+    let marks = Marks::settle(layout, machine)?;
     let containers = pods::open(layout, &marks).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
@@ -70,7 +69,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         serving: serving(&folder)?,
         runtimes: Runtimes { handlers, default: HANDLER.to_owned() },
         data_dir: folder.clone(),
-        cgroup: machine.cgroup_root.clone(),
+        cgroup: marks.pods_cgroup(),
         machine: Machine::read(),
         dns: Dns { servers: Vec::new(), domain: "cluster.local".to_owned(), host: text("/etc/resolv.conf") },
         hosts: text("/etc/hosts"),

@@ -12,52 +12,38 @@ use async_trait::async_trait;
 use network::Network;
 use sandbox::{Containers, PodNetwork, ShimCommand};
 
+use super::marks::Marks;
 use crate::image;
 use crate::layout::Layout;
-
-/// Names of what a node makes outside its directory.
-#[derive(Clone, Copy, Debug)]
-pub struct Marks<'a> {
-    /// The bridge that pods hang on.
-    pub bridge: &'a str,
-    /// Parent of all its cgroups.
-    pub cgroup_root: &'a str,
-    /// The pods' addresses, as CIDR.
-    pub pod_cidr: &'a str,
-}
-
-impl Marks<'_> {
-    /// What `network` is told.
-    ///
-    /// # Errors
-    /// When the CIDR is none.
-    pub fn network(&self, layout: &Layout) -> Result<network::Config> {
-        Ok(network::Config {
-            bridge: self.bridge.to_owned(),
-            subnet: self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?,
-            state_dir: layout.node().join("network"),
-            masquerade: true,
-            services: None,
-        })
-    }
-}
 
 /// Opens network and runtime, adopting what runs.
 ///
 /// # Errors
 /// When the machine lacks something; `monoplane check` says what.
-pub async fn open(layout: &Layout, marks: &Marks<'_>) -> Result<Containers> {
+pub async fn open(layout: &Layout, marks: &Marks) -> Result<Containers> {
     let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
+    containers(layout, marks, Arc::new(Bridged(network))).await
+}
+
+/// Opens the runtime to end what runs: the network is taken down whole afterwards, and may be half gone by now.
+///
+/// # Errors
+/// When the machine lacks something.
+pub async fn open_to_end(layout: &Layout, marks: &Marks) -> Result<Containers> {
+    containers(layout, marks, Arc::new(Unplugged)).await
+}
+
+async fn containers(layout: &Layout, marks: &Marks, network: Arc<dyn PodNetwork>) -> Result<Containers> {
     let config = sandbox::Config {
         name: "runc".to_owned(),
         state_dir: layout.node().join("containers"),
         shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
         shim_cgroup: format!("{}/shims", marks.cgroup_root),
+        pods_cgroup: marks.pods_cgroup(),
+        pids_limit: None,
     };
     let images = Arc::new(image::open(layout)?);
-    Containers::open(config, images, Arc::new(Bridged(network)))
-        .await
-        .context("opening the container runtime")
+    Containers::open(config, images, network).await.context("opening the container runtime")
 }
 
 /// The program that shims run: this one, as it is now, under a name of its own. A shim outlives upgrades and rebuilds, and
@@ -97,5 +83,23 @@ impl PodNetwork for Bridged {
 
     async fn retain(&self, sandbox_ids: &[String]) -> Result<(), String> {
         self.0.retain(sandbox_ids).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Gives and takes nothing.
+struct Unplugged;
+
+#[async_trait]
+impl PodNetwork for Unplugged {
+    async fn attach(&self, _: &str, _: &Path) -> Result<Vec<IpAddr>, String> {
+        Err("this node is being cleaned away".to_owned())
+    }
+
+    async fn detach(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn retain(&self, _: &[String]) -> Result<(), String> {
+        Ok(())
     }
 }

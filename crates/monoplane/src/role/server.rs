@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
 use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options};
 use auth::TokenFile;
 use client::Ambient;
-use clock::Tasks;
+use clock::{Panicked, Tasks};
 use pki::{Authority, Identity};
 use registry::Registry;
 use store::{Embedded, History};
@@ -23,10 +23,13 @@ use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
 
+/// How long a server that has failed is given to end in order.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runs the server until it is told to stop.
 ///
 /// # Errors
-/// When its state cannot be opened or its address is taken.
+/// When its state cannot be opened or its address is taken, and when it cannot go on: its disk failed, or a part panicked.
 pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
     descriptors();
@@ -95,12 +98,26 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     maintain(&store, &ambient, &working);
     notify::ready();
 
-    stop.cancelled().await;
-    listening.await.context("the listener panicked")?;
-    working.stop().await;
-    tasks.stop().await;
-    registry.close().await;
-    store.close().await.context("closing the store")
+    let failure = tokio::select! {
+        () = stop.cancelled() => None,
+        error = store.failed() => Some(anyhow!(error).context("the store takes no writes any more")),
+        panicked = tasks.failed() => Some(panicked.into()),
+    };
+    stop.cancel();
+    let ended = async {
+        listening.await.context("the listener panicked")?;
+        working.stop().await;
+        tasks.stop().await;
+        registry.close().await;
+        store.close().await.context("closing the store")
+    };
+    let Some(failure) = failure else { return ended.await };
+    // In order as far as that goes. What is broken must not keep the supervisor from starting a whole server.
+    tokio::select! {
+        _ = ended => {}
+        () = ambient.clock.sleep(PATIENCE) => {}
+    }
+    Err(failure)
 }
 
 /// Starts the roles that live in this process; gives the connections that they use.
@@ -121,15 +138,29 @@ fn start_roles(
     let manager = connection(Identity::ControllerManager)?;
     let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
     let stop = tasks.token().clone();
-    tasks.spawn_graceful("controllers", controllers::run(client, own, options, stop));
+    spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
     let scheduler = connection(Identity::Scheduler)?;
     let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
     let stop = tasks.token().clone();
-    tasks.spawn_graceful("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop));
+    spawn_whole("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop), tasks);
     Ok(vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)])
 }
 
-/// Lets the store forget old history and shrink, now and then.
+/// Runs a part that owns tasks itself; when one of those panics, so has this.
+fn spawn_whole(
+    name: &'static str,
+    part: impl Future<Output = Result<(), Panicked>> + Send + 'static,
+    tasks: &Tasks,
+) {
+    let owner = tasks.clone();
+    tasks.spawn_graceful(name, async move {
+        if let Err(panicked) = part.await {
+            owner.fail(panicked);
+        }
+    });
+}
+
+/// Lets the store forget old history, now and then. Its file does not shrink: the space is used again.
 fn maintain(store: &Arc<Embedded>, ambient: &Ambient, tasks: &Tasks) {
     const EVERY: std::time::Duration = std::time::Duration::from_secs(60);
     let (store, clock) = (store.clone(), ambient.clock.clone());

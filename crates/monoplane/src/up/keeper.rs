@@ -38,9 +38,14 @@ pub async fn keep(recipe: Recipe, state: watch::Sender<State>, stop: Cancellatio
     let mut delay = Duration::ZERO;
     loop {
         let started = Instant::now();
-        let mut child = recipe.start(&name)?;
-        state.send_modify(|s| *s = State { pid: child.id(), ready: false, restarts: s.restarts });
-        let ended = attend(&mut child, &socket, &state, &stop).await;
+        let ended = match recipe.start(&name) {
+            Ok(mut child) => {
+                state.send_modify(|s| *s = State { pid: child.id(), ready: false, restarts: s.restarts });
+                attend(&mut child, &socket, &state, &stop).await
+            }
+            // The machine may lack processes or memory just now; the rest of the plane goes on meanwhile.
+            Err(error) => format!("{error:#}"),
+        };
         state.send_modify(|s| *s = State { pid: None, ready: false, restarts: s.restarts + 1 });
         if stop.is_cancelled() {
             recipe.retire();

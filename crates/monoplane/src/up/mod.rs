@@ -2,6 +2,7 @@
 //! many. It holds the listening sockets, so a client that comes while a role restarts waits instead of being refused.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -30,24 +31,24 @@ const BIND_WITHIN: Duration = Duration::from_secs(3);
 pub fn run(flags: &Up, log: &str) -> Result<()> {
     let layout = Layout::new(&flags.at)?;
     make_directory(layout.root(), 0o755)?;
-    let _lock = lock(&layout)?;
+    let _lock = lock(layout.root(), "up")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(flags, log, &layout))
 }
 
-/// One plane a data directory: the lock goes with the process.
+/// One plane a data directory, and one node: the lock goes with the process.
 ///
 /// # Errors
-/// When another `up` runs there.
-pub fn lock(layout: &Layout) -> Result<std::fs::File> {
-    let path = layout.root().join("lock");
+/// When another runs there.
+pub fn lock(directory: &Path, verb: &str) -> Result<std::fs::File> {
+    let path = directory.join("lock");
     let file = std::fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
             bail!(
-                "another `monoplane up` runs in {}; give this one its own --data-dir",
-                layout.root().display()
+                "another `monoplane {verb}` runs in {}; give this one its own --data-dir",
+                directory.display()
             )
         }
         Err(std::fs::TryLockError::Error(error)) => Err(error).context(format!("locking {}", path.display())),
@@ -71,6 +72,10 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
     };
     write_file(&layout.endpoints(), &serde_json::to_vec_pretty(&endpoints)?, 0o644)?;
 
+    if recipes::can_run_node() {
+        // Before the first thing of that name is made, which is the edge's cgroup.
+        crate::role::marks::Marks::settle(layout, &flags.machine)?;
+    }
     let names = recipes::Names::of(flags);
     let recipes = recipes::Recipes { flags, layout, log, names: &names };
     let mut plane = Plane::new()?;

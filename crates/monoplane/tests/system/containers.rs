@@ -81,6 +81,37 @@ fn a_pod_runs_logs_and_ends() {
 }
 
 #[test]
+fn a_pod_gets_what_it_asks_for_or_is_told() {
+    let Some(plane) = plane_with_image() else { return };
+    let never = "  restartPolicy: Never\n";
+    let typo = pod("typo", "", never).replace("/bin/busybox, sh, -c", "no-such-command");
+    plane.apply(&typo);
+    plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Failed", "pod/typo", "--timeout=60s"]);
+    let object = plane.get(&["pod", "typo"]);
+    let ended = &object["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!((ended["reason"].as_str(), ended["exitCode"].as_i64()), (Some("StartError"), Some(128)));
+
+    plane.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {key: hidden}\n");
+    plane.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {key: open}\n");
+    let mounts = "    volumeMounts:\n    - {name: s, mountPath: /s}\n    - {name: c, mountPath: /c}\n    - {name: e, mountPath: /e}\n";
+    let volumes = "  volumes:\n  - {name: s, secret: {secretName: s}}\n  - {name: c, configMap: {name: c}}\n  - {name: e, emptyDir: {medium: Memory}}\n";
+    let sidecar = format!(
+        "  initContainers:\n  - {{name: side, image: '{IMAGE}', imagePullPolicy: Never, restartPolicy: Always, command: [/bin/busybox, sleep, '1000']}}\n"
+    );
+    let script =
+        "cat /s/key /c/key; echo; grep -c -E \" /(s|e) tmpfs \" /proc/mounts; grep -c reader /etc/hosts";
+    plane.apply(&pod("reader", script, &format!("{mounts}{volumes}{sidecar}{never}")));
+    plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s"]);
+    assert_eq!(plane.kubectl_ok(&["logs", "reader", "-c", "main"]), "hiddenopen\n2\n1\n");
+
+    let port = "    ports:\n    - {containerPort: 80, hostPort: 80}\n";
+    plane.apply(&pod("port", "true", port));
+    let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=UnsupportedField";
+    plane.kubectl_ok(&["wait", reason, "pod/port", "--timeout=60s"]);
+    plane.kubectl_ok(&["delete", "pod", "typo", "reader", "port", "--timeout=30s"]);
+}
+
+#[test]
 fn a_rollout_goes_through_and_can_be_undone() {
     let Some(plane) = plane_with_image() else { return };
     let deployment = format!(

@@ -24,6 +24,7 @@ fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Config, PathBuf) -> F)
     let directory = tempfile::tempdir().unwrap();
     let config = Config {
         bridge: "mono-test".into(),
+        owner: "one".into(),
         subnet: "10.77.0.0/24".parse().unwrap(),
         state_dir: directory.path().join("state"),
         masquerade: true,
@@ -220,6 +221,23 @@ fn what_cannot_be_attached_keeps_no_address() {
         assert!(matches!(error, Error::File { .. }), "{error}");
         assert_eq!(interfaces().iter().filter(|name| name.starts_with("mp")).count(), 0);
         network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_bridge_has_one_owner() {
+    with_machine(async |config, directory| {
+        let network = Network::open(config.clone()).await.unwrap();
+        let other = Config { owner: "two".into(), state_dir: directory.join("two"), ..config.clone() };
+        assert!(matches!(Network::open(other.clone()).await, Err(Error::Anothers { .. })));
+        // Nor does the other's end take it away.
+        Network::remove(&other).await.unwrap();
+        assert!(interfaces().contains(&config.bridge));
+        drop(network);
+        let network = Network::open(config.clone()).await.unwrap();
+        network.teardown().await.unwrap();
+        assert!(!interfaces().contains(&config.bridge));
+        Network::open(other).await.unwrap().teardown().await.unwrap();
     });
 }
 

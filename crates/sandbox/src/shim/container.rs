@@ -26,6 +26,10 @@ pub(crate) struct Container {
     pub(crate) group: String,
     pub(crate) outputs: Vec<Output>,
     log: Log,
+    /// Whether something of it may still run although its first process has ended.
+    pub(crate) lingers: bool,
+    /// When its start was asked for, nanoseconds since the Unix epoch; 0: not yet.
+    starting_at: i64,
     /// The writing end of its standard input, where that is to stay open.
     _stdin: Option<OwnedFd>,
 }
@@ -39,7 +43,7 @@ pub(crate) struct Stdio {
 
 impl Container {
     pub(crate) fn new(id: &str, files: ContainerFiles, group: String) -> io::Result<(Self, Stdio)> {
-        let plan: Plan = files::read(&files.plan())?;
+        let plan: Plan = files::read_record(&files.plan())?;
         let log = Log::open(&plan.log).map_err(|error| {
             io::Error::new(error.kind(), format!("log file {}: {error}", plan.log.display()))
         })?;
@@ -58,7 +62,8 @@ impl Container {
             Output { fd: errors_reader, stream: Stream::new("stderr") },
         ];
         let record = ContainerRecord { id: id.to_owned(), ..ContainerRecord::default() };
-        let container = Self { record, files, group, outputs, log, _stdin: stdin };
+        let container =
+            Self { record, files, group, outputs, log, lingers: false, starting_at: 0, _stdin: stdin };
         Ok((container, Stdio { input, output, errors }))
     }
 
@@ -68,14 +73,21 @@ impl Container {
 
     pub(crate) fn created(&mut self, pid: i32) {
         self.record.pid = pid;
-        self.record.start_ticks = process::start_ticks(pid).unwrap_or_default();
+        self.record.start_ticks = process::start_ticks(pid).ok().flatten().unwrap_or_default();
         self.record.created_at = now();
         self.save();
     }
 
+    /// Somebody asked for its start.
+    pub(crate) fn starting(&mut self) {
+        self.starting_at = now();
+    }
+
     pub(crate) fn started(&mut self) {
         // It may have ended before its start was reported.
-        self.record.started_at = now();
+        if self.record.started_at == 0 {
+            self.record.started_at = now();
+        }
         self.save();
     }
 
@@ -84,15 +96,36 @@ impl Container {
         self.record.exit_code = exit_code;
         self.record.oom_killed = tree.memory_kills(&self.group) > 0;
         self.record.finished_at = now();
-        tree.kill_once(&self.group);
+        // A quick one ends before its start is reported, and what is told of its end is not taken back.
+        if self.record.started_at == 0 {
+            self.record.started_at = self.starting_at;
+        }
+        self.lingers = tree.kill_once(&self.group);
         for index in 0..self.outputs.len() {
-            while self.read_output(index) == Some(true) {}
+            self.drain(index);
         }
         self.save();
     }
 
-    /// Reads once from an output and logs it. True: there may be more; `None`: it has ended.
-    fn read_output(&mut self, index: usize) -> Option<bool> {
+    /// Kills again what a kill has missed, until nothing of it runs.
+    pub(crate) fn end_the_rest(&mut self, tree: &Tree) {
+        self.lingers = self.lingers && tree.kill_once(&self.group);
+    }
+
+    /// Logs what lies in an output, and not what is written meanwhile by somebody who does not stop.
+    fn drain(&mut self, index: usize) {
+        let waiting = self.outputs.get(index).and_then(|output| rustix::io::ioctl_fionread(&output.fd).ok());
+        let mut left = waiting.unwrap_or(0);
+        // Once more than that, which finds the end where there is one.
+        while let Some(count @ 1..) = self.read_output(index)
+            && left > 0
+        {
+            left = left.saturating_sub(count);
+        }
+    }
+
+    /// Reads once from an output and logs it. How much there was; `None`: it has ended.
+    fn read_output(&mut self, index: usize) -> Option<u64> {
         let mut buffer = [0; 8192];
         let output = self.outputs.get_mut(index)?;
         let (time, mut records) = (timestamp(), Vec::new());
@@ -100,9 +133,9 @@ impl Container {
             Ok(0) => None,
             Ok(count) => {
                 output.stream.feed(&buffer[..count], &time, &mut records);
-                Some(true)
+                Some(count as u64)
             }
-            Err(Errno::AGAIN | Errno::INTR) => Some(false),
+            Err(Errno::AGAIN | Errno::INTR) => Some(0),
             Err(_) => None,
         };
         if more.is_none() {
@@ -127,7 +160,7 @@ impl Container {
 
     fn save(&self) {
         // Read only when the shim is gone; a shim that lives answers itself.
-        let _ = files::write(&self.files.state(), &self.record);
+        let _ = files::write_record(&self.files.state(), &self.record);
     }
 }
 
@@ -138,4 +171,28 @@ pub(crate) fn now() -> i64 {
 
 fn timestamp() -> String {
     format!("{:.9}", jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_ends_before_its_start_is_reported_has_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ContainerFiles(directory.path().to_owned());
+        let plan = Plan { log: directory.path().join("log"), ..Plan::default() };
+        files::write_record(&files.plan(), &plan).unwrap();
+        let tree = Tree::V2(directory.path().to_owned());
+        let (mut container, stdio) = Container::new("c", files, "/group".to_owned()).unwrap();
+        container.created(i32::MAX);
+        container.starting();
+        // What somebody else holds open and does not stop writing to keeps nobody.
+        rustix::io::write(&stdio.output, b"last words").unwrap();
+        container.ended(0, &tree);
+        let told = container.record.clone();
+        container.started();
+        assert_eq!(container.record, told);
+        assert!(told.started_at > 0 && told.started_at <= told.finished_at);
+    }
 }

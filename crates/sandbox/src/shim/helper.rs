@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::Container;
@@ -18,15 +18,23 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use super::{errors, rootfs, user};
+use super::{errors, mounts, rootfs, user};
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
 use crate::{process, protocol};
 
 /// What a helper does.
 pub(crate) enum Task {
-    Create { files: ContainerFiles },
+    /// `pid_namespace`: a descriptor of the calling shim's, for the one that the pod's containers share.
+    Create {
+        files: ContainerFiles,
+        pid_namespace: Option<RawFd>,
+    },
     Start,
-    Exec { files: ContainerFiles, command: Vec<String>, number: u64 },
+    Exec {
+        files: ContainerFiles,
+        command: Vec<String>,
+        number: u64,
+    },
 }
 
 /// What it reports: the first process's number (0 from [`Task::Start`]), or why not.
@@ -60,7 +68,7 @@ pub(crate) fn spawn(
 
 fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
     match task {
-        Task::Create { files } => create(sandbox, container, files),
+        Task::Create { files, pid_namespace } => create(sandbox, container, files, *pid_namespace),
         Task::Start => {
             let mut container = Container::load(sandbox.oci().join(container)).map_err(chain)?;
             container.start().map_err(chain)?;
@@ -78,9 +86,15 @@ fn builder(sandbox: &SandboxFiles, container: &str) -> Result<ContainerBuilder, 
         .map_err(chain)
 }
 
-fn create(sandbox: &SandboxFiles, container: &str, files: &ContainerFiles) -> Outcome {
-    let plan: Plan = files::read(&files.plan()).map_err(|error| error.to_string())?;
+fn create(
+    sandbox: &SandboxFiles,
+    container: &str,
+    files: &ContainerFiles,
+    pid_namespace: Option<RawFd>,
+) -> Outcome {
+    let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
     rootfs::mount_overlay(files, &plan)?;
+    mounts::bind_parts(&plan.parts)?;
     let root = File::open(files.rootfs()).map_err(|error| format!("root: {error}"))?;
     let identity = user::resolve(&root, &plan.user)?;
     let mut spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
@@ -94,6 +108,9 @@ fn create(sandbox: &SandboxFiles, container: &str, files: &ContainerFiles) -> Ou
     if let Some(score) = spec.pointer("/process/oomScoreAdj").and_then(serde_json::Value::as_i64) {
         spec["process"]["oomScoreAdj"] = reachable_oom_score(score).into();
     }
+    if let Some(namespace) = pid_namespace {
+        join_pid_namespace(&mut spec, namespace);
+    }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
     let made = builder(sandbox, container)?
         .as_init(&files.0)
@@ -103,6 +120,16 @@ fn create(sandbox: &SandboxFiles, container: &str, files: &ContainerFiles) -> Ou
         .map_err(chain)?;
     let pid = made.pid().ok_or("libcontainer gave no process")?;
     Ok(pid.as_raw())
+}
+
+/// Names the shared namespace by the shim's own descriptor of it. The shim waits for this process, so its number is its
+/// own; a number of the namespace's first process may have become another's.
+fn join_pid_namespace(spec: &mut serde_json::Value, namespace: RawFd) {
+    let path = format!("/proc/{}/fd/{namespace}", nix::unistd::getppid());
+    let namespaces = spec.pointer_mut("/linux/namespaces").and_then(serde_json::Value::as_array_mut);
+    for listed in namespaces.into_iter().flatten().filter(|listed| listed["type"] == "pid") {
+        listed["path"] = path.as_str().into();
+    }
 }
 
 /// The score asked for, or the lowest that the machine lets us have: lowering it is a privilege that root may lack.

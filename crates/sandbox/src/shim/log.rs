@@ -61,11 +61,21 @@ impl Stream {
     }
 }
 
-/// A log file. When it cannot be written (a full disk) records are dropped and counted, never waited for: a container
+/// How long a log file gets before it is put aside: upstream's default.
+const MAX_FILE: u64 = 10 << 20;
+/// How many files a container's log is kept in, the current one too: upstream's default.
+const MAX_FILES: usize = 5;
+
+/// A log file that is put aside when it is full, `0.log` as `0.log.1` and that as `0.log.2`, so that no container fills
+/// the disk with its words, whether a node process runs or not.
+///
+/// When it cannot be written (a full disk) records are dropped and counted, never waited for: a container
 /// must not stop because its log does. The first record that fits again is preceded by one that tells the loss.
 pub(crate) struct Log {
     path: PathBuf,
     file: Option<File>,
+    /// Bytes in the file.
+    length: u64,
     dropped: usize,
 }
 
@@ -74,17 +84,46 @@ impl Log {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        Ok(Self { path: path.to_owned(), file: Some(append_to(path)?), dropped: 0 })
+        let mut log = Self { path: path.to_owned(), file: None, length: 0, dropped: 0 };
+        log.reopen()?;
+        Ok(log)
     }
 
     /// Opens the path again, after the file was moved away.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        self.file = Some(append_to(&self.path)?);
+        let file = append_to(&self.path)?;
+        self.length = file.metadata()?.len();
+        self.file = Some(file);
         Ok(())
+    }
+
+    /// Puts the file aside and begins another. The oldest goes.
+    fn rotate(&mut self) -> io::Result<()> {
+        let aside = |number: usize| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        for number in (1..MAX_FILES - 1).rev() {
+            match std::fs::rename(aside(number), aside(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match std::fs::rename(&self.path, aside(1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.reopen(),
+        }
     }
 
     /// Writes whole records.
     pub(crate) fn write(&mut self, records: &[u8], now: &str) {
+        let full = self.length > 0 && self.length + records.len() as u64 > MAX_FILE;
+        if full && self.rotate().is_err() {
+            // The bound holds: what cannot be put aside is not made longer.
+            self.dropped += records.iter().filter(|byte| **byte == b'\n').count();
+            return;
+        }
         let count = records.iter().filter(|byte| **byte == b'\n').count();
         let Some(file) = &mut self.file else {
             self.dropped += count;
@@ -99,10 +138,12 @@ impl Log {
                 self.dropped += count;
                 return;
             }
+            self.length += note.len() as u64;
             self.dropped = 0;
         }
-        if append(file, records).is_err() {
-            self.dropped += count;
+        match append(file, records) {
+            Ok(()) => self.length += records.len() as u64,
+            Err(_) => self.dropped += count,
         }
     }
 }
@@ -175,11 +216,30 @@ mod tests {
     }
 
     #[test]
+    fn a_log_takes_only_so_much_of_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&directory.path().join("0.log")).unwrap();
+        let record = [b"T stdout F ", vec![b'x'; (1 << 20) - 12].as_slice(), b"\n"].concat();
+        for _ in 0..75 {
+            log.write(&record, "T");
+        }
+        let mut sizes: Vec<(String, u64)> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+            .collect();
+        sizes.sort();
+        let full = |name: &str| (name.to_owned(), MAX_FILE);
+        let current = ("0.log".to_owned(), MAX_FILE / 2);
+        assert_eq!(sizes, [current, full("0.log.1"), full("0.log.2"), full("0.log.3"), full("0.log.4")]);
+    }
+
+    #[test]
     fn a_full_disk_drops_records_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut log =
-            Log { path: path.clone(), file: File::options().append(true).open("/dev/full").ok(), dropped: 0 };
+        let full = File::options().append(true).open("/dev/full").ok();
+        let mut log = Log { path: path.clone(), file: full, length: 0, dropped: 0 };
         log.write(b"T stdout F a\nT stdout F b\n", "T");
         log.write(b"T stdout F c\n", "T");
         log.reopen().unwrap();

@@ -11,6 +11,8 @@ mod container;
 mod errors;
 mod helper;
 mod log;
+mod mounts;
+mod pause;
 mod pod;
 mod rootfs;
 mod server;
@@ -87,9 +89,9 @@ fn start(files: &SandboxFiles) -> Result<server::Server, String> {
     std::env::set_current_dir("/").map_err(|error| error.to_string())?;
     // Containers inherit it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let config: ShimConfig = files::read(&files.shim_config()).map_err(|error| error.to_string())?;
-    let lifeline = pod::become_pod(files, &config)?;
-    server::Server::new(files.clone(), config, lifeline).map_err(|error| format!("socket: {error}"))
+    let config: ShimConfig = files::read_record(&files.shim_config()).map_err(|error| error.to_string())?;
+    let pause = pod::become_pod(files, &config)?;
+    server::Server::new(files.clone(), config, pause).map_err(|error| format!("socket: {error}"))
 }
 
 /// Input from nowhere, and what a helper or the panic handler prints into a file; all else is closed.

@@ -1,7 +1,6 @@
 //! Turning a process into a pod: namespaces of its own, host name, kernel settings, shared memory.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -9,6 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use runtime::{NamespaceMode, SandboxConfig};
 
+use super::pause::Pause;
 use crate::cgroup::Tree;
 use crate::files::{self, SandboxFiles, ShimConfig, ShimProcess};
 use crate::process;
@@ -17,7 +17,7 @@ use crate::process;
 const OOM_SCORE: &str = "-999";
 
 /// Makes the calling process a pod. The pod lasts as long as the value returned.
-pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Option<OwnedFd>, String> {
+pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Option<Pause>, String> {
     let config = &shim.config;
     let tree = Tree::detect().map_err(|error| format!("control groups: {error}"))?;
     tree.create_leaf(&shim.own_group)
@@ -49,51 +49,16 @@ pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Opti
     }
     set_kernel_settings(config)?;
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
-    let start_ticks = process::start_ticks(pid).ok_or("/proc is not mounted")?;
-    let (pause_pid, lifeline) = match config.pid {
-        NamespaceMode::Pod => start_pause().map(|(pid, lifeline)| (pid, Some(lifeline)))?,
-        NamespaceMode::Container | NamespaceMode::Node => (0, None),
+    let start_ticks = process::start_ticks(pid).ok().flatten().ok_or("/proc is not mounted")?;
+    let boot_id = process::boot_id().map_err(|error| format!("boot id: {error}"))?;
+    let pause = match config.pid {
+        NamespaceMode::Pod => Some(Pause::start()?),
+        NamespaceMode::Container | NamespaceMode::Node => None,
     };
-    let process = ShimProcess { pid, start_ticks, pause_pid };
-    files::write(&files.shim_process(), &process).map_err(|error| error.to_string())?;
-    Ok(lifeline)
-}
-
-/// Starts the first process of a process namespace that the pod's containers share. It ends, and with it all in the
-/// namespace, when the lifeline is closed: at the latest when the shim ends, however it ends.
-fn start_pause() -> Result<(i32, OwnedFd), String> {
-    let pipe =
-        || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| error.to_string());
-    let ((life, lifeline), (report, reporter)) = (pipe()?, pipe()?);
-    // An extra process: entering a process namespace takes effect for children only, and is for good.
-    let between = process::fork(|| {
-        if unshare(CloneFlags::CLONE_NEWPID).is_err() {
-            return 1;
-        }
-        let pause = process::fork(|| {
-            process::default_signals();
-            process::ignore_children();
-            let (Ok(_), Ok(_)) = (nix::unistd::setsid(), nix::sys::prctl::set_name(c"pause")) else {
-                return 1;
-            };
-            // The lifeline's reading end alone stays open; its other end is the shim's and nobody else's.
-            let Ok(life) = process::arrange_descriptors([0, 1, 2], life.as_raw_fd()) else { return 1 };
-            let mut nothing = [0; 1];
-            while let Err(rustix::io::Errno::INTR) = rustix::io::read(&life, &mut nothing) {}
-            0
-        });
-        let Ok(pause) = pause else { return 1 };
-        let told = rustix::io::write(&reporter, &pause.as_raw().to_ne_bytes());
-        i32::from(told.is_err())
-    });
-    let between = between.map_err(|error| format!("pause: {error}"))?;
-    let _ = nix::sys::wait::waitpid(between, None);
-    drop(reporter);
-    let mut number = [0; 4];
-    match rustix::io::read(&report, &mut number) {
-        Ok(4) => Ok((i32::from_ne_bytes(number), lifeline)),
-        _ => Err("the pod's shared process namespace could not be made".to_owned()),
-    }
+    let pause_pid = pause.as_ref().map_or(0, |pause| pause.pid.as_raw());
+    let process = ShimProcess { pid, start_ticks, boot_id, pause_pid };
+    files::write_record(&files.shim_process(), &process).map_err(|error| error.to_string())?;
+    Ok(pause)
 }
 
 fn mount_shm(path: &Path) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -15,14 +15,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::{Connection, Incoming};
 use super::container::Container;
 use super::helper::{self, Outcome, Task};
+use super::pause::Pause;
 use crate::cgroup::Tree;
 use crate::files::{SOCKET, SandboxFiles, ShimConfig};
-use crate::protocol::{self, Call, Reply, Request, VERSION};
+use crate::process;
+use crate::protocol::{self, Call, Reply, VERSIONS};
 
 /// How many callers are served at once; further ones wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
-/// How often what is to die at the end is killed again.
-const SHUTDOWN_ROUND: Duration = Duration::from_millis(20);
+/// How often what is to die is killed again.
+const KILL_ROUND: Duration = Duration::from_millis(20);
 
 /// A copy of the shim at work for a caller.
 struct Helper {
@@ -59,10 +61,12 @@ pub(crate) struct Server {
     containers: BTreeMap<String, Container>,
     helpers: Vec<Helper>,
     commands: Vec<Command>,
-    /// Who asked for the end.
-    shutdown: Option<u64>,
-    /// Keeps the pod's shared process namespace alive, where there is one.
-    _lifeline: Option<OwnedFd>,
+    /// Whether the sandbox is coming to its end.
+    ending: bool,
+    /// Who asked for it, and hears of it.
+    enders: Vec<u64>,
+    /// The pod's shared process namespace, where there is one.
+    pause: Option<Pause>,
 }
 
 /// What a descriptor that became ready belongs to.
@@ -76,11 +80,7 @@ enum Source {
 }
 
 impl Server {
-    pub(crate) fn new(
-        files: SandboxFiles,
-        config: ShimConfig,
-        lifeline: Option<OwnedFd>,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(files: SandboxFiles, config: ShimConfig, pause: Option<Pause>) -> io::Result<Self> {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -108,8 +108,9 @@ impl Server {
             containers: BTreeMap::new(),
             helpers: Vec::new(),
             commands: Vec::new(),
-            shutdown: None,
-            _lifeline: lifeline,
+            ending: false,
+            enders: Vec::new(),
+            pause,
         })
     }
 
@@ -130,7 +131,8 @@ impl Server {
                 }
             }
             self.finish_helpers();
-            if self.shutdown.is_some() {
+            self.containers.values_mut().for_each(|container| container.end_the_rest(&self.tree));
+            if self.ending {
                 self.kill_all();
             }
         }
@@ -161,7 +163,8 @@ impl Server {
             sources.push(Source::Listener);
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }
-        let timeout = self.shutdown.and_then(|_| Timespec::try_from(SHUTDOWN_ROUND).ok());
+        let kills = self.ending || self.containers.values().any(|container| container.lingers);
+        let timeout = kills.then_some(KILL_ROUND).and_then(|round| Timespec::try_from(round).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(_) => return Vec::new(),
@@ -183,13 +186,9 @@ impl Server {
         match connection.receive() {
             Incoming::Nothing => {}
             Incoming::HungUp => self.hang_up(caller),
-            Incoming::Frame(frame) => match serde_json::from_slice::<Request>(&frame) {
-                Ok(request) if request.version == VERSION => self.call(caller, request.call),
-                Ok(request) => {
-                    let why = format!("this shim speaks version {VERSION}, not {}", request.version);
-                    self.reply(caller, &Reply::Error(why));
-                }
-                Err(error) => self.reply(caller, &Reply::Error(format!("bad request: {error}"))),
+            Incoming::Frame(frame) => match protocol::understand(&frame) {
+                Ok(call) => self.call(caller, call),
+                Err(answer) => self.reply(caller, &answer),
             },
         }
     }
@@ -199,10 +198,16 @@ impl Server {
         for command in self.commands.iter().filter(|command| command.caller == caller) {
             let _ = kill(command.pid, Signal::SIGKILL);
         }
+        // Nobody waits for that container, and nobody will know of it: its helper's end makes it forgotten.
+        let abandoned = |helper: &&Helper| helper.caller == caller && helper.job == Job::Create;
+        for helper in self.helpers.iter().filter(abandoned) {
+            let _ = kill(helper.pid, Signal::SIGKILL);
+        }
     }
 
     fn call(&mut self, caller: u64, call: Call) {
         let reply = match call {
+            Call::Hello { .. } => Some(Reply::Hello { min: *VERSIONS.start(), max: *VERSIONS.end() }),
             Call::State => Some(Reply::State(self.containers.values().map(|c| c.record.clone()).collect())),
             Call::Watch => return self.watch(caller),
             Call::Create { container } => self.create(caller, container),
@@ -218,7 +223,8 @@ impl Server {
                 },
             }),
             Call::Shutdown => {
-                self.shutdown = Some(caller);
+                self.ending = true;
+                self.enders.push(caller);
                 None
             }
         };
@@ -236,7 +242,7 @@ impl Server {
     }
 
     fn create(&mut self, caller: u64, id: String) -> Option<Reply> {
-        if self.containers.contains_key(&id) || self.shutdown.is_some() {
+        if self.containers.contains_key(&id) || self.ending {
             return Some(Reply::Error(format!("container {id} exists or the sandbox is ending")));
         }
         let group = format!("/{}/{id}", self.config.config.cgroup_parent.trim_matches('/'));
@@ -246,7 +252,9 @@ impl Server {
             Err(error) => return Some(Reply::Error(error.to_string())),
         };
         let stdio = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
-        let reply = self.help(caller, id.clone(), Job::Create, &Task::Create { files }, stdio);
+        let pid_namespace = self.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
+        let task = Task::Create { files, pid_namespace };
+        let reply = self.help(caller, id.clone(), Job::Create, &task, stdio);
         if reply.is_none() {
             self.containers.insert(id, container);
         }
@@ -255,12 +263,13 @@ impl Server {
 
     /// Sets a helper to work on a container that exists.
     fn begin(&mut self, caller: u64, id: String, job: Job, command: &[String]) -> Option<Reply> {
-        let Some(container) = self.containers.get(&id) else { return Some(Reply::NotFound) };
+        let Some(container) = self.containers.get_mut(&id) else { return Some(Reply::NotFound) };
         if !container.is_running() {
             return Some(Reply::Error(format!("container {id} is not running")));
         }
         let files = container.files.clone();
         if job == Job::Start {
+            container.starting();
             let Ok(null) = File::options().read(true).write(true).open("/dev/null") else {
                 return Some(Reply::Error("/dev/null cannot be opened".to_owned()));
             };
@@ -329,6 +338,8 @@ impl Server {
                 Reply::Error(why)
             }
             (Ok(pid), Some(container)) => match job {
+                // Nobody has heard of it, and nobody will.
+                Job::Create if !self.connections.contains_key(&caller) => return self.forget(&id),
                 Job::Create => {
                     container.created(pid);
                     Reply::Container(container.record.clone())
@@ -367,6 +378,11 @@ impl Server {
     }
 
     fn ended(&mut self, pid: Pid, code: i32) {
+        if self.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
+            // The namespace ended with it, and no container can be made in it any more: nor is it a pod.
+            self.ending = true;
+            return;
+        }
         if let Some(index) = self.helpers.iter().position(|helper| helper.pid == pid) {
             let helper = self.helpers.remove(index);
             return self.helped(helper, Err(format!("the helper ended with {code} and no report")));
@@ -416,7 +432,7 @@ impl Server {
         if let Some(container) = self.containers.remove(id) {
             self.tree.kill(&container.group);
             let _ = self.tree.remove(&container.group);
-            let _ = std::fs::remove_dir_all(self.files.oci().join(id));
+            let _ = images::remove_tree(&self.files.oci().join(id));
         }
     }
 
@@ -425,18 +441,22 @@ impl Server {
             let _ = kill(Pid::from_raw(container.record.pid), Signal::SIGKILL);
             self.tree.kill_once(&container.group);
         }
+        // Helpers, what they have made and not yet handed over, commands: all that this process started.
+        for pid in self.helpers.iter().map(|helper| helper.pid).chain(process::children()) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
     }
 
     fn is_done(&self) -> bool {
         let containers = self.containers.values().all(|container| !container.is_running());
-        self.shutdown.is_some() && containers && self.helpers.is_empty()
+        self.ending && containers && self.helpers.is_empty()
     }
 
     fn end(&mut self) {
         let ids: Vec<String> = self.containers.keys().cloned().collect();
         ids.iter().for_each(|id| self.forget(id));
         let _ = std::fs::remove_file(self.files.0.join(SOCKET));
-        if let Some(caller) = self.shutdown {
+        for caller in std::mem::take(&mut self.enders) {
             self.reply(caller, &Reply::Done);
         }
     }

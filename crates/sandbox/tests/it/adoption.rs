@@ -3,15 +3,19 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use runtime::{ContainerState, Runtime, SandboxState};
+use runtime::{ContainerState, NamespaceMode, Runtime, SandboxConfig, SandboxState};
 
 use crate::machine::{Machine, ended, with_machine};
 
 /// The shim's process of a sandbox.
-fn shim(machine: &crate::machine::Machine, sandbox: &str) -> i32 {
+fn shim(machine: &Machine, sandbox: &str) -> i32 {
+    shim_file(machine, sandbox, "pid")
+}
+
+fn shim_file(machine: &Machine, sandbox: &str, field: &str) -> i32 {
     let path = machine.directory.path().join("state/sandboxes").join(sandbox).join("shim.json");
     let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    i32::try_from(shim["pid"].as_i64().unwrap()).unwrap()
+    i32::try_from(shim[field].as_i64().unwrap()).unwrap()
 }
 
 #[test]
@@ -135,7 +139,119 @@ fn a_shim_that_died_while_nobody_watched_is_found_out() {
     });
 }
 
+#[test]
+fn what_cannot_be_read_is_kept_and_runs_on() {
+    with_machine(async |machine| {
+        let (unread, partly) = (machine.run_sandbox().await, machine.run_sandbox().await);
+        let script = "exec sleep 1000";
+        let (first, second) = (machine.start(&unread, script).await, machine.start(&partly, script).await);
+        let directory = |sandbox: &str| machine.directory.path().join("state/sandboxes").join(sandbox);
+        let records = [
+            directory(&unread).join("sandbox.json"),
+            directory(&partly).join("containers").join(&second).join("container.json"),
+        ];
+        let before = machine.processes();
+        for (index, torn) in [&b"{"[..], br#"{"version":999}"#].into_iter().enumerate() {
+            let whole: Vec<_> = records.iter().map(|record| std::fs::read(record).unwrap()).collect();
+            records.iter().for_each(|record| std::fs::write(record, torn).unwrap());
+            let other = machine.reopen().await;
+            assert!(other.sandbox_status(&unread).await.is_err(), "{index}");
+            assert_eq!(other.sandbox_status(&partly).await.unwrap().state, SandboxState::Ready);
+            assert_eq!(machine.processes(), before);
+            assert_eq!(machine.network.attached().len(), 2);
+            assert!(directory(&partly).join("containers").join(&second).join("upper").exists());
+            records.iter().zip(whole).for_each(|(record, bytes)| std::fs::write(record, bytes).unwrap());
+        }
+        let last = machine.reopen().await;
+        for id in [first, second] {
+            assert_eq!(last.container_status(&id).await.unwrap().state, ContainerState::Running);
+        }
+    });
+}
+
+#[test]
+fn records_without_the_fields_of_this_release_are_adopted() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
+        let directory = machine.directory.path().join("state/sandboxes").join(&sandbox);
+        let container = directory.join("containers").join(&id);
+        for record in
+            [directory.join("sandbox.json"), directory.join("shim.json"), container.join("container.json")]
+        {
+            let mut value: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+            for field in ["version", "boot_id", "stop_signal"] {
+                value.as_object_mut().unwrap().remove(field);
+            }
+            std::fs::write(&record, value.to_string()).unwrap();
+        }
+        let second = machine.reopen().await;
+        assert_eq!(second.container_status(&id).await.unwrap().state, ContainerState::Running);
+    });
+}
+
+#[test]
+fn a_shim_that_is_slow_to_answer_is_waited_for() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
+        let shim = shim(&machine, &sandbox);
+        signal(shim, rustix::process::Signal::STOP);
+        let second = machine.reopen().await;
+        assert_eq!(second.sandbox_status(&sandbox).await.unwrap().state, SandboxState::Ready);
+        assert_eq!(second.container_status(&id).await.unwrap().state, ContainerState::Running);
+        signal(shim, rustix::process::Signal::CONT);
+        second.stop_container(&id, Duration::ZERO).await.unwrap();
+        assert_eq!(ended(&second, &id).await.exit_code, 137);
+    });
+}
+
+#[test]
+fn a_pod_whose_shared_processes_end_has_ended() {
+    with_machine(async |machine| {
+        let shared = SandboxConfig { pid: NamespaceMode::Pod, ..machine.sandbox() };
+        let sandbox = machine.runtime.run_sandbox(shared).await.unwrap();
+        let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
+        kill(shim_file(&machine, &sandbox, "pause_pid"));
+        assert_eq!(machine.ended(&id).await.exit_code, 137);
+        let not_ready = async {
+            while machine.runtime.sandbox_status(&sandbox).await.unwrap().state == SandboxState::Ready {
+                machine.runtime.next_event().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), not_ready).await.unwrap();
+        assert!(machine.processes().is_empty());
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_sandbox_that_cannot_be_made() {
+    with_machine(async |machine| {
+        let bad = SandboxConfig {
+            sysctls: [("vm.swappiness".to_owned(), "1".to_owned())].into(),
+            ..machine.sandbox()
+        };
+        machine.runtime.run_sandbox(bad).await.unwrap_err();
+        assert!(!machine.groups().iter().any(|group| group.ends_with("pod-u1")));
+        assert!(machine.network.attached().is_empty());
+        // The shim was told to end, and does when it gets to run.
+        let ended = async {
+            while !machine.processes().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap();
+        let left = machine.directory.path().join("state/sandboxes");
+        assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
+    });
+}
+
 fn kill(pid: i32) {
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+fn signal(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }

@@ -15,21 +15,15 @@ fn a_container_sees_its_own_world() {
         let run = async |script: &str| machine.output(&sandbox, shell(script)).await.1;
         assert_eq!(run("echo $$; hostname; echo $HOSTNAME").await, "1\nthe-pod\nthe-pod\n");
         let mounts = run("cat /proc/mounts").await;
-        for point in
-            ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/etc/hosts", "/etc/resolv.conf"]
-        {
+        for point in ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/etc/resolv.conf"] {
             assert!(mounts.lines().any(|line| line.split(' ').nth(1) == Some(point)), "{point}:\n{mounts}");
         }
-        assert!(
-            !mounts.contains(&machine.directory.path().display().to_string()) || mounts.contains("overlay"),
-            "{mounts}"
-        );
+        assert!(!mounts.contains(&machine.directory.path().display().to_string()), "{mounts}");
         assert!(
             mounts.lines().any(|line| line.starts_with("overlay / ") && line.contains("nodev")),
             "{mounts}"
         );
         assert_eq!(run("cat /proc/net/dev | grep -c :").await, "1\n");
-        assert!(run("cat /etc/hosts").await.contains("10.9.8.7\tthe-pod"));
         assert_eq!(run("echo x >/sys/kernel/x; echo $?").await.lines().last(), Some("1"));
         assert_eq!(run("cat /proc/timer_list | wc -c").await, "0\n");
         assert_eq!(run("mknod /tmp/disk b 8 0; echo $?").await.lines().last(), Some("1"));

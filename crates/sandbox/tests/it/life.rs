@@ -72,7 +72,9 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
             Err(Error::NotFound { kind: "image", .. })
         ));
         let nowhere = ContainerConfig { command: vec!["no-such-program".into()], ..shell("") };
-        let error = runtime.create_container(&sandbox, nowhere).await.unwrap_err().to_string();
+        let error = runtime.create_container(&sandbox, nowhere).await.unwrap_err();
+        assert!(matches!(error, Error::Start(_)), "{error:?}");
+        let error = error.to_string();
         assert!(error.contains("no-such-program") && error.contains("not found in $PATH"), "{error}");
         let volume = runtime::Mount {
             container_path: "/v".into(),

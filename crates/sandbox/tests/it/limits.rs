@@ -43,6 +43,9 @@ fn limits_are_the_kernels() {
         assert!(["512", "59"].contains(&read(["cpu.shares", "cpu.weight"]).as_str()));
         let pod = limit(&machine, "pod-u1", ["memory.limit_in_bytes", "memory.max"]);
         assert_eq!(pod, (256u64 << 20).to_string());
+        // Who says nothing of processes gets a share of what all pods have together.
+        assert_eq!(limit(&machine, "pod-u1", ["pids.max", "pids.max"]), "1000");
+        assert_eq!(limit(&machine, "pods", ["pids.max", "pids.max"]), "4000");
         let score = machine
             .runtime
             .exec_sync(

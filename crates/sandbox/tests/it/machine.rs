@@ -34,6 +34,12 @@ pub(crate) struct NoNetwork {
     attached: std::sync::Mutex<std::collections::BTreeSet<String>>,
 }
 
+impl NoNetwork {
+    pub(crate) fn attached(&self) -> std::collections::BTreeSet<String> {
+        self.attached.lock().unwrap().clone()
+    }
+}
+
 #[async_trait]
 impl PodNetwork for NoNetwork {
     async fn attach(&self, id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String> {
@@ -149,7 +155,7 @@ impl Machine {
             },
             hostname: "the-pod".into(),
             log_directory: self.directory.path().join("logs"),
-            cgroup_parent: format!("{}/pod-u1", self.group),
+            cgroup_parent: format!("{}/pods/pod-u1", self.group),
             pid: NamespaceMode::Container,
             ..SandboxConfig::default()
         }
@@ -246,6 +252,8 @@ pub(crate) fn config(directory: &Path, group: &str) -> Config {
         state_dir: directory.join("state"),
         shim: ShimCommand { executable: env!("CARGO_BIN_EXE_sandbox-shim").into(), args: vec![] },
         shim_cgroup: format!("{group}/shims"),
+        pods_cgroup: format!("{group}/pods"),
+        pids_limit: Some(4000),
     }
 }
 

@@ -7,6 +7,7 @@ mod machine;
 
 mod adoption;
 mod exec;
+mod hostile;
 mod identity;
 mod life;
 mod limits;

@@ -73,9 +73,7 @@ impl Inner {
     /// Everything that has to happen in one order for all: checking, taking a revision, queueing.
     fn decide(inner: &Arc<Self>, txn: Txn, reservation: Reservation) -> Result<Decision, Error> {
         let mut state = inner.state();
-        if let Some(failed) = &state.failed {
-            return Err(unavailable(failed));
-        }
+        state.writable()?;
         if let Some((key, _)) = txn.expect.iter().find(|(key, expect)| !state.holds(key, *expect)) {
             let revision = state.index.last_change(key).map_or(0, |version| version.revision);
             return Ok(Decision::Conflict(key.clone(), revision));
@@ -203,7 +201,11 @@ impl State {
 
     /// From now on nothing is written. What is durable can still be read.
     pub(super) fn fail(&mut self, reason: &str) {
-        self.failed.get_or_insert_with(|| reason.to_owned());
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert_with(|| reason.to_owned());
+            first
+        });
         for (_, watcher) in std::mem::take(&mut self.watchers) {
             watcher.fail(unavailable(reason));
         }

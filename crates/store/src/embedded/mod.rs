@@ -13,6 +13,8 @@ mod index;
 mod read;
 mod recent;
 mod row;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -78,7 +80,7 @@ struct State {
     watchers: BTreeMap<u64, Live>,
     next_watcher: u64,
     /// Why nothing is written any more.
-    failed: Option<String>,
+    failed: tokio::sync::watch::Sender<Option<String>>,
 }
 
 impl Embedded {
@@ -86,12 +88,26 @@ impl Embedded {
     /// revisions.
     pub fn open(options: &disk::Options, history: History) -> Result<Self, OpenError> {
         let disk = Disk::open(options, &[row::LOG, row::META])?;
-        let corrupt = |detail: String| OpenError::Corrupt { path: options.path.clone(), detail };
-        let state = State::load(&disk).map_err(corrupt)?;
+        Self::over(disk, history).map_err(|detail| OpenError::Corrupt { path: options.path.clone(), detail })
+    }
+
+    fn over(disk: Disk, history: History) -> Result<Self, String> {
+        let state = State::load(&disk)?;
         let durable = tokio::sync::watch::Sender::new(Ok(state.durable));
         let maintenance = tokio::sync::Mutex::new(Maintenance::new(history));
         let inner = Inner { disk, state: Mutex::new(state), durable, maintenance };
         Ok(Self { inner: Arc::new(inner), tasks: Tasks::default() })
+    }
+
+    /// Returns once nothing is written any more, with the reason. Only opening the file anew can help then: what is running
+    /// on the store should end, and be started again.
+    pub async fn failed(&self) -> Error {
+        let mut failed = self.inner.state().failed.subscribe();
+        match failed.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(Some(reason)) => unavailable(reason),
+            // The sender is held here, and so never gone.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Ends watches, writes out what was accepted and closes the file.
@@ -143,8 +159,13 @@ impl State {
             recent: Recent::default(),
             watchers: BTreeMap::new(),
             next_watcher: 0,
-            failed: None,
+            failed: tokio::sync::watch::Sender::new(None),
         }
+    }
+
+    /// An error if nothing is written any more.
+    fn writable(&self) -> Result<(), Error> {
+        self.failed.borrow().as_ref().map_or(Ok(()), |failed| Err(unavailable(failed)))
     }
 
     /// As of which revision a read sees the store, if it may.
@@ -208,6 +229,6 @@ impl Store for Embedded {
     }
 
     async fn health(&self) -> Result<(), Error> {
-        self.inner.state().failed.as_ref().map_or(Ok(()), |failed| Err(unavailable(failed)))
+        self.inner.state().writable()
     }
 }

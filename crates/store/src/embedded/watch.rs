@@ -101,7 +101,7 @@ impl State {
         if after > self.durable {
             return Err(Error::Future { requested: after, current: self.durable });
         }
-        self.failed.as_ref().map_or(Ok(()), |failed| Err(unavailable(failed)))
+        self.writable()
     }
 }
 
@@ -225,19 +225,25 @@ struct Chunk {
 
 impl Inner {
     fn chunk(&self, prefix: &Bytes, after: Revision) -> Result<Chunk, Error> {
-        let (mut until, snapshot) = {
+        let mut until = {
             let state = self.state();
             state.watchable(after)?;
-            (state.durable, self.disk.snapshot().map_err(unavailable)?)
+            state.durable
         };
+        // Taken without the lock, for it may wait for the disk. If compaction comes past, `find_previous` says so.
+        let snapshot = self.disk.snapshot().map_err(unavailable)?;
         let range = KeyRange {
             from: row::address(after + 1, 0),
             to: Some(row::address(until + 1, 0)),
             ..KeyRange::default()
         };
         let (mut changes, mut rows, mut bytes, mut last) = (Vec::new(), 0, 0, after);
+        let mut damage = None;
         let mut visit = |at: &[u8], row: &[u8]| {
-            let Some(row) = row::decode(at, row) else { return ControlFlow::Break(()) };
+            let Some(row) = row::decode(at, row) else {
+                damage = Some(format!("the log's row {at:02x?} is malformed"));
+                return ControlFlow::Break(());
+            };
             if row.version.revision > last && (rows >= CHUNK_ROWS || bytes >= CHUNK_BYTES) {
                 // Transactions are not split: the next chunk begins with this one.
                 until = last;
@@ -258,6 +264,9 @@ impl Inner {
             ControlFlow::Continue(())
         };
         snapshot.scan(row::LOG, &range, &mut visit).map_err(unavailable)?;
+        if let Some(damage) = damage {
+            return Err(unavailable(damage));
+        }
         self.find_previous(&mut changes, after)?;
         for change in &mut changes {
             change.read_previous(&*snapshot)?;

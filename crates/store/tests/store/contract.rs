@@ -397,7 +397,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 pub fn it_does_what_the_model_does<B: Backend>() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let config = ProptestConfig { cases: 96, max_shrink_iters: 2000, ..ProptestConfig::default() };
+    // A part of what is asked for (256 by default): each case is a whole life of a store.
+    let cases = ProptestConfig::default().cases * 3 / 8;
+    let config = ProptestConfig { cases, max_shrink_iters: 2000, ..ProptestConfig::default() };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         runtime.block_on(async {
             let (backend, mut model) = (B::new(), Model::default());

@@ -75,16 +75,28 @@ fn exited(name: &str, attempt: u32, code: i32) -> ContainerStatus {
 
 /// The plan in short words, and the phase that is told with it.
 fn outcome(pod: &Pod, goal: &Goal, observed: &Observed, memory: &Memory) -> (Vec<String>, String, Plan) {
-    let plan = plan(pod, goal, observed, memory, at(0));
+    outcome_at(pod, goal, observed, memory, at(0))
+}
+
+fn outcome_at(
+    pod: &Pod,
+    goal: &Goal,
+    observed: &Observed,
+    memory: &Memory,
+    now: Timestamp,
+) -> (Vec<String>, String, Plan) {
+    let plan = plan(pod, goal, observed, memory, now);
     let words = plan.actions.iter().map(|action| match action {
         Action::RunSandbox { attempt } => format!("sandbox {attempt}"),
         Action::StopSandbox { id } => format!("stop {id}"),
         Action::RemoveSandbox { id } => format!("remove {id}"),
-        Action::Start { container, attempt } => format!("start {container} {attempt}"),
-        Action::Stop { id, grace, .. } => format!("stop {id} {}", grace.as_secs()),
+        Action::Start { container, attempt, .. } => format!("start {container} {attempt}"),
+        Action::Stop { id, deadline, .. } => format!("stop {id} {}", deadline.as_second() - now.as_second()),
         Action::Remove { id } => format!("remove {id}"),
+        Action::RenewVolumes => "renew".to_owned(),
+        Action::Abandon { key } => format!("abandon {key:?}"),
     });
-    let around = Surroundings { host_ips: &[], handler: "h", now: at(0) };
+    let around = Surroundings { host_ips: &[], handler: "h", now };
     let told = status(pod, goal, observed, &plan, &around);
     (words.collect(), told.phase.unwrap(), plan)
 }
@@ -127,8 +139,19 @@ fn restart_policies() {
     check("Never", exited("a", 0, 1), (&["stop s0"], "Failed"));
     check("Never", running("a", 0), (&[], "Running"));
     // Lost between being made and being started.
-    check("Always", run("a", 0, ContainerState::Created, 0), (&["remove a0", "start a 1"], "Pending"));
-    check("Always", run("a", 0, ContainerState::Unknown, 0), (&["stop a0 0", "start a 1"], "Running"));
+    check("Always", run("a", 0, ContainerState::Created, 0), (&["remove a0"], "Pending"));
+    check("Always", run("a", 0, ContainerState::Unknown, 0), (&["stop a0 0"], "Running"));
+}
+
+/// What is remembered once the starts of a plan have begun.
+fn begun(plan: &Plan) -> Memory {
+    let mut memory = plan.memory.clone();
+    for action in &plan.actions {
+        if let Action::Start { container, crash, .. } = action {
+            memory.container(container).crash = *crash;
+        }
+    }
+    memory
 }
 
 #[test]
@@ -137,7 +160,8 @@ fn crashing_waits_longer_each_time() {
     let observed = |attempt| Observed::of("u", vec![sandbox(0, true)], vec![exited("a", attempt, 1)]);
     let (words, _, first) = outcome(&pod, &Goal::Run, &observed(0), &Memory::default());
     assert_eq!(words, ["start a 1"]);
-    let (words, phase, second) = outcome(&pod, &Goal::Run, &observed(1), &first.memory);
+    let memory = begun(&first);
+    let (words, phase, second) = outcome(&pod, &Goal::Run, &observed(1), &memory);
     assert_eq!((words.len(), phase.as_str()), (0, "Running"));
     assert_eq!(second.waiting["a"].reason, "CrashLoopBackOff");
     assert_eq!(second.waiting["a"].message, "back-off 10s restarting failed container=a pod=p_n(u)");
@@ -183,7 +207,7 @@ fn init_containers_come_first_and_in_order() {
     check("Always", &[running("x", 0)], (&[], "Pending"));
     check("Always", &[exited("x", 0, 0)], (&["start y 0"], "Pending"));
     check("Always", &[exited("x", 0, 1)], (&["start x 1"], "Pending"));
-    check("Never", &[exited("x", 0, 1)], (&[], "Failed"));
+    check("Never", &[exited("x", 0, 1)], (&["stop s0"], "Failed"));
     check("Always", &[exited("x", 0, 0), exited("y", 0, 0)], (&["start a 0"], "Pending"));
     check("Always", &[exited("x", 0, 0), exited("y", 0, 0), running("a", 0)], (&[], "Running"));
     // They are not run again because an app container ended, even if they are forgotten.
@@ -301,7 +325,7 @@ fn a_status_tells_of_each_container() {
         let plan = plan(&pod, &Goal::Run, &observed, memory, at(0));
         let around = Surroundings { host_ips: &["10.0.0.1".parse().unwrap()], handler: "runc", now: at(0) };
         let told = status(&pod, &Goal::Run, &observed, &plan, &around);
-        (serde_json::to_value(&told).unwrap(), plan.memory)
+        (serde_json::to_value(&told).unwrap(), begun(&plan))
     };
     let (told, _) = tell(&memory, vec![]);
     assert_eq!(told["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
@@ -342,4 +366,150 @@ fn a_status_does_not_change_by_being_told() {
     // As it comes back from the API.
     pod.status = Some(serde_json::from_value(serde_json::to_value(&first).unwrap()).unwrap());
     assert_eq!(Some(tell(&pod, at(50))), pod.status);
+}
+
+#[test]
+fn what_a_runtime_lost_track_of_is_stopped_once() {
+    let pod = simple("Always");
+    let lost = || run("a", 0, ContainerState::Unknown, 0);
+    let observed = Observed::of("u", vec![sandbox(0, true)], vec![lost()]);
+    let (words, _, plan) = outcome(&pod, &Goal::Run, &observed, &Memory::default());
+    assert_eq!(words, ["stop a0 0"]);
+    let mut memory = plan.memory;
+    memory.stops.get_mut("a0").unwrap().done = true;
+    assert_eq!(outcome(&pod, &Goal::Run, &observed, &memory).0, ["start a 1"]);
+    let leave = Goal::Leave(Duration::from_secs(5));
+    assert_eq!(outcome(&pod, &leave, &observed, &memory).0, ["remove s0"]);
+}
+
+#[test]
+fn what_is_being_done_holds_up_only_what_depends_on_it() {
+    let pod = pod(json!({"restartPolicy": "Always", "containers": [{"name": "a"}, {"name": "b"}]}));
+    let words = |in_flight: &[Key], runs: &[ContainerStatus]| {
+        let mut observed = Observed::of("u", vec![sandbox(0, true)], runs.to_vec());
+        observed.in_flight = in_flight.iter().cloned().collect();
+        outcome(&pod, &Goal::Run, &observed, &Memory::default()).0
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(words(&[], &[]), ["start a 0"], "b begins when a has");
+    assert_eq!(words(&[Key::Start("a".into())], &[]), none);
+    let hooking = Key::PostStart("a0".into());
+    assert_eq!(words(std::slice::from_ref(&hooking), &[running("a", 0)]), none);
+    assert_eq!(words(&[], &[running("a", 0)]), ["start b 0"]);
+    // A restart waits for nobody.
+    assert_eq!(words(&[hooking], &[running("a", 0), exited("b", 0, 1)]), ["start b 1"]);
+    assert_eq!(words(&[Key::Stop("a0".into())], &[running("a", 0), exited("b", 0, 1)]), ["start b 1"]);
+    assert_eq!(words(&[Key::Start("b".into())], &[running("a", 0), exited("b", 0, 1)]), none);
+}
+
+#[test]
+fn leaving_waits_for_what_is_half_made() {
+    let pod = simple("Always");
+    let leave = Goal::Leave(Duration::from_secs(5));
+    let words = |in_flight: Key, sandboxes: &[SandboxStatus], runs: &[ContainerStatus]| {
+        let mut observed = Observed::of("u", sandboxes.to_vec(), runs.to_vec());
+        observed.in_flight = [in_flight].into();
+        outcome(&pod, &leave, &observed, &Memory::default()).0
+    };
+    assert_eq!(words(Key::Pod, &[], &[]), ["abandon Pod"]);
+    let starting = Key::Start("a".into());
+    assert_eq!(words(starting, &[sandbox(0, true)], &[]), ["abandon Start(\"a\")"]);
+    let stopping = Key::Stop("a0".into());
+    assert_eq!(words(stopping, &[sandbox(0, true)], &[running("a", 0)]), ["stop a0 5"]);
+}
+
+#[test]
+fn a_pods_end_has_one_deadline() {
+    let pod = pod(json!({
+        "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "t", "restartPolicy": "Always"}],
+        "containers": [{"name": "a"}],
+    }));
+    let look = |runs: &[ContainerStatus], grace: u64, memory: &Memory, now: i64| {
+        let observed = Observed::of("u", vec![sandbox(0, true)], runs.to_vec());
+        let (words, _, plan) =
+            outcome_at(&pod, &Goal::Leave(Duration::from_secs(grace)), &observed, memory, at(now));
+        (words, plan.memory)
+    };
+    let all = [running("s", 0), running("t", 0), running("a", 0)];
+    let (words, memory) = look(&all, 10, &Memory::default(), 0);
+    assert_eq!(words, ["stop a0 10"]);
+    // Asked again: it is the same end.
+    assert_eq!(look(&all, 10, &memory, 4).0, ["stop a0 6"]);
+    // Less is given later: it comes sooner. More is given: it does not come later.
+    assert_eq!(look(&all, 3, &memory, 4).0, ["stop a0 3"]);
+    assert_eq!(look(&all, 30, &memory, 4).0, ["stop a0 6"]);
+    assert_eq!(look(&all, 0, &memory, 4).0, ["stop a0 0"]);
+    let (words, memory) = look(&[running("s", 0), running("t", 0)], 10, &memory, 7);
+    assert_eq!(words, ["stop t0 3"], "the last sidecar first, in what is left");
+    let (words, memory) = look(&[running("s", 0)], 10, &memory, 10);
+    assert_eq!(words, ["stop s0 2"], "and never less than two seconds");
+    assert_eq!(look(&[running("s", 0)], 10, &memory, 11).0, ["stop s0 1"]);
+}
+
+#[test]
+fn a_sidecar_holds_up_the_next_until_it_has_started() {
+    let pod = pod(json!({
+        "restartPolicy": "OnFailure",
+        "initContainers": [
+            {"name": "s", "restartPolicy": "Always", "startupProbe": {"exec": {"command": ["x"]}}},
+            {"name": "i"},
+        ],
+        "containers": [{"name": "a"}],
+    }));
+    let observed = |runs: &[ContainerStatus], in_flight: &[Key]| {
+        let mut observed = Observed::of("u", vec![sandbox(0, true)], runs.to_vec());
+        observed.in_flight = in_flight.iter().cloned().collect();
+        observed
+    };
+    let words = |observed: &Observed, memory: &Memory| outcome(&pod, &Goal::Run, observed, memory).0;
+    let none: [&str; 0] = [];
+    let mut memory = Memory::default();
+    assert_eq!(words(&observed(&[running("s", 0)], &[]), &memory), none);
+    let probed = Probed { container_id: "s0".into(), started: true, ready: false, fatal: None };
+    memory.container("s").probes = Some(probed);
+    assert_eq!(words(&observed(&[running("s", 0)], &[Key::PostStart("s0".into())]), &memory), none);
+    assert_eq!(words(&observed(&[running("s", 0)], &[]), &memory), ["start i 0"]);
+    // It runs again whatever the pod's policy and its exit code say.
+    let runs = [exited("s", 0, 0), exited("i", 0, 0), running("a", 0)];
+    assert_eq!(words(&observed(&runs, &[]), &memory), ["start s 1"]);
+}
+
+#[test]
+fn an_ephemeral_container_runs_once() {
+    let pod = pod(json!({
+        "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "e", "image": "debug"}],
+    }));
+    let sandboxes = [sandbox(0, true)];
+    check(&pod, &Goal::Run, &sandboxes, &[running("a", 0)], (&["start e 0"], "Running"));
+    let runs = [running("a", 0), exited("e", 0, 1)];
+    check(&pod, &Goal::Run, &sandboxes, &runs, (&[], "Running"));
+    let observed = Observed::of("u", sandboxes.to_vec(), runs.to_vec());
+    let plan = plan(&pod, &Goal::Run, &observed, &Memory::default(), at(0));
+    let around = Surroundings { host_ips: &[], handler: "h", now: at(0) };
+    let told = status(&pod, &Goal::Run, &observed, &plan, &around);
+    assert_eq!(told.ephemeral_container_statuses.unwrap()[0].name, "e");
+}
+
+#[test]
+fn a_run_whose_hook_failed_is_ended() {
+    let pod = simple("Always");
+    let observed = Observed::of("u", vec![sandbox(0, true)], vec![running("a", 1)]);
+    let mut memory = Memory::default();
+    memory.container("a").condemned = Some(("a0".into(), "FailedPostStartHook".into()));
+    assert!(outcome(&pod, &Goal::Run, &observed, &memory).0.is_empty(), "that was another run");
+    memory.container("a").condemned = Some(("a1".into(), "FailedPostStartHook".into()));
+    assert_eq!(outcome(&pod, &Goal::Run, &observed, &memory).0, ["stop a1 30"]);
+}
+
+#[test]
+fn volumes_are_renewed_from_time_to_time() {
+    let pod =
+        pod(json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "configMap": {"name": "c"}}]}));
+    let observed = Observed::of("u", vec![sandbox(0, true)], vec![running("a", 0)]);
+    let mut memory = Memory::default();
+    assert_eq!(outcome(&pod, &Goal::Run, &observed, &memory).0, ["renew"]);
+    memory.renew_at = Some(at(7));
+    let (words, _, plan) = outcome(&pod, &Goal::Run, &observed, &memory);
+    assert_eq!((words.len(), plan.wake_at), (0, Some(at(7))));
 }

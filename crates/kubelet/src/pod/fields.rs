@@ -1,0 +1,463 @@
+//! Every field of a pod's spec, sorted: honoured, honoured elsewhere, refused, or ignored with a warning.
+//!
+//! Each type is taken apart without `..`, so that a field that upstream adds does not compile until it is decided upon.
+//! `docs/kubernetes.md` shows the same in a table. Nothing that keeps a pod in its bounds is ever ignored.
+
+use std::fmt::Display;
+
+use api::k8s::api::core::v1::{
+    AppArmorProfile, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, EphemeralContainer,
+    Lifecycle, LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SELinuxOptions, SeccompProfile, SecurityContext, Sysctl, Volume, VolumeMount,
+};
+
+use super::containers::{self, Kind};
+use super::volume;
+
+/// Kernel settings that a pod may change without its node being any the worse for it: upstream's list.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// What of a pod is not honoured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    /// For which the pod does not run.
+    pub(crate) refused: Vec<String>,
+    /// Without which it runs all the same.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// Sorts the fields of a pod.
+pub(crate) fn of(pod: &Pod) -> Fields {
+    let mut sorter = Sorter::default();
+    match &pod.spec {
+        Some(spec) => sorter.spec(pod, spec),
+        None => sorter.0.refused.push("the pod has no spec".to_owned()),
+    }
+    sorter.0
+}
+
+#[derive(Default)]
+struct Sorter(Fields);
+
+fn filled<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+fn is(value: &Option<String>, name: &str) -> bool {
+    value.as_deref() == Some(name)
+}
+
+impl Sorter {
+    fn refuse(&mut self, when: bool, field: impl Display) {
+        if when {
+            self.0.refused.push(format!("{field} is not supported on this node"));
+        }
+    }
+
+    fn ignore(&mut self, when: bool, field: impl Display) {
+        if when {
+            self.0.ignored.push(format!("{field} has no effect on this node"));
+        }
+    }
+
+    fn spec(&mut self, pod: &Pod, spec: &PodSpec) {
+        let PodSpec {
+            // Honoured by the kubelet.
+            active_deadline_seconds: _,
+            containers: _,
+            dns_config: _,
+            dns_policy: _,
+            ephemeral_containers,
+            host_aliases: _,
+            host_ipc,
+            host_network,
+            host_pid: _,
+            hostname: _,
+            hostname_override: _,
+            init_containers: _,
+            overhead: _,
+            readiness_gates: _,
+            resources,
+            restart_policy: _,
+            runtime_class_name: _,
+            security_context,
+            service_account_name: _,
+            share_process_namespace: _,
+            subdomain,
+            termination_grace_period_seconds: _,
+            volumes,
+            // Honoured by the scheduler, by admission or by controllers.
+            affinity: _,
+            automount_service_account_token: _,
+            node_name: _,
+            node_selector: _,
+            preemption_policy: _,
+            priority: _,
+            priority_class_name: _,
+            scheduler_name: _,
+            scheduling_gates: _,
+            scheduling_group: _,
+            service_account: _,
+            tolerations: _,
+            topology_spread_constraints: _,
+            // Not, or not wholly.
+            enable_service_links: _,
+            host_users,
+            image_pull_secrets,
+            os,
+            resource_claims,
+            set_hostname_as_fqdn,
+        } = spec;
+        self.refuse(*host_users == Some(false), "spec.hostUsers: false");
+        self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
+        let other_os = os.as_ref().filter(|os| os.name != "linux");
+        self.refuse(other_os.is_some(), "spec.os other than linux");
+        self.refuse(filled(resource_claims), "spec.resourceClaims");
+        let qualified = *set_hostname_as_fqdn == Some(true)
+            && subdomain.as_ref().is_some_and(|subdomain| !subdomain.is_empty());
+        self.refuse(qualified, "spec.setHostnameAsFQDN");
+        self.resources("spec.resources", resources.as_ref());
+        if let Some(security) = security_context {
+            self.pod_security(security, *host_network == Some(true), *host_ipc == Some(true));
+        }
+        for volume in volumes.iter().flatten() {
+            self.volume(volume);
+        }
+        self.containers(pod, ephemeral_containers.as_deref(), *host_network == Some(true));
+    }
+
+    fn containers(&mut self, pod: &Pod, ephemeral: Option<&[EphemeralContainer]>, host_network: bool) {
+        for added in ephemeral.unwrap_or_default() {
+            let field = format!("spec.ephemeralContainers{{{}}}.targetContainerName", added.name);
+            self.ignore(added.target_container_name.is_some(), field);
+        }
+        for container in containers::all(pod) {
+            self.container(&container.field_path(), container.kind, &container.spec, host_network);
+        }
+    }
+
+    fn pod_security(&mut self, security: &PodSecurityContext, host_network: bool, host_ipc: bool) {
+        let PodSecurityContext {
+            fs_group: _,
+            // Of what it says something there are no volumes here.
+            fs_group_change_policy: _,
+            run_as_group: _,
+            run_as_non_root: _,
+            run_as_user: _,
+            supplemental_groups: _,
+            sysctls,
+            app_armor_profile,
+            se_linux_change_policy: _,
+            se_linux_options,
+            seccomp_profile,
+            supplemental_groups_policy,
+            windows_options,
+        } = security;
+        let field = "spec.securityContext";
+        self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
+        let strict = is(supplemental_groups_policy, "Strict");
+        self.refuse(strict, format_args!("{field}.supplementalGroupsPolicy: Strict"));
+        self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
+        for Sysctl { name, value: _ } in sysctls.iter().flatten() {
+            // In the node's own namespace it would be the node's setting.
+            let shared = if name.starts_with("net.") { host_network } else { host_ipc };
+            let unsafe_one = shared || !SAFE_SYSCTLS.contains(&name.as_str());
+            self.refuse(unsafe_one, format_args!("{field}.sysctls: {name}"));
+        }
+    }
+
+    fn profiles(
+        &mut self,
+        field: &str,
+        seccomp: Option<&SeccompProfile>,
+        app_armor: Option<&AppArmorProfile>,
+        se_linux: Option<&SELinuxOptions>,
+    ) {
+        if let Some(SeccompProfile { type_, localhost_profile: _ }) = seccomp {
+            self.refuse(type_ == "Localhost", format_args!("{field}.seccompProfile of type Localhost"));
+            self.ignore(
+                type_ == "RuntimeDefault",
+                format_args!("{field}.seccompProfile of type RuntimeDefault"),
+            );
+        }
+        if let Some(AppArmorProfile { type_, localhost_profile: _ }) = app_armor {
+            self.refuse(type_ == "Localhost", format_args!("{field}.appArmorProfile of type Localhost"));
+            self.ignore(
+                type_ == "RuntimeDefault",
+                format_args!("{field}.appArmorProfile of type RuntimeDefault"),
+            );
+        }
+        let asked = se_linux.is_some_and(|options| *options != SELinuxOptions::default());
+        self.refuse(asked, format_args!("{field}.seLinuxOptions"));
+    }
+
+    fn resources(&mut self, field: &str, resources: Option<&ResourceRequirements>) {
+        let Some(ResourceRequirements { claims, limits, requests }) = resources else { return };
+        self.refuse(filled(claims), format_args!("{field}.claims"));
+        for name in limits.iter().flatten().map(|(name, _)| name) {
+            self.refuse(name.starts_with("hugepages-"), format_args!("{field}.limits: {name}"));
+            self.ignore(name == "ephemeral-storage", format_args!("{field}.limits: {name}"));
+        }
+        // What is asked for is the scheduler's to find.
+        let _ = requests;
+    }
+
+    fn volume(&mut self, volume: &Volume) {
+        let name = &volume.name;
+        if let Err(why) = volume::kind(volume) {
+            self.0.refused.push(format!("spec.volumes{{{name}}}: {why}"));
+        }
+        if let Some(empty) = &volume.empty_dir {
+            let on_disk = empty.medium.as_deref().unwrap_or_default().is_empty();
+            let field = format!("spec.volumes{{{name}}}.emptyDir.sizeLimit");
+            self.ignore(on_disk && empty.size_limit.is_some(), field);
+        }
+    }
+
+    fn container(&mut self, field: &str, kind: Kind, container: &Container, host_network: bool) {
+        let Container {
+            // Honoured.
+            args: _,
+            command: _,
+            env,
+            env_from,
+            image: _,
+            image_pull_policy: _,
+            lifecycle,
+            liveness_probe,
+            name: _,
+            ports,
+            readiness_probe,
+            resources,
+            security_context,
+            startup_probe,
+            stdin,
+            termination_message_path: _,
+            termination_message_policy: _,
+            tty: _,
+            volume_mounts,
+            working_dir: _,
+            // There is nothing that would resize it.
+            resize_policy: _,
+            // Not, or not wholly.
+            restart_policy,
+            restart_policy_rules,
+            stdin_once,
+            volume_devices,
+        } = container;
+        for EnvVar { name: _, value: _, value_from } in env.iter().flatten() {
+            self.env_source(field, value_from.as_ref());
+        }
+        for EnvFromSource { config_map_ref: _, prefix: _, secret_ref: _ } in env_from.iter().flatten() {}
+        for ContainerPort { container_port: _, host_ip: _, host_port, name: _, protocol: _ } in
+            ports.iter().flatten()
+        {
+            // On the node's own network every port is one of the node's.
+            let mapped = !host_network && host_port.is_some_and(|port| port != 0);
+            self.refuse(mapped, format_args!("{field}.ports.hostPort"));
+        }
+        self.lifecycle(field, lifecycle.as_ref());
+        for probe in [liveness_probe, readiness_probe, startup_probe].into_iter().flatten() {
+            probe_fields(probe);
+        }
+        self.resources(&format!("{field}.resources"), resources.as_ref());
+        if let Some(security) = security_context {
+            self.security(&format!("{field}.securityContext"), security);
+        }
+        for mount in volume_mounts.iter().flatten() {
+            self.mount(field, mount);
+        }
+        let own = kind != Kind::Sidecar && restart_policy.is_some();
+        self.refuse(own, format_args!("{field}.restartPolicy of a container that is no sidecar"));
+        self.refuse(filled(restart_policy_rules), format_args!("{field}.restartPolicyRules"));
+        let once = *stdin == Some(true) && *stdin_once == Some(true);
+        self.ignore(once, format_args!("{field}.stdinOnce"));
+        self.refuse(filled(volume_devices), format_args!("{field}.volumeDevices"));
+    }
+
+    fn env_source(&mut self, field: &str, source: Option<&EnvVarSource>) {
+        let Some(EnvVarSource {
+            config_map_key_ref: _,
+            field_ref: _,
+            resource_field_ref: _,
+            secret_key_ref: _,
+            file_key_ref,
+        }) = source
+        else {
+            return;
+        };
+        self.refuse(file_key_ref.is_some(), format_args!("{field}.env.valueFrom.fileKeyRef"));
+    }
+
+    fn lifecycle(&mut self, field: &str, lifecycle: Option<&Lifecycle>) {
+        let Some(Lifecycle { post_start, pre_stop, stop_signal: _ }) = lifecycle else { return };
+        for (name, handler) in [("postStart", post_start), ("preStop", pre_stop)] {
+            let Some(LifecycleHandler { exec: _, http_get: _, sleep: _, tcp_socket }) = handler else {
+                continue;
+            };
+            self.ignore(tcp_socket.is_some(), format_args!("{field}.lifecycle.{name}.tcpSocket"));
+        }
+    }
+
+    fn security(&mut self, field: &str, security: &SecurityContext) {
+        let SecurityContext {
+            allow_privilege_escalation: _,
+            capabilities: _,
+            privileged: _,
+            read_only_root_filesystem: _,
+            run_as_group: _,
+            run_as_non_root: _,
+            run_as_user: _,
+            app_armor_profile,
+            proc_mount,
+            se_linux_options,
+            seccomp_profile,
+            windows_options,
+        } = security;
+        self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
+        self.refuse(is(proc_mount, "Unmasked"), format_args!("{field}.procMount: Unmasked"));
+        self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
+    }
+
+    fn mount(&mut self, field: &str, mount: &VolumeMount) {
+        let VolumeMount {
+            mount_path: _,
+            mount_propagation: _,
+            name,
+            read_only: _,
+            recursive_read_only,
+            sub_path: _,
+            sub_path_expr: _,
+        } = mount;
+        let recursive = is(recursive_read_only, "Enabled");
+        self.refuse(recursive, format_args!("{field}.volumeMounts{{{name}}}.recursiveReadOnly: Enabled"));
+    }
+}
+
+/// All of a probe is honoured.
+fn probe_fields(probe: &Probe) {
+    let Probe {
+        exec: _,
+        failure_threshold: _,
+        grpc: _,
+        http_get: _,
+        initial_delay_seconds: _,
+        period_seconds: _,
+        success_threshold: _,
+        tcp_socket: _,
+        termination_grace_period_seconds: _,
+        timeout_seconds: _,
+    } = probe;
+}
+
+#[cfg(test)]
+mod tests {
+    use apimachinery::schema::OpenApi;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn sorted(spec: Value) -> Fields {
+        let mut spec = spec;
+        if spec["containers"].is_null() {
+            spec["containers"] = json!([{"name": "c"}]);
+        }
+        of(&serde_json::from_value(json!({"spec": spec})).unwrap())
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        let check = |spec: Value, expected: &str| {
+            let found = sorted(spec).refused.join("; ");
+            assert_eq!(found.replace(" is not supported on this node", ""), expected);
+        };
+        let container = |fields: Value| {
+            let mut container = json!({"name": "c"});
+            container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            json!({"containers": [container]})
+        };
+        let localhost = json!({"type": "Localhost", "localhostProfile": "p"});
+        check(json!({}), "");
+        check(json!({"hostUsers": true}), "");
+        check(json!({"hostUsers": false}), "spec.hostUsers: false");
+        for (profile, name) in [("seccompProfile", "seccompProfile"), ("appArmorProfile", "appArmorProfile")]
+        {
+            let security = json!({"securityContext": {profile: localhost}});
+            check(security.clone(), &format!("spec.securityContext.{name} of type Localhost"));
+            check(
+                container(security),
+                &format!("spec.containers{{c}}.securityContext.{name} of type Localhost"),
+            );
+        }
+        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1}]});
+        check(container(ports.clone()), "spec.containers{c}.ports.hostPort");
+        let mut on_host = container(ports);
+        on_host["hostNetwork"] = json!(true);
+        check(on_host, "");
+        let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
+        check(sysctl("net.ipv4.tcp_syncookies"), "");
+        check(sysctl("net.core.somaxconn"), "spec.securityContext.sysctls: net.core.somaxconn");
+        let mut on_host = sysctl("net.ipv4.tcp_syncookies");
+        on_host["hostNetwork"] = json!(true);
+        check(on_host, "spec.securityContext.sysctls: net.ipv4.tcp_syncookies");
+        let claim = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+        check(claim, "spec.volumes{v}: persistentVolumeClaim");
+        let app = "spec.containers{c}.restartPolicy of a container that is no sidecar";
+        check(container(json!({"restartPolicy": "Never"})), app);
+        let file = json!({"fileKeyRef": {"key": "k", "path": "p", "volumeName": "v"}});
+        check(
+            container(json!({"env": [{"name": "A", "valueFrom": file}]})),
+            "spec.containers{c}.env.valueFrom.fileKeyRef",
+        );
+    }
+
+    #[test]
+    fn what_is_ignored_is_said() {
+        let profile = json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
+        let found = sorted(profile);
+        assert!(found.refused.is_empty());
+        let expected =
+            "spec.securityContext.seccompProfile of type RuntimeDefault has no effect on this node";
+        assert_eq!(found.ignored, [expected]);
+        // An ordinary pod, with what the API fills in, is told nothing.
+        let ordinary = json!({
+            "enableServiceLinks": true, "schedulerName": "s", "dnsPolicy": "ClusterFirst",
+            "securityContext": {}, "preemptionPolicy": "PreemptLowerPriority", "priority": 0,
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": "c", "terminationMessagePolicy": "File", "resources": {}}],
+        });
+        assert_eq!(sorted(ordinary), Fields::default());
+    }
+
+    #[test]
+    fn the_page_lists_every_field() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubernetes.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for kind in ["PodSpec", "PodSecurityContext", "Container", "SecurityContext", "Volume", "VolumeMount"]
+        {
+            let section = page.split(&format!("\n### {kind}\n")).nth(1).unwrap();
+            let section = section.split("\n#").next().unwrap();
+            let name = format!("io.k8s.api.core.v1.{kind}");
+            let schema = api::schemas::builtin().openapi(&name, OpenApi::V3).unwrap();
+            for field in schema["properties"].as_object().unwrap().keys() {
+                assert!(
+                    section.contains(&format!("`{field}`")),
+                    "{kind}: {field} is not in docs/kubernetes.md"
+                );
+            }
+        }
+    }
+}

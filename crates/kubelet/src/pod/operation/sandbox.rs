@@ -1,0 +1,45 @@
+//! Making a pod's sandbox, and before it the pod's volumes.
+
+use tokio_util::sync::CancellationToken;
+
+use super::scope::blocking;
+use super::{Outcome, Scope, volumes};
+use crate::pod::config;
+use crate::pod::fields;
+use crate::pod::memory::Waiting;
+
+/// Makes volumes and sandbox. Until the runtime is asked it may be given up; then it is not, since a sandbox that comes
+/// up unseen would outlive its pod.
+pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) -> Outcome {
+    if attempt == 0 {
+        for ignored in fields::of(&scope.pod).ignored {
+            scope.warn("FieldIgnored", ignored);
+        }
+    }
+    let made = match token.run_until_cancelled(volumes::prepare(&scope, true)).await {
+        None => return Outcome::Sandbox(Ok(())),
+        Some(Ok(prepared)) => volumes::make(prepared).await,
+        Some(Err(message)) => Err(message),
+    };
+    if let Err(message) = made {
+        return failed(&scope, "FailedMount", message);
+    }
+    let cx = &scope.cx;
+    let config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
+    let logs = config.log_directory.clone();
+    let outcome = match blocking(move || std::fs::create_dir_all(logs)).await {
+        Ok(()) => scope.runtime.run_sandbox(config).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match outcome {
+        Ok(_) => Outcome::Sandbox(Ok(())),
+        Err(error) => {
+            failed(&scope, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"))
+        }
+    }
+}
+
+fn failed(scope: &Scope, reason: &str, message: String) -> Outcome {
+    scope.warn(reason, message.clone());
+    Outcome::Sandbox(Err(Waiting::new(reason, message)))
+}

@@ -1,0 +1,56 @@
+//! Making a pod's volumes, and bringing them up to date.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Outcome, Scope};
+use crate::pod::config::Paths;
+use crate::pod::volume::{self, Content, Material};
+
+/// Brings the volumes that are made from objects of the API up to date.
+pub(super) async fn renew(scope: Scope, token: CancellationToken) -> Outcome {
+    let outcome = match token.run_until_cancelled(prepare(&scope, false)).await {
+        None => return Outcome::Volumes(Ok(())),
+        Some(Ok(prepared)) => make(prepared).await,
+        Some(Err(message)) => Err(message),
+    };
+    if let Err(message) = &outcome {
+        scope.warn("FailedMount", message.clone());
+    }
+    Outcome::Volumes(outcome)
+}
+
+/// Volumes as they are to be, by their names.
+pub(super) struct Prepared {
+    volumes: Vec<(String, Content)>,
+    paths: Paths,
+    uid: String,
+    group: Option<u32>,
+}
+
+/// Asks the API for all that volumes need: all of the pod's, or those that may have changed. May be given up.
+pub(super) async fn prepare(scope: &Scope, all: bool) -> Result<Prepared, String> {
+    let needs = volume::needs(&scope.pod);
+    let sources = scope.given.sources(scope, needs.config_maps, needs.secrets).await?;
+    let tokens = scope.given.tokens(scope, needs.tokens).await?;
+    let group = scope.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group);
+    let place = scope.place();
+    let material = Material { pod: &scope.pod, sources: &sources, tokens: &tokens, place: &place };
+    Ok(Prepared {
+        volumes: volume::contents(&material, all)?,
+        paths: scope.cx.paths.clone(),
+        uid: scope.uid().to_owned(),
+        group: group.and_then(|group| u32::try_from(group).ok()),
+    })
+}
+
+/// Makes what is not there, and brings up to date what is. Has to be waited for: it goes on by itself.
+pub(super) async fn make(prepared: Prepared) -> Result<(), String> {
+    let Prepared { volumes, paths, uid, group } = prepared;
+    let made = tokio::task::spawn_blocking(move || {
+        volumes.into_iter().try_for_each(|(name, content)| {
+            let made = volume::make(&content, &paths, &uid, &name, group);
+            made.map_err(|error| volume::failed(&name, &error.to_string()))
+        })
+    });
+    made.await.map_err(|error| error.to_string())?
+}

@@ -1,0 +1,122 @@
+//! What a node makes outside of its directory goes by these names. They are written down before anything is made, so that
+//! `monoplane clean` finds all of it, whatever flags it is given and whatever state the node was left in.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::flags::Machine;
+use crate::layout::{Layout, make_directory, write_file};
+
+/// `node/marks.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Marks {
+    /// Whose they are: the same for as long as the data directory.
+    pub plane: String,
+    /// The bridge that pods hang on.
+    pub bridge: String,
+    /// Parent of all its cgroups.
+    pub cgroup_root: String,
+    /// The pods' addresses, as CIDR.
+    pub pod_cidr: String,
+}
+
+impl Marks {
+    /// Those of the node in this data directory, if one was started there.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(layout: &Layout) -> Result<Option<Self>> {
+        let path = layout.marks();
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let marks = serde_json::from_slice(&bytes);
+                marks.map(Some).with_context(|| format!("reading {}", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    /// Those that the flags ask for, written down.
+    ///
+    /// # Errors
+    /// When things of other names may still be there, or nothing can be written.
+    pub fn settle(layout: &Layout, machine: &Machine) -> Result<Self> {
+        let before = Self::read(layout)?.unwrap_or_default();
+        for (flag, was, wanted) in [
+            ("--bridge", &before.bridge, &machine.bridge),
+            ("--cgroup-root", &before.cgroup_root, &machine.cgroup_root),
+        ] {
+            if !was.is_empty() && was != wanted {
+                bail!(
+                    "this node's pods were started with {flag} {was}: keep that, or run `monoplane clean` first"
+                );
+            }
+        }
+        let plane = if before.plane.is_empty() { new_id()? } else { before.plane };
+        let marks = Self {
+            plane,
+            bridge: machine.bridge.clone(),
+            cgroup_root: machine.cgroup_root.clone(),
+            pod_cidr: machine.pod_cidr.clone(),
+        };
+        make_directory(&layout.node(), 0o700)?;
+        write_file(&layout.marks(), &serde_json::to_vec_pretty(&marks)?, 0o600)?;
+        Ok(marks)
+    }
+
+    /// Parent of all pods' cgroups.
+    pub fn pods_cgroup(&self) -> String {
+        format!("{}/pods", self.cgroup_root)
+    }
+
+    /// What `network` is told.
+    ///
+    /// # Errors
+    /// When the CIDR is none.
+    pub fn network(&self, layout: &Layout) -> Result<network::Config> {
+        Ok(network::Config {
+            bridge: self.bridge.clone(),
+            owner: self.plane.clone(),
+            subnet: self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?,
+            state_dir: layout.node().join("network"),
+            masquerade: true,
+            services: None,
+        })
+    }
+}
+
+fn new_id() -> Result<String> {
+    let mut bytes = [0; 8];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.context("reading /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::AtDataDir;
+
+    #[test]
+    fn marks_stay_until_they_are_cleaned_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&AtDataDir { data_dir: Some(directory.path().to_owned()) }).unwrap();
+        assert_eq!(Marks::read(&layout).unwrap(), None);
+        let machine = |bridge: &str| Machine {
+            node_name: None,
+            pod_cidr: "10.42.0.0/24".to_owned(),
+            bridge: bridge.to_owned(),
+            cgroup_root: "monoplane".to_owned(),
+        };
+        let first = Marks::settle(&layout, &machine("one")).unwrap();
+        assert_eq!(first.plane.len(), 16);
+        assert_eq!(Marks::settle(&layout, &machine("one")).unwrap(), first);
+        let error = Marks::settle(&layout, &machine("two")).unwrap_err().to_string();
+        assert!(error.contains("--bridge one"), "{error}");
+        assert_eq!(Marks::read(&layout).unwrap(), Some(first));
+    }
+}
