@@ -30,6 +30,12 @@ pub enum Error {
         /// The most it may have.
         limit: usize,
     },
+    /// The values of one call are too large together.
+    #[error("the values of a batch must not exceed {limit} bytes")]
+    BatchBytes {
+        /// The most they may have.
+        limit: usize,
+    },
     /// The value is not a decimal 64-bit integer, or would not be one any more.
     #[error("value is not an integer or out of range")]
     NotAnInteger,

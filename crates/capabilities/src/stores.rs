@@ -19,11 +19,13 @@ pub struct SizeLimits {
     pub value: usize,
     /// Keys in one call.
     pub batch: usize,
+    /// Bytes of all values in one call.
+    pub batch_bytes: usize,
 }
 
 impl Default for SizeLimits {
     fn default() -> Self {
-        Self { key: 1024, value: 1 << 20, batch: 1000 }
+        Self { key: 1024, value: 1 << 20, batch: 1000, batch_bytes: 16 << 20 }
     }
 }
 
@@ -47,15 +49,22 @@ impl Stores {
     }
 
     /// Puts a backend behind a store, once it has been opened and has answered. Until then, and if that fails, the store
-    /// keeps the backend that it has; calls in flight finish on the old one. The backend that it already has is only asked
-    /// whether it answers.
+    /// keeps the backend that it has; calls in flight finish on the old one. The backend that it already has is asked
+    /// whether it answers, and opened anew if it does not: what failed once may never recover by itself.
     pub async fn bind(&self, name: &str, backend: Backend, egress: &Connector) -> Result<(), Error> {
         let slot = self.get(name).slot;
         let _binding = slot.binding.lock().await;
         if let Some(bound) = slot.bound.load_full()
             && bound.chosen.as_ref() == Some(&backend)
         {
-            return bound.backend.check().await;
+            let Err(error) = bound.backend.check().await else { return Ok(()) };
+            tracing::warn!(store = name, %error, "the backend failed, and is opened again");
+            // A file is open once: the old one goes first.
+            slot.bound.store(None);
+            drop(bound);
+            let opened = backend.open(egress).await?;
+            slot.bound.store(Some(Arc::new(Bound { chosen: Some(backend), backend: opened.clone() })));
+            return opened.check().await;
         }
         let opened = backend.open(egress).await?;
         opened.check().await?;
@@ -173,28 +182,20 @@ impl Store {
         self.backend()?.forget(token).await
     }
 
-    /// Sets a key if it has the expected value.
-    pub async fn compare_and_swap(
-        &self,
-        key: &str,
-        expected: Option<&[u8]>,
-        value: Bytes,
-    ) -> Result<bool, Error> {
-        self.check_key(key)?;
-        self.check_value(&value)?;
-        self.backend()?.compare_and_swap(key, expected, value).await
-    }
-
     /// The values of many keys, in their order.
     pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
         self.check_batch(keys.len(), keys.iter())?;
-        self.backend()?.get_many(keys).await
+        self.backend()?.get_many(keys, self.slot.limits.batch_bytes).await
     }
 
     /// Sets many keys.
     pub async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), Error> {
         self.check_batch(pairs.len(), pairs.iter().map(|(key, _)| key))?;
         pairs.iter().try_for_each(|(_, value)| self.check_value(value))?;
+        let limit = self.slot.limits.batch_bytes;
+        if pairs.iter().map(|(_, value)| value.len()).sum::<usize>() > limit {
+            return Err(Error::BatchBytes { limit });
+        }
         self.backend()?.set_many(pairs).await
     }
 
@@ -232,5 +233,69 @@ impl Store {
             return Err(Error::BatchLength { limit });
         }
         keys.try_for_each(|key| self.check_key(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use egress::Policy;
+
+    use super::*;
+
+    /// Every call fails, for ever.
+    struct Dead;
+
+    fn dead<T>() -> Result<T, Error> {
+        Err(Error::Unavailable("dead".into()))
+    }
+
+    #[async_trait::async_trait]
+    impl KeyValue for Dead {
+        async fn get(&self, _: &str) -> Result<Option<Bytes>, Error> {
+            dead()
+        }
+        async fn set(&self, _: &str, _: Bytes) -> Result<(), Error> {
+            dead()
+        }
+        async fn delete(&self, _: &str) -> Result<(), Error> {
+            dead()
+        }
+        async fn exists(&self, _: &str) -> Result<bool, Error> {
+            dead()
+        }
+        async fn keys(&self, _: Option<&str>) -> Result<Keys, Error> {
+            dead()
+        }
+        async fn increment(&self, _: &str, _: i64, _: Option<&str>) -> Result<i64, Error> {
+            dead()
+        }
+        async fn forget(&self, _: &str) -> Result<(), Error> {
+            dead()
+        }
+        async fn get_many(&self, _: &[String], _: usize) -> Result<Vec<Option<Bytes>>, Error> {
+            dead()
+        }
+        async fn set_many(&self, _: Vec<(String, Bytes)>) -> Result<(), Error> {
+            dead()
+        }
+        async fn delete_many(&self, _: &[String]) -> Result<(), Error> {
+            dead()
+        }
+        async fn check(&self) -> Result<(), Error> {
+            dead()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_died_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (stores, egress) = (Stores::new(), Connector::new(Policy::default()));
+        let backend = Backend::Embedded { path: directory.path().join("kv") };
+        let store = stores.get("ns/a");
+        let bound = Bound { chosen: Some(backend.clone()), backend: Arc::new(Dead) };
+        store.slot.bound.store(Some(Arc::new(bound)));
+        assert!(store.set("a", "1".into()).await.is_err());
+        stores.bind("ns/a", backend, &egress).await.unwrap();
+        store.set("a", "1".into()).await.unwrap();
     }
 }

@@ -28,7 +28,6 @@ enum Call {
     Increment(String, i64),
     IncrementOnce(String, i64, u8),
     Forget(u8),
-    CompareAndSwap(String, Option<Vec<u8>>, Vec<u8>),
     GetMany(Vec<String>),
     SetMany(Vec<(String, Vec<u8>)>),
     DeleteMany(Vec<String>),
@@ -60,8 +59,6 @@ fn call() -> impl Strategy<Value = Call> {
         (key(), delta()).prop_map(|(key, delta)| Call::Increment(key, delta)),
         (key(), delta(), 0..3_u8).prop_map(|(key, delta, token)| Call::IncrementOnce(key, delta, token)),
         (0..3_u8).prop_map(Call::Forget),
-        (key(), prop::option::of(value()), value())
-            .prop_map(|(key, old, new)| Call::CompareAndSwap(key, old, new)),
         prop::collection::vec(key(), 0..4).prop_map(Call::GetMany),
         prop::collection::vec((key(), value()), 0..4).prop_map(Call::SetMany),
         prop::collection::vec(key(), 0..4).prop_map(Call::DeleteMany),
@@ -130,18 +127,14 @@ async fn apply(store: &dyn KeyValue, model: &mut Model, call: Call) {
             store.forget(&token.to_string()).await.unwrap();
             model.tokens.remove(&token);
         }
-        Call::CompareAndSwap(key, expected, value) => {
-            let swapped =
-                store.compare_and_swap(&key, expected.as_deref(), value.clone().into()).await.unwrap();
-            let same = model.values.get(&key) == expected.as_ref();
-            assert_eq!(swapped, same, "{context}");
-            if same {
-                model.values.insert(key, value);
-            }
-        }
         Call::GetMany(keys) => {
+            let limit: usize = keys.iter().filter_map(|key| model.values.get(key)).map(Vec::len).sum();
+            if limit > 0 {
+                let error = store.get_many(&keys, limit - 1).await.unwrap_err();
+                assert_eq!(error, Error::BatchBytes { limit: limit - 1 }, "{context}");
+            }
             let got: Vec<_> =
-                store.get_many(&keys).await.unwrap().into_iter().map(|v| v.map(Vec::from)).collect();
+                store.get_many(&keys, limit).await.unwrap().into_iter().map(|v| v.map(Vec::from)).collect();
             let expected: Vec<_> = keys.iter().map(|key| model.values.get(key).cloned()).collect();
             assert_eq!(got, expected, "{context}");
         }
@@ -355,4 +348,10 @@ async fn lengths_are_checked_before_a_backend_sees_them() {
     assert!(matches!(store.set_many(vec![("k".into(), large)]).await, Err(Error::ValueLength { .. })));
     let many = vec!["k".to_owned(); 1001];
     assert!(matches!(store.get_many(&many).await, Err(Error::BatchLength { limit: 1000 })));
+    let large = Bytes::from(vec![0; 1 << 20]);
+    let pairs = (0..17).map(|number| (number.to_string(), large.clone())).collect();
+    assert_eq!(store.set_many(pairs).await, Err(Error::BatchBytes { limit: 16 << 20 }));
+    store.set("k", large).await.unwrap();
+    assert_eq!(store.get_many(&vec!["k".into(); 17]).await, Err(Error::BatchBytes { limit: 16 << 20 }));
+    assert_eq!(store.get_many(&vec!["k".into(); 16]).await.unwrap().len(), 16);
 }

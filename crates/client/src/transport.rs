@@ -29,6 +29,16 @@ pub async fn from_kubeconfig_file(path: &Path) -> Result<Client, TransportError>
     connect(Kubeconfig::read_from(path)?).await
 }
 
+/// The host of the API that the current context of a kubeconfig file leads to.
+///
+/// # Errors
+/// When the file cannot be read.
+pub async fn host_in_kubeconfig_file(path: &Path) -> Result<Option<String>, TransportError> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(config.cluster_url.host().map(str::to_owned))
+}
+
 /// A client for the current context of a kubeconfig given as text.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::machine::Machine;
 use crate::policy::{Policy, Refusal};
 use crate::tls::client_config;
 
@@ -79,6 +80,7 @@ pub struct Connector {
 #[derive(Debug)]
 struct Shared {
     policy: Policy,
+    machine: Machine,
     timeout: Duration,
     /// Made at first use: its list of authorities costs memory that a process without HTTPS need not have.
     tls: OnceLock<Arc<ClientConfig>>,
@@ -92,14 +94,20 @@ impl Connector {
 
     /// A connector with another limit for each of its steps.
     pub fn with_timeout(policy: Policy, timeout: Duration) -> Self {
-        Self { shared: Arc::new(Shared { policy, timeout, tls: OnceLock::new() }) }
+        Self {
+            shared: Arc::new(Shared { policy, machine: Machine::default(), timeout, tls: OnceLock::new() }),
+        }
     }
 
     /// The same connector with other TLS settings, for servers that have their own authority.
     #[must_use]
     pub fn with_tls(&self, config: Arc<ClientConfig>) -> Self {
-        let shared =
-            Shared { policy: self.shared.policy.clone(), timeout: self.shared.timeout, tls: config.into() };
+        let shared = Shared {
+            policy: self.shared.policy.clone(),
+            timeout: self.shared.timeout,
+            tls: config.into(),
+            machine: Machine::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -155,8 +163,10 @@ impl Connector {
                 Err(_) => return Err(self.timed_out("resolving", host)),
             },
         };
-        let judged =
-            resolved.iter().map(|address| (address, self.shared.policy.judge(host, address.ip(), port)));
+        let is_own = |address| self.shared.machine.has(address);
+        let judged = resolved
+            .iter()
+            .map(|address| (address, self.shared.policy.judge(host, address.ip(), port, is_own)));
         let mut refused = None;
         let mut allowed = Vec::new();
         for (address, verdict) in judged {

@@ -8,6 +8,7 @@
 //! Begin with [`Connector`]; the rule is a [`Policy`].
 
 mod connect;
+mod machine;
 mod policy;
 mod tls;
 

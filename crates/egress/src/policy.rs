@@ -6,13 +6,22 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+/// Where clouds tell a machine its secrets, beside the link-local addresses that most use for it.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
+
 /// The rule: addresses that lead back into the machine, its link or the plane are refused unless an administrator has
 /// listed them. Private addresses are not: they are where an organisation's own services are.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// What an administrator has listed.
     pub allow: Vec<Allowance>,
-    /// Addresses of nodes and of the plane, refused like loopback.
+    /// Addresses of other nodes and of the plane, refused like loopback. Those of this machine need not be named.
     pub refuse: Vec<IpNet>,
 }
 
@@ -27,6 +36,8 @@ pub enum Refusal {
     Unspecified,
     /// It is many addresses.
     Multicast,
+    /// A cloud tells its machines their secrets there.
+    Metadata,
     /// It belongs to a node or to the plane.
     Plane,
 }
@@ -38,6 +49,7 @@ impl fmt::Display for Refusal {
             Self::LinkLocal => "a link-local address",
             Self::Unspecified => "an unspecified address",
             Self::Multicast => "a multicast or broadcast address",
+            Self::Metadata => "the address of a metadata service",
             Self::Plane => "an address of a node or of the plane",
         })
     }
@@ -124,8 +136,14 @@ impl Allowance {
 }
 
 impl Policy {
-    /// Judges one address that `host` resolved to.
-    pub fn judge(&self, host: &str, address: IpAddr, port: u16) -> Result<(), Refusal> {
+    /// Judges one address that `host` resolved to; `is_own` says whether it is one of this machine.
+    pub fn judge(
+        &self,
+        host: &str,
+        address: IpAddr,
+        port: u16,
+        is_own: impl FnOnce(IpAddr) -> bool,
+    ) -> Result<(), Refusal> {
         // The same machine can be written as an IPv4 address within an IPv6 one; both spellings are judged.
         let address = plain(address);
         if self.allow.iter().any(|allowance| allowance.covers(host, address, port)) {
@@ -137,6 +155,13 @@ impl Policy {
         match address {
             IpAddr::V4(address) => judge_v4(address),
             IpAddr::V6(address) => judge_v6(address),
+        }?;
+        if METADATA.contains(&address) {
+            Err(Refusal::Metadata)
+        } else if is_own(address) {
+            Err(Refusal::Plane)
+        } else {
+            Ok(())
         }
     }
 }
@@ -186,7 +211,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn judged(policy: &Policy, address: &str) -> Result<(), Refusal> {
-        policy.judge("example.com", address.parse().unwrap(), 80)
+        policy.judge("example.com", address.parse().unwrap(), 80, |_| false)
+    }
+
+    #[test]
+    fn the_machines_own_addresses_are_refused_unless_listed() {
+        let own: IpAddr = "192.168.1.5".parse().unwrap();
+        let is_own = |address| address == own;
+        let policy = Policy::default();
+        assert_eq!(policy.judge("h", own, 80, is_own), Err(Refusal::Plane));
+        let mapped = "::ffff:192.168.1.5".parse().unwrap();
+        assert_eq!(policy.judge("h", mapped, 80, is_own), Err(Refusal::Plane));
+        assert_eq!(policy.judge("h", "192.168.1.6".parse().unwrap(), 80, is_own), Ok(()));
+        let listed = Policy { allow: vec!["192.168.1.5:80".parse().unwrap()], ..Policy::default() };
+        assert_eq!(listed.judge("h", own, 80, is_own), Ok(()));
+        assert_eq!(listed.judge("h", own, 81, is_own), Err(Refusal::Plane));
     }
 
     #[test]
@@ -210,6 +249,12 @@ mod tests {
             ("224.0.0.1", Refusal::Multicast),
             ("255.255.255.255", Refusal::Multicast),
             ("ff02::1", Refusal::Multicast),
+            ("fd00:ec2::254", Refusal::Metadata),
+            ("fd20:ce::254", Refusal::Metadata),
+            ("168.63.129.16", Refusal::Metadata),
+            ("::ffff:168.63.129.16", Refusal::Metadata),
+            ("100.100.100.200", Refusal::Metadata),
+            ("192.0.0.192", Refusal::Metadata),
             ("10.1.2.3", Refusal::Plane),
             ("::ffff:10.1.2.3", Refusal::Plane),
         ] {
@@ -224,7 +269,7 @@ mod tests {
     fn what_an_administrator_lists_is_allowed_and_no_more() {
         let policy = |text: &str| Policy { allow: vec![text.parse().unwrap()], ..Policy::default() };
         let ok = |text: &str, host: &str, address: &str, port| {
-            policy(text).judge(host, address.parse().unwrap(), port).is_ok()
+            policy(text).judge(host, address.parse().unwrap(), port, |_| false).is_ok()
         };
         assert!(ok("127.0.0.1:6379", "localhost", "127.0.0.1", 6379));
         assert!(ok("127.0.0.1:6379", "x", "::ffff:127.0.0.1", 6379));
@@ -252,8 +297,8 @@ mod tests {
         fn a_mapped_address_is_judged_as_the_plain_one(bits: u32) {
             let policy = Policy { refuse: vec!["10.0.0.0/8".parse().unwrap()], ..Policy::default() };
             let v4 = Ipv4Addr::from(bits);
-            let plain = policy.judge("h", v4.into(), 1);
-            prop_assert_eq!(policy.judge("h", v4.to_ipv6_mapped().into(), 1), plain);
+            let plain = policy.judge("h", v4.into(), 1, |_| false);
+            prop_assert_eq!(policy.judge("h", v4.to_ipv6_mapped().into(), 1, |_| false), plain);
         }
 
         #[test]

@@ -94,6 +94,7 @@ async fn gateway(listener: TcpListener) -> Outcome {
         worker: tokio::sync::watch::channel(None).1,
         data_dir: folder.path().join("gateway"),
         allow_files: false,
+        maxima: gateway::Maxima::default(),
         limits: ServerLimits::default(),
     };
     Ok(gateway::serve(options, CancellationToken::new()).await?)

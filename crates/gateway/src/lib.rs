@@ -28,6 +28,7 @@ use egress::Connector;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use components::Maxima;
 pub use server::ServerLimits;
 
 use components::{Controller, Setup};
@@ -56,6 +57,8 @@ pub struct Options {
     /// Whether components may name files of this machine as their source. For development: whoever may write a
     /// Component can then have any file read that this process can.
     pub allow_files: bool,
+    /// The most that components may ask for in their limits.
+    pub maxima: Maxima,
     /// Bounds.
     pub limits: ServerLimits,
 }
@@ -124,6 +127,7 @@ pub async fn serve_and_tell(
         egress: options.egress,
         data_dir: options.data_dir.clone(),
         allow_files: options.allow_files,
+        maxima: options.maxima,
     };
     let served = match Controller::open(setup, edge.clone(), &tasks).await {
         Ok(controller) => {

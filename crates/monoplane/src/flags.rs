@@ -186,6 +186,14 @@ pub struct Outbound {
     /// link-local or the plane's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub egress_allow: Vec<String>,
+    /// Networks that components and their stores may not reach: other nodes', and what else is the plane's own. This
+    /// machine's own addresses, the API's and (with `up`) those of Services are refused without being named
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub egress_refuse: Vec<String>,
+    /// The most that Components may ask for in spec.limits, as FIELD=VALUE [default: memory=1Gi, requestBody=64Mi,
+    /// wallTime=15m, concurrency=10000]
+    #[arg(long, value_name = "FIELD=VALUE", value_delimiter = ',')]
+    pub component_max: Vec<String>,
     /// Let Components name files of this machine as their source (spec.source.path). For development: whoever may write a
     /// Component can then have any file read that the edge can
     #[arg(long)]

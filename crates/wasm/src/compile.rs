@@ -178,7 +178,7 @@ struct Answer {
 
 fn judge(
     status: ExitStatus,
-    output: Vec<u8>,
+    mut output: Vec<u8>,
     message: &str,
     code_hash: &str,
 ) -> Result<Vec<u8>, CompileError> {
@@ -188,10 +188,12 @@ fn judge(
     match (status.code(), status.signal()) {
         (Some(0), _) => {
             let line = format!("{GREETING} {code_hash}\n");
-            let code = output.strip_prefix(line.as_bytes()).ok_or_else(|| {
-                CompileError::Failed("the compiler is of another version than this process".into())
-            })?;
-            Ok(code.to_vec())
+            if !output.starts_with(line.as_bytes()) {
+                let why = "the compiler is of another version than this process";
+                return Err(CompileError::Failed(why.into()));
+            }
+            output.drain(..line.len());
+            Ok(output)
         }
         (Some(code), _) if code == i32::from(EXIT_INVALID) => Err(CompileError::Invalid(message.to_owned())),
         (None, Some(XCPU | KILL)) => Err(CompileError::LimitExceeded("cpu time")),

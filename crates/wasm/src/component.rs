@@ -56,7 +56,8 @@ pub struct Limits {
     pub wall_time: Duration,
     /// Time on a CPU.
     pub cpu_time: Duration,
-    /// Instances at a time. As many again may wait for a second; the rest is refused.
+    /// Instances at a time, within a component's share of the pool ([`crate::Pool`]). As many may wait for a second; the
+    /// rest is refused.
     pub concurrency: u32,
     /// Bytes of a request's body.
     pub request_body: u64,

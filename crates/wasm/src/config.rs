@@ -75,6 +75,12 @@ impl Pool {
             ..Self::default()
         }
     }
+
+    /// The most instances that one component gets at a time: three in four, so that one whose guests all wait leaves
+    /// room for the others.
+    pub(crate) fn share(&self) -> u32 {
+        self.instances - self.instances / 4
+    }
 }
 
 impl Default for Pool {

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long one waits for a place before it is turned away.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Admits a number at a time; as many again wait for a second, and whoever comes on top of that is turned away.
+/// Admits a number at a time; a number wait for a second, and whoever comes on top of that is turned away.
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -29,9 +29,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Gate {
-    pub(crate) fn new(places: u32) -> Self {
-        let places = places.max(1) as usize;
-        Self { places: Arc::new(Semaphore::new(places)), waiting: AtomicUsize::new(0), queue: places }
+    pub(crate) fn new(places: u32, queue: u32) -> Self {
+        let places = Arc::new(Semaphore::new(places.max(1) as usize));
+        Self { places, waiting: AtomicUsize::new(0), queue: queue.max(1) as usize }
     }
 
     /// A place, or `None` when there is none.
@@ -54,14 +54,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn admits_queues_and_turns_away() {
-        let gate = Arc::new(Gate::new(1));
+        let gate = Arc::new(Gate::new(1, 1));
         let place = gate.enter().await.unwrap();
         let queued = tokio::spawn({
             let gate = gate.clone();
             async move { gate.enter().await.is_some() }
         });
         tokio::task::yield_now().await;
-        assert!(gate.enter().await.is_none(), "the queue is as long as there are places");
+        assert!(gate.enter().await.is_none(), "the queue is full");
         drop(place);
         assert!(queued.await.unwrap());
         let _place = gate.enter().await.unwrap();

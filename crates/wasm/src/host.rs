@@ -11,7 +11,7 @@ use wasmtime::Engine;
 
 use crate::artifact::{self, Artifact, ArtifactCache};
 use crate::compile::{CompileError, Compiler};
-use crate::component::{Component, ComponentSpec, DeployError, revision};
+use crate::component::{Component, ComponentSpec, DeployError, Limits, revision};
 use crate::config::Config;
 use crate::engine::{self, CodeSettings, EngineError};
 use crate::gate::Gate;
@@ -28,6 +28,31 @@ pub struct Host {
     revisions: Arc<RwLock<HashMap<String, Arc<Component>>>>,
 }
 
+/// The bytes of a component with their digest.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    digest: String,
+    bytes: Bytes,
+}
+
+impl Binary {
+    /// Computes the digest, where it holds up nobody.
+    pub async fn new(bytes: Bytes) -> Result<Self, CompileError> {
+        let (digest, bytes) = blocking(move || (artifact::digest(&bytes), bytes)).await?;
+        Ok(Self { digest, bytes })
+    }
+
+    /// `sha256:…`.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
 /// What running components use.
 pub(crate) struct Shared {
     engine: Engine,
@@ -37,7 +62,16 @@ pub(crate) struct Shared {
     pub(crate) random: Arc<dyn Random>,
     /// The slots of the pool.
     pub(crate) gate: Gate,
+    /// The most of them that one component gets.
+    share: u32,
     pub(crate) ticker: Ticker,
+}
+
+impl Shared {
+    /// How many instances a component with these limits may have at a time.
+    pub(crate) fn places(&self, limits: &Limits) -> u32 {
+        limits.concurrency.min(self.share)
+    }
 }
 
 /// What makes components.
@@ -66,7 +100,8 @@ impl Host {
             logs: config.logs,
             clock: config.clock,
             random: config.random,
-            gate: Gate::new(config.pool.instances),
+            gate: Gate::new(config.pool.instances, config.pool.instances),
+            share: config.pool.share(),
             ticker,
         };
         let compiling = Mutex::default();
@@ -87,7 +122,12 @@ impl Host {
     /// Compiles a component, unless that was done before; never on this process's own account. Dropping the future stops
     /// the compiling.
     pub async fn compile(&self, component: Bytes) -> Result<Artifact, CompileError> {
-        let (digest, component) = blocking(move || (artifact::digest(&component), component)).await?;
+        self.compile_binary(Binary::new(component).await?).await
+    }
+
+    /// [`Host::compile`], where the digest is known already.
+    pub async fn compile_binary(&self, binary: Binary) -> Result<Artifact, CompileError> {
+        let Binary { digest, bytes: component } = binary;
         let turn = self.builder.turn(&digest);
         let _turn = turn.lock().await;
         if let Some(artifact) = self.cached(&digest).await? {
@@ -125,7 +165,7 @@ impl Host {
         let component = Arc::new(Component {
             name: name.into(),
             revision: revision.to_owned(),
-            gate: Gate::new(spec.limits.concurrency),
+            gate: Gate::new(self.shared.places(&spec.limits), spec.limits.concurrency),
             spec,
             proxy,
             host: self.shared.clone(),

@@ -30,7 +30,8 @@ impl Invoker for Host {
     }
 
     fn concurrency(&self, component: &str) -> Option<u32> {
-        Some(self.deployed(component)?.spec.limits.concurrency)
+        let found = self.deployed(component)?;
+        Some(found.host.places(&found.spec.limits))
     }
 }
 
@@ -51,8 +52,9 @@ impl Component {
         let busy = || InvokeError::Busy(self.revision.clone());
         let places = self.enter().await.ok_or_else(busy)?;
         let hold = Arc::new(Hold::new(recorder, self.host.logs.clone()));
+        let method = request.method().clone();
         let (run, answer) = Run::new(self.clone(), request.map(Full::new), Some(hold), places);
-        let (parts, mut body) = respond(self, run, answer).await.map_err(no_answer)?.into_parts();
+        let (parts, mut body) = respond(self, &method, run, answer).await.map_err(no_answer)?.into_parts();
         let limit = usize::try_from(limits.buffered_body).unwrap_or(usize::MAX);
         let collected = match Limited::new(&mut body, limit).collect().await {
             Err(error) if error.is::<LengthLimitError>() => {

@@ -11,6 +11,7 @@
 //! [`effects::Invoker`], which [`Host`] implements.
 
 pub mod artifact;
+mod body;
 mod choke;
 mod class;
 mod compile;
@@ -32,10 +33,11 @@ mod serve;
 mod ticker;
 
 pub use artifact::{Artifact, ArtifactCache, CacheError, MacKey};
+pub use body::{Body, BodyError};
 pub use compile::{CompileError, CompileLimits, Compiler, compile_child_main};
 pub use component::{AllowedHost, Component, ComponentSpec, DeployError, Limits};
 pub use config::{Config, Pool};
 pub use engine::EngineError;
-pub use host::Host;
+pub use host::{Binary, Host};
 pub use logs::{LogSink, LogStream, TracingLogs};
-pub use serve::{Body, ServeError};
+pub use serve::ServeError;

@@ -1,5 +1,7 @@
 //! HTTP requests of guests, on their way out.
 
+mod bodies;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -8,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use effects::{Class, Halt};
 use http::header::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,6 +22,7 @@ use tokio::time::timeout;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use self::bodies::{Bodies, Paced};
 use crate::choke::{Function, Outcome, Recording, through_as};
 use crate::component::Component;
 use crate::interfaces::replay::IDEMPOTENCY_KEY;
@@ -29,39 +32,30 @@ const CONCURRENCY: usize = 32;
 /// Where the guest sets no time limits of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Chunks of a body that a guest may write before somebody has taken them, and their size: it seldom has to wait, and
-/// cannot fill more memory than this.
-const BODY_CHUNKS: usize = 16;
-const BODY_CHUNK: usize = 64 << 10;
-/// In durable guests it never waits: whether it has to would depend on how fast the host reads. The bodies' size limit
-/// is what bounds them.
-const DURABLE_BODY_CHUNKS: usize = 1 << 16;
+/// Time between two pieces of an answer.
+const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 
 const HANDLE: Function = Function::new("wasi:http/outgoing-handler", "handle");
 
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(Response<WasiBody>, Driver), Error>;
 
-/// Sends the requests of one instance.
+/// Sends the requests of one instance. Most instances send none, and nothing is made for them.
 pub(crate) struct Outgoing {
     component: Arc<Component>,
     recording: Recording,
     /// What the next request of a durable guest waits for before it is sent.
     held: Option<oneshot::Receiver<()>>,
     /// Why the instance has to end; found by a request's own task.
-    halt: Arc<OnceLock<Halt>>,
-    places: Arc<Semaphore>,
+    halt: Option<Arc<OnceLock<Halt>>>,
+    places: Option<Arc<Semaphore>>,
+    bodies: Bodies,
 }
 
 impl Outgoing {
     pub(crate) fn new(component: Arc<Component>, recording: Recording) -> Self {
-        Self {
-            component,
-            recording,
-            held: None,
-            halt: Arc::default(),
-            places: Arc::new(Semaphore::new(CONCURRENCY)),
-        }
+        let bodies = Bodies::new(recording.is_some());
+        Self { component, recording, held: None, halt: None, places: None, bodies }
     }
 
     pub(crate) fn hold_next(&mut self, until: oneshot::Receiver<()>) {
@@ -69,7 +63,7 @@ impl Outgoing {
     }
 
     pub(crate) fn halt(&self) -> Option<Halt> {
-        self.halt.get().cloned()
+        self.halt.as_ref()?.get().cloned()
     }
 }
 
@@ -80,27 +74,36 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Driver,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let (component, places) = (self.component.clone(), self.places.clone());
+        let component = self.component.clone();
         match (&self.recording, self.held.take()) {
             (Some(_), Some(held)) => {
-                let (recording, halt) = (self.recording.clone(), self.halt.clone());
+                let recording = self.recording.clone();
+                let halt = self.halt.get_or_insert_with(Arc::default).clone();
+                // It is read whole into memory of its own, which has a limit of its own.
+                let (head, body) = request.into_parts();
+                let request = Request::from_parts(head, self.bodies.send(body).body);
                 Box::new(send_recorded(component, recording, halt, held, request, options))
             }
-            _ => Box::new(async move {
-                let _place = places.acquire_owned().await;
-                let (response, driver) = exchange(&component, request, &Limits::new(options)).await?;
-                let driver: Driver = Box::new(driver);
-                Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), driver))
-            }),
+            _ => {
+                let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(CONCURRENCY))).clone();
+                let request = request.map(|body| self.bodies.send(body));
+                Box::new(async move {
+                    let _place = places.acquire_owned().await;
+                    let (response, driver) = exchange(&component, request, &Limits::new(options)).await?;
+                    let driver: Driver = Box::new(driver);
+                    Ok((response.map(BodyExt::boxed_unsync), driver))
+                })
+            }
         }
     }
 
+    /// Called once for each body, before its chunk size is asked for.
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
-        if self.recording.is_some() { DURABLE_BODY_CHUNKS } else { BODY_CHUNKS }
+        self.bodies.made()
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
+        self.bodies.chunk()
     }
 
     fn p2_error_from_hyper(
@@ -115,6 +118,7 @@ impl WasiHttpHooks for Outgoing {
 struct Limits {
     connect: Duration,
     first_byte: Duration,
+    between_bytes: Duration,
 }
 
 impl Limits {
@@ -123,6 +127,7 @@ impl Limits {
         Self {
             connect: options.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             first_byte: options.first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT),
+            between_bytes: options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_TIMEOUT),
         }
     }
 }
@@ -199,7 +204,7 @@ async fn exchange<B>(
     component: &Component,
     mut request: Request<B>,
     limits: &Limits,
-) -> Result<(Response<Incoming>, impl Future<Output = Result<(), Error>> + Send + use<B>), Failure>
+) -> Result<(Response<Paced>, Connection), Failure>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -212,9 +217,8 @@ where
         return Err(Failure::Denied);
     }
     // Over a connection to the server itself the target is the path; the host stands in its header.
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() =
-        path.parse().map_err(|error: http::uri::InvalidUri| Failure::Invalid(error.to_string()))?;
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     let egress = &component.host.egress;
     if target.https {
         let connecting = egress.connect_tls(&target.host, target.port);
@@ -231,7 +235,7 @@ async fn speak<B>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<B>,
     limits: &Limits,
-) -> Result<(Response<Incoming>, Connection), Failure>
+) -> Result<(Response<Paced>, Connection), Failure>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -241,7 +245,9 @@ where
     // A task of its own, ended with the request: the connection has to be driven while the guest does other things.
     let driver = spawn(async move { connection.await.map_err(Error::from) });
     match timeout(limits.first_byte, sender.send_request(request)).await {
-        Ok(Ok(response)) => Ok((response, Connection(driver))),
+        Ok(Ok(response)) => {
+            Ok((response.map(|body| Paced::new(body, limits.between_bytes)), Connection(driver)))
+        }
         Ok(Err(error)) => {
             tracing::debug!(%error, "request of a guest failed");
             Err(Failure::Protocol)
@@ -369,6 +375,9 @@ where
     match limited.collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Failure::BodyTooLarge),
+        Err(error) if matches!(error.downcast_ref(), Some(Error::ConnectionReadTimeout)) => {
+            Err(Failure::AnswerTimeout)
+        }
         Err(_) => Err(Failure::Protocol),
     }
 }

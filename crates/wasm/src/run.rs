@@ -35,6 +35,15 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
+/// The end of an instance that was still there at its deadline.
+pub(crate) const WALL_TIME: Ending = Ending::Limit("wall time");
+
+/// Resources of the component model that one instance may hold, and things in the host that they stand for: what these
+/// take lies outside the instance's own memory.
+const HANDLES: usize = 2_000;
+/// Bytes that a guest may pass in one call; a list of many views of one piece of its memory is as large as it says here.
+const CALL_BYTES: usize = 32 << 20;
+
 /// A running instance. Dropping it ends the instance at once.
 pub(crate) struct Run {
     guest: Pin<Box<dyn Future<Output = Result<(), Ending>> + Send>>,
@@ -70,6 +79,12 @@ impl Run {
         let guest = Box::pin(live(component, request, recording, places, sender));
         (Self { guest, cpu_left: limits.cpu_time, wall }, receiver)
     }
+
+    /// When it ends at the latest, polled or not. A recorded one sleeps beyond any time that could be told now, and its
+    /// reply is always read.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.wall.recording.is_none().then_some(self.wall.deadline)
+    }
 }
 
 /// The store of a fresh instance, with its limits.
@@ -77,6 +92,9 @@ pub(crate) fn store(component: Arc<Component>, recording: Recording, places: [Pl
     let engine = component.proxy.engine().clone();
     let mut store = Store::new(&engine, Guest::new(component, recording, places));
     store.limiter(|guest| &mut guest.limiter);
+    store.data_mut().table.set_max_capacity(HANDLES);
+    store.set_max_component_handles(HANDLES);
+    store.set_hostcall_fuel(CALL_BYTES);
     // At each tick of the epoch the guest gives its thread back; `Run` counts the time and the runtime decides who is
     // next.
     store.set_epoch_deadline(1);
@@ -144,7 +162,7 @@ impl Future for Run {
             return Poll::Ready(Err(Ending::Limit("cpu time")));
         };
         self.cpu_left = left;
-        self.wall.poll(cx).map(|()| Err(Ending::Limit("wall time")))
+        self.wall.poll(cx).map(|()| Err(WALL_TIME))
     }
 }
 

@@ -4,25 +4,20 @@
 //! polled. Dropping the future or the body ends it. A guest that has more to do after its body's end goes on in a task of
 //! the runtime, within the same limits.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::Error;
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use crate::body::Body;
 use crate::component::Component;
 use crate::run::{Answer, Ending, Run};
-
-/// A body that the guest has written by the time it ends is sent in one piece up to this size.
-const WHOLE_BODY: usize = 64 << 10;
 
 /// Why a request got no response from the guest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,12 +99,17 @@ impl Component {
         }
         let places = self.enter().await.ok_or_else(|| ServeError::Busy(self.name().to_owned()))?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let bodiless = request.method() == Method::HEAD;
+        let method = request.method().clone();
         let request = request.map(|body| Limited::new(body, limit).map_err(body_error));
         let (run, answer) = Run::new(self.clone(), request, None, places);
-        let answered = respond(self, run, answer).await.map(|mut response| {
-            // No client reads the body of such an answer, and that must not end the guest.
-            response.body_mut().ended |= bodiless;
+        let answered = respond(self, &method, run, answer).await.map(|mut response| {
+            if has_no_body(&method, response.status()) {
+                response.body_mut().leave_unread();
+                // Only an answer to HEAD says how long the body would be that is not there.
+                if method != Method::HEAD {
+                    response.headers_mut().remove(header::CONTENT_LENGTH);
+                }
+            }
             response
         });
         answered.map_err(|ending| {
@@ -134,6 +134,7 @@ fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
 /// Runs the guest until it has given a response head. The error is why it ended without one; `None`: it just did.
 pub(crate) async fn respond(
     component: &Arc<Component>,
+    method: &Method,
     run: Run,
     mut answer: oneshot::Receiver<Answer>,
 ) -> Result<Response<Body>, Option<Ending>> {
@@ -157,9 +158,12 @@ pub(crate) async fn respond(
     match (answered, outcome) {
         (Some(Ok(response)), outcome) => {
             let failed = outcome.and_then(Result::err);
-            let length = content_length(response.headers());
-            let response = response.map(|body| Body::new(component.clone(), body, running, failed, length));
-            Ok(settle(response).await)
+            let length = content_length(response.headers()).map_err(Some)?;
+            let length = length.filter(|_| !has_no_body(method, response.status()));
+            let mut response =
+                response.map(|body| Body::new(component.clone(), body, running, failed, length));
+            response.body_mut().settle().await;
+            Ok(response)
         }
         (_, Some(Err(ending))) => Err(Some(ending)),
         (Some(Err(code)), _) => {
@@ -170,198 +174,44 @@ pub(crate) async fn respond(
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Whether an answer ends with its head, whatever its length says.
+fn has_no_body(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Puts a body that is already there as a whole into one piece: it is sent with its length, in one write.
-async fn settle(mut response: Response<Body>) -> Response<Body> {
-    let body = response.body_mut();
-    if let Source::Guest { run: None, .. } = &body.source
-        && body.failed.is_none()
-    {
-        let whole = poll_fn(|cx| Poll::Ready(body.take_whole(cx))).await;
-        if let Some(whole) = whole {
-            body.source = Source::Whole(Some(whole).filter(|bytes| !bytes.is_empty()));
-        }
-    }
-    response
-}
-
-/// A response body as the guest writes it.
-pub struct Body {
-    component: Arc<Component>,
-    source: Source,
-    /// How the guest failed, to be told after what it had written.
-    failed: Option<Ending>,
-    /// Bytes that the guest announced and that have not been read.
-    left: Option<u64>,
-    /// Everything that a client reads has been read.
-    ended: bool,
-}
-
-enum Source {
-    /// Everything that there is, until it is taken.
-    Whole(Option<Bytes>),
-    /// What the guest has written but not all that it will, and the guest while it runs.
-    Guest { read: Vec<Frame<Bytes>>, body: HyperOutgoingBody, run: Option<Run> },
-}
-
-/// A response body broke off.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BodyError(String);
-
-impl Body {
-    fn new(
-        component: Arc<Component>,
-        body: HyperOutgoingBody,
-        run: Option<Run>,
-        failed: Option<Ending>,
-        left: Option<u64>,
-    ) -> Self {
-        let source = Source::Guest { read: Vec::new(), body, run };
-        Self { component, source, failed, left, ended: left == Some(0) }
-    }
-
-    /// The body of a guest that has ended, if it is small and has no trailers. What was read of another is kept.
-    fn take_whole(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
-        let Source::Guest { read, body, .. } = &mut self.source else { return None };
-        let mut size = 0;
-        loop {
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Ready(None) => break,
-                Poll::Ready(Some(Ok(frame))) => {
-                    size += frame.data_ref().map_or(usize::MAX, Bytes::len);
-                    read.push(frame);
-                    if size > WHOLE_BODY {
-                        read.reverse();
-                        return None;
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.failed = Some(Ending::Failed(error.to_string()));
-                    read.reverse();
-                    return None;
-                }
-                Poll::Pending => {
-                    read.reverse();
-                    return None;
-                }
-            }
-        }
-        let mut pieces = read.drain(..).filter_map(|frame| frame.into_data().ok());
-        let first = pieces.next().unwrap_or_default();
-        let mut rest = pieces.peekable();
-        if rest.peek().is_none() {
-            return Some(first);
-        }
-        let mut whole = BytesMut::with_capacity(size);
-        whole.extend_from_slice(&first);
-        rest.for_each(|piece| whole.extend_from_slice(&piece));
-        Some(whole.freeze())
-    }
-
-    /// Runs the guest to its end; its body must have been read.
-    pub(crate) async fn finish(mut self) -> Result<(), Ending> {
-        if let Source::Guest { run, .. } = &mut self.source
-            && let Some(run) = run.take()
-        {
-            run.await?;
-        }
-        match self.failed.take() {
-            Some(ending) => Err(ending),
-            None => Ok(()),
-        }
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let frame = match &mut this.source {
-            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Guest { read, body, run } => {
-                if let Some(frame) = read.pop() {
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                let frame = Pin::new(&mut *body).poll_frame(cx);
-                match run {
-                    // Nothing to read yet: let the guest write.
-                    Some(running) if frame.is_pending() => {
-                        if let Poll::Ready(ended) = Pin::new(running).poll(cx) {
-                            *run = None;
-                            this.failed = ended.err();
-                        }
-                        Pin::new(body).poll_frame(cx)
-                    }
-                    _ => frame,
-                }
-            }
+/// The length that a head announces. One that could be read in two ways is none.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ending> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return match headers.contains_key(header::CONTENT_LENGTH) {
+            true => Err(Ending::Failed("its answer has more than one content-length".into())),
+            false => Ok(None),
         };
-        let frame = match frame {
-            Poll::Ready(None) => this
-                .failed
-                .clone()
-                .map(|ending| Err(BodyError(ServeError::from_ending(ending, &this.component).to_string()))),
-            Poll::Ready(Some(frame)) => Some(frame.map_err(|error| BodyError(error.to_string()))),
-            Poll::Pending => return Poll::Pending,
+    };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(length) => Ok(Some(length)),
+        None => Err(Ending::Failed("its answer's content-length is not a number".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_one_number_or_none() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_LENGTH, http::HeaderValue::from_static(value));
+            }
+            content_length(&headers).ok()
         };
-        // Who was told a length reads that much and not the end after it.
-        if let (Some(left), Some(Ok(frame))) = (&mut this.left, &frame) {
-            *left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        assert_eq!(read(&[]), Some(None));
+        assert_eq!(read(&["12"]), Some(Some(12)));
+        for wrong in [&["+5"][..], &[""], &["5", "5"], &["5, 6"], &["-1"], &["99999999999999999999"]] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
         }
-        this.ended |= frame.is_none() || this.left == Some(0);
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Whole(bytes) => bytes.is_none(),
-            Source::Guest { read, body, run } => {
-                run.is_none() && self.failed.is_none() && read.is_empty() && body.is_end_stream()
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Source::Guest { .. } => SizeHint::default(),
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        // Not read to its end: nobody listens, and the guest ends here. Read to its end: the guest may have things to
-        // put in order, and has the rest of its time for them.
-        if self.ended
-            && let Source::Guest { run, .. } = &mut self.source
-            && let Some(run) = run.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let component = self.component.clone();
-            runtime.spawn(async move {
-                if let Err(ending) = run.await {
-                    let error = ServeError::from_ending(ending, &component);
-                    tracing::info!(component = %component.name, %error, "failed after its response");
-                }
-            });
-        }
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("component", &self.component.name).field("ended", &self.ended).finish()
     }
 }

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions,
+    ResponseOutparam, Scheme,
 };
 use web::Answer;
 
-use crate::wasi::keyvalue::{atomics, store};
+use crate::wasi::keyvalue::{atomics, batch, store};
 
-wit_bindgen::generate!({ path: "../wit", world: "monoplane:examples/storing", generate_all });
+wit_bindgen::generate!({ path: "../wit", world: "monoplane:examples/probing", generate_all });
 wasip2::http::proxy::export!(Probe);
 
 struct Probe;
@@ -22,7 +23,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Probe {
         let (what, argument) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match what {
             "stream" => stream(number(argument), out),
-            "after" => after(out),
+            "after" => after(argument, out),
+            "length" => length(argument, out),
+            "trailers" => trailers(out),
+            "flood" => flood(out),
             "nothing" => {}
             _ => answer(what, argument, &request).send(out),
         }
@@ -70,8 +74,28 @@ fn answer(what: &str, argument: &str, request: &IncomingRequest) -> Answer {
         "directory" => Answer::text(200, describe(std::fs::read_dir("/").map(|_| "listed"))),
         "socket" => Answer::text(200, describe(std::net::TcpStream::connect(argument).map(|_| "connected"))),
         "random" => Answer::text(200, format!("{:x}", wasip2::random::random::get_random_u64())),
-        "get" => fetch(Method::Get, argument),
-        "post" => fetch(Method::Post, argument),
+        "get" => fetch(Method::Get, argument, None),
+        "post" => fetch(Method::Post, argument, None),
+        // With little patience between two pieces of the answer.
+        "impatient" => {
+            let options = RequestOptions::new();
+            let _ = options.set_between_bytes_timeout(Some(50_000_000));
+            fetch(Method::Get, argument, Some(options))
+        }
+        "hoard" => Answer::text(200, hoard(number(argument)).to_string()),
+        "handles" => {
+            let kept: Vec<_> = (0..number(argument)).map(|_| Fields::new()).collect();
+            Answer::text(200, kept.len().to_string())
+        }
+        // `TIMES/KEY`: one value, asked for many times in one call.
+        "many" => {
+            let (times, key) = argument.split_once('/').unwrap_or((argument, ""));
+            let Ok(bucket) = store::open("default") else { return Answer::text(503, "no store") };
+            match batch::get_many(&bucket, &vec![key.to_owned(); number(times) as usize]) {
+                Ok(pairs) => Answer::text(200, pairs.len().to_string()),
+                Err(error) => Answer::text(503, error.to_string()),
+            }
+        }
         "increment" => match store::open("default") {
             Ok(bucket) => Answer::text(200, format!("{:?}", atomics::increment(&bucket, argument, 1))),
             Err(error) => Answer::text(503, error.to_string()),
@@ -80,7 +104,7 @@ fn answer(what: &str, argument: &str, request: &IncomingRequest) -> Answer {
         "steps" => {
             let Ok(bucket) = store::open("default") else { return Answer::text(503, "no store") };
             let first = atomics::increment(&bucket, "first", 1);
-            let fetched = fetch(Method::Post, argument);
+            let fetched = fetch(Method::Post, argument, None);
             let second = atomics::increment(&bucket, "second", 1);
             Answer::text(200, format!("{first:?} {} {second:?}", fetched.body))
         }
@@ -120,17 +144,83 @@ fn stream(pieces: u64, out: ResponseOutparam) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-/// Answers, and then does something more.
-fn after(out: ResponseOutparam) {
-    Answer::text(200, "answered").send(out);
+/// Answers, with a status if one is named, and then does something more.
+fn after(status: &str, out: ResponseOutparam) {
+    match status.parse() {
+        Ok(status) => {
+            let response = OutgoingResponse::new(Fields::new());
+            let _ = response.set_status_code(status);
+            ResponseOutparam::set(out, Ok(response));
+        }
+        Err(_) => Answer::text(200, "answered").send(out),
+    }
     std::thread::sleep(Duration::from_millis(20));
     if let Ok(bucket) = store::open("default") {
         let _ = bucket.set("after", b"done");
     }
 }
 
+/// `ANNOUNCED/WRITTEN`: writes another number of bytes than it announced, and forgets the body so that nobody compares.
+fn length(numbers: &str, out: ResponseOutparam) {
+    let (announced, written) = numbers.split_once('/').unwrap_or((numbers, "0"));
+    let headers = Fields::new();
+    let _ = headers.append("content-length", announced.as_bytes());
+    let response = OutgoingResponse::new(headers);
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(out, Ok(response));
+    if let Ok(stream) = body.write() {
+        let _ = stream.blocking_write_and_flush("x".repeat(number(written) as usize).as_bytes());
+    }
+    std::mem::forget(body);
+}
+
+/// Answers a small body and a trailer.
+fn trailers(out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(out, Ok(response));
+    if let Ok(stream) = body.write() {
+        let _ = stream.blocking_write_and_flush(b"small");
+    }
+    let trailers = Fields::new();
+    let _ = trailers.append("x-sum", b"5");
+    let _ = OutgoingBody::finish(body, Some(trailers));
+}
+
+/// Writes for as long as somebody reads.
+fn flood(out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let Ok(body) = response.body() else { return };
+    ResponseOutparam::set(out, Ok(response));
+    if let Ok(stream) = body.write() {
+        while stream.blocking_write_and_flush(&[b'x'; 4096]).is_ok() {}
+    }
+    let _ = OutgoingBody::finish(body, None);
+}
+
+/// Makes requests with a body each that it never sends, and says how many bytes could be written to all of them.
+fn hoard(requests: u64) -> u64 {
+    let mut written = 0;
+    let mut kept = Vec::new();
+    for _ in 0..requests {
+        let request = OutgoingRequest::new(Fields::new());
+        let Ok(body) = request.body() else { break };
+        let Ok(stream) = body.write() else { break };
+        while let Ok(room) = stream.check_write()
+            && room > 0
+        {
+            if stream.write(&vec![1; room as usize]).is_err() {
+                break;
+            }
+            written += room;
+        }
+        kept.push((stream, body, request));
+    }
+    written
+}
+
 /// Sends a request to `HOST:PORT/PATH` and answers what came back.
-fn fetch(method: Method, target: &str) -> Answer {
+fn fetch(method: Method, target: &str, options: Option<RequestOptions>) -> Answer {
     let (authority, path) = target.split_once('/').unwrap_or((target, ""));
     let request = OutgoingRequest::new(Fields::new());
     let prepared = request
@@ -147,7 +237,7 @@ fn fetch(method: Method, target: &str) -> Answer {
         }
         let _ = OutgoingBody::finish(body, None);
     }
-    let future = match outgoing_handler::handle(request, None) {
+    let future = match outgoing_handler::handle(request, options) {
         Ok(future) => future,
         Err(error) => return Answer::text(502, format!("{error:?}")),
     };
@@ -161,8 +251,12 @@ fn fetch(method: Method, target: &str) -> Answer {
     if let Ok(body) = response.consume()
         && let Ok(stream) = body.stream()
     {
-        while let Ok(piece) = stream.blocking_read(1 << 16) {
-            bytes.extend_from_slice(&piece);
+        loop {
+            match stream.blocking_read(1 << 16) {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(wasip2::io::streams::StreamError::Closed) => break,
+                Err(error) => return Answer::text(502, error.to_string()),
+            }
         }
     }
     Answer::text(200, format!("{} {}", response.status(), String::from_utf8_lossy(&bytes)))

@@ -101,6 +101,24 @@ pub(super) fn redis_address(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": "^rediss?://"})
 }
 
+/// Hosts with the time since when they are claimed.
+pub(super) fn claimed_hosts(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["host"],
+        "items": {
+            "type": "object",
+            "description": "A host that the component claims.",
+            "required": ["host", "claimedAt"],
+            "properties": {
+                "host": {"type": "string", "description": "As in the routes; * where none is named."},
+                "claimedAt": {"type": "string", "format": "date-time", "description": "Since when."},
+            },
+        },
+    })
+}
+
 /// Kubernetes' own conditions, as every kind has them.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::quantity::Quantity;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::core::Duration;
 use kube::{CustomResource, CustomResourceExt as _};
 use schemars::JsonSchema;
@@ -202,6 +202,10 @@ pub struct ComponentStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Since when the component claims each of its hosts: the first namespace to claim a host owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shape::claimed_hosts")]
+    pub hosts: Option<Vec<ClaimedHost>>,
     /// SHA-256 of the component's bytes, as sha256:HEX.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
@@ -209,6 +213,16 @@ pub struct ComponentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "shape::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// A host that a component claims.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedHost {
+    /// As in the component's routes; * where none is named.
+    pub host: String,
+    /// Since when.
+    pub claimed_at: MicroTime,
 }
 
 /// A key-value store that components may be given. What keeps the entries can be changed here at any time; the components

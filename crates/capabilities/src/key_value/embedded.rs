@@ -209,26 +209,15 @@ impl KeyValue for Embedded {
         .await
     }
 
-    async fn compare_and_swap(
-        &self,
-        key: &str,
-        expected: Option<&[u8]>,
-        value: Bytes,
-    ) -> Result<bool, Error> {
-        self.write(key.len() + value.len(), |latest| {
-            let mut batch = Batch::new();
-            let same = latest.get(VALUES, key.as_bytes())?.as_deref() == expected;
-            if same {
-                batch.put(VALUES, Bytes::copy_from_slice(key.as_bytes()), value);
-            }
-            Ok((batch, same))
-        })
-        .await
-    }
-
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn get_many(&self, keys: &[String], limit: usize) -> Result<Vec<Option<Bytes>>, Error> {
         let snapshot = self.disk.snapshot().map_err(unavailable)?;
-        keys.iter().map(|key| snapshot.get(VALUES, key.as_bytes()).map_err(unavailable)).collect()
+        let mut size = 0;
+        let read = keys.iter().map(|key| {
+            let value = snapshot.get(VALUES, key.as_bytes()).map_err(unavailable)?;
+            size += value.as_ref().map_or(0, Bytes::len);
+            if size > limit { Err(Error::BatchBytes { limit }) } else { Ok(value) }
+        });
+        read.collect()
     }
 
     async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), Error> {

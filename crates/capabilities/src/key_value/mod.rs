@@ -40,12 +40,10 @@ pub trait KeyValue: Send + Sync + 'static {
     async fn increment(&self, key: &str, delta: i64, token: Option<&str>) -> Result<i64, Error>;
     /// Says that a token of [`KeyValue::increment`] will not come again.
     async fn forget(&self, token: &str) -> Result<(), Error>;
-    /// Sets a key if it has the expected value (`None`: if it is not there), and says whether it did.
-    async fn compare_and_swap(&self, key: &str, expected: Option<&[u8]>, value: Bytes)
-    -> Result<bool, Error>;
 
-    /// The values of many keys, in their order.
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Error>;
+    /// The values of many keys, in their order; [`Error::BatchBytes`] when they have more than `limit` bytes together,
+    /// which is found out before all of them are in memory.
+    async fn get_many(&self, keys: &[String], limit: usize) -> Result<Vec<Option<Bytes>>, Error>;
     /// Sets many keys. Doing it again changes nothing.
     async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), Error>;
     /// Removes many keys. Doing it again changes nothing.

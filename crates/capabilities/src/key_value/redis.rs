@@ -35,10 +35,15 @@ const INCREMENT_ONCE: &str = "local seen = redis.call('GET', KEYS[2]) \
     redis.call('SET', KEYS[2], text, 'EX', ARGV[2]) \
     return text";
 
-/// `ARGV[1]` tells whether a value is expected or none, `ARGV[2]` is that value, `ARGV[3]` the new one.
-const COMPARE_AND_SWAP: &str = "local now = redis.call('GET', KEYS[1]) \
-    if (ARGV[1] == '1' and now == ARGV[2]) or (ARGV[1] == '0' and not now) then \
-    redis.call('SET', KEYS[1], ARGV[3]) return 1 end return 0";
+/// Reads key after key, and stops when they hold more than `ARGV[1]` bytes together: they are counted where they are
+/// before they take memory here. What is no string is not there, as `MGET` has it.
+const GET_MANY: &str = "local size, values = 0, {} \
+    for at, key in ipairs(KEYS) do \
+    local value = redis.pcall('GET', key) \
+    if type(value) ~= 'string' then value = false else size = size + #value end \
+    if size > tonumber(ARGV[1]) then return redis.error_reply('BATCHBYTES too large') end \
+    values[at] = value end \
+    return values";
 
 /// A Redis server.
 pub struct Redis {
@@ -151,6 +156,10 @@ impl Redis {
         {
             return Error::NotAnInteger;
         }
+        if error.code() == Some("BATCHBYTES") {
+            // Whoever asked knows its limit.
+            return Error::BatchBytes { limit: 0 };
+        }
         self.failed(error)
     }
 
@@ -222,26 +231,21 @@ impl KeyValue for Redis {
         self.call(&Cmd::del(self.token(token)), true).await
     }
 
-    async fn compare_and_swap(
-        &self,
-        key: &str,
-        expected: Option<&[u8]>,
-        value: Bytes,
-    ) -> Result<bool, Error> {
-        let mut command = redis::cmd("EVAL");
-        command.arg(COMPARE_AND_SWAP).arg(1).arg(self.key(key));
-        command.arg(i32::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(&value[..]);
-        // Not repeated: the second time it would find its own value and say that it lost.
-        self.call(&command, false).await
-    }
-
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn get_many(&self, keys: &[String], limit: usize) -> Result<Vec<Option<Bytes>>, Error> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
-        let values: Vec<Option<Vec<u8>>> = self.call(redis::cmd("MGET").arg(keys), true).await?;
-        Ok(values.into_iter().map(|value| value.map(Bytes::from)).collect())
+        let mut command = redis::cmd("EVAL");
+        command.arg(GET_MANY).arg(keys.len());
+        for key in keys {
+            command.arg(self.key(key));
+        }
+        command.arg(limit);
+        match self.call::<Vec<Option<Vec<u8>>>>(&command, true).await {
+            Ok(values) => Ok(values.into_iter().map(|value| value.map(Bytes::from)).collect()),
+            Err(Error::BatchBytes { .. }) => Err(Error::BatchBytes { limit }),
+            Err(error) => Err(error),
+        }
     }
 
     async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), Error> {

@@ -1,37 +1,33 @@
 //! Components: from source to served.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::monoplane::v1alpha1::{Component, component_reason as reason};
-use bytes::Bytes;
 use client::ObjectKey;
 use jiff::Timestamp;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
-use wasm::{Artifact, CompileError, DeployError};
+use wasm::{Artifact, DeployError};
 
+use super::compiling::Compiled;
 use super::condition::{self, Readiness};
-use super::translate::{self, Refusal, Source};
-use super::{Controller, Failure, Item};
+use super::translate::{self, Refusal};
+use super::{Controller, Failure, Item, Progress};
 use crate::request::{State, Target};
-use crate::routing::claims::{Claim, decide};
 use crate::routing::{HostPattern, PathPrefix};
 
-/// The largest component that is read from a file.
-const FILE_BYTES: u64 = 256 << 20;
 /// How soon a durable component is looked at again: older revisions go when their last invocation has ended, and one whose
 /// request was under way while the component changed may have been submitted to a revision that went.
 const PINNED: Duration = Duration::from_secs(60);
 
 /// What became of a component.
 pub(super) struct Record {
-    created: Timestamp,
-    routes: Vec<(HostPattern, PathPrefix)>,
-    target: Arc<Target>,
+    pub(super) created: Timestamp,
+    pub(super) routes: Vec<(HostPattern, PathPrefix)>,
+    /// Since when it claims each of its hosts.
+    pub(super) since: BTreeMap<HostPattern, Timestamp>,
+    pub(super) target: Arc<Target>,
     /// The object's identity and generation that was deployed last: until there is another, there is nothing to do.
     applied: Option<(String, i64)>,
     /// What serves it; an older revision while a newer one is not ready.
@@ -39,26 +35,46 @@ pub(super) struct Record {
     /// Revisions that the host holds.
     revisions: BTreeSet<String>,
     /// The routes that are somebody else's.
-    conflicts: Vec<String>,
+    pub(super) conflicts: Vec<String>,
+}
+
+impl Record {
+    pub(super) fn new(key: &ObjectKey) -> Self {
+        let state = State::NotReady("it is being compiled".into());
+        Self {
+            created: Timestamp::MAX,
+            routes: Vec::new(),
+            since: BTreeMap::new(),
+            target: Arc::new(Target { name: key.to_string(), state }),
+            applied: None,
+            deployed: None,
+            revisions: BTreeSet::new(),
+            conflicts: Vec::new(),
+        }
+    }
 }
 
 impl Controller {
-    pub(super) async fn look_at_component(&self, key: &ObjectKey) -> Result<(), Failure> {
-        let Some(object) = self.components.get(key) else { return self.remove(key).await };
+    pub(super) async fn look_at_component(&self, key: &ObjectKey) -> Result<Progress, Failure> {
+        let Some(object) = self.components.get(key) else {
+            self.remove(key).await?;
+            return Ok(Progress::Done);
+        };
         let (routes, bad_route) = translate::routes(&object);
         self.claim(key, &object, routes);
-        let deployed = self.deploy(key, &object).await?;
+        let Some(deployed) = self.deploy(key, &object).await? else { return Ok(Progress::UnderWay) };
         self.serve(key, &object, &deployed);
-        self.settle_revisions(key, &object).await?;
+        self.settle_revisions(key).await?;
         let refusal = deployed.err().or(bad_route).or_else(|| self.conflict(key));
-        if !self.components.is_current() {
-            return Ok(());
+        if self.components.is_current() {
+            self.components.snapshot.keep(&*object).await?;
+            self.report_component(key, &object, refusal).await?;
         }
-        self.components.snapshot.keep(&*object).await?;
-        self.report_component(key, &object, refusal).await
+        Ok(Progress::Done)
     }
 
     async fn remove(&self, key: &ObjectKey) -> Result<(), Failure> {
+        self.compiling.forget(&Item::Component(key.clone()));
         let record = self.records().remove(key);
         if let Some(record) = record {
             self.swap_table();
@@ -73,39 +89,15 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes the component's routes, though it may not answer on them yet.
-    fn claim(&self, key: &ObjectKey, object: &Component, routes: Vec<(HostPattern, PathPrefix)>) {
-        let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
-        {
-            let mut records = self.records();
-            let record = records.entry(key.clone()).or_insert_with(|| Record {
-                created,
-                routes: Vec::new(),
-                target: Arc::new(Target {
-                    name: key.to_string(),
-                    state: State::NotReady("it is being compiled".into()),
-                }),
-                applied: None,
-                deployed: None,
-                revisions: BTreeSet::new(),
-                conflicts: Vec::new(),
-            });
-            if record.routes == routes && record.created == created {
-                return;
-            }
-            (record.created, record.routes) = (created, routes);
-        }
-        self.swap_table();
-    }
-
-    /// Brings the component to the host: the new one, or why there is none.
+    /// Brings the component to the host: the new one, or why there is none. `None`: it is being compiled, and will be
+    /// looked at again.
     async fn deploy(
         &self,
         key: &ObjectKey,
-        object: &Component,
-    ) -> Result<Result<Arc<wasm::Component>, Refusal>, Failure> {
+        object: &Arc<Component>,
+    ) -> Result<Option<Result<Arc<wasm::Component>, Refusal>>, Failure> {
         if let Some(refusal) = self.missing_store(object) {
-            return Ok(Err(refusal));
+            return Ok(Some(Err(refusal)));
         }
         let version = object.metadata.uid.clone().zip(object.metadata.generation);
         if let Some(record) = self.records().get(key)
@@ -113,23 +105,36 @@ impl Controller {
             && version.is_some()
             && record.applied == version
         {
-            return Ok(Ok(deployed.clone()));
+            return Ok(Some(Ok(deployed.clone())));
         }
-        let (artifact, bytes) = match self.compile(key, object).await? {
-            Ok(compiled) => compiled,
-            Err(refusal) => return Ok(Err(refusal)),
+        let item = Item::Component(key.clone());
+        let code = match self.compiled(&item, object, self.setup.allow_files).await {
+            Some(Compiled::Ready(code)) => code,
+            Some(Compiled::Refused(refusal)) => return Ok(Some(Err(refusal))),
+            Some(Compiled::Failed(why)) => {
+                if self.components.is_current() {
+                    let refusal = Refusal::new(reason::COMPILE_FAILED, &why);
+                    self.report_component(key, object, Some(refusal)).await?;
+                }
+                return Err(Failure::Files(std::io::Error::other(why)));
+            }
+            None => {
+                if self.components.is_current() {
+                    let compiling = Refusal::new(reason::COMPILING, "the component is being compiled");
+                    self.report_component(key, object, Some(compiling)).await?;
+                }
+                return Ok(None);
+            }
         };
-        let linked = self.link(key, object, artifact, None).await;
+        let linked = self.link(key, object, code.artifact, None).await;
         // Before the first request reaches it: an invocation that begins on it is promised that it stays.
-        if let Ok(component) = &linked
-            && component.spec().durable
-        {
-            self.revisions.keep(component.revision(), object, &bytes).await?;
+        if let (Ok(component), Some(bytes)) = (&linked, &code.kept) {
+            self.revisions.keep(component.revision(), object, bytes).await?;
         }
         if let Some(record) = self.records().get_mut(key) {
             record.applied = version.filter(|_| linked.is_ok());
         }
-        Ok(linked)
+        Ok(Some(linked))
     }
 
     /// Hands a component to the host, under the revision that it is to have or else its own.
@@ -140,15 +145,17 @@ impl Controller {
         artifact: Artifact,
         revision: Option<&str>,
     ) -> Result<Arc<wasm::Component>, Refusal> {
-        let spec = translate::spec(object, artifact, |full| self.setup.stores.get(full))?;
+        let spec = translate::spec(object, artifact, &self.setup.maxima, |full| self.setup.stores.get(full))?;
         let component = match revision {
             Some(revision) => self.setup.host.deploy_as(revision, spec),
             None => self.setup.host.deploy(&key.to_string(), spec),
         };
         let component = component.map_err(refuse_deploy)?;
         let revision = component.revision();
-        if let Some(record) = self.records().get_mut(key) {
-            record.revisions.insert(revision.to_owned());
+        match self.records().get_mut(key) {
+            Some(record) => drop(record.revisions.insert(revision.to_owned())),
+            // It was removed while an older revision was brought back.
+            None => self.setup.host.retire(revision),
         }
         if component.spec().durable {
             self.tell_ready(revision).await;
@@ -175,47 +182,6 @@ impl Controller {
         Some(Refusal::new(reason::STORE_NOT_FOUND, message))
     }
 
-    async fn compile(
-        &self,
-        key: &ObjectKey,
-        object: &Component,
-    ) -> Result<Result<(Artifact, Bytes), Refusal>, Failure> {
-        let bytes = match translate::source(&object.spec.source, self.setup.allow_files) {
-            Ok(Source::Inline(bytes)) => bytes,
-            Ok(Source::File(path)) => match read(&path).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    let message = format!("spec.source.path: Invalid value: {}: {error}", path.display());
-                    return Ok(Err(Refusal::new(reason::SOURCE_INVALID, message)));
-                }
-            },
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let digest = format!("sha256:{:x}", Sha256::digest(&bytes));
-        if let Ok(Some(artifact)) = self.setup.host.cached(&digest).await {
-            return Ok(Ok((artifact, bytes)));
-        }
-        if self.components.is_current() {
-            let compiling = Refusal::new(reason::COMPILING, "the component is being compiled");
-            self.report_component(key, object, Some(compiling)).await?;
-        }
-        match self.setup.host.compile(bytes.clone()).await {
-            Ok(artifact) => Ok(Ok((artifact, bytes))),
-            Err(error @ (CompileError::Invalid(_) | CompileError::TooLarge { .. })) => {
-                Ok(Err(Refusal::new(reason::SOURCE_INVALID, error)))
-            }
-            // What the machine lacks may be there later; what the component lacks will not.
-            Err(error @ CompileError::Cache(_)) => {
-                if self.components.is_current() {
-                    let refusal = Refusal::new(reason::COMPILE_FAILED, &error);
-                    self.report_component(key, object, Some(refusal)).await?;
-                }
-                Err(Failure::Files(std::io::Error::other(error)))
-            }
-            Err(error) => Ok(Err(Refusal::new(reason::COMPILE_FAILED, error))),
-        }
-    }
-
     /// Lets requests reach what was deployed; what was served before goes on if there is nothing new.
     fn serve(&self, key: &ObjectKey, object: &Component, deployed: &Result<Arc<wasm::Component>, Refusal>) {
         {
@@ -232,6 +198,9 @@ impl Controller {
                 (Err(_), Some(_)) => return,
                 (Err(refusal), None) => State::NotReady(refusal.message.clone()),
             };
+            if record.target.state.is_same(&state) {
+                return;
+            }
             record.target = Arc::new(Target { name: key.to_string(), state });
         }
         self.swap_table();
@@ -246,7 +215,7 @@ impl Controller {
     }
 
     /// Drops older revisions, but for those that durable invocations are pinned to, which are brought back.
-    async fn settle_revisions(&self, key: &ObjectKey, object: &Component) -> Result<(), Failure> {
+    async fn settle_revisions(&self, key: &ObjectKey) -> Result<(), Failure> {
         let name = key.to_string();
         let (current, held) = match self.records().get(key) {
             Some(record) => (
@@ -269,12 +238,8 @@ impl Controller {
                 if *absent {
                     self.tell_ready(revision).await;
                 }
-            } else if let Err(why) = self.bring_back(key, object, revision).await {
-                tracing::warn!(
-                    revision,
-                    why,
-                    "unfinished invocations wait for a revision that cannot be had"
-                );
+            } else {
+                self.queue.add(Item::Revision(key.clone(), revision.clone()));
             }
         }
         let wanted = |revision: &str| {
@@ -297,9 +262,26 @@ impl Controller {
         Ok(())
     }
 
+    /// Brings an older revision back. If that fails, its component is looked at again before long, and then this is, too.
+    pub(super) async fn look_at_revision(&self, key: &ObjectKey, revision: &str) -> Progress {
+        let outcome = self.bring_back(key, revision).await;
+        outcome.unwrap_or_else(|why| {
+            tracing::warn!(revision, why, "unfinished invocations wait for a revision that cannot be had");
+            Progress::Done
+        })
+    }
+
     /// Deploys an older revision as it was kept. Its limits, and where it may send requests, are those of now: they are
     /// rules for what it does, and it sees nothing of them that is not recorded.
-    async fn bring_back(&self, key: &ObjectKey, now: &Component, revision: &str) -> Result<(), String> {
+    async fn bring_back(&self, key: &ObjectKey, revision: &str) -> Result<Progress, String> {
+        let item = Item::Revision(key.clone(), revision.to_owned());
+        let pinned = self.pinned(&key.to_string()).await;
+        let wanted = pinned.is_some_and(|pinned| pinned.contains_key(revision))
+            && self.records().get(key).is_some_and(|record| !record.revisions.contains(revision));
+        let Some(now) = self.components.get(key).filter(|_| wanted) else {
+            self.compiling.forget(&item);
+            return Ok(Progress::Done);
+        };
         let kept = self.revisions.load(revision).await.map_err(|error| error.to_string())?;
         let mut object = kept.ok_or("it was not kept")?;
         object.spec.limits = now.spec.limits.clone();
@@ -308,51 +290,35 @@ impl Controller {
         if let Some(refusal) = self.missing_store(&object) {
             return Err(refusal.message);
         }
-        let Ok(Source::Inline(bytes)) = translate::source(&object.spec.source, false) else {
-            return Err("its bytes cannot be read".to_owned());
-        };
-        let artifact = self.setup.host.compile(bytes).await.map_err(|error| error.to_string())?;
-        self.link(key, &object, artifact, Some(revision)).await.map(drop).map_err(|refusal| refusal.message)
-    }
-
-    /// Decides anew who has which route. Those whose conflicts changed are looked at.
-    fn swap_table(&self) {
-        let mut records = self.records();
-        let claims = records.iter().map(|(key, record)| Claim {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            created: record.created,
-            routes: record.routes.clone(),
-            target: record.target.clone(),
-        });
-        let mut decision = decide(claims);
-        for (key, record) in records.iter_mut() {
-            let found =
-                decision.conflicts.remove(&(key.namespace.clone(), key.name.clone())).unwrap_or_default();
-            let conflicts: Vec<_> = found.iter().map(ToString::to_string).collect();
-            if record.conflicts != conflicts {
-                record.conflicts = conflicts;
-                self.queue.add(Item::Component(key.clone()));
+        let object = Arc::new(object);
+        match self.compiled(&item, &object, false).await {
+            Some(Compiled::Ready(code)) => {
+                let linked = self.link(key, &object, code.artifact, Some(revision)).await;
+                linked.map(|_| Progress::Done).map_err(|refusal| refusal.message)
             }
+            Some(Compiled::Refused(refusal)) => {
+                // Nobody can change it; another try is all that can be done.
+                self.compiling.forget(&item);
+                Err(refusal.message)
+            }
+            Some(Compiled::Failed(why)) => Err(why),
+            None => Ok(Progress::UnderWay),
         }
-        // Under the lock, so that an older decision never replaces a newer one.
-        self.edge.routes.store(Arc::new(decision.table));
     }
 
-    fn conflict(&self, key: &ObjectKey) -> Option<Refusal> {
-        let records = self.records();
-        let conflicts = &records.get(key)?.conflicts;
-        (!conflicts.is_empty()).then(|| Refusal::new(reason::ROUTE_CONFLICT, conflicts.join("; ")))
-    }
-
-    async fn report_component(
+    pub(super) async fn report_component(
         &self,
         key: &ObjectKey,
         object: &Component,
         refusal: Option<Refusal>,
     ) -> Result<(), Failure> {
-        let digest =
-            self.records().get(key).and_then(|record| Some(record.deployed.as_ref()?.digest().to_owned()));
+        let (digest, hosts) = match self.records().get(key) {
+            Some(record) => {
+                let digest = record.deployed.as_ref().map(|deployed| deployed.digest().to_owned());
+                (digest, super::claiming::recorded(&record.since))
+            }
+            None => (None, Vec::new()),
+        };
         let readiness = match refusal {
             None => Readiness {
                 ready: true,
@@ -372,7 +338,7 @@ impl Controller {
         let status = object.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
         let conditions =
             object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let more = json!({ "digest": digest });
+        let more = json!({ "digest": digest, "hosts": hosts });
         let now = self.setup.ambient.clock.now();
         let change = condition::change(
             status.as_ref(),
@@ -395,17 +361,4 @@ fn refuse_deploy(error: DeployError) -> Refusal {
         DeployError::TooLarge(_) | DeployError::Invalid(_) => translate::SPEC_INVALID,
     };
     Refusal::new(reason, error)
-}
-
-async fn read(path: &Path) -> std::io::Result<Bytes> {
-    let file = tokio::fs::File::open(path).await?;
-    if !file.metadata().await?.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    let read = file.take(FILE_BYTES + 1).read_to_end(&mut bytes).await?;
-    if read as u64 > FILE_BYTES {
-        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES} bytes")));
-    }
-    Ok(bytes.into())
 }

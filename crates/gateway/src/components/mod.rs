@@ -4,11 +4,14 @@
 //! child process, and the table is swapped when a component is ready. What is served stays so when the API goes away,
 //! when a new version of a component turns out to be broken, and (from a [`snapshot`]) across a restart.
 
+mod claiming;
+mod compiling;
 mod condition;
 mod deploy;
 mod known;
 mod revisions;
 mod settling;
+mod slow;
 mod snapshot;
 mod stores;
 mod translate;
@@ -31,21 +34,31 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::request::Edge;
+use compiling::Compiled;
 use condition::{Change, Readiness};
 use deploy::Record;
 use known::Known;
 use revisions::Revisions;
 use settling::Settling;
+use slow::Slow;
+
+pub use translate::Maxima;
 
 /// The keys that the controller works on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Item {
     Store(ObjectKey),
     Component(ObjectKey),
+    /// An older revision of a component that unfinished invocations are pinned to.
+    Revision(ObjectKey, String),
 }
 
-/// Keys in work at a time. Compiling happens elsewhere, one at a time; a second worker keeps the rest moving.
+/// Keys in work at a time. What takes long is done elsewhere; a second worker keeps the rest moving while one writes.
 const WORKERS: usize = 2;
+/// Components that are compiled at a time, as far as this side goes: the host's compiler has its own limit.
+const COMPILING: usize = 2;
+/// Stores that are opened or asked at a time.
+const BINDING: usize = 16;
 
 /// How long components wait for the stores that were kept.
 const STORES: Duration = Duration::from_secs(2);
@@ -60,6 +73,14 @@ pub(crate) struct Setup {
     pub(crate) egress: Connector,
     pub(crate) data_dir: PathBuf,
     pub(crate) allow_files: bool,
+    pub(crate) maxima: Maxima,
+}
+
+/// How far a look at a key has come.
+pub(super) enum Progress {
+    Done,
+    /// It is looked at again when what it waits for is there.
+    UnderWay,
 }
 
 /// See the module.
@@ -73,6 +94,10 @@ pub(crate) struct Controller {
     revisions: Revisions,
     /// What was kept on disk and has not been looked at: stores, and the components that may bind them.
     settling: [Settling; 2],
+    /// Components that are being compiled.
+    compiling: Slow<Compiled>,
+    /// Stores that are being opened or asked.
+    binding: Slow<Readiness>,
     /// What became of each component.
     records: Mutex<BTreeMap<ObjectKey, Record>>,
     /// Whether each store can be used.
@@ -116,8 +141,11 @@ impl Controller {
             Settling::new(stores.kept().map(Item::Store)),
             Settling::new(components.kept().map(Item::Component)),
         ];
+        let queue = WorkQueue::new(setup.ambient.clone());
         Ok(Arc::new(Self {
-            queue: WorkQueue::new(setup.ambient.clone()),
+            compiling: Slow::new(queue.clone(), tasks, COMPILING),
+            binding: Slow::new(queue.clone(), tasks, BINDING),
+            queue,
             setup,
             edge,
             events,
@@ -156,10 +184,13 @@ impl Controller {
         let outcome = match item {
             Item::Store(key) => self.look_at_store(key).await,
             Item::Component(key) => self.look_at_component(key).await,
+            Item::Revision(key, revision) => Ok(self.look_at_revision(key, revision).await),
         };
-        self.settling.iter().for_each(|settling| settling.looked_at(item));
+        if !matches!(outcome, Ok(Progress::UnderWay)) {
+            self.settling.iter().for_each(|settling| settling.looked_at(item));
+        }
         match outcome {
-            Ok(()) => self.queue.forget(item),
+            Ok(_) => self.queue.forget(item),
             Err(failure) => {
                 tracing::debug!(?item, %failure, "will be looked at again");
                 self.queue.add_failed(item.clone());

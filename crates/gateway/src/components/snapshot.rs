@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::ObjectKey;
 use kube::Resource;
@@ -10,9 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The objects of one kind, a file each.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Snapshot {
     folder: PathBuf,
+    /// The versions of those that were kept since this began.
+    versions: Mutex<BTreeMap<ObjectKey, String>>,
 }
 
 impl Snapshot {
@@ -20,7 +22,7 @@ impl Snapshot {
     pub(super) async fn open(parent: &Path, kind: &str) -> std::io::Result<Self> {
         let folder = parent.join(kind);
         tokio::fs::create_dir_all(&folder).await?;
-        Ok(Self { folder })
+        Ok(Self { folder, versions: Mutex::default() })
     }
 
     /// What was kept. A file that cannot be read is left out: the API has the object.
@@ -46,19 +48,31 @@ impl Snapshot {
 
     /// Keeps an object, unless this version of it is kept.
     pub(super) async fn keep<K: Resource + Serialize>(&self, object: &K) -> std::io::Result<()> {
-        let path = self.path(&ObjectKey::of(object));
-        let bytes = serde_json::to_vec(object).map_err(std::io::Error::other)?;
-        if tokio::fs::read(&path).await.is_ok_and(|kept| kept == bytes) {
+        let (key, version) = (ObjectKey::of(object), object.meta().resource_version.clone());
+        if version.is_some() && self.versions().get(&key) == version.as_ref() {
             return Ok(());
         }
-        // A crash leaves the old file or the new one. Losing the newest is no harm: the API has it.
-        let draft = path.with_extension("draft");
-        tokio::fs::write(&draft, bytes).await?;
-        tokio::fs::rename(&draft, &path).await
+        let path = self.path(&key);
+        let bytes = serde_json::to_vec(object).map_err(std::io::Error::other)?;
+        if !tokio::fs::read(&path).await.is_ok_and(|kept| kept == bytes) {
+            // A crash leaves the old file or the new one. Losing the newest is no harm: the API has it.
+            let draft = path.with_extension("draft");
+            tokio::fs::write(&draft, bytes).await?;
+            tokio::fs::rename(&draft, &path).await?;
+        }
+        if let Some(version) = version {
+            self.versions().insert(key, version);
+        }
+        Ok(())
+    }
+
+    fn versions(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, String>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets an object.
     pub(super) async fn forget(&self, key: &ObjectKey) {
+        self.versions().remove(key);
         let removed = tokio::fs::remove_file(self.path(key)).await;
         if let Err(error) = removed
             && error.kind() != std::io::ErrorKind::NotFound
@@ -92,6 +106,19 @@ mod tests {
         for name in ["a", "b", "a.b"] {
             snapshot.keep(&store(name)).await.unwrap();
         }
+        // The same version is not written again, another one is.
+        let file = folder.path().join("stores/shop_a.json");
+        let versioned = |version: &str| {
+            let mut store = store("a");
+            store.metadata.resource_version = Some(version.into());
+            store
+        };
+        snapshot.keep(&versioned("1")).await.unwrap();
+        std::fs::remove_file(&file).unwrap();
+        snapshot.keep(&versioned("1")).await.unwrap();
+        assert!(!file.exists());
+        snapshot.keep(&versioned("2")).await.unwrap();
+        assert!(file.exists());
         std::fs::write(folder.path().join("stores/shop_torn.json"), b"{").unwrap();
         let again = Snapshot::open(folder.path(), "stores").await.unwrap();
         let names = |objects: BTreeMap<ObjectKey, Arc<KeyValueStore>>| {

@@ -20,6 +20,30 @@ pub(super) const ROUTE_INVALID: &str = "RouteInvalid";
 /// The reason of a component one of whose other fields the host cannot take.
 pub(super) const SPEC_INVALID: &str = "SpecInvalid";
 
+/// The most that components may ask for. What asks for more is refused, and its condition names the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maxima {
+    /// Bytes of an instance's memory.
+    pub memory: u64,
+    /// Bytes of a request's body.
+    pub request_body: u64,
+    /// Time from the request to the end of the answer.
+    pub wall_time: Duration,
+    /// Requests at the same time.
+    pub concurrency: u32,
+}
+
+impl Default for Maxima {
+    fn default() -> Self {
+        Self {
+            memory: 1 << 30,
+            request_body: 64 << 20,
+            wall_time: Duration::from_secs(15 * 60),
+            concurrency: 10_000,
+        }
+    }
+}
+
 /// Why a component does not answer: what its condition will say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -92,6 +116,7 @@ pub(super) fn terms(component: &Component) -> Option<Terms> {
 pub(super) fn spec(
     component: &Component,
     artifact: Artifact,
+    maxima: &Maxima,
     store: impl Fn(&str) -> capabilities::Store,
 ) -> Result<ComponentSpec, Refusal> {
     let hosts = component.spec.allowed_outbound_hosts.iter().enumerate();
@@ -106,30 +131,43 @@ pub(super) fn spec(
         environment: environment.collect(),
         key_value: stores(component).map(|(name, full)| (name.to_owned(), store(&full))).collect(),
         allowed_outbound_hosts: hosts.collect::<Result<_, _>>()?,
-        limits: limits(&component.spec.limits)?,
+        limits: limits(&component.spec.limits, maxima)?,
         durable: component.spec.durable.is_some(),
         ..ComponentSpec::new(artifact)
     })
 }
 
-fn limits(spec: &SpecLimits) -> Result<Limits, Refusal> {
+fn limits(spec: &SpecLimits, maxima: &Maxima) -> Result<Limits, Refusal> {
+    let refused = |field: &str, value: String, why: String| {
+        Refusal::new(SPEC_INVALID, format!("spec.limits.{field}: Invalid value: {value}: {why}"))
+    };
+    let zero = || "must be greater than zero".to_owned();
+    let most = |most: String| format!("must be at most {most}, which is what this edge allows");
     let wall_time = positive(spec.wall_time);
     if wall_time.is_zero() {
-        let message = "spec.limits.wallTime: Invalid value: must be greater than zero";
-        return Err(Refusal::new(SPEC_INVALID, message));
+        return Err(refused("wallTime", format!("{wall_time:?}"), zero()));
     }
-    let bytes = |field: &str, value: i64| {
-        u64::try_from(value).ok().filter(|bytes| *bytes > 0).ok_or_else(|| {
-            let message = format!("spec.limits.{field}: Invalid value: {value}: must be greater than zero");
-            Refusal::new(SPEC_INVALID, message)
-        })
+    if wall_time > maxima.wall_time {
+        let why = most(format!("{:?}", maxima.wall_time));
+        return Err(refused("wallTime", format!("{wall_time:?}"), why));
+    }
+    if spec.concurrency > maxima.concurrency {
+        let why = most(maxima.concurrency.to_string());
+        return Err(refused("concurrency", spec.concurrency.to_string(), why));
+    }
+    let bytes = |field: &str, value: i64, maximum: u64| match u64::try_from(value) {
+        Ok(bytes) if bytes > maximum => {
+            Err(refused(field, value.to_string(), most(format!("{maximum} bytes"))))
+        }
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err(refused(field, value.to_string(), zero())),
     };
-    let memory = bytes("memory", spec.memory.value())?;
+    let memory = bytes("memory", spec.memory.value(), maxima.memory)?;
     Ok(Limits {
         memory: usize::try_from(memory).unwrap_or(usize::MAX),
         wall_time,
         concurrency: spec.concurrency.max(1),
-        request_body: bytes("requestBody", spec.request_body.value())?,
+        request_body: bytes("requestBody", spec.request_body.value(), maxima.request_body)?,
         ..Limits::default()
     })
 }
@@ -195,11 +233,30 @@ mod tests {
     #[test]
     fn limits_of_nothing_are_refused() {
         let mut spec = SpecLimits::default();
-        let found = limits(&spec).unwrap();
+        let maxima = Maxima::default();
+        let found = limits(&spec, &maxima).unwrap();
         assert_eq!((found.memory, found.concurrency), (128 << 20, 1000));
         spec.memory = "0".parse().unwrap();
-        assert_eq!(limits(&spec).unwrap_err().reason, SPEC_INVALID);
+        assert_eq!(limits(&spec, &maxima).unwrap_err().reason, SPEC_INVALID);
         let spec = SpecLimits { wall_time: Duration::ZERO.into(), ..SpecLimits::default() };
-        assert!(limits(&spec).unwrap_err().message.contains("wallTime"));
+        assert!(limits(&spec, &maxima).unwrap_err().message.contains("wallTime"));
+    }
+
+    #[test]
+    fn limits_beyond_the_operators_are_refused_by_name() {
+        let maxima = Maxima::default();
+        let spec = SpecLimits::default;
+        for (field, spec) in [
+            ("memory", SpecLimits { memory: "1025Mi".parse().unwrap(), ..spec() }),
+            ("requestBody", SpecLimits { request_body: "65Mi".parse().unwrap(), ..spec() }),
+            ("wallTime", SpecLimits { wall_time: Duration::from_secs(901).into(), ..spec() }),
+            ("concurrency", SpecLimits { concurrency: 10_001, ..spec() }),
+        ] {
+            let refusal = limits(&spec, &maxima).unwrap_err();
+            assert_eq!(refusal.reason, SPEC_INVALID);
+            let start = format!("spec.limits.{field}: Invalid value: ");
+            assert!(refusal.message.starts_with(&start), "{}", refusal.message);
+            assert!(refusal.message.contains("must be at most"), "{}", refusal.message);
+        }
     }
 }

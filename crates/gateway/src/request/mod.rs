@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clock::Random;
 use http::header::HeaderName;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,14 @@ use problem::problem;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What else clients could say of where a request came from: nobody in front of this edge does.
+const FORWARDED: [HeaderName; 5] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+];
 
 /// What the table's routes lead to.
 pub(crate) struct Target {
@@ -41,6 +49,20 @@ pub(crate) enum State {
     Durable(Arc<wasm::Component>, Terms),
     /// It cannot answer (yet).
     NotReady(String),
+}
+
+impl State {
+    /// Whether a request would not notice the difference.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Serving(one), Self::Serving(other)) => Arc::ptr_eq(one, other),
+            (Self::Durable(one, terms), Self::Durable(other, others)) => {
+                Arc::ptr_eq(one, other) && terms == others
+            }
+            (Self::NotReady(one), Self::NotReady(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 /// The table that is swapped as components come and go.
@@ -89,6 +111,7 @@ impl Edge {
             Err(reply) => return *reply,
         };
         // An edge is what clients reach first: what they say about themselves in these is not believed.
+        claim_nothing(request.headers_mut());
         request.headers_mut().insert(FORWARDED_FOR, peer.address.clone());
         request.headers_mut().insert(FORWARDED_PROTO, peer.scheme.clone());
         if tracing::enabled!(tracing::Level::DEBUG) {
@@ -133,16 +156,25 @@ impl Edge {
         let host = authority::host(request).map_err(|why| Box::new(problem(StatusCode::BAD_REQUEST, why)))?;
         let path = request.uri().path();
         let routes = self.routes.load();
-        if let Some(target) = routes.find(&host, path) {
-            return Ok(target.clone());
-        }
+        // Before the routes: the one for all paths would hide where the recorded replies of another component are.
         if let Some(known) = durable::recorded_path(path)
             && let Some(target) = routes.on_host(&host).find(|target| target.name == known)
         {
             return Ok(target.clone());
         }
+        if let Some(target) = routes.find(&host, path) {
+            return Ok(target.clone());
+        }
         let detail = format!("no component has a route for host {host:?} and path {path:?}");
         Err(Box::new(problem(StatusCode::NOT_FOUND, &detail)))
+    }
+}
+
+/// Takes off what a client may not say.
+fn claim_nothing(headers: &mut HeaderMap) {
+    // Few clients say any of it: looking costs less than removing five.
+    if headers.keys().any(|name| FORWARDED.contains(name)) {
+        FORWARDED.iter().for_each(|name| drop(headers.remove(name)));
     }
 }
 
@@ -153,4 +185,20 @@ fn refused(name: &str, error: &wasm::ServeError) -> Response<Body> {
         tracing::warn!(component = name, %error, "request failed");
     }
     problem(status, &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_of_itself_is_taken_off() {
+        let mut headers = HeaderMap::new();
+        for name in ["forwarded", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "accept"] {
+            headers.append(name, HeaderValue::from_static("a"));
+            headers.append(name, HeaderValue::from_static("b"));
+        }
+        claim_nothing(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Who owns which host and path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
@@ -13,8 +13,10 @@ pub struct Claim<T> {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Since when it is there: the older claim wins.
+    /// Since when it is there.
     pub created: Timestamp,
+    /// Since when it claims a host, where that is not since it is there: the older claim wins.
+    pub since: BTreeMap<HostPattern, Timestamp>,
     /// Its routes.
     pub routes: Vec<(HostPattern, PathPrefix)>,
     /// Where they lead.
@@ -55,59 +57,72 @@ pub struct Decision<T> {
     pub conflicts: BTreeMap<(String, String), Vec<Conflict>>,
 }
 
-/// Decides: the oldest claim first, by creation and then by namespace and name, whatever order they are given in.
+/// Decides: the oldest claim of a host first, then the oldest component, then by namespace and name, whatever order they
+/// are given in.
 pub fn decide<T: Clone>(claims: impl IntoIterator<Item = Claim<T>>) -> Decision<T> {
-    let mut claims: Vec<_> = claims.into_iter().collect();
-    claims.sort_by(|a, b| (a.created, &a.namespace, &a.name).cmp(&(b.created, &b.namespace, &b.name)));
-    let mut owners: BTreeMap<HostPattern, String> = BTreeMap::new();
-    let mut taken: BTreeMap<(HostPattern, PathPrefix), String> = BTreeMap::new();
+    let claims: Vec<_> = claims.into_iter().collect();
+    let mut wanted: Vec<_> = claims
+        .iter()
+        .flat_map(|claim| claim.routes.iter().map(move |(host, path)| (claim, host, path)))
+        .map(|(claim, host, path)| (claim.since.get(host).unwrap_or(&claim.created), claim, host, path))
+        .collect();
+    // Stable: the routes of one component stay in their order.
+    wanted.sort_by_key(|(since, claim, ..)| (*since, claim.created, &claim.namespace, &claim.name));
+    let mut owners = Owners::default();
+    let mut taken: HashMap<(&HostPattern, &PathPrefix), &str> = HashMap::new();
     let mut routes = Vec::new();
     let mut conflicts: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for claim in claims {
-        for (host, path) in claim.routes {
-            let conflict = host_conflict(&owners, &host, &claim.namespace).or_else(|| {
-                let owner = taken.get(&(host.clone(), path.clone()))?;
-                // Saying the same twice is no conflict.
-                let other = *owner != claim.name;
-                other.then(|| Conflict::Path { host: host.clone(), path: path.clone(), owner: owner.clone() })
-            });
-            if let Some(conflict) = conflict {
-                conflicts.entry((claim.namespace.clone(), claim.name.clone())).or_default().push(conflict);
-                continue;
-            }
-            owners.insert(host.clone(), claim.namespace.clone());
-            taken.insert((host.clone(), path.clone()), claim.name.clone());
-            routes.push((host, path, claim.target.clone()));
+    for (_, claim, host, path) in wanted {
+        let conflict = owners.conflict(host, &claim.namespace).or_else(|| {
+            let owner = *taken.get(&(host, path))?;
+            // Saying the same twice is no conflict.
+            let other = owner != claim.name;
+            other.then(|| Conflict::Path { host: host.clone(), path: path.clone(), owner: owner.to_owned() })
+        });
+        if let Some(conflict) = conflict {
+            conflicts.entry((claim.namespace.clone(), claim.name.clone())).or_default().push(conflict);
+            continue;
         }
+        owners.0.insert(key(host), &claim.namespace);
+        taken.insert((host, path), &claim.name);
+        routes.push((host.clone(), path.clone(), claim.target.clone()));
     }
     Decision { table: Table::new(routes), conflicts }
 }
 
-fn host_conflict(
-    owners: &BTreeMap<HostPattern, String>,
-    host: &HostPattern,
-    namespace: &str,
-) -> Option<Conflict> {
-    // What is covered by the most specific owner counts: it was let in under the less specific ones.
-    let covering = owners.iter().filter(|(claimed, _)| claimed.covers(host));
-    let (claimed, owner) = covering.max_by_key(|(claimed, _)| specificity(claimed))?;
-    (owner != namespace).then(|| Conflict::Host {
-        host: host.clone(),
-        claimed: claimed.clone(),
-        owner: owner.clone(),
-    })
+/// Namespaces by the hosts that they own.
+#[derive(Default)]
+struct Owners<'a>(HashMap<&'a str, &'a str>);
+
+/// A name, a suffix with its leading dot, or nothing: no two patterns have the same.
+fn key(host: &HostPattern) -> &str {
+    match host {
+        HostPattern::Exact(name) => name,
+        HostPattern::Wildcard(suffix) => suffix,
+        HostPattern::Any => "",
+    }
 }
 
-fn specificity(host: &HostPattern) -> usize {
-    match host {
-        HostPattern::Exact(_) => usize::MAX,
-        HostPattern::Wildcard(suffix) => suffix.len(),
-        HostPattern::Any => 0,
+impl Owners<'_> {
+    /// Whether the host is another namespace's. What is covered by the most specific owner counts: it was let in under
+    /// the less specific ones.
+    fn conflict(&self, host: &HostPattern, namespace: &str) -> Option<Conflict> {
+        let name = key(host);
+        let suffixes = name.match_indices('.').map(|(at, _)| &name[at..]);
+        let mut covering = std::iter::once(name).chain(suffixes);
+        let (claimed, owner) = covering.find_map(|claimed| Some((claimed, *self.0.get(claimed)?)))?;
+        (owner != namespace).then(|| Conflict::Host {
+            host: host.clone(),
+            claimed: if claimed == name { host.clone() } else { HostPattern::Wildcard(claimed.into()) },
+            owner: owner.to_owned(),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn claim(full: &str, created: i64, routes: &[&str]) -> Claim<String> {
@@ -121,6 +136,7 @@ mod tests {
             namespace: namespace.into(),
             name: name.into(),
             created: Timestamp::from_second(created).unwrap(),
+            since: BTreeMap::new(),
             routes: routes.iter().map(route).collect(),
             target: full.to_owned(),
         }
@@ -177,6 +193,39 @@ mod tests {
             ],
             &[],
         );
+    }
+
+    #[test]
+    fn an_old_component_that_claims_a_host_later_does_not_take_it() {
+        let mut old = claim("a/old", 1, &["shop.test/", "own.test/"]);
+        let late = Timestamp::from_second(9).unwrap();
+        old.since = [(old.routes[0].0.clone(), late)].into();
+        let conflict = "host shop.test belongs to namespace b, which claimed shop.test first";
+        check(vec![old, claim("b/x", 2, &["shop.test/"])], &[("a/old", &[conflict])]);
+    }
+
+    proptest! {
+        /// The owner found by name and suffixes is the most specific of all that cover the host.
+        #[test]
+        fn the_most_specific_owner_counts(
+            owned in prop::collection::vec("(\\*\\.)?[ab](\\.[ab]){0,2}|", 0..8),
+            host in "(\\*\\.)?[ab](\\.[ab]){0,3}|",
+        ) {
+            let parse = |host: &str| HostPattern::parse(Some(host).filter(|host| !host.is_empty())).unwrap();
+            let (owned, host): (Vec<_>, _) = (owned.iter().map(|host| parse(host)).collect(), parse(&host));
+            let mut owners = Owners::default();
+            owners.0.extend(owned.iter().map(|host| (key(host), "a")));
+            let specificity = |host: &HostPattern| match host {
+                HostPattern::Exact(_) => usize::MAX,
+                _ => key(host).len(),
+            };
+            let best = owned.iter().filter(|owned| owned.covers(&host)).max_by_key(|host| specificity(host));
+            let found = owners.conflict(&host, "b").map(|conflict| match conflict {
+                Conflict::Host { claimed, .. } => claimed,
+                Conflict::Path { .. } => unreachable!(),
+            });
+            prop_assert_eq!(found.as_ref(), best);
+        }
     }
 
     #[test]

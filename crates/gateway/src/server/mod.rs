@@ -1,6 +1,7 @@
 //! Listeners, the threads that serve their connections, and the end of both.
 
 mod connection;
+mod patient;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct ServerLimits {
     pub connections: usize,
     /// How long a client may take over a request's head, and between requests.
     pub head_timeout: Duration,
+    /// How long a write may get no further: whoever does not read is let go.
+    pub write_timeout: Duration,
     /// How long connections may take to finish what is under way when the gateway stops.
     pub drain: Duration,
     /// Requests at a time on one HTTP/2 connection.
@@ -36,6 +39,7 @@ impl Default for ServerLimits {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             connections: 16_384,
             head_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             streams: 256,
         }

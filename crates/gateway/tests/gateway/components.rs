@@ -123,3 +123,51 @@ async fn a_store_changes_its_backend_under_a_component_that_does_not_notice() {
     assert_eq!(edge.get("http://a.test/increment/x").await.text, "Ok(2)");
     edge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_object_does_not_take_a_host_that_it_claims_later() {
+    let (folder, api) = (tempfile::tempdir().unwrap(), FakeApi::new());
+    api.apply("components", "a", "old", spec("echo", Some("own.test"), "/"));
+    let edge = Edge::start(folder.path(), &api).await;
+    api.until("components", "a", "old", "Ready").await;
+    api.apply("components", "b", "shop", spec("echo", Some("shop.test"), "/"));
+    let shop = api.until("components", "b", "shop", "Ready").await;
+    assert_eq!(shop["status"]["hosts"][0]["host"], "shop.test");
+    api.apply("components", "a", "old", spec("echo", Some("shop.test"), "/"));
+    let old = api.until("components", "a", "old", "RouteConflict").await;
+    let message = old["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert_eq!(message, "host shop.test belongs to namespace b, which claimed shop.test first");
+    edge.stop().await;
+    // An edge that saw neither happen decides the same.
+    let other = tempfile::tempdir().unwrap();
+    let edge = Edge::start(other.path(), &api).await;
+    api.apply("components", "c", "last", spec("echo", Some("last.test"), "/"));
+    api.until("components", "c", "last", "Ready").await;
+    api.until("components", "a", "old", "RouteConflict").await;
+    api.until("components", "b", "shop", "Ready").await;
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_a_store_goes_with_its_object() {
+    let (folder, api) = (tempfile::tempdir().unwrap(), FakeApi::new());
+    let edge = Edge::start(folder.path(), &api).await;
+    for name in ["gone", "stays"] {
+        api.apply("keyvaluestores", "shop", name, json!({ "embedded": {} }));
+        api.until("keyvaluestores", "shop", name, "Ready").await;
+    }
+    let files = || {
+        let entries = std::fs::read_dir(folder.path().join("gateway/keyvalue")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(files().iter().any(|name| name.starts_with("shop_gone_")), "{:?}", files());
+    edge.stop().await;
+    // Also when nobody was there to see it go.
+    api.delete("keyvaluestores", "shop", "gone");
+    let edge = Edge::start(folder.path(), &api).await;
+    while files().iter().any(|name| name.starts_with("shop_gone_")) {
+        tokio::task::yield_now().await;
+    }
+    assert!(files().iter().any(|name| name.starts_with("shop_stays_")), "{:?}", files());
+    edge.stop().await;
+}

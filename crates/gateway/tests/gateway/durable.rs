@@ -84,6 +84,19 @@ async fn a_client_need_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_location_is_found_though_another_component_has_all_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let (api, edge) = orders(folder.path()).await;
+    api.apply("components", "shop", "echo", spec("echo", None, "/"));
+    api.until("components", "shop", "echo", "Ready").await;
+    let accepted = edge.send(order("o9").header("prefer", "respond-async"), ORDER).await;
+    let location = format!("http://shop.test{}", accepted.header("location"));
+    let reply = edge.send(Request::get(&location).header("prefer", "wait=30"), "").await;
+    assert!(reply.text.contains("\"id\":\"o9\""), "{}", reply.text);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_outlives_its_client_its_edge_and_its_revision() {
     let folder = tempfile::tempdir().unwrap();
     let (api, edge) = orders(folder.path()).await;

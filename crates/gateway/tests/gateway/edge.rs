@@ -83,6 +83,7 @@ impl Edge {
             worker: known,
             data_dir: folder.join("gateway"),
             allow_files: false,
+            maxima: gateway::Maxima::default(),
             limits: ServerLimits {
                 threads: 2,
                 head_timeout: Duration::from_secs(2),

@@ -90,3 +90,19 @@ async fn what_is_under_way_is_finished_when_the_gateway_stops() {
     serving.await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_http_2_connection_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = probe(folder.path(), json!({})).await;
+    let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(edge.address).await.unwrap());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://a.test/random").body(http_body_util::Empty::<bytes::Bytes>::new());
+    assert_eq!(sender.send_request(request.unwrap()).await.unwrap().status(), StatusCode::OK);
+    // The client would stay: it is the edge that ends it.
+    tokio::time::timeout(Duration::from_secs(30), connection).await.unwrap().unwrap().unwrap();
+    drop(sender);
+    edge.stop().await;
+}

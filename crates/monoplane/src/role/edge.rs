@@ -1,19 +1,23 @@
 //! The edge: gateway, component host and durable worker, put together. `wasm` and `durable` meet here, and only through
 //! `effects`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use apimachinery::quantity::Quantity;
 use capabilities::Stores;
 use client::Ambient;
 use durable::{FileStorage, Keeper, Parts};
 use egress::{Allowance, Connector, Policy};
+use gateway::Maxima;
+use ipnet::IpNet;
 use wasm::{CompileLimits, Compiler, Host, MacKey};
 
 use super::credentials::Credentials;
-use super::{confine, end_with_parent, stop_on_signal};
+use super::{confine, descriptors, end_with_parent, stop_on_signal};
 use crate::flags::Edge;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -51,7 +55,8 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let ambient = Ambient::system();
     let clock = ambient.clock.clone();
-    let egress = Connector::new(policy(flags)?);
+    let maxima = maxima(&flags.outbound.component_max)?;
+    let egress = Connector::new(policy(flags, &kubeconfig).await?);
 
     let key = MacKey::load_or_create(&folder.join("artifacts.key")).context("opening the artifacts' key")?;
     let compiler = Compiler::new("/proc/self/exe", ["compile-component"], CompileLimits::default());
@@ -74,6 +79,8 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     })
     .await;
 
+    // The other half is for what stands behind a connection: guests' requests, stores, journals, artifacts.
+    let connections = gateway::ServerLimits::default().connections.min(descriptors() / 2);
     let options = gateway::Options {
         listeners: vec![listener],
         client,
@@ -85,7 +92,8 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         worker: keeper.worker(),
         data_dir: folder.join("gateway"),
         allow_files: flags.outbound.allow_files,
-        limits: gateway::ServerLimits::default(),
+        maxima,
+        limits: gateway::ServerLimits { connections, ..gateway::ServerLimits::default() },
     };
     let serving =
         async { gateway::serve_and_tell(options, notify::ready, stop.clone()).await.context("the gateway") };
@@ -94,7 +102,7 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     served
 }
 
-fn policy(flags: &Edge) -> Result<Policy> {
+async fn policy(flags: &Edge, kubeconfig: &Path) -> Result<Policy> {
     let mut policy = Policy::default();
     for text in &flags.outbound.egress_allow {
         match text.parse::<Allowance>() {
@@ -102,5 +110,65 @@ fn policy(flags: &Edge) -> Result<Policy> {
             Err(error) => bail!("--egress-allow: {error}"),
         }
     }
+    for text in &flags.outbound.egress_refuse {
+        let network =
+            text.parse().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error));
+        policy.refuse.push(network.with_context(|| format!("--egress-refuse {text}"))?);
+    }
+    if let Some(host) = client::transport::host_in_kubeconfig_file(kubeconfig).await? {
+        match tokio::net::lookup_host((host.trim_matches(['[', ']']), 0)).await {
+            Ok(addresses) => policy.refuse.extend(addresses.map(|address| IpNet::from(address.ip()))),
+            Err(error) => tracing::warn!(host, %error, "the API's addresses are not known, and not refused"),
+        }
+    }
     Ok(policy)
+}
+
+/// Reads what components may ask for at most.
+fn maxima(words: &[String]) -> Result<Maxima> {
+    let mut maxima = Maxima::default();
+    for word in words {
+        let context = || format!("--component-max {word}");
+        let (field, value) = word.split_once('=').with_context(context)?;
+        let bytes = || {
+            let quantity = value.parse::<Quantity>().ok();
+            quantity.and_then(|quantity| u64::try_from(quantity.value()).ok()).with_context(context)
+        };
+        match field {
+            "memory" => maxima.memory = bytes()?,
+            "requestBody" => maxima.request_body = bytes()?,
+            "wallTime" => {
+                let parsed = value.parse::<jiff::SignedDuration>().ok();
+                maxima.wall_time =
+                    parsed.and_then(|time| Duration::try_from(time).ok()).with_context(context)?;
+            }
+            "concurrency" => maxima.concurrency = value.parse().with_context(context)?,
+            other => {
+                bail!("--component-max: {other} is none of memory, requestBody, wallTime and concurrency")
+            }
+        }
+    }
+    Ok(maxima)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maxima_are_named_as_in_the_api() {
+        let read = |words: &[&str]| maxima(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(read(&[]).unwrap(), Maxima::default());
+        let found = read(&["memory=2Gi", "requestBody=1k", "wallTime=1h", "concurrency=5"]).unwrap();
+        let wanted = Maxima {
+            memory: 2 << 30,
+            request_body: 1000,
+            wall_time: Duration::from_secs(3600),
+            concurrency: 5,
+        };
+        assert_eq!(found, wanted);
+        for wrong in ["memory", "memory=x", "wallTime=-1s", "concurrency=-1", "cpu=1"] {
+            assert!(read(&[wrong]).is_err(), "{wrong}");
+        }
+    }
 }

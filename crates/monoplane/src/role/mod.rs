@@ -1,7 +1,9 @@
 //! What each role is made of: the one place where the rooms are put together.
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,21 @@ fn end_with_parent(supervisor: Option<u32>) -> Result<()> {
     Ok(())
 }
 
+/// Raises the soft limit on open files to the hard one, and says what it is: connections take one each, and most systems
+/// begin with 1,024.
+fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files cannot be raised");
+            limit.current
+        }
+    };
+    now.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// The body of the hidden subcommand `shim`. Called before any thread exists.
 pub fn shim(words: &[std::ffi::OsString]) -> std::process::ExitCode {
     let code = sandbox::shim::main(words.iter().cloned());
@@ -49,4 +66,17 @@ pub fn stop_on_signal() -> Result<CancellationToken> {
         cancel.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_files_as_the_system_lets_us() {
+        let most = getrlimit(Resource::Nofile).maximum;
+        let raised = descriptors();
+        assert_eq!(getrlimit(Resource::Nofile).current, most);
+        assert!(most.is_none_or(|most| most == raised as u64));
+    }
 }

@@ -17,7 +17,7 @@ use store::{Embedded, History};
 use tokio::net::TcpListener;
 
 use super::certificates::{Certificates, InUse, connect};
-use super::{definitions, end_with_parent, stop_on_signal};
+use super::{definitions, descriptors, end_with_parent, stop_on_signal};
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -32,6 +32,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// When its state cannot be opened or its address is taken, and when it cannot go on: its disk failed, or a part panicked.
 pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
+    descriptors();
     let layout = Layout::new(&flags.at)?;
     let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.api_port))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

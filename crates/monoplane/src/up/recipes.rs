@@ -98,6 +98,12 @@ impl Recipes<'_> {
         if !self.flags.outbound.egress_allow.is_empty() {
             push(&mut words, "--egress-allow", self.flags.outbound.egress_allow.join(","));
         }
+        if !self.flags.outbound.component_max.is_empty() {
+            push(&mut words, "--component-max", self.flags.outbound.component_max.join(","));
+        }
+        let mut refuse = self.flags.outbound.egress_refuse.clone();
+        refuse.push(self.flags.api.service_cidr.clone());
+        push(&mut words, "--egress-refuse", refuse.join(","));
         if self.flags.outbound.allow_files {
             words.push("--allow-files".into());
         }

@@ -1,10 +1,12 @@
 //! Durable invocations, with an accident at every step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use capabilities::{Backend, Stores};
+use capabilities::{Backend, Embedded, Error, KeyValue, Keys, Store, Stores};
 use effects::{Halt, InvokeError, Invoker, Reply};
 use egress::{Connector, Policy};
 use wasm::{ComponentSpec, ServeError};
@@ -218,6 +220,8 @@ async fn one_more_than_there_is_room_for_is_told_that_it_is_busy() {
     .await;
     assert_eq!(fixture.host.concurrency(&revision), Some(1));
     assert_eq!(fixture.host.concurrency("test/none@1"), None);
+    let many = durable(&fixture, "echo", |_| {}).await;
+    assert_eq!(fixture.host.concurrency(&many), Some(48), "its share of the pool");
     let mut runs = tokio::task::JoinSet::new();
     for _ in 0..3 {
         let (host, revision) = (fixture.host.clone(), revision.clone());
@@ -276,4 +280,67 @@ async fn a_reply_over_the_limit_is_an_error_that_names_it() {
     };
     assert_eq!(run("/big/1000").await.unwrap().body().len(), 1000);
     assert!(matches!(run("/big/1001").await, Err(InvokeError::LimitExceeded { limit: "body size" })));
+}
+
+/// A store whose first increment is done and then said to have failed, as when the answer is lost.
+struct Doubtful {
+    inner: Embedded,
+    doubted: AtomicBool,
+}
+
+#[async_trait]
+impl KeyValue for Doubtful {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        self.inner.get(key).await
+    }
+    async fn set(&self, key: &str, value: Bytes) -> Result<(), Error> {
+        self.inner.set(key, value).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        self.inner.delete(key).await
+    }
+    async fn exists(&self, key: &str) -> Result<bool, Error> {
+        self.inner.exists(key).await
+    }
+    async fn keys(&self, cursor: Option<&str>) -> Result<Keys, Error> {
+        self.inner.keys(cursor).await
+    }
+    async fn increment(&self, key: &str, delta: i64, token: Option<&str>) -> Result<i64, Error> {
+        let sum = self.inner.increment(key, delta, token).await?;
+        if self.doubted.swap(true, Ordering::Relaxed) {
+            return Ok(sum);
+        }
+        Err(Error::Unavailable("the answer was lost".into()))
+    }
+    async fn forget(&self, token: &str) -> Result<(), Error> {
+        self.inner.forget(token).await
+    }
+    async fn get_many(&self, keys: &[String], limit: usize) -> Result<Vec<Option<Bytes>>, Error> {
+        self.inner.get_many(keys, limit).await
+    }
+    async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), Error> {
+        self.inner.set_many(pairs).await
+    }
+    async fn delete_many(&self, keys: &[String]) -> Result<(), Error> {
+        self.inner.delete_many(keys).await
+    }
+    async fn check(&self) -> Result<(), Error> {
+        self.inner.check().await
+    }
+}
+
+#[tokio::test]
+async fn the_marker_of_an_increment_in_doubt_stays() {
+    let fixture = Fixture::new();
+    let inner = Embedded::open(&fixture.directory.path().join("x")).await.unwrap();
+    let backend = Arc::new(Doubtful { inner, doubted: AtomicBool::new(false) });
+    let store = Store::standing_alone("x", backend);
+    let revision =
+        durable(&fixture, "probe", |spec| drop(spec.key_value.insert("default".into(), store))).await;
+    let journal = Journal::default();
+    let run = || fixture.host.invoke(&revision, request("GET", "/increment/a", ""), journal.life(100));
+    let interrupted = run().await;
+    assert!(matches!(interrupted, Err(InvokeError::Halted(Halt::Unavailable(_)))), "{interrupted:?}");
+    // Found by the next attempt, which so adds nothing.
+    assert_eq!(body(&run().await.unwrap()), "Ok(1)");
 }

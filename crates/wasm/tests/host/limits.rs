@@ -68,11 +68,7 @@ async fn memory_ends_where_the_limit_is() {
 async fn a_stack_that_runs_out_is_the_guests_end_only() {
     let fixture = Fixture::new();
     let probe = limited(&fixture, Limits::default()).await;
-    let error = probe.serve(get("/recurse")).within().await.unwrap_err();
-    assert!(
-        matches!(error, ServeError::LimitExceeded { limit: "stack", .. } | ServeError::Failed { .. }),
-        "{error}"
-    );
+    assert_eq!(limit_hit(&probe, "/recurse").await, "stack");
     assert_eq!(ask(&probe, "/big/1").await.1, "x");
 }
 
@@ -116,4 +112,23 @@ async fn whoever_finds_no_place_in_time_is_turned_away() {
     assert!(futures::poll!(&mut running).is_pending());
     let error = probe.serve(get("/big/1")).within().await.unwrap_err();
     assert_eq!(error.status(), 503);
+}
+
+#[tokio::test]
+async fn what_a_guest_makes_the_host_hold_is_bounded() {
+    let fixture = Fixture::new();
+    let store = fixture.store("links").await;
+    store.set("large", vec![0; 1 << 20].into()).await.unwrap();
+    let mut spec = fixture.spec("probe").await;
+    spec.key_value.insert("default".into(), store);
+    let probe = fixture.host.deploy("test/probe", spec).unwrap();
+    assert_eq!(ask(&probe, "/handles/1000").await.1, "1000");
+    let error = probe.serve(get("/handles/3000")).within().await.unwrap_err();
+    assert!(matches!(error, ServeError::Failed { .. }), "{error}");
+    let (status, written) = ask(&probe, "/hoard/300").within().await;
+    assert_eq!(status, 200);
+    assert!(written.parse::<u64>().unwrap() < 16 << 20, "{written}");
+    assert_eq!(ask(&probe, "/many/16/large").await.1, "16");
+    let (status, why) = ask(&probe, "/many/17/large").await;
+    assert_eq!((status, why.contains("must not exceed")), (503, true), "{why}");
 }
