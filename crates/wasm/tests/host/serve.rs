@@ -110,7 +110,6 @@ async fn a_body_of_another_length_than_was_said_breaks_off() {
         assert!(error.to_string().contains(why), "{announced} {written}: {error}");
     }
     let response = probe.serve(get("/length/5/5")).await.unwrap();
-    assert_eq!(response.body().size_hint().exact(), Some(5));
     assert_eq!(text(response).await.1, "xxxxx");
 }
 
