@@ -193,7 +193,10 @@ fn no_role_of_the_plane_is_a_master() {
         seen.push(info["username"].as_str().unwrap_or_default().to_owned());
     }
     seen.sort();
-    assert_eq!(seen, ["kubernetes-admin", "system:kube-proxy", "system:monoplane:edge:test-node", "system:node:test-node"]);
+    assert_eq!(
+        seen,
+        ["kubernetes-admin", "system:kube-proxy", "system:monoplane:edge:test-node", "system:node:test-node"]
+    );
 }
 
 #[test]
