@@ -149,7 +149,7 @@ pub struct Machine {
     /// Addresses that this machine's pods get
     #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR", value_parser = pod_cidr)]
     pub pod_cidr: String,
-    /// Name of the bridge that pods hang on
+    /// Name of the interface that carries the pods' gateway address
     #[arg(long, default_value = "mono0", value_name = "NAME", value_parser = bridge)]
     pub bridge: String,
     /// Parent of all pods' cgroups, relative to the hierarchy's root
