@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
 
 #[path = "support/mod.rs"]
@@ -16,8 +16,10 @@ mod support;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
     support::run(&address, || {
-        hyper::service::service_fn(|_| async {
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b" 1\n"))))
+        hyper::service::service_fn(|request: Request<_>| async move {
+            let _: &hyper::body::Incoming = request.body();
+            let word = request.headers().get("x-echo").map(|word| word.as_bytes()).unwrap_or_default();
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from([word, b" 1\n"].concat()))))
         })
     })
 }

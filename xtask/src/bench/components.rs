@@ -70,7 +70,7 @@ fn measure(url: &str, seconds: u32) -> Result<super::wrk::Found> {
     if answer.body.trim() != "word 1" {
         bail!("{url} answered {:?}: not a fresh instance, or not the guest", answer.body);
     }
-    let headers = vec![format!("host: {HOST}"), "x-echo: word".to_owned()];
+    let headers = vec![format!("Host: {HOST}"), "x-echo: word".to_owned()];
     Load { url: url.to_owned(), threads: 1, connections: 32, seconds, headers, ..Load::default() }.run()
 }
 
