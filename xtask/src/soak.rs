@@ -29,7 +29,7 @@ pub enum Soak {
     /// Run every property test with this many cases, or as many times more than usual as that is
     Cases {
         /// Cases a property
-        #[arg(long, default_value_t = 20_000)]
+        #[arg(long, default_value_t = 2_000)]
         cases: u32,
     },
 }
@@ -49,15 +49,7 @@ pub fn run(root: &Path, soak: &Soak) -> Result<()> {
         }
         Soak::Cases { cases } => tools::run(
             Command::new("cargo")
-                .args([
-                    "nextest",
-                    "run",
-                    "--release",
-                    "--workspace",
-                    "--exclude",
-                    "monoplane",
-                    "--no-fail-fast",
-                ])
+                .args(["nextest", "run", "--workspace", "--exclude", "monoplane", "--no-fail-fast"])
                 .env("PROPTEST_CASES", cases.to_string())
                 .env("MONOPLANE_TOOLS", tools::folder(root))
                 .current_dir(root),

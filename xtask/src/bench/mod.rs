@@ -85,10 +85,14 @@ impl Table {
     fn row(&mut self, what: &str, found: &Found, beside: Option<(&str, f64)>) {
         let ratio =
             beside.map(|(peer, rate)| format!("{:.2} x {peer}", found.rate / rate)).unwrap_or_default();
-        let rate = if what.is_empty() { String::new() } else { format!("{:.0}/s", found.rate) };
-        let (median, high) =
-            if what.is_empty() { ("", "") } else { (found.median.as_str(), found.high.as_str()) };
-        self.rows.push(format!("{what:<66} {rate:>10}  p50 {median:<9} p99 {high:<9} {ratio}"));
+        // A row without a name is another ratio of the one above.
+        self.rows.push(match what {
+            "" => format!("{:<66} {:>10}  {:<27} {ratio}", "", "", ""),
+            _ => format!(
+                "{what:<66} {:>8.0}/s  p50 {:<9} p99 {:<9} {ratio}",
+                found.rate, found.median, found.high
+            ),
+        });
     }
 
     fn print(&self) {
