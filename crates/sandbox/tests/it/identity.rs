@@ -24,9 +24,10 @@ fn a_container_sees_its_own_world() {
             "{mounts}"
         );
         assert_eq!(run("cat /proc/net/dev | grep -c :").await, "1\n");
-        assert_eq!(run("echo x >/sys/kernel/x; echo $?").await.lines().last(), Some("1"));
+        // Its complaint comes by another pipe than the answer, in any order.
+        assert_eq!(run("{ echo x >/sys/kernel/x; } 2>/dev/null; echo $?").await, "1\n");
         assert_eq!(run("cat /proc/timer_list | wc -c").await, "0\n");
-        assert_eq!(run("mknod /tmp/disk b 8 0; echo $?").await.lines().last(), Some("1"));
+        assert_eq!(run("mknod /tmp/disk b 8 0 2>/dev/null; echo $?").await, "1\n");
         // Two containers, two file systems; one shared memory.
         assert_eq!(run("touch /new /dev/shm/new; ls /new").await, "/new\n");
         assert_eq!(run("ls /new /dev/shm/new 2>/dev/null").await, "/dev/shm/new\n");
