@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use network::services::{Frontend, Masquerade, Pool, Protocol, Services, Target};
 
 /// Names the Service of a slice.
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Services that another proxy looks after carry this label.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 /// How long a client sticks to its endpoint where the Service does not say.
@@ -30,17 +30,20 @@ struct Behind {
     local: bool,
 }
 
-/// All Services as `node` should know them.
-pub fn services(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Services {
-    let mut by_service: HashMap<(String, String), Vec<&EndpointSlice>> = HashMap::new();
+/// The slices of each Service, by its namespace and name.
+pub(crate) fn by_service(slices: &[Arc<EndpointSlice>]) -> HashMap<(String, String), Vec<&EndpointSlice>> {
+    let mut found: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
         if let Some(service) = slice.labels().get(SERVICE_NAME) {
-            by_service
-                .entry((slice.namespace().unwrap_or_default(), service.clone()))
-                .or_default()
-                .push(slice);
+            found.entry((slice.namespace().unwrap_or_default(), service.clone())).or_default().push(slice);
         }
     }
+    found
+}
+
+/// All Services as `node` should know them.
+pub fn services(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Services {
+    let by_service = by_service(slices);
     let mut found = Services::default();
     let mut sorted: Vec<&Arc<Service>> = services.iter().collect();
     // Of two Services that claim one address and port the elder has it, whatever order they came in.

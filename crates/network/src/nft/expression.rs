@@ -135,15 +135,10 @@ pub(crate) fn verdict(verdict: &Verdict) -> Vec<u8> {
 /// A verdict as data: `NFTA_DATA_VERDICT`.
 pub(crate) fn verdict_data(verdict: &Verdict) -> Vec<u8> {
     let (code, chain) = match verdict {
-        Verdict::Drop => (0, None),
-        Verdict::Accept => (1, None),
-        Verdict::Jump(chain) => (-3_i32, Some(chain)),
-        Verdict::Goto(chain) => (-4, Some(chain)),
-        Verdict::Return => (-5, None),
+        Verdict::Jump(chain) => (-3_i32, chain),
+        Verdict::Goto(chain) => (-4, chain),
     };
-    let mut parts = vec![number(1, code.cast_unsigned())];
-    parts.extend(chain.map(|chain| text(2, chain)));
-    nested(2, &parts)
+    nested(2, &[number(1, code.cast_unsigned()), text(2, chain)])
 }
 
 /// Goes on if the key that begins in a register is in a set.

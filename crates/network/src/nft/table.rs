@@ -71,12 +71,7 @@ pub(crate) enum Value {
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "filters of pods use all of them")]
 pub(crate) enum Verdict {
-    Accept,
-    Drop,
-    /// Goes on where it came from.
-    Return,
     /// Goes through a chain and comes back.
     Jump(String),
     /// Goes to a chain for good.

@@ -9,7 +9,7 @@ use client::ResourceExt;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use crate::translate::SERVICE_NAME;
+use crate::translate::by_service;
 
 /// The version of the specification, told at `dns-version`.
 const VERSION: &str = "1.1.0";
@@ -63,13 +63,7 @@ impl Zone {
         zone.add("dns-version", Data::Text(VERSION));
         // There are such names even while there is nobody to have one.
         zone.names.insert(String::new(), Vec::new());
-        let mut by_service: HashMap<(String, String), Vec<&EndpointSlice>> = HashMap::new();
-        for slice in slices {
-            if let Some(service) = slice.labels().get(SERVICE_NAME) {
-                let key = (slice.namespace().unwrap_or_default(), service.clone());
-                by_service.entry(key).or_default().push(slice);
-            }
-        }
+        let by_service = by_service(slices);
         for service in services {
             let key = (service.namespace().unwrap_or_default(), service.name_any());
             let slices = by_service.get(&key).map(Vec::as_slice).unwrap_or_default();
