@@ -11,7 +11,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 /// Components, each in `examples/NAME` with its artifact beside its source.
-const GUESTS: &[&str] = &["echo", "order", "probe", "shortener"];
+const GUESTS: &[&str] = &["echo", "order", "probe", "shortener", "tool"];
 const TARGET: &str = "wasm32-wasip2";
 /// In `examples/`: the first line of `rustc --version` of the compiler that made the checked-in files.
 const COMPILER_FILE: &str = "COMPILER";

@@ -12,26 +12,46 @@ use runtime::Runtime;
 
 use crate::pod::config::{Dns, Paths};
 
-/// The runtimes of a node, by handler name as RuntimeClasses give it.
+/// The runtimes of a node, found by the handlers that RuntimeClasses name.
 #[derive(Clone)]
 pub struct Runtimes {
-    /// All of them.
-    pub handlers: BTreeMap<String, Arc<dyn Runtime>>,
-    /// The one for pods that name no RuntimeClass.
-    pub default: String,
+    all: Vec<Arc<dyn Runtime>>,
+    default: String,
 }
 
 impl Runtimes {
+    /// These; `default` is the handler of pods that name no RuntimeClass.
+    pub fn new(all: Vec<Arc<dyn Runtime>>, default: impl Into<String>) -> Self {
+        Self { all, default: default.into() }
+    }
+
     /// A runtime by handler name; empty: the default.
     pub(crate) fn get(&self, handler: &str) -> Option<&Arc<dyn Runtime>> {
-        self.handlers.get(if handler.is_empty() { self.default.as_str() } else { handler })
+        let wanted = if handler.is_empty() { self.default.as_str() } else { handler };
+        self.all.iter().find(|runtime| runtime.handlers().iter().any(|served| served == wanted))
+    }
+
+    pub(crate) fn default_handler(&self) -> &str {
+        &self.default
+    }
+
+    /// Each of them.
+    pub(crate) fn all(&self) -> &[Arc<dyn Runtime>] {
+        &self.all
+    }
+
+    /// The handlers' names, the default one first.
+    pub(crate) fn handlers(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.all.iter().flat_map(|runtime| runtime.handlers()).collect();
+        names.sort_by_key(|name| (*name != self.default, name.clone()));
+        names
     }
 }
 
 impl std::fmt::Debug for Runtimes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtimes")
-            .field("handlers", &self.handlers.keys().collect::<Vec<_>>())
+            .field("handlers", &self.handlers())
             .field("default", &self.default)
             .finish()
     }

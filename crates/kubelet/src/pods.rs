@@ -58,23 +58,22 @@ pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
         }
     });
     informer.ready().await;
-    for (handler, runtime) in &cx.runtimes.handlers {
+    for runtime in cx.runtimes.all() {
         let (runtime, inbox, cx) = (runtime.clone(), inbox.clone(), cx.clone());
-        let handler = handler.clone();
         let tasks = cx.tasks.clone();
-        tasks.spawn("runtime events", async move { follow(&cx, &handler, &runtime, &inbox).await });
+        tasks.spawn("runtime events", async move { follow(&cx, &runtime, &inbox).await });
     }
     let ended = Arc::new(Inbox::default());
     Pods { cx, inbox, workers: HashMap::new(), ended, swept: false }.run().await;
 }
 
 /// Passes a runtime's events on.
-async fn follow(cx: &Context, handler: &str, runtime: &Arc<dyn Runtime>, inbox: &Inbox) {
+async fn follow(cx: &Context, runtime: &Arc<dyn Runtime>, inbox: &Inbox) {
     loop {
         match runtime.next_event().await {
             Ok(event) => inbox.add(&event.pod_uid, None),
             Err(error) => {
-                tracing::warn!(handler, %error, "the runtime's events cannot be heard");
+                tracing::warn!(runtime = runtime.name(), %error, "the runtime's events cannot be heard");
                 cx.ambient.clock.sleep(RETRY).await;
             }
         }
@@ -103,12 +102,12 @@ impl Pods {
     async fn adopt(&mut self) {
         for pod in self.cx.pods.list() {
             if let Some(uid) = pod.metadata.uid.clone().filter(|uid| !self.workers.contains_key(uid)) {
-                self.employ(Assignment { uid, key: Some(ObjectKey::of(&*pod)), handler: None });
+                self.employ(Assignment { uid, key: Some(ObjectKey::of(&*pod)), runtime: None });
             }
         }
-        let handlers = self.cx.runtimes.handlers.clone();
+        let runtimes = self.cx.runtimes.clone();
         let mut all = true;
-        for (handler, runtime) in handlers {
+        for runtime in runtimes.all() {
             match runtime.list_sandboxes().await {
                 Ok(sandboxes) => {
                     for sandbox in sandboxes {
@@ -118,14 +117,14 @@ impl Pods {
                         let known = pod.is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&metadata.uid));
                         if !known && !self.workers.contains_key(&metadata.uid) {
                             tracing::info!(sandbox = sandbox.id, pod = %key, "removing a sandbox without a pod");
-                            let handler = Some(handler.clone());
-                            self.employ(Assignment { uid: metadata.uid.clone(), key: None, handler });
+                            let runtime = Some(runtime.clone());
+                            self.employ(Assignment { uid: metadata.uid.clone(), key: None, runtime });
                         }
                     }
                 }
                 Err(error) => {
                     all = false;
-                    tracing::warn!(handler, %error, "sandboxes could not be listed");
+                    tracing::warn!(runtime = runtime.name(), %error, "sandboxes could not be listed");
                 }
             }
         }
@@ -155,7 +154,7 @@ impl Pods {
             match (self.workers.get(&uid), key) {
                 (Some(worker), _) => worker.notify_one(),
                 (None, Some(key)) if self.is_held(&uid, &key) => {
-                    self.employ(Assignment { uid, key: Some(key), handler: None });
+                    self.employ(Assignment { uid, key: Some(key), runtime: None });
                 }
                 // Gone before it was known here, or an event of a pod that has just been removed.
                 (None, _) => {}

@@ -92,7 +92,7 @@ pub enum Error {
 /// When it cannot start; later trouble is told by the Node's conditions, and tried again.
 pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error> {
     if options.runtimes.get("").is_none() {
-        return Err(Error::NoDefaultRuntime(options.runtimes.default));
+        return Err(Error::NoDefaultRuntime(options.runtimes.default_handler().to_owned()));
     }
     let tasks = Tasks::under(&token);
     let listener = server::Listener::new(options.listener, &options.serving)?;
@@ -105,7 +105,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         pod_cidr: options.pod_cidr,
         labels: options.labels,
         version: options.version,
-        handlers: handlers(&options.runtimes),
+        handlers: options.runtimes.handlers(),
     };
     let informer = informer(&options.client, &options.node_name, &options.ambient, &tasks);
     let recorder = EventRecorder::start(
@@ -167,11 +167,4 @@ fn informer(client: &Client, node: &str, ambient: &Ambient, tasks: &Tasks) -> In
     let selection = Selection { fields: Some(format!("spec.nodeName={node}")), ..Selection::default() };
     let options = InformerOptions { selection, ..InformerOptions::default() };
     Informer::start(Api::all(client.clone()), options, ambient, tasks)
-}
-
-/// The handlers' names, the default one first.
-fn handlers(runtimes: &Runtimes) -> Vec<String> {
-    let default = std::iter::once(runtimes.default.clone());
-    let others = runtimes.handlers.keys().filter(|name| **name != runtimes.default).cloned();
-    default.chain(others).collect()
 }

@@ -103,6 +103,8 @@ pub struct ContainerConfig {
     pub security: SecurityContext,
     /// Signal that asks it to stop; `None`: the image's, or TERM.
     pub stop_signal: Option<String>,
+    /// Ports that its program is said to listen on, for handlers that open them themselves.
+    pub ports: Vec<u16>,
 }
 
 /// Where a container is in its life.

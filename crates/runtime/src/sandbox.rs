@@ -90,6 +90,8 @@ pub struct SandboxConfig {
     pub ipc: NamespaceMode,
     /// Kernel settings inside the namespaces.
     pub sysctls: BTreeMap<String, String>,
+    /// Which of the runtime's handlers runs its containers; empty: the one that runs the programs of their images.
+    pub handler: String,
 }
 
 /// Whether a sandbox can hold running containers.

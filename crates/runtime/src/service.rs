@@ -34,8 +34,10 @@ pub struct RuntimeEvent {
 /// Sandboxes and containers outlive the process that made them; a new one of these finds them again, still running.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// The handler's name, as in RuntimeClass (`runc`, `wasm`).
+    /// The runtime's name: the scheme of its containers' ids.
     fn name(&self) -> &str;
+    /// The handlers that it serves, as RuntimeClasses name them (`runc`, `wasm`).
+    fn handlers(&self) -> Vec<String>;
 
     /// Makes and starts a sandbox; its namespaces and address are there when this returns its id.
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, Error>;

@@ -1,9 +1,11 @@
 //! What the node's process gives this crate.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 /// How the program that plays the shim is started: `executable args… --sandbox DIRECTORY`. It must call
 /// [`crate::shim::main`] with the words after `args`, before it starts any thread.
@@ -15,11 +17,24 @@ pub struct ShimCommand {
     pub args: Vec<String>,
 }
 
+/// Which [`crate::shim::Workload`] is asked to run containers, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkloadConfig {
+    /// The name under which the shim's program has it.
+    pub name: String,
+    /// What it is told each time; kept with the container.
+    pub settings: serde_json::Value,
+}
+
 /// Where and how sandboxes are kept.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The handler's name, as in RuntimeClass.
+    /// The runtime's name.
     pub name: String,
+    /// The handlers that it serves, as RuntimeClasses name them. The containers of one with a workload are given to that
+    /// workload first.
+    pub handlers: BTreeMap<String, Option<WorkloadConfig>>,
     /// Directory for all that sandboxes and containers keep, their writable layers too. Emptied by
     /// [`crate::Containers::cleanup`].
     pub state_dir: PathBuf,

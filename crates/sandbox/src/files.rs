@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::config::WorkloadConfig;
 use crate::process;
 
 /// A sandbox's directory.
@@ -76,6 +77,20 @@ pub(crate) struct Plan {
     pub(crate) user: UserPlan,
     /// Parts of volumes, to be found and bound before the container's other mounts.
     pub(crate) parts: Vec<Part>,
+    /// Who may run the container's program in place of the kernel.
+    pub(crate) workload: Option<WorkloadPlan>,
+}
+
+/// What a workload needs to know of a container, beside the OCI configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct WorkloadPlan {
+    pub(crate) config: WorkloadConfig,
+    /// The volumes' paths in the container, and whether they refuse writing.
+    pub(crate) volumes: Vec<(String, bool)>,
+    pub(crate) ports: Vec<u16>,
+    /// Bytes.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// A part of a volume that is mounted instead of the whole.

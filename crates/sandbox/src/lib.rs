@@ -29,6 +29,6 @@ mod service;
 pub mod shim;
 mod spec;
 
-pub use config::{Config, PodNetwork, ShimCommand};
+pub use config::{Config, PodNetwork, ShimCommand, WorkloadConfig};
 pub use group::Group;
 pub use manager::Containers;

@@ -85,6 +85,26 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// In a process whose other files belong to nobody any more: closes all but the standard ones and `kept`, which it moves
+/// to descriptor 3.
+pub(crate) fn keep_only(kept: File) -> io::Result<File> {
+    use std::os::fd::IntoRawFd;
+    let number = kept.into_raw_fd();
+    // SAFETY: dup2 takes any numbers; the caller promises that nobody owns what it closes.
+    if number != 3 && unsafe { nix::libc::dup2(number, 3) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    close_from(4)?;
+    // SAFETY: descriptor 3 was made just now, and for this.
+    Ok(unsafe { File::from_raw_fd(3) })
+}
+
+/// Ends the process at once: nothing of what was begun above the caller is to go on.
+pub(crate) fn end(code: i32) -> ! {
+    // SAFETY: ends the process; what its exit handlers would do belongs to the process that it was forked from.
+    unsafe { nix::libc::_exit(code) }
+}
+
 /// In a fresh fork: signals as a program expects them. What is ignored or blocked here (Rust ignores PIPE, a shell's
 /// background job INT, the shim blocks what it reads as a file) would pass through exec.
 pub(crate) fn default_signals() {

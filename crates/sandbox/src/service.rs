@@ -20,7 +20,10 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
 use crate::cgroup::Tree;
-use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
+use crate::config::WorkloadConfig;
+use crate::files::{
+    self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan, WorkloadPlan,
+};
 use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{Call, Reply};
 use crate::sandbox::Sandbox;
@@ -42,8 +45,15 @@ impl Runtime for Containers {
         &self.inner.config.name
     }
 
+    fn handlers(&self) -> Vec<String> {
+        self.inner.config.handlers.keys().cloned().collect()
+    }
+
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, Error> {
         check_group(&config.cgroup_parent)?;
+        if !config.handler.is_empty() && !self.inner.config.handlers.contains_key(&config.handler) {
+            return Err(Error::Invalid(format!("no handler {:?} is configured", config.handler)));
+        }
         // Finished even if the caller goes away, so that nothing half-made is forgotten.
         let inner = Arc::clone(&self.inner);
         joined(tokio::spawn(async move { inner.run(config).await })).await
@@ -206,7 +216,10 @@ impl Containers {
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
         let (of, to) = (Arc::clone(sandbox), files.clone());
         let name = id.clone();
-        let file = blocking(move || prepare(&of, &to, &name, config, &image, &store, &tree)).await?;
+        let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
+        let workload = workload.map(|workload| workload_plan(workload, &config));
+        let file =
+            blocking(move || prepare(&of, &to, &name, config, workload, &image, &store, &tree)).await?;
         sandbox.add(file);
         let reply = sandbox.call(Call::Create { container: id.clone() }).await;
         let error = match reply {
@@ -241,6 +254,7 @@ fn prepare(
     files: &ContainerFiles,
     id: &str,
     config: ContainerConfig,
+    workload: Option<WorkloadPlan>,
     image: &images::StoredImage,
     store: &images::Store,
     tree: &Tree,
@@ -280,6 +294,7 @@ fn prepare(
             groups: groups.collect::<Result<_, _>>()?,
         },
         parts,
+        workload,
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
@@ -291,6 +306,17 @@ fn prepare(
     };
     write().map_err(failed(&"container directory"))?;
     Ok(file)
+}
+
+fn workload_plan(config: WorkloadConfig, container: &ContainerConfig) -> WorkloadPlan {
+    let volumes = container.mounts.iter().map(|mount| (mount.container_path.clone(), mount.readonly));
+    let limit = container.resources.memory_limit.and_then(|limit| u64::try_from(limit).ok());
+    WorkloadPlan {
+        config,
+        volumes: volumes.collect(),
+        ports: container.ports.clone(),
+        memory_limit: limit.filter(|limit| *limit > 0),
+    }
 }
 
 /// The parts of volumes that a container mounts, for its shim to find.

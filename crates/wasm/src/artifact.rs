@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use ring::rand::SecureRandom;
 use sha2::{Digest, Sha256};
@@ -122,8 +123,7 @@ pub struct ArtifactCache {
 }
 
 impl ArtifactCache {
-    /// Opens the cache in `root`, making it if absent. What other versions of the engine left there goes: it could never
-    /// be loaded again.
+    /// Opens the cache in `root`, making it if absent.
     pub fn open(root: &Path, key: MacKey, code_hash: &str) -> Result<Self, CacheError> {
         let directory = root.join(code_hash);
         fs::DirBuilder::new()
@@ -131,15 +131,32 @@ impl ArtifactCache {
             .mode(0o700)
             .create(&directory)
             .map_err(|source| CacheError::File { action: "make", path: directory.clone(), source })?;
+        Ok(Self { directory, code_hash: code_hash.to_owned(), key, temporaries: AtomicU64::new(0) })
+    }
+
+    /// Removes what other versions of the engine left beside this one's. Not where one of them may still run.
+    pub fn sweep(&self) -> Result<(), CacheError> {
+        let root = self.directory.parent().unwrap_or(&self.directory);
         let failed = |source| CacheError::File { action: "list", path: root.to_owned(), source };
         for entry in fs::read_dir(root).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let stale = entry.file_name() != code_hash && is_code_hash(&entry.file_name());
+            let stale = entry.file_name() != self.code_hash.as_str() && is_code_hash(&entry.file_name());
             if stale && let Err(error) = fs::remove_dir_all(entry.path()) {
                 tracing::warn!(path = %entry.path().display(), %error, "cannot remove stale artifacts");
             }
         }
-        Ok(Self { directory, code_hash: code_hash.to_owned(), key, temporaries: AtomicU64::new(0) })
+        Ok(())
+    }
+
+    /// Waits until no other process compiles the component with `digest`, and keeps others from it while the result lives.
+    pub(crate) fn turn(&self, digest: &str) -> Result<fs::File, CacheError> {
+        let path = self.path(digest).with_extension("turn");
+        let failed = |source| CacheError::File { action: "lock", path: path.clone(), source };
+        let mut options = fs::OpenOptions::new();
+        let file =
+            options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(file)
     }
 
     /// Keeps `code`, made of the component with `digest`. The file appears whole or not at all.
@@ -172,6 +189,10 @@ impl ArtifactCache {
             return Ok(None);
         }
         drop(code);
+        // Who forgets what is not used goes by these times. Its code is there, whether or not they can be set.
+        for used in [&path, &tag_path(&path)] {
+            let _ = fs::File::open(used).and_then(|file| file.set_modified(SystemTime::now()));
+        }
         let component = load(engine, &path).map_err(|error| CacheError::Refused(format!("{error:#}")))?;
         Ok(Some(Artifact { digest: digest.into(), component }))
     }
@@ -190,6 +211,29 @@ impl ArtifactCache {
         let content = ring::digest::digest(&ring::digest::SHA256, code);
         [DOMAIN, self.code_hash.as_bytes(), b"\0", digest.as_bytes(), b"\0", content.as_ref()].concat()
     }
+}
+
+/// Removes artifacts in the caches below `root` that nobody has loaded for so long.
+pub(crate) fn forget_unused(root: &Path, longer_than: Duration) -> io::Result<()> {
+    let now = SystemTime::now();
+    let caches = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        caches => caches?,
+    };
+    for cache in caches {
+        let cache = cache?;
+        if !is_code_hash(&cache.file_name()) {
+            continue;
+        }
+        for entry in fs::read_dir(cache.path())? {
+            let entry = entry?;
+            let used = entry.metadata()?.modified()?;
+            if now.duration_since(used).is_ok_and(|idle| idle > longer_than) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Maps the artifact at `path`, whose tag has just been verified, into memory as code.
@@ -287,7 +331,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("0123456789abcdef")).unwrap();
         fs::create_dir(directory.path().join("kept")).unwrap();
-        ArtifactCache::open(directory.path(), MacKey::new(&[7; 32]), "fedcba9876543210").unwrap();
+        let cache = ArtifactCache::open(directory.path(), MacKey::new(&[7; 32]), "fedcba9876543210").unwrap();
+        assert!(directory.path().join("0123456789abcdef").exists());
+        cache.sweep().unwrap();
         assert!(!directory.path().join("0123456789abcdef").exists());
         assert!(directory.path().join("kept").exists());
     }

@@ -4,7 +4,7 @@
 //! this same binary with a hidden subcommand, gets the component on its standard input, answers the code on its standard
 //! output, and can harm nobody by crashing, looping or asking for memory.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
@@ -23,6 +23,8 @@ const GREETING: &str = "monoplane-compile/1";
 const EXIT_INVALID: u8 = 65;
 /// Exit code of a child that could not do its work.
 const EXIT_FAILED: u8 = 70;
+/// The user and group that own nothing.
+const NOBODY: u32 = 65_534;
 /// How much of a child's complaint is kept.
 const MESSAGE_LIMIT: u64 = 16 << 10;
 
@@ -127,6 +129,53 @@ impl Compiler {
         }
     }
 
+    /// [`Compiler::compile`] for a process that has one thread and is to keep it so. The child's own limits end it; so does
+    /// the end of this process. As root it makes the child nobody.
+    pub(crate) fn compile_waiting(
+        &self,
+        component: &[u8],
+        settings: CodeSettings,
+        code_hash: &str,
+    ) -> Result<Vec<u8>, CompileError> {
+        if component.len() > self.limits.component {
+            return Err(CompileError::TooLarge { limit: self.limits.component });
+        }
+        let failed = |error: std::io::Error| CompileError::Failed(error.to_string());
+        let Answer { status, output, message } =
+            self.converse_waiting(&self.greeting(settings), component).map_err(failed)?;
+        judge(status, output, &message, code_hash)
+    }
+
+    fn converse_waiting(&self, greeting: &str, component: &[u8]) -> std::io::Result<Answer> {
+        use std::os::unix::process::CommandExt;
+        // All of it before the child begins, in memory that it inherits: nobody has to write while another reads.
+        let input = rustix::fs::memfd_create("component", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut input = std::fs::File::from(input);
+        input.write_all(greeting.as_bytes())?;
+        input.write_all(component)?;
+        input.rewind()?;
+        let mut command = std::process::Command::new(&self.executable);
+        command.args(&self.arguments).env_clear();
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut child = command.spawn()?;
+        let closed = || std::io::Error::other("a pipe to the compiler is missing");
+        let stdout = child.stdout.take().ok_or_else(closed)?;
+        let stderr = child.stderr.take().ok_or_else(closed)?;
+        let (mut output, mut message) = (Vec::new(), Vec::new());
+        // Its complaint is one line written at the end, which a pipe holds until it is read.
+        let read = stdout.take(self.limits.code).read_to_end(&mut output);
+        let read = read.and_then(|_| stderr.take(MESSAGE_LIMIT).read_to_end(&mut message));
+        if read.is_err() {
+            let _ = child.kill();
+        }
+        let status = child.wait()?;
+        read?;
+        Ok(Answer { status, output, message: String::from_utf8_lossy(&message).trim().to_owned() })
+    }
+
     fn spawn(&self) -> std::io::Result<Child> {
         Command::new(&self.executable)
             .args(&self.arguments)
@@ -225,6 +274,9 @@ enum ChildError {
 
 fn compile_here() -> Result<(), ChildError> {
     let failed = |error: &dyn std::fmt::Display| ChildError::Failed(error.to_string());
+    // Nobody waits for the result of a child whose parent is gone.
+    let signal = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(signal).map_err(|error| failed(&error))?;
     let mut input = Vec::new();
     std::io::stdin().lock().read_to_end(&mut input).map_err(|error| failed(&error))?;
     let (settings, address_space, cpu_seconds, component) = parse_greeting(&input)

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use capabilities::Store;
 use http::Uri;
 use sha2::{Digest as _, Sha256};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::Artifact;
 use crate::gate::{Gate, Place};
-use crate::guest::Guest;
 use crate::host::Shared;
+use crate::link::World;
+use crate::surroundings::Surroundings;
 
 /// What a component is given. Nothing is granted that is not named here.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct ComponentSpec {
     pub limits: Limits,
     /// Whether it runs only through [`effects::Invoker`], its host calls recorded.
     pub durable: bool,
+    /// What it gets of the machine it runs on. Nothing, except in a pod of its own.
+    pub surroundings: Surroundings,
 }
 
 impl ComponentSpec {
@@ -43,6 +45,7 @@ impl ComponentSpec {
             allowed_outbound_hosts: Vec::new(),
             limits: Limits::default(),
             durable: false,
+            surroundings: Surroundings::default(),
         }
     }
 }
@@ -170,12 +173,23 @@ pub struct Component {
     pub(crate) name: Arc<str>,
     pub(crate) revision: String,
     pub(crate) spec: ComponentSpec,
-    pub(crate) proxy: ProxyPre<Guest>,
+    pub(crate) world: World,
     pub(crate) gate: Gate,
     pub(crate) host: Arc<Shared>,
 }
 
 impl Component {
+    pub(crate) fn new(
+        name: &str,
+        revision: &str,
+        spec: ComponentSpec,
+        world: World,
+        host: Arc<Shared>,
+    ) -> Self {
+        let gate = Gate::new(host.places(&spec.limits), spec.limits.concurrency);
+        Self { name: name.into(), revision: revision.to_owned(), spec, world, gate, host }
+    }
+
     /// `namespace/name`.
     pub fn name(&self) -> &str {
         &self.name
@@ -204,8 +218,11 @@ impl Component {
         let places = self.enter().await.ok_or_else(|| DeployError::Invalid("no instance is free".into()))?;
         let started = Instant::now();
         let mut store = crate::run::store(self.clone(), None, places);
-        let proxy = self.proxy.instantiate_async(&mut store).await.map_err(failed)?;
-        drop((proxy, store));
+        match &self.world {
+            World::Http(proxy) => drop(proxy.instantiate_async(&mut store).await.map_err(failed)?),
+            World::Command(command) => drop(command.instantiate_async(&mut store).await.map_err(failed)?),
+        }
+        drop(store);
         Ok(started.elapsed())
     }
 

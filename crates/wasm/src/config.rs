@@ -61,6 +61,9 @@ pub struct Pool {
     pub keep_resident: usize,
     /// Bytes of a slot's table treated likewise.
     pub table_keep_resident: usize,
+    /// Whether the kernel may be asked which pages an instance has written (it is where it can be). Not for a pool that is
+    /// made before its process forks: the answer would be about the wrong process.
+    pub pagemap: bool,
 }
 
 impl Pool {
@@ -91,6 +94,7 @@ impl Default for Pool {
             reservation: Self::FULL_RESERVATION,
             keep_resident: 4 << 20,
             table_keep_resident: 64 << 10,
+            pagemap: true,
         }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn serving(pool: &Pool) -> Result<(Engine, CodeSettings), EngineError
                         "address space is short: smaller instance pool"
                     );
                 }
-                if !PoolingAllocationConfig::is_pagemap_scan_available() {
+                if pool.pagemap && !PoolingAllocationConfig::is_pagemap_scan_available() {
                     tracing::info!(
                         "no PAGEMAP_SCAN (Linux 6.7, /proc/self/pagemap): instances are reset more slowly"
                     );
@@ -127,6 +127,6 @@ fn pooling(pool: &Pool, instances: u32) -> PoolingAllocationConfig {
         .max_memory_size(pool.memory)
         .linear_memory_keep_resident(pool.keep_resident)
         .table_keep_resident(pool.table_keep_resident)
-        .pagemap_scan(Enabled::Auto);
+        .pagemap_scan(if pool.pagemap { Enabled::Auto } else { Enabled::No });
     config
 }

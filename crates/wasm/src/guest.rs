@@ -50,7 +50,8 @@ impl Guest {
         }
     }
 
-    /// Nothing but the environment granted and streams into the log: no directory, no socket, no name to look up.
+    /// Nothing but the environment granted, streams into the log, and what of its surroundings it was given: for most, no
+    /// directory, no socket, no name to look up.
     fn make_wasi(component: &Component, recording: &Recording) -> Box<WasiCtx> {
         let logs: Arc<dyn LogSink> = match recording {
             Some(hold) => hold.clone(),
@@ -65,6 +66,7 @@ impl Guest {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
+        component.spec.surroundings.grant(&mut builder);
         Box::new(builder.build())
     }
 }

@@ -15,7 +15,7 @@ use crate::component::{Component, ComponentSpec, DeployError, Limits, revision};
 use crate::config::Config;
 use crate::engine::{self, CodeSettings, EngineError};
 use crate::gate::Gate;
-use crate::link::Linkers;
+use crate::link::{Linkers, World};
 use crate::logs::LogSink;
 use crate::ticker::Ticker;
 
@@ -55,7 +55,7 @@ impl Binary {
 
 /// What running components use.
 pub(crate) struct Shared {
-    engine: Engine,
+    pub(crate) engine: Engine,
     pub(crate) egress: Connector,
     pub(crate) logs: Arc<dyn LogSink>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     /// The slots of the pool.
     pub(crate) gate: Gate,
     /// The most of them that one component gets.
-    share: u32,
+    pub(crate) share: u32,
     pub(crate) ticker: Ticker,
 }
 
@@ -91,6 +91,7 @@ impl Host {
         let (engine, settings) = engine::serving(&config.pool)?;
         let code_hash = engine::code_hash(&engine);
         let cache = Arc::new(ArtifactCache::open(&config.cache_dir, config.key, &code_hash)?);
+        cache.sweep()?;
         let failed = |error: &dyn fmt::Display| EngineError::Engine(error.to_string());
         let linkers = Linkers::new(&engine).map_err(|error| failed(&format!("{error:#}")))?;
         let ticker = Ticker::start(&engine).map_err(|error| failed(&error))?;
@@ -161,15 +162,11 @@ impl Host {
     /// [`Host::deploy`] under the revision that invocations are pinned to already, whatever its name was made of.
     pub fn deploy_as(&self, revision: &str, spec: ComponentSpec) -> Result<Arc<Component>, DeployError> {
         let name = revision.split_once('@').map_or(revision, |(name, _)| name);
-        let proxy = self.builder.linkers.link(&spec.artifact.component, spec.durable, spec.limits.memory)?;
-        let component = Arc::new(Component {
-            name: name.into(),
-            revision: revision.to_owned(),
-            gate: Gate::new(self.shared.places(&spec.limits), spec.limits.concurrency),
-            spec,
-            proxy,
-            host: self.shared.clone(),
-        });
+        let world = self.builder.linkers.link(&spec.artifact.component, spec.durable, spec.limits.memory)?;
+        if !matches!(world, World::Http(_)) {
+            return Err(DeployError::NotHttp);
+        }
+        let component = Arc::new(Component::new(name, revision, spec, world, self.shared.clone()));
         let mut revisions = self.revisions.write().unwrap_or_else(PoisonError::into_inner);
         revisions.insert(revision.to_owned(), component.clone());
         Ok(component)

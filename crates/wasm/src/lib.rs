@@ -6,6 +6,8 @@
 //! Kubernetes, routes, journals or where a component came from. It opens no socket but through `egress`, and grants a
 //! guest nothing that its [`ComponentSpec`] does not name.
 //!
+//! A component that is the program of a pod's container has a process to itself: see [`pod`].
+//!
 //! Begin with [`Host`]: [`Host::compile`] bytes to an [`Artifact`], [`Host::deploy`] it with a spec to a
 //! [`Component`], and call [`Component::serve`] for each request. Durable invocations come in through
 //! [`effects::Invoker`], which [`Host`] implements.
@@ -28,8 +30,10 @@ mod limiter;
 mod link;
 mod logs;
 mod outgoing;
+pub mod pod;
 mod run;
 mod serve;
+mod surroundings;
 mod ticker;
 
 pub use artifact::{Artifact, ArtifactCache, CacheError, MacKey};
@@ -41,3 +45,4 @@ pub use engine::EngineError;
 pub use host::{Binary, Host};
 pub use logs::{LogSink, LogStream, TracingLogs};
 pub use serve::ServeError;
+pub use surroundings::{Directory, Surroundings};

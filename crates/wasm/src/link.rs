@@ -3,6 +3,7 @@
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::class;
@@ -13,6 +14,8 @@ use crate::interfaces::{config, key_value, refused, replay};
 
 /// The export that makes a component one that answers HTTP.
 const HANDLER: &str = "wasi:http/incoming-handler";
+/// The export that makes a component a program.
+const RUN: &str = "wasi:cli/run";
 
 /// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -41,9 +44,8 @@ impl Linkers {
         component: &Component,
         durable: bool,
         memory: usize,
-    ) -> Result<ProxyPre<Guest>, DeployError> {
+    ) -> Result<World, DeployError> {
         check_imports(component, durable)?;
-        check_exports(component)?;
         check_size(component, memory)?;
         let linked = if durable {
             let mut linker = self.durable.clone();
@@ -54,7 +56,30 @@ impl Linkers {
         // Every interface is one that we have: what remains is a function of it that is not there, or differs.
         let linked = linked
             .map_err(|error| DeployError::ImportsUnsatisfied { missing: vec![format!("{error:#}")] })?;
-        ProxyPre::new(linked).map_err(|_| DeployError::NotHttp)
+        if exports(component, HANDLER) {
+            ProxyPre::new(linked).map(World::Http).map_err(|_| DeployError::NotHttp)
+        } else if exports(component, RUN) {
+            CommandPre::new(linked).map(World::Command).map_err(|_| DeployError::NotHttp)
+        } else {
+            Err(DeployError::NotHttp)
+        }
+    }
+}
+
+/// What a linked component is for. One that could be both answers HTTP.
+pub(crate) enum World {
+    /// It answers HTTP requests.
+    Http(ProxyPre<Guest>),
+    /// It runs once, from start to end.
+    Command(CommandPre<Guest>),
+}
+
+impl World {
+    pub(crate) fn engine(&self) -> &Engine {
+        match self {
+            Self::Http(proxy) => proxy.engine(),
+            Self::Command(command) => command.engine(),
+        }
     }
 }
 
@@ -102,14 +127,10 @@ fn check_size(component: &Component, memory: usize) -> Result<(), DeployError> {
     Ok(())
 }
 
-fn check_exports(component: &Component) -> Result<(), DeployError> {
+fn exports(component: &Component, interface: &str) -> bool {
     let ty = component.component_type();
     let serves = |name: &str| {
-        name.split_once('@').is_some_and(|(name, version)| name == HANDLER && version.starts_with("0.2."))
+        name.split_once('@').is_some_and(|(name, version)| name == interface && version.starts_with("0.2."))
     };
-    if ty.exports(component.engine()).any(|(name, _)| serves(name)) {
-        Ok(())
-    } else {
-        Err(DeployError::NotHttp)
-    }
+    ty.exports(component.engine()).any(|(name, _)| serves(name))
 }

@@ -20,6 +20,7 @@ use crate::choke::Recording;
 use crate::component::Component;
 use crate::gate::Place;
 use crate::guest::Guest;
+use crate::link::World;
 
 /// The guest's own answer: a response, or one of WASI's error codes.
 pub(crate) type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
@@ -89,7 +90,7 @@ impl Run {
 
 /// The store of a fresh instance, with its limits.
 pub(crate) fn store(component: Arc<Component>, recording: Recording, places: [Place; 2]) -> Store<Guest> {
-    let engine = component.proxy.engine().clone();
+    let engine = component.world.engine().clone();
     let mut store = Store::new(&engine, Guest::new(component, recording, places));
     store.limiter(|guest| &mut guest.limiter);
     store.data_mut().table.set_max_capacity(HANDLES);
@@ -122,14 +123,17 @@ where
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(scheme, request)?;
         let out = http.new_response_outparam(sender)?;
-        let proxy = component.proxy.instantiate_async(&mut store).await?;
+        let World::Http(proxy) = &component.world else {
+            return Err(wasmtime::format_err!("it is a program and answers no requests"));
+        };
+        let proxy = proxy.instantiate_async(&mut store).await?;
         proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
     }
     .await;
     outcome.map_err(|error| ending(error, store.data()))
 }
 
-fn ending(error: wasmtime::Error, guest: &Guest) -> Ending {
+pub(crate) fn ending(error: wasmtime::Error, guest: &Guest) -> Ending {
     if error.is::<PoolConcurrencyLimitError>() {
         return Ending::Busy;
     }

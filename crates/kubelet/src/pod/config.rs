@@ -160,6 +160,8 @@ pub(crate) fn sandbox(
         ipc: mode(spec.host_ipc),
         sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
         metadata: SandboxMetadata { name, namespace, uid, attempt },
+        // The worker knows.
+        handler: String::new(),
     }
 }
 
@@ -300,10 +302,18 @@ pub(crate) fn container(
         resources: resources::of_container(pod, container, node_memory),
         security: security(pod, container),
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
+        ports: ports(container),
         envs: environment,
         metadata: ContainerMetadata { name, attempt },
     };
     Ok((config, sub_paths))
+}
+
+/// The TCP ports that it says it listens on.
+fn ports(container: &Container) -> Vec<u16> {
+    let ports = container.ports.iter().flatten();
+    let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    tcp.filter_map(|port| u16::try_from(port.container_port).ok()).collect()
 }
 
 fn security(pod: &Pod, container: &Container) -> SecurityContext {

@@ -35,13 +35,13 @@ const LONG_RETRY: SignedDuration = SignedDuration::from_secs(10);
 const RENEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whom a worker works for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Assignment {
     pub(crate) uid: String,
     /// Where the pod is in the API; `None` for what was found in the runtime only.
     pub(crate) key: Option<ObjectKey>,
-    /// The handler whose runtime holds what was found.
-    pub(crate) handler: Option<String>,
+    /// The runtime that holds what was found.
+    pub(crate) runtime: Option<Arc<dyn Runtime>>,
 }
 
 pub(crate) struct Worker {
@@ -59,6 +59,8 @@ pub(crate) struct Worker {
     /// What ended runs have left to say, by their id.
     messages: BTreeMap<String, Option<String>>,
     runtime: Option<Arc<dyn Runtime>>,
+    /// Which of the runtime's handlers the pod wants.
+    handler: String,
     given: Arc<Given>,
     /// With which the last operations were begun.
     scope: Option<Scope>,
@@ -85,6 +87,7 @@ impl Worker {
             announced: BTreeMap::new(),
             messages: BTreeMap::new(),
             runtime: None,
+            handler: String::new(),
             given: Arc::default(),
             scope: None,
             operations: Operations::new(cx.ambient.clock.clone()),
@@ -175,6 +178,7 @@ impl Worker {
             cx: self.cx.clone(),
             pod: self.pod.clone(),
             runtime: runtime.clone(),
+            handler: self.handler.clone(),
             sandbox: sandbox.map(|sandbox| sandbox.id.clone()),
             ips,
             given: self.given.clone(),
@@ -272,23 +276,25 @@ impl Worker {
         if let Some(runtime) = &self.runtime {
             return Ok(runtime.clone());
         }
-        let handler = match (&self.assignment.handler, self.pod.spec.as_ref()) {
-            (Some(handler), _) => handler.clone(),
-            (None, Some(spec)) => match &spec.runtime_class_name {
-                None => String::new(),
-                Some(class) => {
-                    let classes: Api<RuntimeClass> = Api::all(self.cx.client.clone());
-                    let class = classes.get(class).await;
-                    class.map_err(|error| format!("failed to get sandbox runtime: {error}"))?.handler
-                }
-            },
+        let class = self.pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_ref());
+        let handler = match (&self.assignment.runtime, class) {
+            (Some(runtime), _) => {
+                self.runtime = Some(runtime.clone());
+                return Ok(runtime.clone());
+            }
             (None, None) => String::new(),
+            (None, Some(class)) => {
+                let classes: Api<RuntimeClass> = Api::all(self.cx.client.clone());
+                let class = classes.get(class).await;
+                class.map_err(|error| format!("failed to get sandbox runtime: {error}"))?.handler
+            }
         };
         let found = self.cx.runtimes.get(&handler).cloned();
         let found = found.ok_or_else(|| {
             format!("Failed to create pod sandbox: no runtime for \"{handler}\" is configured")
         })?;
         self.runtime = Some(found.clone());
+        self.handler = handler;
         Ok(found)
     }
 

@@ -198,7 +198,7 @@ async fn find(
         (pod.metadata.uid.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
     let internal = |error: runtime::Error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
-    for runtime in cx.runtimes.handlers.values() {
+    for runtime in cx.runtimes.all() {
         let sandboxes = runtime.list_sandboxes().await.map_err(internal)?;
         if !sandboxes.iter().any(|sandbox| sandbox.metadata.uid == uid) {
             continue;

@@ -142,6 +142,10 @@ impl Runtime for FakeRuntime {
         "fake"
     }
 
+    fn handlers(&self) -> Vec<String> {
+        vec!["runc".to_owned()]
+    }
+
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<String, Error> {
         self.noted(format!("run sandbox {}", config.metadata.name)).await;
         let mut state = self.state.lock().unwrap();

@@ -80,7 +80,7 @@ impl Plane {
                 client_authority_pem: pki.authority.clone(),
                 admits: Arc::new(|certificate| certificate.windows(9).any(|bytes| bytes == b"apiserver")),
             },
-            runtimes: Runtimes { handlers: [("runc".to_owned(), handler)].into(), default: "runc".into() },
+            runtimes: Runtimes::new(vec![handler], "runc"),
             data_dir: directory.path().to_owned(),
             cgroup: "monoplane".into(),
             machine: Machine { milli_cpus: 2000, memory: 1 << 30, ..Machine::default() },

@@ -1,13 +1,17 @@
-//! The definitions of our own kinds. Brought in through the API, under the bootstrap identity, at each start: they follow
-//! the release.
+//! What every plane has in its API: the definitions of our own kinds, which follow the release, and the classes that our
+//! roles serve, which are the operator's once they are there. Brought in through the API, under the bootstrap identity, at
+//! each start.
 
 use anyhow::{Context, Result};
 use client::{Client, Error};
 use futures::future::try_join_all;
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::programs;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
 
 /// Brings them in.
 ///
@@ -15,7 +19,22 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 /// When the API refuses.
 pub async fn install(client: &Client) -> Result<()> {
     try_join_all(api::monoplane::CRD_MANIFESTS.iter().map(|text| define(client, text))).await?;
-    Ok(())
+    let wasm = json!({
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": programs::HANDLER},
+        "handler": programs::HANDLER,
+    });
+    offer(client, RUNTIME_CLASSES, &wasm).await
+}
+
+/// Creates an object, unless one of its name is there.
+async fn offer(client: &Client, collection: &str, object: &Value) -> Result<()> {
+    match send(client, "POST", collection, object).await {
+        Ok(_) => Ok(()),
+        Err(Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("creating {}", object["metadata"]["name"])),
+    }
 }
 
 /// Creates a definition, or brings its spec up to this release's.

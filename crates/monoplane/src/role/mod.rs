@@ -15,6 +15,7 @@ pub mod edge;
 pub mod marks;
 pub mod node;
 pub mod pods;
+mod programs;
 pub mod server;
 mod services;
 
@@ -48,7 +49,7 @@ fn descriptors() -> usize {
 
 /// The body of the hidden subcommand `shim`. Called before any thread exists.
 pub fn shim(words: &[std::ffi::OsString]) -> std::process::ExitCode {
-    let code = sandbox::shim::main(words.iter().cloned());
+    let code = sandbox::shim::main(words.iter().cloned(), programs::WORKLOADS);
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 

@@ -21,8 +21,6 @@ use crate::notify;
 
 /// The group that the API server's certificate for kubelets carries.
 const CALLERS: &str = "system:monoplane:kubelet-clients";
-/// The runtime handler of pods that name no RuntimeClass.
-const HANDLER: &str = "runc";
 /// Pods that a node takes, as upstream's.
 const MAX_PODS: u32 = 110;
 
@@ -58,8 +56,6 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let machine = &flags.machine;
     let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
     let containers = pods::open(layout, &marks).await?;
-    let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
-        BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
     let ambient = Ambient::system();
     let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
     let resolver = text("/etc/resolv.conf");
@@ -79,7 +75,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         addresses: vec![flags.bind_address],
         listener,
         serving: serving(&folder)?,
-        runtimes: Runtimes { handlers, default: HANDLER.to_owned() },
+        runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
         data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
         machine: Machine::read(),

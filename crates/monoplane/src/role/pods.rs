@@ -13,8 +13,12 @@ use network::Network;
 use sandbox::{Containers, PodNetwork, ShimCommand};
 
 use super::marks::Marks;
+use super::programs;
 use crate::image;
 use crate::layout::Layout;
+
+/// The runtime's name, and the handler of pods that name no RuntimeClass.
+pub const CONTAINERS: &str = "runc";
 
 /// Opens network and runtime, adopting what runs.
 ///
@@ -35,7 +39,12 @@ pub async fn open_to_end(layout: &Layout, marks: &Marks) -> Result<Containers> {
 
 async fn containers(layout: &Layout, marks: &Marks, network: Arc<dyn PodNetwork>) -> Result<Containers> {
     let config = sandbox::Config {
-        name: "runc".to_owned(),
+        name: CONTAINERS.to_owned(),
+        handlers: [
+            (CONTAINERS.to_owned(), None),
+            (programs::HANDLER.to_owned(), Some(programs::config(layout)?)),
+        ]
+        .into(),
         state_dir: layout.node().join("containers"),
         shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
         shim_cgroup: format!("{}/shims", marks.cgroup_root),

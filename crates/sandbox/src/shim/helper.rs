@@ -18,6 +18,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
+use super::workload::{self, Workloads};
 use super::{errors, mounts, rootfs, user};
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
 use crate::{process, protocol};
@@ -28,6 +29,7 @@ pub(crate) enum Task {
     Create {
         files: ContainerFiles,
         pid_namespace: Option<RawFd>,
+        workloads: Workloads,
     },
     Start,
     Exec {
@@ -68,7 +70,9 @@ pub(crate) fn spawn(
 
 fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
     match task {
-        Task::Create { files, pid_namespace } => create(sandbox, container, files, *pid_namespace),
+        Task::Create { files, pid_namespace, workloads } => {
+            create(sandbox, container, files, *pid_namespace, workloads)
+        }
         Task::Start => {
             let mut container = Container::load(sandbox.oci().join(container)).map_err(chain)?;
             container.start().map_err(chain)?;
@@ -78,9 +82,13 @@ fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
     }
 }
 
-fn builder(sandbox: &SandboxFiles, container: &str) -> Result<ContainerBuilder, String> {
+fn builder(
+    sandbox: &SandboxFiles,
+    container: &str,
+    executor: impl Executor + 'static,
+) -> Result<ContainerBuilder, String> {
     ContainerBuilder::new(container.to_owned(), SyscallType::default())
-        .with_executor(Command)
+        .with_executor(executor)
         .with_root_path(sandbox.oci())
         .and_then(ContainerBuilder::validate_id)
         .map_err(chain)
@@ -91,6 +99,7 @@ fn create(
     container: &str,
     files: &ContainerFiles,
     pid_namespace: Option<RawFd>,
+    workloads: Workloads,
 ) -> Outcome {
     let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
     rootfs::mount_overlay(files, &plan)?;
@@ -99,7 +108,7 @@ fn create(
     let identity = user::resolve(&root, &plan.user)?;
     let mut spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
     let cwd = spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/").to_owned();
-    rootfs::make_directory(&root.into(), Path::new(&cwd), (identity.uid, identity.gid))?;
+    rootfs::make_directory(&root, Path::new(&cwd), (identity.uid, identity.gid))?;
     spec["process"]["user"] = serde_json::json!({
         "uid": identity.uid,
         "gid": identity.gid,
@@ -111,13 +120,14 @@ fn create(
     if let Some(namespace) = pid_namespace {
         join_pid_namespace(&mut spec, namespace);
     }
+    let engine = workload::offer(workloads, plan.workload.as_ref(), &root, &mut spec)?;
+    drop(root);
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
-    let made = builder(sandbox, container)?
-        .as_init(&files.0)
-        .with_systemd(false)
-        .with_detach(true)
-        .build()
-        .map_err(chain)?;
+    let builder = match engine {
+        Some(engine) => builder(sandbox, container, engine)?,
+        None => builder(sandbox, container, Command)?,
+    };
+    let made = builder.as_init(&files.0).with_systemd(false).with_detach(true).build().map_err(chain)?;
     let pid = made.pid().ok_or("libcontainer gave no process")?;
     Ok(pid.as_raw())
 }
@@ -149,13 +159,16 @@ fn exec(
     number: u64,
 ) -> Outcome {
     let spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
+    if let Some(workload) = workload::runs(&spec) {
+        return Err(format!("a {workload} container runs no other program than its own"));
+    }
     // The container's own process with another command: same user, capabilities, environment and directory.
     let mut process = spec["process"].clone();
     process["args"] = command.into();
     process["terminal"] = false.into();
     let path = files.0.join(format!("exec-{number}.json"));
     files::write(&path, &process).map_err(|error| error.to_string())?;
-    let made = builder(sandbox, container)?
+    let made = builder(sandbox, container, Command)?
         .as_tenant()
         .with_process(Some(&path))
         .with_detach(true)

@@ -17,6 +17,9 @@ mod pod;
 mod rootfs;
 mod server;
 mod user;
+mod workload;
+
+pub use workload::{Loaded, Process, Program, Workload, Workloads};
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -30,13 +33,14 @@ use crate::process;
 /// Runs a shim: the body of the program's hidden subcommand. `args` are what [`crate::ShimCommand`] makes of a sandbox's
 /// directory. Returns when the shim runs on in the background and can be reached, with the exit code to end with.
 ///
-/// Must be called before the process starts any thread or async runtime.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
+/// `workloads` are the engines that this program brings along. Must be called before the process starts any thread or
+/// async runtime.
+pub fn main(args: impl IntoIterator<Item = OsString>, workloads: Workloads) -> i32 {
     let directory = match args.into_iter().collect::<Vec<_>>().as_slice() {
         [flag, directory] if flag == "--sandbox" => PathBuf::from(directory),
         _ => return fail("usage: --sandbox DIRECTORY"),
     };
-    match daemonise(&SandboxFiles(directory)) {
+    match daemonise(&SandboxFiles(directory), workloads) {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }
@@ -48,7 +52,7 @@ fn fail(why: &str) -> i32 {
 }
 
 /// Forks twice, so that the shim belongs to no session and is nobody's child, and waits for its first words.
-fn daemonise(files: &SandboxFiles) -> Result<(), String> {
+fn daemonise(files: &SandboxFiles, workloads: Workloads) -> Result<(), String> {
     // Whatever its starter left open must not stay so for as long as the pod lives.
     process::close_from(3).map_err(|error| format!("closing inherited files: {error}"))?;
     let (reader, writer) =
@@ -57,7 +61,7 @@ fn daemonise(files: &SandboxFiles) -> Result<(), String> {
         let Ok(()) = nix::unistd::setsid().map(drop) else { return 1 };
         let shim = process::fork(|| {
             let mut ready = File::from(writer);
-            match start(files) {
+            match start(files, workloads) {
                 Ok(server) => {
                     let told = ready.write_all(b"ready");
                     drop(ready);
@@ -84,14 +88,14 @@ fn daemonise(files: &SandboxFiles) -> Result<(), String> {
     }
 }
 
-fn start(files: &SandboxFiles) -> Result<server::Server, String> {
+fn start(files: &SandboxFiles, workloads: Workloads) -> Result<server::Server, String> {
     detach_stdio(files).map_err(|error| format!("standard files: {error}"))?;
     std::env::set_current_dir("/").map_err(|error| error.to_string())?;
     // Containers inherit it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config: ShimConfig = files::read_record(&files.shim_config()).map_err(|error| error.to_string())?;
     let pause = pod::become_pod(files, &config)?;
-    server::Server::new(files.clone(), config, pause).map_err(|error| format!("socket: {error}"))
+    server::Server::new(files.clone(), config, pause, workloads).map_err(|error| format!("socket: {error}"))
 }
 
 /// Input from nowhere, and what a helper or the panic handler prints into a file; all else is closed.

@@ -1,6 +1,7 @@
 //! A container's root: an overlay of its image's layers, mounted in a mount namespace that only it will see.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -56,14 +57,10 @@ fn mount_at_rootfs(options: &str) -> nix::Result<()> {
 }
 
 /// Makes the working directory where the image lacks it, as other runtimes do.
-pub(crate) fn make_directory(
-    root: &std::os::fd::OwnedFd,
-    path: &Path,
-    owner: (u32, u32),
-) -> Result<(), String> {
+pub(crate) fn make_directory(root: impl AsFd, path: &Path, owner: (u32, u32)) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let open = |path: &Path| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    let open = |path: &Path| rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve);
     let mut so_far = std::path::PathBuf::from("/");
     for part in path.components() {
         let std::path::Component::Normal(part) = part else { continue };

@@ -16,6 +16,7 @@ use super::connection::{Connection, Incoming};
 use super::container::Container;
 use super::helper::{self, Outcome, Task};
 use super::pause::Pause;
+use super::workload::Workloads;
 use crate::cgroup::Tree;
 use crate::files::{SOCKET, SandboxFiles, ShimConfig};
 use crate::process;
@@ -67,6 +68,7 @@ pub(crate) struct Server {
     enders: Vec<u64>,
     /// The pod's shared process namespace, where there is one.
     pause: Option<Pause>,
+    workloads: Workloads,
 }
 
 /// What a descriptor that became ready belongs to.
@@ -80,7 +82,12 @@ enum Source {
 }
 
 impl Server {
-    pub(crate) fn new(files: SandboxFiles, config: ShimConfig, pause: Option<Pause>) -> io::Result<Self> {
+    pub(crate) fn new(
+        files: SandboxFiles,
+        config: ShimConfig,
+        pause: Option<Pause>,
+        workloads: Workloads,
+    ) -> io::Result<Self> {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -111,6 +118,7 @@ impl Server {
             ending: false,
             enders: Vec::new(),
             pause,
+            workloads,
         })
     }
 
@@ -253,7 +261,7 @@ impl Server {
         };
         let stdio = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
         let pid_namespace = self.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
-        let task = Task::Create { files, pid_namespace };
+        let task = Task::Create { files, pid_namespace, workloads: self.workloads };
         let reply = self.help(caller, id.clone(), Job::Create, &task, stdio);
         if reply.is_none() {
             self.containers.insert(id, container);

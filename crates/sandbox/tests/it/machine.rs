@@ -12,7 +12,7 @@ use runtime::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, NamespaceMode, Runtime,
     SandboxConfig, SandboxMetadata,
 };
-use sandbox::{Config, Containers, PodNetwork, ShimCommand};
+use sandbox::{Config, Containers, PodNetwork, ShimCommand, WorkloadConfig};
 
 pub(crate) const BUSYBOX: &str = "test.local/busybox:1";
 const NAME: &str = "/bin/busybox";
@@ -246,9 +246,15 @@ fn store(directory: &Path) -> Store {
     Store::open(directory.join("images")).unwrap()
 }
 
+/// The one that the tests' shim brings along.
+fn workload() -> WorkloadConfig {
+    WorkloadConfig { name: "echo".into(), settings: serde_json::json!({ "greeting": "settings reach it" }) }
+}
+
 pub(crate) fn config(directory: &Path, group: &str) -> Config {
     Config {
         name: "runc".into(),
+        handlers: [("runc".to_owned(), None), ("echo".to_owned(), Some(workload()))].into(),
         state_dir: directory.join("state"),
         shim: ShimCommand { executable: env!("CARGO_BIN_EXE_sandbox-shim").into(), args: vec![] },
         shim_cgroup: format!("{group}/shims"),

@@ -12,3 +12,4 @@ mod identity;
 mod life;
 mod limits;
 mod logs;
+mod workload;

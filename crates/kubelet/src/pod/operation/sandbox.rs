@@ -25,7 +25,8 @@ pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) ->
         return failed(&scope, "FailedMount", message);
     }
     let cx = &scope.cx;
-    let config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
+    let mut config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
+    config.handler.clone_from(&scope.handler);
     let logs = config.log_directory.clone();
     let outcome = match blocking(move || std::fs::create_dir_all(logs)).await {
         Ok(()) => scope.runtime.run_sandbox(config).await.map_err(|error| error.to_string()),

@@ -20,6 +20,8 @@ pub(crate) struct Scope {
     pub(crate) cx: Arc<Context>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// Which of its handlers the pod wants; empty: the default one.
+    pub(crate) handler: String,
     /// The id of the sandbox that it lives in, if there is one.
     pub(crate) sandbox: Option<String>,
     /// Its addresses.

@@ -1,0 +1,225 @@
+//! What runs in a container's first process in place of the image's program: an engine for programs that the kernel does
+//! not know.
+//!
+//! The shim's program brings its workloads along; a container is offered to the one of its pod's handler. It has two
+//! turns. [`Workload::load`] is called on the machine, once the container's root is mounted: what it needs of the machine
+//! it takes now. What it gives back crosses into the container with the fork that makes the container's first process, and
+//! runs there in place of `exec`. Nothing of the machine has to be reachable in the container, nor a program to be in it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use oci_spec::runtime::Spec;
+use serde_json::{Value, json};
+
+use crate::files::WorkloadPlan;
+use crate::process;
+
+/// The workloads of a shim's program, by the names that [`crate::WorkloadConfig`] gives them.
+pub type Workloads = &'static [(&'static str, &'static dyn Workload)];
+
+/// An engine for programs.
+pub trait Workload: Sync {
+    /// Loads a container's program; `None` when it is not one of this engine's, and is for the kernel to execute.
+    ///
+    /// Called as root on the machine, in a process of one thread, which has to have one thread still when this returns, and
+    /// no file open that the program does not need.
+    ///
+    /// # Errors
+    /// Why the program cannot be run, in words for whoever wrote the pod.
+    fn load(&self, program: &Program<'_>) -> Result<Option<Box<dyn Loaded>>, String>;
+}
+
+/// A program in memory.
+pub trait Loaded: Send {
+    /// Runs it to its end, in the container, and returns its exit code. Its standard files are the container's.
+    fn run(self: Box<Self>, process: Process) -> i32;
+}
+
+/// A program to load.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// The configured settings.
+    pub settings: &'a Value,
+    /// The container's root: its image's files, without what is mounted there.
+    pub root: &'a File,
+    /// Its words, the first of which names it.
+    pub arguments: &'a [String],
+    /// Where it begins: what a relative name is relative to.
+    pub working_directory: &'a Path,
+    /// Bytes of memory that the container may have.
+    pub memory_limit: Option<u64>,
+}
+
+/// What a running program has.
+#[derive(Debug)]
+pub struct Process {
+    /// Its words, the first of which names it.
+    pub arguments: Vec<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// Where it begins.
+    pub working_directory: PathBuf,
+    /// The container's root without what is mounted in it, no `/proc` above all: an engine's own memory is a file there.
+    pub root: File,
+    /// Whether the root refuses writing.
+    pub readonly_root: bool,
+    /// The container's volumes by their paths, and whether they refuse writing.
+    pub volumes: Vec<(String, bool)>,
+    /// Ports that it is said to listen on.
+    pub ports: Vec<u16>,
+}
+
+/// Marks the configuration of a container that a workload runs.
+const MARK: &str = "dev.monoplane.workload";
+
+/// Offers a container to its workload. Its configuration is changed where the workload takes it: an engine needs no
+/// capabilities, and what it runs is not to gain any.
+pub(super) fn offer(
+    workloads: Workloads,
+    plan: Option<&WorkloadPlan>,
+    root: &File,
+    spec: &mut Value,
+) -> Result<Option<Engine>, String> {
+    let Some(plan) = plan else { return Ok(None) };
+    let name = &plan.config.name;
+    let (_, workload) = workloads
+        .iter()
+        .find(|(known, _)| known == name)
+        .ok_or_else(|| format!("this pod's shim has no workload {name:?}: it is of another release"))?;
+    let words = |value: &Value| -> Vec<String> {
+        let words = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        words.map(str::to_owned).collect()
+    };
+    let process = &spec["process"];
+    let working_directory = PathBuf::from(process["cwd"].as_str().unwrap_or("/"));
+    let loaded = workload.load(&Program {
+        settings: &plan.config.settings,
+        root,
+        arguments: &words(&process["args"]),
+        working_directory: &working_directory,
+        memory_limit: plan.memory_limit,
+    })?;
+    let Some(loaded) = loaded else { return Ok(None) };
+    let process = Process {
+        arguments: words(&process["args"]),
+        environment: words(&process["env"])
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        working_directory,
+        root: root.try_clone().map_err(|error| format!("root: {error}"))?,
+        readonly_root: spec["root"]["readonly"].as_bool().unwrap_or(false),
+        volumes: plan.volumes.clone(),
+        ports: plan.ports.clone(),
+    };
+    let none = json!([]);
+    spec["process"]["capabilities"] = json!({
+        "bounding": none, "effective": none, "permitted": none, "inheritable": none, "ambient": none,
+    });
+    spec["process"]["noNewPrivileges"] = true.into();
+    spec["annotations"][MARK] = name.as_str().into();
+    Ok(Some(Engine { loaded: Arc::new(Mutex::new(Some((loaded, process)))) }))
+}
+
+/// Whether a workload runs the container with this configuration.
+pub(super) fn runs(spec: &Value) -> Option<&str> {
+    spec["annotations"][MARK].as_str()
+}
+
+/// Runs a loaded program where libcontainer would execute one.
+#[derive(Clone)]
+pub(super) struct Engine {
+    /// Taken out by the one process that runs it.
+    loaded: Arc<Mutex<Option<(Box<dyn Loaded>, Process)>>>,
+}
+
+impl Executor for Engine {
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let taken = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((loaded, mut process)) = taken else {
+            return Err(ExecutorError::Other("the program was begun before".to_owned()));
+        };
+        // What libcontainer has open is closed at `exec`, which does not come.
+        process.root = process::keep_only(process.root)
+            .map_err(|error| ExecutorError::Other(format!("closing files: {error}")))?;
+        process::end(loaded.run(process))
+    }
+
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
+    }
+
+    fn setup_envs(
+        &self,
+        envs: std::collections::HashMap<String, String>,
+    ) -> Result<(), libcontainer::workload::ExecutorSetEnvsError> {
+        process::replace_environment(&envs);
+        Ok(())
+    }
+}
+
+impl Program<'_> {
+    /// Opens the file that the first word names, within the container's root; `None`: there is none. Links in it lead
+    /// nowhere outside.
+    ///
+    /// # Errors
+    /// When it is there and cannot be opened, or is no regular file.
+    pub fn open(&self) -> std::io::Result<Option<File>> {
+        use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+        let Some(name) = self.arguments.first().filter(|name| !name.is_empty()) else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let path = self.working_directory.join(name);
+        match openat2(self.root, &path, flags, Mode::empty(), inside) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(file) => {
+                let file = File::from(file);
+                let regular = file.metadata()?.is_file();
+                Ok(regular.then_some(file))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_its_root_and_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        std::fs::create_dir_all(root.join("app")).unwrap();
+        std::fs::write(directory.path().join("outside"), "outside").unwrap();
+        std::fs::write(root.join("app/program.wasm"), "inside").unwrap();
+        symlink("/app/program.wasm", root.join("absolute")).unwrap();
+        symlink("../outside", root.join("up")).unwrap();
+        let root = File::open(root).unwrap();
+        let found = |name: &str, at: &str| {
+            let arguments = [name.to_owned()];
+            let program = Program {
+                settings: &Value::Null,
+                root: &root,
+                arguments: &arguments,
+                working_directory: Path::new(at),
+                memory_limit: None,
+            };
+            let mut text = String::new();
+            program.open().unwrap().map(|mut file| file.read_to_string(&mut text).map(|_| text).unwrap())
+        };
+        for (name, at) in [("/app/program.wasm", "/"), ("program.wasm", "/app"), ("absolute", "/")] {
+            assert_eq!(found(name, at).as_deref(), Some("inside"), "{name}");
+        }
+        for name in ["up", "/../outside", "app", "missing", ""] {
+            assert_eq!(found(name, "/"), None, "{name}");
+        }
+    }
+}
