@@ -1,5 +1,6 @@
 //! From a connection and headers to a user: certificate, bearer token, else anonymous; and whom the user acts for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use apimachinery::gvk::GroupResource;
@@ -8,8 +9,10 @@ use arc_swap::ArcSwap;
 use auth::{
     Attributes, Authorizer, Decision, Resource, Target, TokenFile, UserInfo, forbidden_message, user,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use jiff::Timestamp;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::UnixTime;
@@ -65,7 +68,7 @@ impl Authenticators {
             let expired = connection.certified.is_some();
             return if expired { Err(Status::unauthorized("")) } else { Ok(self.anonymous.clone()) };
         };
-        self.tokens.load().user(token).cloned().ok_or_else(|| Status::unauthorized(""))
+        self.tokens.load().user(&token).cloned().ok_or_else(|| Status::unauthorized(""))
     }
 
     /// Whose token this is: the answer to a TokenReview.
@@ -74,11 +77,22 @@ impl Authenticators {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+/// Browsers cannot set headers of a WebSocket, but name its protocols: one that begins so goes on with a token.
+pub(crate) const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return protocol_token(headers).map(Cow::Owned) };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token))
+}
+
+fn protocol_token(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|line| line.to_str().ok());
+    let mut protocols = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let encoded = protocols.find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL))?;
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    (!token.is_empty()).then_some(token)
 }
 
 /// The user that a request acts for: itself, unless its headers say `Impersonate-User` and the like and the authorizer

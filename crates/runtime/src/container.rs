@@ -95,6 +95,8 @@ pub struct ContainerConfig {
     pub log_path: PathBuf,
     /// Whether a stdin is kept open.
     pub stdin: bool,
+    /// Whether that stdin ends with the first caller that was attached to it.
+    pub stdin_once: bool,
     /// Whether it runs on a terminal.
     pub tty: bool,
     /// Limits.

@@ -14,9 +14,11 @@ mod error;
 mod image;
 mod sandbox;
 mod service;
+mod streams;
 
 pub use container::*;
 pub use error::Error;
 pub use image::*;
 pub use sandbox::*;
 pub use service::{ExecOutput, Runtime, RuntimeEvent};
+pub use streams::{Connection, ReadStream, Resize, Session, StreamOptions, WriteStream};

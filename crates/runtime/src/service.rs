@@ -5,7 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{ContainerConfig, ContainerStats, ContainerStatus, Error, Image, SandboxConfig, SandboxStatus};
+use crate::{
+    Connection, ContainerConfig, ContainerStats, ContainerStatus, Error, Image, SandboxConfig, SandboxStatus,
+    Session, StreamOptions,
+};
 
 /// What a command run inside a container gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,22 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command in it and waits, at most `timeout`.
     async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration)
     -> Result<ExecOutput, Error>;
+    /// Runs a command in it whose streams the caller keeps. The command goes on when they are dropped.
+    async fn exec(&self, id: &str, command: Vec<String>, options: StreamOptions) -> Result<Session, Error> {
+        let _ = (command, options);
+        Err(Error::Unsupported(format!("{} cannot run commands in container {id}", self.name())))
+    }
+    /// Joins its streams, from what it writes next on. Others may be attached too. A caller that takes nothing is cut off
+    /// rather than waited for.
+    async fn attach(&self, id: &str, options: StreamOptions) -> Result<Session, Error> {
+        let _ = options;
+        Err(Error::Unsupported(format!("{} cannot attach to container {id}", self.name())))
+    }
+    /// Connects to a port of the sandbox' own loopback address.
+    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Connection>, Error> {
+        let _ = port;
+        Err(Error::Unsupported(format!("{} cannot reach ports of sandbox {sandbox_id}", self.name())))
+    }
     /// What it uses now.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error>;
     /// Closes and opens its log file again, after it was rotated.

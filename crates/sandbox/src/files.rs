@@ -73,6 +73,10 @@ pub(crate) struct Plan {
     pub(crate) log: PathBuf,
     /// Whether standard input stays open.
     pub(crate) stdin: bool,
+    /// Whether it ends with the first caller that was attached to it.
+    pub(crate) stdin_once: bool,
+    /// Whether it runs on a terminal.
+    pub(crate) tty: bool,
     pub(crate) user: UserPlan,
     /// Parts of volumes, to be found and bound before the container's other mounts.
     pub(crate) parts: Vec<Part>,

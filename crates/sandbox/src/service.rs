@@ -12,12 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use runtime::{
-    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
-    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
+    Connection, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
+    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus, Session, StreamOptions,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
+use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
@@ -25,7 +26,7 @@ use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{Call, Reply};
 use crate::sandbox::Sandbox;
 use crate::spec;
-use crate::{ShimCommand, capabilities};
+use crate::{ShimCommand, capabilities, streams};
 
 /// How long a shim may take to become reachable.
 const SHIM_START: Duration = Duration::from_secs(20);
@@ -151,6 +152,24 @@ impl Runtime for Containers {
         timeout(limit, exec(&sandbox, id, command.clone())).await.map_err(late)?
     }
 
+    async fn exec(&self, id: &str, command: Vec<String>, options: StreamOptions) -> Result<Session, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        if command.is_empty() {
+            return Err(Error::Invalid("exec: no command".to_owned()));
+        }
+        streams::exec(&sandbox, id, command, options).await
+    }
+
+    async fn attach(&self, id: &str, options: StreamOptions) -> Result<Session, Error> {
+        let (sandbox, file) = self.inner.sandbox_of(id)?;
+        streams::attach(&sandbox, id, file.config.tty, options).await
+    }
+
+    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Connection>, Error> {
+        let sandbox = self.inner.sandbox(sandbox_id)?;
+        Ok(Box::new(streams::connect(&sandbox, port).await?.compat()))
+    }
+
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error> {
         let (sandbox, _) = self.inner.sandbox_of(id)?;
         let (tree, group) = (self.inner.tree.clone(), sandbox.group(id));
@@ -273,6 +292,8 @@ fn prepare(
         layers: store.unpack(image).map_err(image_error)?,
         log: pod.log_directory.join(&config.log_path),
         stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        tty: config.tty,
         user: UserPlan {
             image: image_config.user().clone().unwrap_or_default(),
             uid: security.run_as_user.map(|id| id_number("runAsUser", id)).transpose()?,
@@ -434,7 +455,7 @@ fn not_found(container: &str) -> Error {
     Error::NotFound { kind: "container", id: container.to_owned() }
 }
 
-fn refused(reply: Reply, container: &str) -> Error {
+pub(crate) fn refused(reply: Reply, container: &str) -> Error {
     match reply {
         Reply::NotFound => not_found(container),
         Reply::Error(why) => Error::Failed(why),

@@ -52,9 +52,6 @@ pub(crate) struct Input<'a> {
 /// Builds the configuration. The user is filled in by the shim, which sees the image's files.
 pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
     let (container, security) = (input.container, &input.container.security);
-    if container.tty {
-        return Err(Error::Unsupported("terminals (tty) are not there yet".to_owned()));
-    }
     let args = arguments(container, input.image)?;
     let devices_limited = matches!(input.tree, Tree::V1(controllers) if controllers.contains_key("devices"));
     let capabilities = capabilities::granted(security, input.last_capability, devices_limited)
@@ -72,7 +69,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
         "ociVersion": "1.0.2",
         "root": { "path": "rootfs", "readonly": security.readonly_rootfs },
         "process": {
-            "terminal": false,
+            "terminal": container.tty,
             "user": { "uid": 0, "gid": 0 },
             "args": args,
             "env": environment(container, input.image, &input.sandbox.hostname),
@@ -122,8 +119,10 @@ fn environment(container: &ContainerConfig, image: &ImageConfiguration, hostname
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     let image = image_config(image).env().clone().unwrap_or_default();
     let image = std::iter::once(PATH.to_owned()).chain(image);
+    let terminal = container.tty.then(|| ("TERM".to_owned(), "xterm".to_owned()));
     let pairs = image
         .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .chain(terminal)
         .chain((!hostname.is_empty()).then(|| ("HOSTNAME".to_owned(), hostname.to_owned())))
         .chain(container.envs.iter().cloned());
     for (name, value) in pairs {

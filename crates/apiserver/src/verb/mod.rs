@@ -1,6 +1,8 @@
 //! The verbs on resources: from what a request names to the registry's calls and back.
 
+mod connect;
 mod delete;
+mod kubelet;
 mod log;
 mod read;
 mod write;
@@ -52,7 +54,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
     }
 }
 
-/// A request that goes on: a watch or a log.
+/// A request that goes on: a watch, a log, or streams.
 pub(crate) async fn dispatch_stream(
     server: &Arc<ApiServer>,
     call: Call<'_>,
@@ -64,6 +66,7 @@ pub(crate) async fn dispatch_stream(
     match (info.verb, &*info.subresource) {
         ("watch", "") => read::watch(on, permit).await,
         ("get", "log") => log::get(on, permit).await,
+        ("get" | "create", "attach" | "exec" | "portforward") => connect::connect(on, &info, permit).await,
         _ => Err(not_supported(&info)),
     }
 }

@@ -296,6 +296,7 @@ pub(crate) fn container(
         annotations: [(HASH.to_owned(), hash(container))].into(),
         log_path: Path::new(&name).join(format!("{attempt}.log")),
         stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         resources: resources::of_container(pod, container, node_memory),
         security: security(pod, container),

@@ -244,9 +244,10 @@ impl Sorter {
             resources,
             security_context,
             startup_probe,
-            stdin,
             termination_message_path: _,
             termination_message_policy: _,
+            stdin: _,
+            stdin_once: _,
             tty: _,
             volume_mounts,
             working_dir: _,
@@ -255,7 +256,6 @@ impl Sorter {
             // Not, or not wholly.
             restart_policy,
             restart_policy_rules,
-            stdin_once,
             volume_devices,
         } = container;
         for EnvVar { name: _, value: _, value_from } in env.iter().flatten() {
@@ -283,8 +283,6 @@ impl Sorter {
         let own = kind != Kind::Sidecar && restart_policy.is_some();
         self.refuse(own, format_args!("{field}.restartPolicy of a container that is no sidecar"));
         self.refuse(filled(restart_policy_rules), format_args!("{field}.restartPolicyRules"));
-        let once = *stdin == Some(true) && *stdin_once == Some(true);
-        self.ignore(once, format_args!("{field}.stdinOnce"));
         self.refuse(filled(volume_devices), format_args!("{field}.volumeDevices"));
     }
 

@@ -12,6 +12,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, ContainerStatus, Runtime};
 
+use super::query;
 use super::route::Refusal;
 use super::tail::Tail;
 use crate::context::Context;
@@ -39,15 +40,13 @@ impl LogOptions {
     /// From a query, in upstream's words. What is not known is ignored.
     pub(super) fn parse(query: &str) -> Result<Self, Refusal> {
         let mut options = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
-            let value = decoded(value);
+        for (name, value) in query::pairs(query) {
             let bad =
                 || Refusal::new(StatusCode::BAD_REQUEST, format!("invalid value for {name}: {value:?}"));
-            match name {
-                "follow" => options.follow = truth(&value),
-                "previous" => options.previous = truth(&value),
-                "timestamps" => options.timestamps = truth(&value),
+            match name.as_str() {
+                "follow" => options.follow = query::truth(&value),
+                "previous" => options.previous = query::truth(&value),
+                "timestamps" => options.timestamps = query::truth(&value),
                 "tailLines" => options.tail_lines = Some(value.parse().map_err(|_| bad())?),
                 "limitBytes" => {
                     let limit = value.parse().ok().filter(|limit| *limit > 0);
@@ -73,32 +72,6 @@ impl LogOptions {
         let ago = self.since_seconds.map(SignedDuration::from_secs);
         self.since_time.or_else(|| ago.and_then(|ago| now.checked_sub(ago).ok()))
     }
-}
-
-fn truth(value: &str) -> bool {
-    matches!(value, "true" | "1" | "")
-}
-
-fn decoded(value: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        match (first, pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            (b'+', _) => {
-                bytes.push(b' ');
-                rest = after;
-            }
-            (byte, _) => {
-                bytes.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Finds the log and begins to read it.

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::log::{self, LogOptions};
+use super::upgrade::Upgrade;
+use super::{command, ports};
 use crate::context::Context;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -22,11 +26,18 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) struct Refusal {
     pub(super) code: StatusCode,
     pub(super) message: String,
+    pub(super) headers: HeaderMap,
 }
 
 impl Refusal {
     pub(super) fn new(code: StatusCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), headers: HeaderMap::new() }
+    }
+}
+
+impl From<streams::Refused> for Refusal {
+    fn from(refused: streams::Refused) -> Self {
+        Self { code: refused.code, message: refused.message, headers: refused.headers }
     }
 }
 
@@ -34,26 +45,44 @@ pub(super) async fn answer(
     cx: Arc<Context>,
     admitted: bool,
     request: Request<Incoming>,
+    place: Arc<OwnedSemaphorePermit>,
 ) -> Result<Response<Body>, Infallible> {
     let answered = if admitted {
-        route(&cx, request.method(), request.uri().path(), request.uri().query().unwrap_or_default()).await
+        route(&cx, request, place).await
     } else {
         Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden"))
     };
-    Ok(answered.unwrap_or_else(|refusal| text(refusal.code, "text/plain; charset=utf-8", refusal.message)))
+    Ok(answered.unwrap_or_else(|refusal| {
+        let mut response = text(refusal.code, "text/plain; charset=utf-8", refusal.message);
+        response.headers_mut().extend(refusal.headers);
+        response
+    }))
 }
 
 async fn route(
     cx: &Arc<Context>,
-    method: &Method,
-    path: &str,
-    query: &str,
+    mut request: Request<Incoming>,
+    place: Arc<OwnedSemaphorePermit>,
 ) -> Result<Response<Body>, Refusal> {
-    if method != Method::GET {
+    let uri = request.uri().clone();
+    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // WebSockets begin with GET, SPDY with POST.
+    let streams = matches!(parts[..], ["exec" | "attach" | "portForward", ..]);
+    if request.method() != Method::GET && !(streams && request.method() == Method::POST) {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"));
     }
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let upgrade = Upgrade { cx: cx.clone(), request: &mut request, place };
     match parts[..] {
+        ["exec", namespace, pod, container] => {
+            command::exec(upgrade, namespace, pod, container, query).await.map(switched)
+        }
+        ["attach", namespace, pod, container] => {
+            command::attach(upgrade, namespace, pod, container, query).await.map(switched)
+        }
+        ["portForward", namespace, pod] => {
+            ports::port_forward(upgrade, namespace, pod, query).await.map(switched)
+        }
         ["healthz"] => Ok(text(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
         ["pods"] => Ok(pods(cx)),
         ["containerLogs", namespace, pod, container] => {
@@ -63,6 +92,10 @@ async fn route(
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
     }
+}
+
+fn switched(head: Response<()>) -> Response<Body> {
+    head.map(|()| Empty::new().map_err(|never| match never {}).boxed_unsync())
 }
 
 fn text(code: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {

@@ -24,8 +24,11 @@ pub(crate) fn builtin() -> Builtin {
         rules: Rules { generation: Generation::Spec, status: true, ..Rules::default() },
         fields: fields(),
         subresources: vec![
+            subresource("attach", "PodAttachOptions", &["create", "get"]),
             subresource("binding", "Binding", &["create"]),
+            subresource("exec", "PodExecOptions", &["create", "get"]),
             subresource("log", "Pod", &["get"]),
+            subresource("portforward", "PodPortForwardOptions", &["create", "get"]),
             table::status("Pod"),
         ],
         scale: None,

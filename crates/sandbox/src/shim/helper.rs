@@ -28,12 +28,14 @@ pub(crate) enum Task {
     Create {
         files: ContainerFiles,
         pid_namespace: Option<RawFd>,
+        console: Option<PathBuf>,
     },
     Start,
     Exec {
         files: ContainerFiles,
         command: Vec<String>,
         number: u64,
+        console: Option<PathBuf>,
     },
 }
 
@@ -68,13 +70,17 @@ pub(crate) fn spawn(
 
 fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
     match task {
-        Task::Create { files, pid_namespace } => create(sandbox, container, files, *pid_namespace),
+        Task::Create { files, pid_namespace, console } => {
+            create(sandbox, container, files, *pid_namespace, console.as_deref())
+        }
         Task::Start => {
             let mut container = Container::load(sandbox.oci().join(container)).map_err(chain)?;
             container.start().map_err(chain)?;
             Ok(0)
         }
-        Task::Exec { files, command, number } => exec(sandbox, container, files, command, *number),
+        Task::Exec { files, command, number, console } => {
+            exec(sandbox, container, files, command, *number, console.as_deref())
+        }
     }
 }
 
@@ -91,6 +97,7 @@ fn create(
     container: &str,
     files: &ContainerFiles,
     pid_namespace: Option<RawFd>,
+    console: Option<&Path>,
 ) -> Outcome {
     let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
     rootfs::mount_overlay(files, &plan)?;
@@ -113,6 +120,7 @@ fn create(
     }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
     let made = builder(sandbox, container)?
+        .with_console_socket(console)
         .as_init(&files.0)
         .with_systemd(false)
         .with_detach(true)
@@ -147,22 +155,48 @@ fn exec(
     files: &ContainerFiles,
     command: &[String],
     number: u64,
+    console: Option<&Path>,
 ) -> Outcome {
     let spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
     // The container's own process with another command: same user, capabilities, environment and directory.
     let mut process = spec["process"].clone();
     process["args"] = command.into();
-    process["terminal"] = false.into();
+    process["terminal"] = console.is_some().into();
+    if console.is_some() {
+        default_term(&mut process);
+    }
     let path = files.0.join(format!("exec-{number}.json"));
     files::write(&path, &process).map_err(|error| error.to_string())?;
     let made = builder(sandbox, container)?
+        .with_console_socket(console)
         .as_tenant()
         .with_process(Some(&path))
         .with_detach(true)
         .build()
         .map_err(chain);
     let _ = std::fs::remove_file(&path);
+    if let Some(console) = console {
+        remove_links(&sandbox.oci().join(container), console);
+    }
     Ok(made?.as_raw())
+}
+
+/// Programs on a terminal want to know of what kind it is.
+fn default_term(process: &mut serde_json::Value) {
+    let Some(environment) = process["env"].as_array_mut() else { return };
+    let is_term =
+        |variable: &serde_json::Value| variable.as_str().is_some_and(|text| text.starts_with("TERM="));
+    if !environment.iter().any(is_term) {
+        environment.push("TERM=xterm".into());
+    }
+}
+
+/// Removes the links by which libcontainer reached a socket: it leaves one for every command that ran on a terminal.
+fn remove_links(directory: &Path, target: &Path) {
+    let links = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    for link in links.filter(|link| std::fs::read_link(link).is_ok_and(|to| to == target)) {
+        let _ = std::fs::remove_file(link);
+    }
 }
 
 /// An error with its causes: libcontainer's outer ones say little.

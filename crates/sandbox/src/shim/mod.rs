@@ -6,7 +6,9 @@
 //!
 //! Begin with [`main`], then `server`.
 
+mod attachment;
 mod connection;
+mod console;
 mod container;
 mod errors;
 mod helper;
@@ -16,6 +18,7 @@ mod pause;
 mod pod;
 mod rootfs;
 mod server;
+mod streams;
 mod user;
 
 use std::ffi::OsString;
