@@ -29,6 +29,8 @@ pub struct Forward {
     pub output: Output,
     /// What went wrong, for people; nothing, if nothing did. Finished last.
     pub error: Output,
+    /// Whether the client is told when nothing more comes, and may go on sending. If not, that is the connection's end.
+    pub half_closes: bool,
 }
 
 /// Serves a connection that was upgraded for ports, until it ends. `ports` are those that the request names, which
@@ -57,7 +59,9 @@ pub async fn port_forward<S: Future<Output = ()>>(
                         if output.send(name.clone()).await.is_err() || error.send(name).await.is_err() {
                             return;
                         }
-                        let _ = forwards.send(Forward { port: *port, input, output, error }).await;
+                        let _ = forwards
+                            .send(Forward { port: *port, input, output, error, half_closes: false })
+                            .await;
                     }
                 };
                 tokio::join!(announce, serve(asked));
@@ -126,7 +130,8 @@ async fn pair(
             let Some(Half { data: Some(data), error: Some(error), .. }) = halves.remove(&request) else {
                 continue;
             };
-            let forward = Forward { port, input: data.input, output: data.output, error: error.output };
+            let (error, half_closes) = (error.output, true);
+            let forward = Forward { port, input: data.input, output: data.output, error, half_closes };
             if forwards.send(forward).await.is_err() {
                 return;
             }

@@ -73,12 +73,14 @@ impl HttpsDialer {
         request.headers_mut().insert(header::HOST, host.map_err(|error| failed(&error))?);
         // The connection is driven here until the answer has a head, and then by whoever reads the body: it needs no
         // task of its own, and ends when the reader goes.
-        let mut connection: Driving = Box::pin(connection.with_upgrades());
+        let mut driving: Driving = Box::pin(connection.with_upgrades());
+        let mut has_ended = false;
         let response = {
             let mut response = std::pin::pin!(sender.send_request(request));
             tokio::select! {
                 response = &mut response => response.map_err(|error| failed(&error))?,
-                ended = &mut connection => {
+                ended = &mut driving => {
+                    has_ended = true;
                     let ended = ended.err().map_or_else(|| "connection closed".to_owned(), |error| error.to_string());
                     // The answer may have arrived with the end.
                     match futures::FutureExt::now_or_never(response) {
@@ -88,7 +90,7 @@ impl HttpsDialer {
                 }
             }
         };
-        Ok(Sent { response, connection, sender })
+        Ok(Sent { response, connection: (!has_ended).then_some(driving), sender })
     }
 
     async fn patiently<T>(
@@ -111,7 +113,8 @@ type Driving = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 /// A request that was answered.
 struct Sent {
     response: Response<Incoming>,
-    connection: Driving,
+    /// `None`: it has ended.
+    connection: Option<Driving>,
     sender: SendRequest<Empty<Bytes>>,
 }
 
@@ -120,7 +123,7 @@ impl Sent {
         let Self { response, connection, sender } = self;
         let code = response.status();
         let body = BodyDataStream::new(response.into_body());
-        let state = (body, Some(connection), sender);
+        let state = (body, connection, sender);
         let body = futures::stream::unfold(state, |(mut body, mut connection, sender)| async move {
             let chunk = loop {
                 let Some(driving) = connection.as_mut() else { break body.next().await };
@@ -141,8 +144,10 @@ impl Sent {
         let Self { mut response, connection, .. } = self;
         let headers = std::mem::take(response.headers_mut());
         // The connection ends by giving itself away.
-        let (upgraded, driven) = tokio::join!(hyper::upgrade::on(&mut response), connection);
-        driven.map_err(failed)?;
+        if let Some(connection) = connection {
+            connection.await.map_err(failed)?;
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await;
         Ok(NodeUpgrade::Switched(headers, Box::new(TokioIo::new(upgraded.map_err(failed)?))))
     }
 }

@@ -13,8 +13,8 @@ use crate::query::Query;
 use crate::respond::{self, Answer};
 
 /// Parameters that the kubelet takes as the client gave them.
-const PASSED: [&str; 7] =
-    ["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes"];
+const PASSED: [&str; 8] =
+    ["follow", "previous", "sinceSeconds", "sinceTime", "stream", "timestamps", "tailLines", "limitBytes"];
 
 pub(super) async fn get(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
     let pod = on.server.registry.get(&on.kind, on.namespace, on.name, Part::Whole).await?.tree();

@@ -32,6 +32,8 @@ pub(super) struct LogOptions {
     pub(super) timestamps: bool,
     pub(super) tail_lines: Option<u64>,
     pub(super) limit_bytes: Option<u64>,
+    /// One of the two outputs; `None`: both.
+    pub(super) stream: Option<&'static str>,
     since_seconds: Option<i64>,
     since_time: Option<Timestamp>,
 }
@@ -56,12 +58,24 @@ impl LogOptions {
                     let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
                     options.since_seconds = Some(seconds.ok_or_else(bad)?);
                 }
+                "stream" => {
+                    options.stream = match value.as_str() {
+                        "All" | "" => None,
+                        "Stdout" => Some("stdout"),
+                        "Stderr" => Some("stderr"),
+                        _ => return Err(bad()),
+                    }
+                }
                 "sinceTime" => options.since_time = Some(value.parse().map_err(|_| bad())?),
                 _ => {}
             }
         }
         if options.since_seconds.is_some() && options.since_time.is_some() {
             let message = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+        if options.tail_lines.is_some() && options.stream.is_some() {
+            let message = "`tailLines` and specific `stream` are mutually exclusive for now";
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
         Ok(options)
@@ -104,7 +118,8 @@ pub(super) async fn open(
 async fn opened(path: PathBuf, options: &LogOptions, now: Timestamp) -> std::io::Result<Tail> {
     let (options, since) = (options.clone(), options.since(now));
     tokio::task::spawn_blocking(move || {
-        Tail::open(&path, options.tail_lines, since, options.timestamps, options.limit_bytes)
+        let tail = Tail::open(&path, options.tail_lines, since, options.timestamps, options.limit_bytes)?;
+        Ok(tail.only(options.stream))
     })
     .await
     .unwrap_or_else(|error| Err(std::io::Error::other(error)))
@@ -195,7 +210,12 @@ async fn find(
     }
     let told = pod.status.iter().flat_map(containers::statuses).find(|told| told.name == container);
     let reason = told.and_then(|told| told.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    let reason = reason.unwrap_or_else(|| "ContainerCreating".to_owned());
+    let reason = match reason.as_deref() {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
+    };
     Err(bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")))
 }
 
@@ -213,6 +233,8 @@ mod tests {
             "tailLines=-1",
             "limitBytes=0",
             "sinceSeconds=x",
+            "stream=stdout",
+            "stream=Stdout&tailLines=1",
             "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
         ] {
             assert!(LogOptions::parse(bad).is_err(), "{bad}");

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use runtime::Runtime;
 use streams::{Forward, Purpose};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::find;
 use super::query;
@@ -70,7 +71,7 @@ async fn serve(pod: &Pod, mut asked: mpsc::Receiver<Forward>) {
 
 impl Pod {
     async fn connect(&self, forward: Forward) {
-        let Forward { port, mut input, output, error } = forward;
+        let Forward { port, mut input, output, error, half_closes } = forward;
         let connection = match self.runtime.port_forward(&self.sandbox, port).await {
             Ok(connection) => connection,
             Err(why) => {
@@ -84,6 +85,7 @@ impl Pod {
             }
         };
         let (mut from, mut to) = connection.split();
+        let over = CancellationToken::new();
         let inward = async {
             while let Some(piece) = input.next().await {
                 if to.write_all(&piece).await.is_err() {
@@ -101,12 +103,15 @@ impl Pod {
                 }
             }
             output.clone().finish().await;
+            over.cancel();
         };
         tokio::select! {
             // Each way ends by itself.
             _ = async { tokio::join!(inward, outward) } => {}
             // Thrown away by the client: so is the connection.
             () = output.gone() => {}
+            // Nothing more comes, and the client can be told so by the end alone.
+            () = over.cancelled(), if !half_closes => {}
         }
         error.finish().await;
     }

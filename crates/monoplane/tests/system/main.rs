@@ -16,6 +16,9 @@ mod containers;
 mod demo;
 mod durable;
 mod kubectl;
+mod logs;
+mod streams;
+mod streams_kube;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
