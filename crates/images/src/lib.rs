@@ -20,6 +20,7 @@ mod reference;
 mod remove;
 mod store;
 mod unpack;
+mod usage;
 
 pub use builder::{BuiltImage, ImageBuilder};
 pub use digest::Digest;
@@ -28,6 +29,7 @@ pub use oci_spec::image::{ImageConfiguration, ImageManifest};
 pub use reference::{Reference, ReferenceError};
 pub use remove::remove_tree;
 pub use store::{Limits, Store, StoredImage};
+pub use usage::{TreeUsage, tree_usage};
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -8,9 +8,13 @@ use api::k8s::api::core::v1::Pod;
 use apimachinery::quantity::Quantity;
 use client::{Ambient, Client, EventRecorder, Store};
 use clock::Tasks;
-use runtime::Runtime;
+use runtime::{Groups, Runtime};
+use tokio::sync::watch;
 
+use crate::allocation::Allocations;
+use crate::eviction::{Evictions, Pressure};
 use crate::pod::config::{Dns, Paths};
+use crate::pods::Inbox;
 
 /// The runtimes of a node, by handler name as RuntimeClasses give it.
 #[derive(Clone)]
@@ -54,6 +58,20 @@ pub(crate) struct Context {
     pub(crate) dns: Dns,
     /// Parent of the pods' cgroups.
     pub(crate) cgroup: String,
+    /// By which the groups above pods' are set.
+    pub(crate) groups: Arc<dyn Groups>,
+    /// Told whenever a pod has come, changed or gone.
+    pub(crate) pods_changed: watch::Sender<()>,
+    /// Which pods something has happened to.
+    pub(crate) inbox: Arc<Inbox>,
+    /// What the node runs short of.
+    pub(crate) pressure: watch::Sender<Pressure>,
+    /// Which pods have to leave for it.
+    pub(crate) evictions: Evictions,
+    /// What pods have been given.
+    pub(crate) allocations: Allocations,
+    /// What the node does not keep for itself, by resource name: the limit of all pods.
+    pub(crate) of_pods: BTreeMap<String, Quantity>,
     /// What the node has for pods.
     pub(crate) allocatable: BTreeMap<String, Quantity>,
     /// Bytes of the node's memory.

@@ -19,13 +19,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Pods that something has happened to, each once, however much it was.
 #[derive(Default)]
-struct Inbox {
+pub(crate) struct Inbox {
     pods: Mutex<BTreeMap<String, Option<ObjectKey>>>,
     arrived: Notify,
 }
 
 impl Inbox {
-    fn add(&self, uid: &str, key: Option<ObjectKey>) {
+    pub(crate) fn add(&self, uid: &str, key: Option<ObjectKey>) {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         let known = pods.entry(uid.to_owned()).or_default();
         *known = key.or(known.take());
@@ -49,7 +49,7 @@ pub(crate) struct Pods {
 
 /// Gives every pod of the informer, and every sandbox that has none, its worker; for ever.
 pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
-    let inbox = Arc::new(Inbox::default());
+    let inbox = cx.inbox.clone();
     let told = inbox.clone();
     informer.on_change(move |change: &Change<Pod>| {
         let pod = change.object();

@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) user: UserPlan,
     /// Parts of volumes, to be found and bound before the container's other mounts.
     pub(crate) parts: Vec<Part>,
+    /// The container whose process namespace it joins.
+    pub(crate) pid_target: Option<String>,
 }
 
 /// A part of a volume that is mounted instead of the whole.
@@ -152,6 +154,10 @@ impl ContainerFiles {
     }
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.0.join("rootfs")
+    }
+    /// What the container has written to its root.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
     }
     /// Where the part of a volume with this number is bound, in the mount namespace of the container's making.
     pub(crate) fn part(&self, number: usize) -> PathBuf {

@@ -69,7 +69,7 @@ pub(crate) async fn dispatch_stream(
 }
 
 fn part_of(subresource: &str) -> Option<Part> {
-    [Part::Whole, Part::Status, Part::Scale, Part::Finalize]
+    [Part::Whole, Part::Status, Part::Scale, Part::Finalize, Part::EphemeralContainers, Part::Resize]
         .into_iter()
         .find(|part| part.name() == subresource)
 }

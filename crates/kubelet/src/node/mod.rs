@@ -3,6 +3,8 @@
 mod heartbeat;
 pub(crate) mod machine;
 mod object;
+pub(crate) mod reserved;
 
 pub(crate) use heartbeat::Heartbeat;
+pub(crate) use machine::Machine;
 pub(crate) use object::Description;

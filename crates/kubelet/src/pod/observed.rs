@@ -125,6 +125,7 @@ pub(crate) fn unstarted<'a>(pod: &'a Pod, sandbox: &'a str) -> impl Iterator<Ite
             message: ended.message.clone().unwrap_or_default(),
             image: told.image.clone(),
             image_id: told.image_id.clone(),
+            resources: Default::default(),
             log_path: Default::default(),
             labels: Default::default(),
             annotations: Default::default(),

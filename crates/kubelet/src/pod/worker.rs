@@ -16,13 +16,14 @@ use super::backoff::Backoff;
 use super::config;
 use super::given::Given;
 use super::last_words;
-use super::memory::{Failure, Memory, Waiting};
+use super::memory::{EVICTED, Failure, Memory, Waiting};
 use super::observed::{self, Observed};
 use super::operation::{Began, Operations, Outcome, Refused, Scope, Told};
 use super::plan::{Action, Goal, Plan, UNSUPPORTED, plan};
 use super::probe::Prober;
-use super::status::{Surroundings, status};
+use super::status::{DEFERRED, INFEASIBLE, Surroundings, status};
 use super::volume;
+use crate::allocation::Verdict;
 use crate::context::Context;
 
 /// How long a sandbox that outlived its pod's record has to end.
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     messages: BTreeMap<String, Option<String>>,
     runtime: Option<Arc<dyn Runtime>>,
     given: Arc<Given>,
+    /// The generation of the pod that was last given what it asks for, or refused.
+    settled: Option<Option<i64>>,
     /// With which the last operations were begun.
     scope: Option<Scope>,
     operations: Operations,
@@ -86,6 +89,7 @@ impl Worker {
             messages: BTreeMap::new(),
             runtime: None,
             given: Arc::default(),
+            settled: None,
             scope: None,
             operations: Operations::new(cx.ambient.clock.clone()),
             nudged,
@@ -95,7 +99,9 @@ impl Worker {
 
     /// Works until nothing of the pod is left, here or in the API.
     pub(crate) async fn run(mut self) {
+        let mut others = self.cx.pods_changed.subscribe();
         while let Pass::Wait(until) = self.pass().await {
+            let deferred = self.is_deferred();
             let clock = self.cx.ambient.clock.clone();
             let alarm = async {
                 match until {
@@ -108,6 +114,7 @@ impl Worker {
             };
             tokio::select! {
                 () = self.nudged.notified() => {}
+                Ok(()) = others.changed(), if deferred => {}
                 Some(outcome) = self.operations.next() => self.hear(outcome),
                 () = alarm => {}
             }
@@ -139,12 +146,20 @@ impl Worker {
         let now = self.cx.ambient.clock.now();
         self.prober.follow(&self.pod, &runtime, &observed, &mut self.memory);
         let deadline = self.check_deadline(&goal, now);
+        self.check_eviction(&goal);
+        let pod = match self.allocated(&goal) {
+            Ok(pod) => pod,
+            Err(error) => {
+                tracing::warn!(uid = self.assignment.uid, %error, "what the pod was given cannot be written down");
+                return self.again(RETRY);
+            }
+        };
         let goal = if self.memory.failed.is_some() && goal == Goal::Run { Goal::Rest } else { goal };
-        let mut plan = plan(&self.pod, &goal, &observed, &self.memory, now);
+        let mut plan = plan(&pod, &goal, &observed, &self.memory, now);
         self.announce(&plan);
         let around = Surroundings { host_ips: &self.cx.host_ips, handler: runtime.name(), now };
-        let status = status(&self.pod, &goal, &observed, &plan, &around);
-        let scope = self.scope(&runtime, &observed);
+        let status = status(&pod, &goal, &observed, &plan, &around);
+        let scope = self.scope(pod, &runtime, &observed);
         let mut wakes = vec![plan.wake_at, deadline];
         // Nothing is told of what is gone; nor is anything removed that could not be told of afterwards.
         let told = gone || self.tell(&scope, status, &mut wakes);
@@ -164,7 +179,7 @@ impl Worker {
         Pass::Wait(Some(later(self.cx.ambient.clock.now(), after)))
     }
 
-    fn scope(&self, runtime: &Arc<dyn Runtime>, observed: &Observed) -> Scope {
+    fn scope(&self, pod: Arc<Pod>, runtime: &Arc<dyn Runtime>, observed: &Observed) -> Scope {
         let sandbox = observed.ready_sandbox();
         let ips = match sandbox {
             Some(_) if config::on_host_network(&self.pod) => self.cx.host_ips.clone(),
@@ -173,7 +188,7 @@ impl Worker {
         };
         Scope {
             cx: self.cx.clone(),
-            pod: self.pod.clone(),
+            pod,
             runtime: runtime.clone(),
             sandbox: sandbox.map(|sandbox| sandbox.id.clone()),
             ips,
@@ -217,6 +232,10 @@ impl Worker {
                 if let Some(stopping) = self.memory.stops.get_mut(&run) {
                     (stopping.hooked, stopping.done) = (true, done);
                 }
+            }
+            Outcome::Resized(result) => {
+                let retry_at = later(now, LONG_RETRY);
+                self.memory.resize.failed = result.err().map(|error| (error, retry_at));
             }
             Outcome::Removed { run, done } => {
                 if done {
@@ -319,6 +338,42 @@ impl Worker {
         Ok(observed)
     }
 
+    /// The pod with the resources that it has been given; a resize that its spec asks for is decided upon first.
+    fn allocated(&mut self, goal: &Goal) -> std::io::Result<Arc<Pod>> {
+        let generation = self.pod.metadata.generation;
+        let deferred = self.is_deferred();
+        if *goal == Goal::Run && (self.settled != Some(generation) || deferred) {
+            let verdict = self.cx.allocations.settle(&self.pod, &self.cx.pods.list())?;
+            self.settled = Some(generation);
+            let pending = match verdict {
+                Verdict::Same => None,
+                Verdict::Given => {
+                    self.memory.resize.failed = None;
+                    self.cx.recorder.record(
+                        &*self.pod,
+                        EventType::Normal,
+                        "ResizeStarted",
+                        "Pod resize started",
+                    );
+                    None
+                }
+                Verdict::Deferred(message) => Some(Waiting::new(DEFERRED, message)),
+                Verdict::Infeasible(message) => Some(Waiting::new(INFEASIBLE, message)),
+            };
+            if let Some(waiting) = pending.as_ref().filter(|_| pending != self.memory.resize.pending) {
+                let Waiting { reason, message } = waiting;
+                self.warn(&format!("Resize{reason}"), &format!("Pod resize {reason}: {message}"));
+            }
+            self.memory.resize.pending = pending;
+        }
+        Ok(self.cx.allocations.of(&self.pod))
+    }
+
+    /// Whether the pod waits for room that others may leave.
+    fn is_deferred(&self) -> bool {
+        self.memory.resize.pending.as_ref().is_some_and(|pending| pending.reason == DEFERRED)
+    }
+
     /// Fails the pod if it has run longer than it may; else when that will be.
     fn check_deadline(&mut self, goal: &Goal, now: Timestamp) -> Option<Timestamp> {
         let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
@@ -330,6 +385,15 @@ impl Worker {
             self.warn("DeadlineExceeded", message);
         }
         (now < deadline).then_some(deadline)
+    }
+
+    /// Fails the pod if it has to leave.
+    fn check_eviction(&mut self, goal: &Goal) {
+        let Some(evicted) = self.cx.evictions.take(&self.assignment.uid) else { return };
+        if *goal == Goal::Run && self.memory.failed.is_none() {
+            self.memory.failed = Some(Waiting::new(EVICTED, evicted.message));
+            self.memory.rest_grace = Some(evicted.grace);
+        }
     }
 
     /// Events of waiting that has just begun.
@@ -376,6 +440,7 @@ impl Worker {
     async fn depart(&mut self) -> Pass {
         let (paths, uid) = (self.cx.paths.clone(), self.assignment.uid.clone());
         let removed = tokio::task::spawn_blocking(move || volume::sweep(&paths, |left| left == uid)).await;
+        self.cx.allocations.forget(&self.assignment.uid);
         if let Ok(Err(error)) = removed {
             tracing::warn!(uid = self.assignment.uid, %error, "the pod's directory could not be removed");
             return self.again(LONG_RETRY);

@@ -7,3 +7,4 @@ mod logs;
 mod node;
 mod operations;
 mod plane;
+mod resources;

@@ -73,7 +73,7 @@ impl Marks {
 
     /// Parent of all pods' cgroups.
     pub fn pods_cgroup(&self) -> String {
-        format!("{}/pods", self.cgroup_root)
+        format!("{}/kubepods", self.cgroup_root)
     }
 
     /// What `network` is told.
@@ -118,6 +118,7 @@ mod tests {
             pod_cidr: "10.42.0.0/24".to_owned(),
             bridge: bridge.to_owned(),
             cgroup_root: "monoplane".to_owned(),
+            room: Default::default(),
         };
         let first = Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap();
         assert_eq!(first.plane.len(), 16);

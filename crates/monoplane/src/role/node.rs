@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use client::Ambient;
 use kubelet::{Dns, Machine, Runtimes, Serving};
 use pki::Credential;
+use sandbox::MachineGroups;
 use tokio::sync::oneshot;
 
 use super::credentials::Credentials;
@@ -23,8 +24,6 @@ use crate::notify;
 const CALLERS: &str = "system:monoplane:kubelet-clients";
 /// The runtime handler of pods that name no RuntimeClass.
 const HANDLER: &str = "runc";
-/// Pods that a node takes, as upstream's.
-const MAX_PODS: u32 = 110;
 
 /// Runs the node until it is told to stop. Its containers run on.
 ///
@@ -85,7 +84,10 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         machine: Machine::read(),
         dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
-        max_pods: MAX_PODS,
+        max_pods: machine.room.max_pods,
+        groups: Arc::new(MachineGroups::open().context("control groups")?),
+        reserved: machine.room.reserved().map_err(anyhow::Error::msg)?,
+        eviction: machine.room.eviction().map_err(anyhow::Error::msg)?,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
         version: crate::VERSION.to_owned(),

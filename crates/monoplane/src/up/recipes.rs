@@ -88,6 +88,9 @@ impl Recipes<'_> {
         push(&mut words, "--pod-cidr", &machine.pod_cidr);
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
+        for (flag, value) in machine.room.words() {
+            push(&mut words, flag, value);
+        }
         Ok(self.recipe("node", words, None, None))
     }
 

@@ -7,6 +7,7 @@ mod events;
 mod lifecycle;
 mod lists;
 mod model;
+mod pod_parts;
 mod services;
 mod watches;
 mod workloads;

@@ -78,6 +78,7 @@ async fn try_start(
     for (mount, path) in settled(sub_paths).await.map_err(Refused::config)? {
         config.mounts[mount].sub_path = path;
     }
+    config.pid_target = target(scope, sandbox, name).await?;
     let unstarted = |why: String| {
         scope.about(name, EventType::Warning, "Failed", format!("Error: {why}"));
         Ok(Began::Unstarted(Box::new(never_began(scope, sandbox, name, attempt, &image, why))))
@@ -98,6 +99,20 @@ async fn try_start(
     scope.about(name, EventType::Normal, "Started", format!("Started container {name}"));
     let hook = found.spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
     Ok(Began::Run { id, hook })
+}
+
+/// The run that an ephemeral container looks at.
+async fn target(scope: &Scope, sandbox: &str, name: &str) -> Result<Option<String>, Refused> {
+    let Some(target) = containers::target(&scope.pod, name) else { return Ok(None) };
+    let listed = scope.runtime.list_containers().await;
+    let listed = listed.map_err(|error| Refused::new("CreateContainerError", error.to_string()))?;
+    let run = listed.into_iter().find(|run| {
+        run.sandbox_id == *sandbox && run.metadata.name == target && run.state == ContainerState::Running
+    });
+    match run {
+        Some(run) => Ok(Some(run.id)),
+        None => Err(Refused::config(format!("unable to find target container {target}"))),
+    }
 }
 
 /// All that has to be known and fetched for a run.
@@ -151,6 +166,7 @@ fn never_began(
         message,
         image: spec.and_then(|found| found.spec.image.clone()).unwrap_or_default(),
         image_id: image.id.clone(),
+        resources: Default::default(),
         log_path: PathBuf::new(),
         labels: Default::default(),
         annotations: Default::default(),
