@@ -282,7 +282,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn update_sandbox(&self, _: &str, resources: Resources) -> Result<(), Error> {
-        self.note(format!("update sandbox {}", resources.memory_limit.unwrap_or(0)));
+        drop(self.note(format!("update sandbox {}", resources.memory_limit.unwrap_or(0))));
         Ok(())
     }
 
