@@ -57,7 +57,7 @@ pub(crate) async fn run(cx: Arc<Context>) {
     let mut changed = cx.pods_changed.subscribe();
     let mut known = Vec::new();
     loop {
-        let wanted = wanted(&cx, &cx.pods.list());
+        let wanted = wanted(&cx, &cx.all_pods());
         if wanted != known {
             let (groups, now) = (cx.groups.clone(), wanted.clone());
             let set = move || now.iter().try_for_each(|(group, resources)| groups.set(group, resources));

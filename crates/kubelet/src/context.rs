@@ -15,6 +15,7 @@ use crate::allocation::Allocations;
 use crate::eviction::{Evictions, Pressure};
 use crate::pod::config::{Dns, Paths};
 use crate::pods::Inbox;
+use crate::static_pods::{StaticPods, mirrored};
 
 /// The runtimes of a node, by handler name as RuntimeClasses give it.
 #[derive(Clone)]
@@ -47,7 +48,9 @@ pub(crate) struct Context {
     pub(crate) ambient: Ambient,
     pub(crate) recorder: EventRecorder,
     pub(crate) runtimes: Runtimes,
-    /// The pods of this node, as the API holds them.
+    /// The pods that the node's own files ask for.
+    pub(crate) statics: StaticPods,
+    /// The pods of this node, as the API holds them; images of the static ones among them.
     pub(crate) pods: Arc<Store<Pod>>,
     pub(crate) tasks: Tasks,
     /// To where probes and hooks may go beside their own pods.
@@ -78,4 +81,12 @@ pub(crate) struct Context {
     pub(crate) memory: i64,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
+}
+
+impl Context {
+    /// All pods that are to run here, each once.
+    pub(crate) fn all_pods(&self) -> Vec<Arc<Pod>> {
+        let of_api = self.pods.list().into_iter().filter(|pod| mirrored(pod).is_none());
+        of_api.chain(self.statics.list()).collect()
+    }
 }

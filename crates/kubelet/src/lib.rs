@@ -14,12 +14,14 @@ mod context;
 mod environment;
 mod eviction;
 mod filesystem;
+mod mirror;
 mod node;
 mod pod;
 mod pods;
 mod resources;
 mod run;
 mod server;
+mod static_pods;
 
 pub use context::Runtimes;
 pub use eviction::{Eviction, Written as WrittenEviction, duration};

@@ -20,7 +20,8 @@ use crate::node::machine::Machine;
 use crate::node::reserved::{self, Reserved};
 use crate::node::{Description, Heartbeat};
 use crate::pod::config::{Dns, PODS, Paths};
-use crate::{cgroups, filesystem, pods, server};
+use crate::static_pods::{self, StaticPods};
+use crate::{cgroups, filesystem, mirror, pods, server};
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
 pub type Admits = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
@@ -64,6 +65,8 @@ pub struct Options {
     pub dns: Dns,
     /// The node's own `/etc/hosts`, for pods on its network.
     pub hosts: String,
+    /// The directory of the pods that the node runs by itself.
+    pub manifests: PathBuf,
     /// How many pods it takes (110).
     pub max_pods: u32,
     /// The machine's control groups.
@@ -151,6 +154,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         groups: options.groups,
         pods_changed: watch::Sender::new(()),
         inbox: Arc::default(),
+        statics: StaticPods::default(),
         pressure: watch::Sender::default(),
         evictions: Evictions::default(),
         of_pods,
@@ -177,6 +181,8 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     });
     let changed = cx.pods_changed.clone();
     informer.on_change(move |_| changed.send_modify(|()| {}));
+    tasks.spawn("static pods", static_pods::run(cx.clone(), options.manifests));
+    tasks.spawn("mirror pods", mirror::run(cx.clone()));
     tasks.spawn("eviction", eviction::run(cx.clone(), options.eviction));
     tasks.spawn("control groups", cgroups::run(cx.clone()));
     let all = cx.clone();

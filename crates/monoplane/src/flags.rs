@@ -164,6 +164,9 @@ pub struct Machine {
 /// What a node keeps from its pods, and when they have to leave.
 #[derive(Clone, Debug, Args)]
 pub struct Room {
+    /// Directory of the pods that the node runs by itself, whether the API is there or not [default: <data-dir>/node/manifests]
+    #[arg(long, value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
     /// The most pods that this machine takes
     #[arg(long, default_value_t = 110, value_name = "COUNT")]
     pub max_pods: u32,
@@ -199,6 +202,7 @@ const EVICTION_HARD: &str = "memory.available<100Mi,nodefs.available<5%,nodefs.i
 impl Default for Room {
     fn default() -> Self {
         Self {
+            pod_manifest_path: None,
             max_pods: 110,
             kube_reserved: String::new(),
             system_reserved: String::new(),

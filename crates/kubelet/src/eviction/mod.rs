@@ -97,7 +97,7 @@ impl Keeper {
 
     /// Pods that have not ended and are not about to.
     fn active(&self) -> Vec<Arc<Pod>> {
-        let pods = self.cx.pods.list().into_iter();
+        let pods = self.cx.all_pods().into_iter();
         pods.filter(|pod| !cgroups::has_ended(pod) && pod.metadata.deletion_timestamp.is_none()).collect()
     }
 

@@ -474,7 +474,7 @@ mod tests {
         let check = |spec: serde_json::Value, expected| {
             let config = sandbox(&pod(spec), 0, &paths(), &Dns::default(), "node", "plane");
             assert_eq!((config.hostname.as_str(), config.network, config.pid, config.ipc), expected);
-            assert_eq!(config.cgroup_parent, "plane/podu");
+            assert_eq!(config.cgroup_parent, "plane/besteffort/podu");
         };
         let (own, each, node) = (NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node);
         check(json!({"containers": []}), ("p", own, each, own));

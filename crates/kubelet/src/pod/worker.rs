@@ -25,6 +25,7 @@ use super::status::{DEFERRED, INFEASIBLE, Surroundings, status};
 use super::volume;
 use crate::allocation::Verdict;
 use crate::context::Context;
+use crate::static_pods::{self, mirrored};
 
 /// How long a sandbox that outlived its pod's record has to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -55,6 +56,8 @@ pub(crate) struct Worker {
     prober: Prober,
     /// The last status that the API took.
     told: Option<PodStatus>,
+    /// The UID of the API's image of it, which took that.
+    image: Option<String>,
     /// The reason that was last given for a container's waiting, by its name.
     announced: BTreeMap<String, String>,
     /// What ended runs have left to say, by their id.
@@ -85,6 +88,7 @@ impl Worker {
             memory: Memory::default(),
             prober: Prober::new(cx.clone(), nudged.clone()),
             told: None,
+            image: None,
             announced: BTreeMap::new(),
             messages: BTreeMap::new(),
             runtime: None,
@@ -213,8 +217,11 @@ impl Worker {
                 self.memory.renew_at = Some(later(now, after));
             }
             Outcome::Told(told) => match *told {
-                Told::Taken(pod, status) => (self.pod, self.told) = (pod, Some(status)),
-                Told::Conflict(Some(pod)) => self.pod = pod,
+                Told::Taken(pod, status) => {
+                    self.told = Some(status);
+                    self.learn(pod);
+                }
+                Told::Conflict(Some(pod)) => self.learn(pod),
                 Told::Gone(status) => self.told = Some(status),
                 Told::Conflict(None) | Told::Failed => {}
             },
@@ -242,6 +249,13 @@ impl Worker {
                     self.memory.unstarted.retain(|known| Some(&known.id) != run.as_ref());
                 }
             }
+        }
+    }
+
+    /// Takes over the pod as the API has it, unless that is but an image of it.
+    fn learn(&mut self, pod: Arc<Pod>) {
+        if pod.metadata.uid.as_ref() == Some(&self.assignment.uid) {
+            self.pod = pod;
         }
     }
 
@@ -273,6 +287,12 @@ impl Worker {
 
     /// What is wanted of the pod now.
     fn goal(&mut self) -> Goal {
+        if let Some(fixed) = self.cx.statics.get(&self.assignment.uid) {
+            if self.pod.spec.is_none() {
+                self.pod = fixed;
+            }
+            return wanted(&self.pod);
+        }
         let known = self.assignment.key.as_ref().and_then(|key| self.cx.pods.get(key));
         let Some(known) = known.filter(|pod| pod.metadata.uid.as_ref() == Some(&self.assignment.uid)) else {
             let grace = match &self.pod.spec {
@@ -343,7 +363,7 @@ impl Worker {
         let generation = self.pod.metadata.generation;
         let deferred = self.is_deferred();
         if *goal == Goal::Run && (self.settled != Some(generation) || deferred) {
-            let verdict = self.cx.allocations.settle(&self.pod, &self.cx.pods.list())?;
+            let verdict = self.cx.allocations.settle(&self.pod, &self.cx.all_pods())?;
             self.settled = Some(generation);
             let pending = match verdict {
                 Verdict::Same => None,
@@ -429,11 +449,42 @@ impl Worker {
     /// Has the API brought up to date; whether it is already.
     fn tell(&mut self, scope: &Scope, status: PodStatus, wakes: &mut Vec<Option<Timestamp>>) -> bool {
         let Some(key) = self.assignment.key.clone() else { return true };
+        if self.pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(static_pods::HASH)) {
+            return self.tell_image(scope, key, status, wakes);
+        }
         if self.pod.status.as_ref() == Some(&status) || self.told.as_ref() == Some(&status) {
             return true;
         }
         wakes.push(self.operations.tell(scope, key, status));
         false
+    }
+
+    /// The same for a pod that the node's own files ask for: the API holds an image of it, or none.
+    fn tell_image(
+        &mut self,
+        scope: &Scope,
+        key: ObjectKey,
+        status: PodStatus,
+        wakes: &mut Vec<Option<Timestamp>>,
+    ) -> bool {
+        if self.pod.status.as_ref() != Some(&status) {
+            self.pod = Arc::new(Pod { status: Some(status.clone()), ..(*self.pod).clone() });
+        }
+        let image = self.cx.pods.get(&key);
+        let image = image.filter(|image| mirrored(image) == Some(self.assignment.uid.as_str()));
+        let uid = image.as_ref().and_then(|image| image.metadata.uid.clone());
+        if uid != self.image {
+            // Another image has not been told anything.
+            (self.image, self.told) = (uid, None);
+        }
+        if let Some(image) = image.filter(|image| image.status.as_ref() != Some(&status))
+            && self.told.as_ref() != Some(&status)
+        {
+            let scope = Scope { pod: image, ..scope.clone() };
+            wakes.push(self.operations.tell(&scope, key, status));
+        }
+        // Nothing of it waits for the API.
+        true
     }
 
     /// Removes what the pod left on the disk, and then its record in the API.

@@ -8,3 +8,4 @@ mod node;
 mod operations;
 mod plane;
 mod resources;
+mod static_pods;

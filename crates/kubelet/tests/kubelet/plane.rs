@@ -93,6 +93,7 @@ impl Plane {
                 host: String::new(),
             },
             hosts: String::new(),
+            manifests: directory.path().join("manifests"),
             max_pods: 110,
             groups: groups.clone(),
             reserved: Reserved::default(),

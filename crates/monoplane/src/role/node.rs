@@ -84,6 +84,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         machine: Machine::read(),
         dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
+        manifests: machine.room.pod_manifest_path.clone().unwrap_or_else(|| folder.join("manifests")),
         max_pods: machine.room.max_pods,
         groups: Arc::new(MachineGroups::open().context("control groups")?),
         reserved: machine.room.reserved().map_err(anyhow::Error::msg)?,

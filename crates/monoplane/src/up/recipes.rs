@@ -88,6 +88,9 @@ impl Recipes<'_> {
         push(&mut words, "--pod-cidr", &machine.pod_cidr);
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
+        if let Some(directory) = &machine.room.pod_manifest_path {
+            push(&mut words, "--pod-manifest-path", directory);
+        }
         for (flag, value) in machine.room.words() {
             push(&mut words, flag, value);
         }

@@ -49,7 +49,10 @@ fn a_pod_is_held_to_its_class_and_resized_while_it_runs() {
     for resource in ["cpu", "memory", "ephemeral-storage", "pods"] {
         assert!(node["status"]["allocatable"][resource].is_string(), "{resource}");
     }
-    assert!(node["status"]["images"].as_array().is_some_and(|images| !images.is_empty()));
+    eventually("the image is told of", || {
+        let node = plane.get(&["node", "test-node"]);
+        node["status"]["images"].as_array().filter(|images| !images.is_empty()).map(drop)
+    });
 
     let resize = |memory: &str| {
         let patch = format!(
@@ -122,4 +125,30 @@ fn who_takes_too_much_is_ended_and_it_is_said_why() {
         assert_eq!(disrupted["reason"], "TerminationByKubelet");
     }
     plane.kubectl_ok(&["delete", "pod", "greedy", "full", "writer", "--timeout=30s"]);
+}
+
+#[test]
+fn a_file_on_the_node_is_a_pod() {
+    let Some(mut plane) = plane_with_image() else { return };
+    let directory = plane.data().join("node/manifests");
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join("fixed.yaml"), pod("fixed", "echo one; sleep 1000", "{}", ""))
+        .expect("a file");
+    eventually("its image is there", || plane.kubectl(&["get", "pod", "fixed-test-node"]).ok.then_some(()));
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/fixed-test-node", "--timeout=60s"]);
+    assert_eq!(plane.kubectl_ok(&["logs", "fixed-test-node"]), "one\n");
+    // It outlives the plane, and is found again.
+    let object = plane.get(&["pod", "fixed-test-node"]);
+    let id = told(&object)["containerID"].clone();
+    plane.kill_everything();
+    plane.up();
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/fixed-test-node", "--timeout=60s"]);
+    assert_eq!(told(&plane.get(&["pod", "fixed-test-node"]))["containerID"], id);
+    std::fs::write(directory.join("fixed.yaml"), pod("fixed", "echo two; sleep 1000", "{}", ""))
+        .expect("a file");
+    eventually("the new one runs", || {
+        (plane.kubectl(&["logs", "fixed-test-node"]).out == "two\n").then_some(())
+    });
+    std::fs::remove_file(directory.join("fixed.yaml")).expect("it was there");
+    eventually("it is gone", || (!plane.kubectl(&["get", "pod", "fixed-test-node"]).ok).then_some(()));
 }
