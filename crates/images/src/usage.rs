@@ -55,7 +55,7 @@ pub fn tree_usage(path: &Path) -> io::Result<TreeUsage> {
     let mut todo: Vec<Option<Rc<Below>>> = vec![None];
     while let Some(directory) = todo.pop() {
         let opened = match &directory {
-            None => rustix::io::dup(&top).map_err(Into::into),
+            None => rustix::io::dup(&top),
             Some(below) => open(&top, below),
         };
         match opened.and_then(|opened| look(&opened, directory.as_ref(), &mut todo, &mut usage, &mut seen)) {

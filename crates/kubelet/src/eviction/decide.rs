@@ -125,8 +125,10 @@ mod tests {
         Reading { signal, available, capacity: 1000 }
     }
 
-    /// Each step: the time, memory and disk that are left, and what follows.
-    fn check(written: Written<'_>, steps: &[(i64, i64, i64, &[&str], Option<Signal>)]) {
+    /// The time, memory and disk that are left, and what follows.
+    type Step<'a> = (i64, i64, i64, &'a [&'a str], Option<Signal>);
+
+    fn check(written: Written<'_>, steps: &[Step<'_>]) {
         let eviction = Eviction::parse(written, Duration::from_secs(100), Duration::ZERO).unwrap();
         let mut memory = Memory::default();
         for (time, ram, disk, conditions, act) in steps {

@@ -8,7 +8,7 @@ use crate::world::{World, pod};
 async fn add(world: &World, containers: Value) -> Result<Value, String> {
     let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": containers}}));
     let patched = world.patch("pods", "p", Part::EphemeralContainers, patch).await;
-    patched.map_err(|status| status.message.into())
+    patched.map_err(|status| status.message)
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn containers_are_added_and_stay_as_they_are() {
 
 async fn resize(world: &World, name: &str, container: Value) -> Result<Value, String> {
     let patch = Patch::Strategic(json!({"spec": {"containers": [container]}}));
-    world.patch("pods", name, Part::Resize, patch).await.map_err(|status| status.message.into())
+    world.patch("pods", name, Part::Resize, patch).await.map_err(|status| status.message)
 }
 
 #[tokio::test]
