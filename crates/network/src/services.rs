@@ -10,16 +10,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::Result;
-use crate::nft::expression::{self as e, End};
-use crate::nft::table::{Chain, Hook, Point, Set, Table, Value, Verdict};
-use crate::nft::{self, Family};
+use crate::ids::Ids;
+use crate::nft::expression::{self as e, End, Refusal};
+use crate::nft::installed::Installed;
+use crate::nft::key;
+use crate::nft::table::{Hook, Point, Set, Table, Value, Verdict};
 
 /// How many clients are remembered at once, of all Services with affinity.
 const CLIENTS: u32 = 65_536;
 /// The mark of packets that are to leave with the machine's own address. The bit that upstream's proxies use.
 const MARK: u32 = 0x4000;
-/// What the `nft` program calls types, six bits each.
-const TYPES: [(u32, &str); 4] = [(7, "ipv4"), (8, "ipv6"), (12, "protocol"), (13, "port")];
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,37 +85,18 @@ pub struct Services {
 /// Keeps the kernel's tables as Services are.
 #[derive(Debug)]
 pub struct Balancer {
-    name: String,
     /// Where pods' addresses are, a network a family.
     pods: Vec<(IpAddr, u8)>,
-    installed: BTreeMap<bool, Table>,
-    ids: Ids,
-}
-
-/// Numbers that stand for pools in keys. A pool keeps its number while it is there.
-#[derive(Debug, Default)]
-struct Ids {
-    of: BTreeMap<String, u32>,
-    next: u32,
-}
-
-impl Ids {
-    fn keep(&mut self, pools: &BTreeMap<String, Pool>) {
-        self.of.retain(|name, _| pools.contains_key(name));
-        for name in pools.keys() {
-            if !self.of.contains_key(name) {
-                self.next = self.next.wrapping_add(1);
-                self.of.insert(name.clone(), self.next);
-            }
-        }
-    }
+    installed: Installed,
+    ids: Ids<String>,
 }
 
 impl Balancer {
     /// A balancer for the pods of a bridge. What an earlier process installed serves until the first [`Self::apply`],
     /// which replaces it.
     pub fn new(bridge: &str, pods: Vec<(IpAddr, u8)>) -> Self {
-        Self { name: table_name(bridge), pods, installed: BTreeMap::new(), ids: Ids::default() }
+        let installed = Installed::new(table_name(bridge), "nftables: Services");
+        Self { pods, installed, ids: Ids::default() }
     }
 
     /// Makes the kernel know exactly these. Blocks for as long as the kernel takes, which is milliseconds.
@@ -123,17 +104,9 @@ impl Balancer {
     /// # Errors
     /// When the kernel refuses; the next call then starts from nothing.
     pub fn apply(&mut self, services: &Services) -> Result<()> {
-        self.ids.keep(&services.pools);
-        for v6 in [false, true] {
-            let table = Plan { services, ids: &self.ids.of, pods: &self.pods, v6 }.table(&self.name);
-            let before = self.installed.remove(&v6);
-            if before.is_none() && v6 && !std::path::Path::new("/proc/net/if_inet6").exists() {
-                continue;
-            }
-            table.install(before.as_ref(), "nftables: Services")?;
-            self.installed.insert(v6, table);
-        }
-        Ok(())
+        self.ids.keep(services.pools.keys());
+        let (ids, pods) = (&self.ids, &self.pods);
+        self.installed.apply(|table, v6| Plan { services, ids, pods, v6 }.fill(table))
     }
 
     /// Removes the tables of a bridge, if they are there.
@@ -141,8 +114,7 @@ impl Balancer {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(bridge: &str) -> Result<()> {
-        nft::remove(Family::Ipv4, &table_name(bridge))?;
-        nft::remove(Family::Ipv6, &table_name(bridge))
+        Installed::remove(&table_name(bridge))
     }
 }
 
@@ -153,7 +125,7 @@ fn table_name(bridge: &str) -> String {
 /// The tables of one family.
 struct Plan<'a> {
     services: &'a Services,
-    ids: &'a BTreeMap<String, u32>,
+    ids: &'a Ids<String>,
     pods: &'a [(IpAddr, u8)],
     v6: bool,
 }
@@ -164,19 +136,17 @@ impl Plan<'_> {
         if self.v6 { 16 } else { 4 }
     }
 
-    fn table(&self, name: &str) -> Table {
-        let mut table = Table::new(if self.v6 { Family::Ipv6 } else { Family::Ipv4 }, name);
-        self.sets(&mut table);
-        self.hooks(&mut table);
-        for (pool, id) in self.ids {
-            if let Some(pool) = self.services.pools.get(pool) {
-                self.pool(&mut table, *id, pool);
+    fn fill(&self, table: &mut Table) {
+        self.sets(table);
+        self.hooks(table);
+        for (name, pool) in &self.services.pools {
+            if let Some(id) = self.ids.get(name) {
+                self.pool(table, id, pool);
             }
         }
         for (frontend, target) in &self.services.frontends {
-            self.frontend(&mut table, frontend, target);
+            self.frontend(table, frontend, target);
         }
-        table
     }
 
     fn sets(&self, table: &mut Table) {
@@ -185,7 +155,7 @@ impl Plan<'_> {
         let mut add =
             |name: &str, kind: &[&str], key: u32, data: u32, verdicts: bool, dynamic: Option<u32>| {
                 let set =
-                    Set { kind: kind_of(kind), key, data, verdicts, dynamic, elements: BTreeMap::new() };
+                    Set { kind: key::kind_of(kind), key, data, verdicts, dynamic, elements: BTreeMap::new() };
                 table.sets.insert(name.to_owned(), set);
             };
         add("frontends", &[own, "protocol", "port"], address + 8, 0, true, None);
@@ -206,7 +176,7 @@ impl Plan<'_> {
         let nat = |point, priority| Some(Hook { kind: "nat", point, priority });
         let filter = |point| Some(Hook { kind: "filter", point, priority: -10 });
         let jump = |chain: &str| vec![e::verdict(&Verdict::Jump(chain.to_owned()))];
-        let mut add = |name: &str, hook, rules| table.chains.insert(name.to_owned(), Chain { hook, rules });
+        let mut add = |name: &str, hook, rules| table.chain(name, hook, rules);
         let protocol = self.width() / 4;
         let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)].concat();
         let to_machine =
@@ -221,21 +191,13 @@ impl Plan<'_> {
         );
         add("prerouting", nat(Point::Prerouting, -100), jump("services"));
         add("output", nat(Point::Output, -100), jump("services"));
-        let new = [
-            e::connection_state(8),
-            e::bits(8, &e::STATE_NEW.to_ne_bytes(), &[0; 4]),
-            e::differs(8, &[0; 4]),
-        ];
-        let refuse = e::refuse(self.v6);
-        add(
-            "refuse",
-            None,
-            vec![
-                [new.concat(), to_frontend, e::is_in("refused", 0), refuse.clone()].concat(),
-                [new.concat(), self.not_loopback(), to_machine, e::is_in("refused-node-ports", 0), refuse]
-                    .concat(),
-            ],
-        );
+        let new = e::state_is(8, e::STATE_NEW);
+        let to_refused = [new.clone(), to_frontend, e::is_in("refused", 0)].concat();
+        let to_refused_port =
+            [new, self.not_loopback(), to_machine, e::is_in("refused-node-ports", 0)].concat();
+        let refused = |which: &[u8]| [which, &e::verdict(&Verdict::Goto("turn-away".to_owned()))].concat();
+        add("turn-away", None, e::refuse(self.v6, Refusal::Unreachable));
+        add("refuse", None, vec![refused(&to_refused), refused(&to_refused_port)]);
         add("refuse-input", filter(Point::Input), jump("refuse"));
         add("refuse-forward", filter(Point::Forward), jump("refuse"));
         add("refuse-output", filter(Point::Output), jump("refuse"));
@@ -278,17 +240,15 @@ impl Plan<'_> {
         let endpoints = self.endpoints(pool);
         let Ok(count @ 1..) = u32::try_from(endpoints.len()) else { return };
         for (number, endpoint) in (0_u32..).zip(&endpoints) {
-            let (address, place) = (address_bytes(endpoint.ip()), place(endpoint));
+            let (address, place) = (key::address(endpoint.ip()), key::place(endpoint));
             let key = [id.to_be_bytes(), number.to_ne_bytes()].concat();
-            insert(table, "endpoints", key, Value::Bytes(place.clone()));
-            insert(table, "selves", [&address[..], &address].concat(), Value::Member);
+            table.insert("endpoints", key, Value::Bytes(place.clone()));
+            table.insert("selves", [&address[..], &address].concat(), Value::Member);
             if pool.affinity.is_some() {
-                insert(table, "alive", [&id.to_be_bytes()[..], &place].concat(), Value::Member);
+                table.insert("alive", [&id.to_be_bytes()[..], &place].concat(), Value::Member);
             }
         }
-        table
-            .chains
-            .insert(pool_chain(id), Chain { hook: None, rules: self.choice(id, count, pool.affinity) });
+        table.chain(pool_chain(id), None, self.choice(id, count, pool.affinity));
     }
 
     /// The rules that choose an endpoint.
@@ -329,10 +289,8 @@ impl Plan<'_> {
         if frontend.address.is_some_and(|address| address.is_ipv6() != self.v6) {
             return;
         }
-        let mut key = frontend.address.map(address_bytes).unwrap_or_default();
-        key.extend([frontend.protocol as u8, 0, 0, 0]);
-        key.extend(frontend.port.to_be_bytes());
-        key.extend([0, 0]);
+        let mut key = frontend.address.map(key::address).unwrap_or_default();
+        key.extend(key::port(frontend.protocol as u8, frontend.port));
         let (map, refused) = match frontend.address {
             Some(_) => ("frontends", "refused"),
             None => ("node-ports", "refused-node-ports"),
@@ -341,10 +299,10 @@ impl Plan<'_> {
         let served = pool.is_some_and(|pool| !self.endpoints(pool).is_empty());
         match self.ids.get(&target.pool).filter(|_| served) {
             Some(id) => {
-                let chain = self.entry(table, *id, target.masquerade);
-                insert(table, map, key, Value::Verdict(Verdict::Goto(chain)));
+                let chain = self.entry(table, id, target.masquerade);
+                table.insert(map, key, Value::Verdict(Verdict::Goto(chain)));
             }
-            None => insert(table, refused, key, Value::Member),
+            None => table.insert(refused, key, Value::Member),
         }
     }
 
@@ -366,37 +324,11 @@ impl Plan<'_> {
             }
         };
         let rules = vec![rule, e::verdict(&Verdict::Goto(pool_chain(id)))];
-        table.chains.insert(name.clone(), Chain { hook: None, rules });
+        table.chain(name.clone(), None, rules);
         name
     }
 }
 
 fn pool_chain(id: u32) -> String {
     format!("pool-{id}")
-}
-
-fn insert(table: &mut Table, set: &str, key: Vec<u8>, value: Value) {
-    if let Some(set) = table.sets.get_mut(set) {
-        set.elements.insert(key, value);
-    }
-}
-
-fn kind_of(fields: &[&str]) -> u32 {
-    let number = |field: &&str| TYPES.iter().find(|(_, name)| name == field).map_or(0, |(number, _)| *number);
-    fields.iter().map(number).fold(0, |kind, field| kind << 6 | field)
-}
-
-fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// Address and port as a value in registers.
-fn place(endpoint: &SocketAddr) -> Vec<u8> {
-    let mut bytes = address_bytes(endpoint.ip());
-    bytes.extend(endpoint.port().to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes
 }

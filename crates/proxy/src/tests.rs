@@ -142,7 +142,9 @@ async fn the_node_follows_the_api_and_tries_again_when_the_kernel_refuses() {
         node: "here".to_owned(),
         domain: "cluster.local".to_owned(),
         names,
-        apply: move |services: &Services| {
+        placements: Arc::default(),
+        filter: |_: &_| Ok(()),
+        balance: move |services: &Services| {
             if refusals > 0 {
                 refusals -= 1;
                 return Err("not now");

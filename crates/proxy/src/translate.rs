@@ -12,7 +12,9 @@ use std::time::Duration;
 use client::ResourceExt;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use network::services::{Frontend, Masquerade, Pool, Protocol, Services, Target};
+use network::services::{Frontend, Masquerade, Pool, Services, Target};
+
+use crate::pods::protocol;
 
 /// Names the Service of a slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -67,15 +69,6 @@ pub fn services(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: 
 fn is_balanced(spec: &ServiceSpec) -> bool {
     let address = spec.cluster_ip.as_deref().unwrap_or_default();
     spec.type_.as_deref() != Some("ExternalName") && !matches!(address, "" | "None")
-}
-
-fn protocol(name: Option<&str>) -> Option<Protocol> {
-    match name.unwrap_or("TCP") {
-        "TCP" => Some(Protocol::Tcp),
-        "UDP" => Some(Protocol::Udp),
-        "SCTP" => Some(Protocol::Sctp),
-        _ => None,
-    }
 }
 
 fn add_port(

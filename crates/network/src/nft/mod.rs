@@ -8,6 +8,8 @@ use std::io;
 
 pub(crate) mod batch;
 pub(crate) mod expression;
+pub(crate) mod installed;
+pub(crate) mod key;
 pub(crate) mod table;
 mod wire;
 

@@ -12,6 +12,7 @@ use network::{Config, Error, Network};
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
+mod policies;
 mod services;
 
 /// Runs a test on a machine without any interface but its loopback.
