@@ -42,6 +42,13 @@ enum Task {
         #[arg(long, default_value_t = 8)]
         seconds: u32,
     },
+    /// The part of `bench hop` that runs in a network namespace of its own
+    #[command(hide = true)]
+    Hop {
+        /// Seconds of load a figure
+        #[arg(long)]
+        seconds: u32,
+    },
     /// What takes too long for every change: kill storms, property tests with many cases
     #[command(subcommand)]
     Soak(soak::Soak),
@@ -72,6 +79,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Task::Test { filter } => test::run(root, &filter)?,
         Task::Bench { families, seconds } => bench::run(root, &families, seconds)?,
+        Task::Hop { seconds } => bench::hop::measure(seconds)?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,

@@ -14,6 +14,7 @@
 //!
 //! Begin with [`Network`].
 
+mod conntrack;
 mod error;
 mod forwarding;
 mod ids;
@@ -24,6 +25,7 @@ mod nft;
 pub mod policies;
 pub mod services;
 mod subnet;
+mod uplink;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::Result;
+use crate::conntrack::{self, Flow};
 use crate::ids::Ids;
 use crate::nft::expression::{self as e, End, Refusal};
 use crate::nft::installed::Installed;
@@ -65,12 +66,23 @@ pub enum Masquerade {
 }
 
 /// What answers a frontend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// The pool's name in [`Services::pools`].
     pub pool: String,
     /// Whose addresses are hidden.
     pub masquerade: Masquerade,
+    /// The pool of this machine's pods and of the machine itself, where theirs is another one.
+    pub insiders: Option<String>,
+    /// Networks whose packets alone are taken; all others' vanish. `None` for everybody's.
+    pub sources: Option<BTreeSet<(IpAddr, u8)>>,
+}
+
+impl Target {
+    /// A pool that answers everybody in the same way.
+    pub fn new(pool: impl Into<String>, masquerade: Masquerade) -> Self {
+        Self { pool: pool.into(), masquerade, insiders: None, sources: None }
+    }
 }
 
 /// All Services as one machine's kernel is to know them.
@@ -82,6 +94,17 @@ pub struct Services {
     pub frontends: BTreeMap<Frontend, Target>,
 }
 
+impl Services {
+    fn datagrams(&self) -> Datagrams {
+        let of_udp = self.frontends.iter().filter(|(frontend, _)| frontend.protocol == Protocol::Udp);
+        let endpoints = |target: &Target| {
+            let pools = std::iter::once(&target.pool).chain(&target.insiders);
+            pools.filter_map(|pool| self.pools.get(pool)).flat_map(|pool| pool.endpoints.clone()).collect()
+        };
+        of_udp.map(|(frontend, target)| (*frontend, endpoints(target))).collect()
+    }
+}
+
 /// Keeps the kernel's tables as Services are.
 #[derive(Debug)]
 pub struct Balancer {
@@ -89,14 +112,20 @@ pub struct Balancer {
     pods: Vec<(IpAddr, u8)>,
     installed: Installed,
     ids: Ids<String>,
+    targets: Ids<Target>,
+    /// Where datagrams went by what is installed; `None` where nobody knows.
+    datagrams: Option<Datagrams>,
 }
+
+/// The endpoints of each frontend of UDP.
+type Datagrams = BTreeMap<Frontend, BTreeSet<SocketAddr>>;
 
 impl Balancer {
     /// A balancer for the pods of a bridge. What an earlier process installed serves until the first [`Self::apply`],
     /// which replaces it.
     pub fn new(bridge: &str, pods: Vec<(IpAddr, u8)>) -> Self {
         let installed = Installed::new(table_name(bridge), "nftables: Services");
-        Self { pods, installed, ids: Ids::default() }
+        Self { pods, installed, ids: Ids::default(), targets: Ids::default(), datagrams: None }
     }
 
     /// Makes the kernel know exactly these. Blocks for as long as the kernel takes, which is milliseconds.
@@ -105,8 +134,33 @@ impl Balancer {
     /// When the kernel refuses; the next call then starts from nothing.
     pub fn apply(&mut self, services: &Services) -> Result<()> {
         self.ids.keep(services.pools.keys());
-        let (ids, pods) = (&self.ids, &self.pods);
-        self.installed.apply(|table, v6| Plan { services, ids, pods, v6 }.fill(table))
+        self.targets.keep(services.frontends.values());
+        let (ids, targets, pods) = (&self.ids, &self.targets, &self.pods);
+        self.installed.apply(|table, v6| Plan { services, ids, targets, pods, v6 }.fill(table))?;
+        self.forget(services)
+    }
+
+    /// Datagrams of connections that the tables would send elsewhere now go there at once.
+    fn forget(&mut self, services: &Services) -> Result<()> {
+        let now = services.datagrams();
+        let before = self.datagrams.take();
+        let mut changed = now.clone();
+        for (frontend, endpoints) in before.iter().flatten() {
+            match now.get(frontend) {
+                Some(same) if same == endpoints => changed.remove(frontend),
+                Some(_) => None,
+                // Nobody answers there any more.
+                None => changed.insert(*frontend, BTreeSet::new()),
+            };
+        }
+        if !changed.is_empty() {
+            let own = own_addresses();
+            for v6 in [false, true] {
+                conntrack::forget(v6, |flow| is_stale(flow, &changed, &own))?;
+            }
+        }
+        self.datagrams = Some(now);
+        Ok(())
     }
 
     /// Removes the tables of a bridge, if they are there.
@@ -118,6 +172,26 @@ impl Balancer {
     }
 }
 
+/// Whether a connection goes where its frontend does not lead. Frontends without an address are those of the machine's own.
+fn is_stale(flow: &Flow, frontends: &Datagrams, own: &BTreeSet<IpAddr>) -> bool {
+    let port = flow.destination.port();
+    let at = |address| frontends.get(&Frontend { address, protocol: Protocol::Udp, port });
+    let by_port = || at(None).filter(|_| flow.translated || own.contains(&flow.destination.ip()));
+    let found = at(Some(flow.destination.ip())).or_else(by_port);
+    found.is_some_and(|endpoints| !endpoints.contains(&flow.answers))
+}
+
+/// The machine's addresses. None where they cannot be told, which leaves some connections as they are.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let address = |of: nix::ifaddrs::InterfaceAddress| {
+        let address = of.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    all.filter_map(address).collect()
+}
+
 fn table_name(bridge: &str) -> String {
     format!("{}{bridge}-services", crate::masquerade::TABLE_PREFIX)
 }
@@ -126,6 +200,7 @@ fn table_name(bridge: &str) -> String {
 struct Plan<'a> {
     services: &'a Services,
     ids: &'a Ids<String>,
+    targets: &'a Ids<Target>,
     pods: &'a [(IpAddr, u8)],
     v6: bool,
 }
@@ -180,7 +255,7 @@ impl Plan<'_> {
         let protocol = self.width() / 4;
         let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)].concat();
         let to_machine =
-            [e::destination_kind(8), e::equals(8, &e::KIND_LOCAL.to_ne_bytes()), self.to_port(0)].concat();
+            [e::address_kind(8, End::Destination), e::equals(8, &e::KIND_LOCAL.to_ne_bytes()), self.to_port(0)].concat();
         add(
             "services",
             None,
@@ -295,37 +370,80 @@ impl Plan<'_> {
             Some(_) => ("frontends", "refused"),
             None => ("node-ports", "refused-node-ports"),
         };
-        let pool = self.services.pools.get(&target.pool);
-        let served = pool.is_some_and(|pool| !self.endpoints(pool).is_empty());
-        match self.ids.get(&target.pool).filter(|_| served) {
-            Some(id) => {
-                let chain = self.entry(table, id, target.masquerade);
-                table.insert(map, key, Value::Verdict(Verdict::Goto(chain)));
-            }
-            None => table.insert(refused, key, Value::Member),
+        let served = self.served(&target.pool).is_some()
+            || target.insiders.as_ref().is_some_and(|insiders| self.served(insiders).is_some());
+        if served && let Some(chain) = self.entry(table, target) {
+            table.insert(map, key, Value::Verdict(Verdict::Goto(chain)));
+        } else {
+            table.insert(refused, key, Value::Member);
         }
     }
 
-    /// The chain that a frontend sends packets to: hides the client's address where it must, then chooses.
-    fn entry(&self, table: &mut Table, id: u32, masquerade: Masquerade) -> String {
-        let mark =
-            [e::mark(0), e::bits(0, &(!MARK).to_ne_bytes(), &MARK.to_ne_bytes()), e::set_mark(0)].concat();
-        let (name, rule) = match masquerade {
-            Masquerade::Never => return pool_chain(id),
-            Masquerade::Always => (format!("hide-{id}"), mark),
-            Masquerade::Outsiders => {
-                let mut rule = Vec::new();
-                for (network, prefix) in self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6)
-                {
-                    rule.extend(e::address(0, End::Source, self.v6));
-                    rule.extend(e::in_network(0, *network, *prefix, false));
-                }
-                (format!("hide-outsiders-{id}"), [rule, mark].concat())
+    /// The chain of a pool that has endpoints of this family.
+    fn served(&self, pool: &String) -> Option<String> {
+        let endpoints = self.services.pools.get(pool).map(|pool| self.endpoints(pool));
+        endpoints.filter(|endpoints| !endpoints.is_empty())?;
+        self.ids.get(pool).map(pool_chain)
+    }
+
+    /// The chain that a frontend sends packets to: judges their sources and hides them where it must, then chooses.
+    fn entry(&self, table: &mut Table, target: &Target) -> Option<String> {
+        let pool = self.served(&target.pool);
+        let plain = target.insiders.is_none() && target.sources.is_none();
+        if plain && target.masquerade == Masquerade::Never {
+            return pool;
+        }
+        let name = format!("target-{}", self.targets.get(target)?);
+        if table.chains.contains_key(&name) {
+            return Some(name);
+        }
+        let goto = |chain: String| e::verdict(&Verdict::Goto(chain));
+        let drop = || e::verdict(&Verdict::Drop);
+        let mut rules = Vec::new();
+        if let Some(insiders) = &target.insiders {
+            let chosen = self.served(insiders).map_or_else(drop, goto);
+            let machine = [e::address_kind(0, End::Source), e::equals(0, &e::KIND_LOCAL.to_ne_bytes())];
+            rules.extend(self.own_networks().map(|from| [from, chosen.clone()].concat()));
+            rules.push([machine.concat(), self.hide(), chosen.clone()].concat());
+        }
+        if target.masquerade != Masquerade::Never {
+            let mut hide = Vec::new();
+            if target.masquerade == Masquerade::Outsiders {
+                let networks = self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6);
+                hide.extend(networks.flat_map(|network| self.from(*network, false)));
             }
+            hide.extend(self.hide());
+            rules.push(hide);
+        }
+        rules.push(pool.map_or_else(drop, goto));
+        let Some(sources) = &target.sources else {
+            table.chain(name.clone(), None, rules);
+            return Some(name);
         };
-        let rules = vec![rule, e::verdict(&Verdict::Goto(pool_chain(id)))];
-        table.chain(name.clone(), None, rules);
-        name
+        let admitted = format!("{name}-admitted");
+        table.chain(admitted.clone(), None, rules);
+        let own = sources.iter().filter(|(network, _)| network.is_ipv6() == self.v6);
+        let mut gates: Vec<Vec<u8>> =
+            own.map(|from| [self.from(*from, true), goto(admitted.clone())].concat()).collect();
+        gates.push(drop());
+        table.chain(name.clone(), None, gates);
+        Some(name)
+    }
+
+    /// Goes on with packets from a network, or with all others.
+    fn from(&self, (network, prefix): (IpAddr, u8), inside: bool) -> Vec<u8> {
+        [e::address(0, End::Source, self.v6), e::in_network(0, network, prefix, inside)].concat()
+    }
+
+    /// A condition for each network of pods.
+    fn own_networks(&self) -> impl Iterator<Item = Vec<u8>> {
+        let own = self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6);
+        own.map(|network| self.from(*network, true))
+    }
+
+    /// Marks a packet as one that is to leave with the machine's own address.
+    fn hide(&self) -> Vec<u8> {
+        [e::mark(0), e::bits(0, &(!MARK).to_ne_bytes(), &MARK.to_ne_bytes()), e::set_mark(0)].concat()
     }
 }
 

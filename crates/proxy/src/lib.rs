@@ -1,18 +1,20 @@
 //! Services and policies as a node's network knows them.
 //!
-//! Owns: what Services and their EndpointSlices mean for one node ([`translate`], a pure function), what NetworkPolicies
+//! Owns: what Services and their EndpointSlices mean for one node (`translate`, a pure function), what NetworkPolicies
 //! mean for it (`policy`, another), cluster DNS ([`dns`]), and the loops that keep all three so. It is an ordinary client of the API, under upstream's identity of a proxy
 //! (`system:kube-proxy`), and can be swapped for upstream's.
 //!
 //! Never does: talk to the kernel (`network` does), or write to the API.
 //!
-//! Begin with [`translate::services`].
+//! Begin with [`run`]; then `translate::services`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use client::reflector::Selection;
 use client::{Ambient, Client, Informer, InformerOptions, Informers};
 use clock::Tasks;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use network::policies::Policies;
@@ -21,15 +23,18 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use dns::Zone;
+use health::HealthChecks;
 use keep::keep;
 use placements::Placements;
+use translate::Here;
 
 pub mod dns;
+mod health;
 mod keep;
 pub mod placements;
 mod pods;
 mod policy;
-pub mod translate;
+mod translate;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +53,8 @@ pub struct Options<A, F> {
     pub names: watch::Sender<Arc<Zone>>,
     /// The addresses of this machine's pods, as far as they were given out here.
     pub placements: Arc<Placements>,
+    /// Where load balancers ask whether this node has endpoints of a Service: an address of the node, or all.
+    pub outside: IpAddr,
     /// Makes the node's network balance so; may block.
     pub balance: A,
     /// Makes the node's network filter so; may block.
@@ -68,13 +75,22 @@ where
         let changed = Arc::new(Notify::new());
         let services = watched::<Service>(&informers, &changed, InformerOptions::default);
         let slices = watched::<EndpointSlice>(&informers, &changed, InformerOptions::default);
-        tokio::join!(services.ready(), slices.ready());
+        let pods = watched::<Pod>(&informers, &changed, pods::trimmed);
+        let own = watched::<Node>(&informers, &changed, || only(&node));
+        placements.listen(&changed);
+        tokio::join!(services.ready(), slices.ready(), pods.ready(), own.ready());
         let look = || {
             let (all, behind) = (services.store().list(), slices.store().list());
             options.names.send_replace(Arc::new(Zone::new(&options.domain, &all, &behind)));
-            (translate::services(&all, &behind, &node), ())
+            let here = Here { node: node.clone(), zone: own.store().list().first().and_then(|own| zone(own)) };
+            let mut found = translate::services(&all, &behind, &here);
+            let pods = pods::all(&pods.store().list(), &placements.snapshot().0, &node).0;
+            translate::host_ports(&mut found, &pods);
+            (found, translate::health_checks(&all, &behind, &here))
         };
-        keep("Services", &ambient, &changed, look, options.balance, |()| {}).await;
+        let checks = HealthChecks::new(options.outside.clone(), &ambient, &tasks);
+        let done = |found| checks.keep(&found);
+        keep("Services", &ambient, &changed, look, options.balance, done).await;
     };
     let policies = async {
         let changed = Arc::new(Notify::new());
@@ -98,10 +114,21 @@ where
     tasks.stop().await;
 }
 
+/// The object of that name alone.
+fn only(name: &str) -> InformerOptions<Node> {
+    let fields = Some(format!("metadata.name={name}"));
+    let selection = Selection { fields, ..Selection::default() };
+    InformerOptions { selection, ..InformerOptions::default() }
+}
+
+fn zone(node: &Node) -> Option<String> {
+    node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()
+}
+
 fn watched<K>(
     informers: &Informers,
     changed: &Arc<Notify>,
-    options: fn() -> InformerOptions<K>,
+    options: impl FnOnce() -> InformerOptions<K>,
 ) -> Informer<K>
 where
     K: client::Resource<DynamicType = ()>

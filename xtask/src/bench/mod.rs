@@ -11,6 +11,7 @@ use wrk::Found;
 
 mod api;
 mod components;
+pub mod hop;
 mod idle;
 mod nginx;
 mod wrk;
@@ -22,6 +23,8 @@ pub enum Family {
     Api,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
+    /// From pod to pod, directly and by way of a Service
+    Hop,
     /// Start, memory and CPU at rest
     Idle,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
@@ -34,8 +37,14 @@ pub enum Family {
 /// When a server cannot be started, or answers wrongly.
 pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
     tools::install(root)?;
-    tools::run(Command::new("cargo").args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
     let wanted = |family| families.is_empty() || families.contains(&family);
+    if wanted(Family::Hop) {
+        hop::run(seconds)?;
+    }
+    if families == [Family::Hop] {
+        return Ok(());
+    }
+    tools::run(Command::new("cargo").args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
     if wanted(Family::Idle) {
         idle::run(root, seconds.max(10) * 6)?;
     }

@@ -70,6 +70,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         resolver: &resolver,
         ambient: &ambient,
         placements,
+        outside: flags.bind_address,
     };
     let (services, gateway) = services::start(services, layout, &stop).await?;
     let (ready, registered) = oneshot::channel();

@@ -39,6 +39,8 @@ pub struct Parts<'a> {
     pub ambient: &'a Ambient,
     /// The pods' addresses, as far as they were given out here.
     pub placements: Arc<Placements>,
+    /// The address by which the node is reached from outside.
+    pub outside: IpAddr,
 }
 
 /// Starts both, on the pods' gateway, whose address it gives: there pods ask for names. What the kernel was told stays when
@@ -69,6 +71,7 @@ pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) 
         domain: DOMAIN.to_owned(),
         names,
         placements: parts.placements,
+        outside: parts.outside,
         balance: move |services: &_| balancer.apply(services),
         filter: move |policies: &_| filter.apply(policies),
     };

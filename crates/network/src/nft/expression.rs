@@ -87,9 +87,10 @@ pub(crate) fn state_is(at: Register, states: u32) -> Vec<u8> {
     [connection_state(at), bits(at, &states.to_ne_bytes(), &[0; 4]), differs(at, &[0; 4])].concat()
 }
 
-/// Loads what kind of address the packet goes to.
-pub(crate) fn destination_kind(into: Register) -> Vec<u8> {
-    named("fib", &[number(3, 2), number(2, 3), number(1, register(into))])
+/// Loads what kind of address the packet comes from or goes to.
+pub(crate) fn address_kind(into: Register, end: End) -> Vec<u8> {
+    let which = if end == End::Source { 1 } else { 2 };
+    named("fib", &[number(3, which), number(2, 3), number(1, register(into))])
 }
 
 /// The kind of the machine's own addresses.
