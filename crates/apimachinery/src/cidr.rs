@@ -121,13 +121,25 @@ mod tests {
         ] {
             assert_eq!(Cidr::parse_leniently(text).unwrap().to_string(), canonical, "{text}");
         }
-        for bad in ["", "10.0.0.0", "10.0.0.0/33", "::/129", "10.0.0/8", "a/8", "10.0.0.0/+8", "10.0.0.0/", "+1.2.3.4/8"] {
+        for bad in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "a/8",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "+1.2.3.4/8",
+        ] {
             assert_eq!(Cidr::parse_leniently(bad), None, "{bad}");
         }
         let spec = Path::new("spec");
         assert_eq!(
             Cidr::warnings("10.1.2.3/8", &spec),
-            ["spec: CIDR value \"10.1.2.3/8\" is ambiguous in this context (should be \"10.0.0.0/8\" or \"10.1.2.3/32\"?)"]
+            [
+                "spec: CIDR value \"10.1.2.3/8\" is ambiguous in this context (should be \"10.0.0.0/8\" or \"10.1.2.3/32\"?)"
+            ]
         );
         assert_eq!(Cidr::warnings("10.0.0.0/8", &spec), Vec::<String>::new());
     }

@@ -195,7 +195,8 @@ impl Links {
             .map_err(|source| Error::File { path: plug.namespace.to_owned(), source })?;
         self.remove(&plug.host).await?;
         let mtu = self.uplink_mtu().await?;
-        let peer = LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).mtu(mtu).build();
+        let peer =
+            LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).mtu(mtu).build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(plug.host.clone())
             .mtu(mtu)

@@ -114,7 +114,8 @@ impl Policies {
 
     fn side(&self, direction: Direction, pod: IpAddr, beginning: &Beginning) -> bool {
         let Some(names) = self.pods.get(&pod).map(|pod| pod.names(direction)) else { return true };
-        let mut rules = names.iter().filter_map(|name| self.policies.get(name)).flat_map(|p| p.rules(direction));
+        let mut rules =
+            names.iter().filter_map(|name| self.policies.get(name)).flat_map(|p| p.rules(direction));
         names.is_empty() || rules.any(|rule| rule.allows(direction, beginning))
     }
 }
@@ -164,8 +165,12 @@ impl Peers {
 pub fn is_inside(address: IpAddr, (network, prefix): (IpAddr, u8)) -> bool {
     let shift = |bits: u32| bits.saturating_sub(u32::from(prefix));
     match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => (a.to_bits() ^ n.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0,
-        (IpAddr::V6(a), IpAddr::V6(n)) => (a.to_bits() ^ n.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0,
+        (IpAddr::V4(a), IpAddr::V4(n)) => {
+            (a.to_bits() ^ n.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(n)) => {
+            (a.to_bits() ^ n.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0
+        }
         _ => false,
     }
 }

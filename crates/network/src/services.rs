@@ -254,8 +254,12 @@ impl Plan<'_> {
         let mut add = |name: &str, hook, rules| table.chain(name, hook, rules);
         let protocol = self.width() / 4;
         let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)].concat();
-        let to_machine =
-            [e::address_kind(8, End::Destination), e::equals(8, &e::KIND_LOCAL.to_ne_bytes()), self.to_port(0)].concat();
+        let to_machine = [
+            e::address_kind(8, End::Destination),
+            e::equals(8, &e::KIND_LOCAL.to_ne_bytes()),
+            self.to_port(0),
+        ]
+        .concat();
         add(
             "services",
             None,

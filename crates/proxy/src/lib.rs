@@ -82,7 +82,8 @@ where
         let look = || {
             let (all, behind) = (services.store().list(), slices.store().list());
             options.names.send_replace(Arc::new(Zone::new(&options.domain, &all, &behind)));
-            let here = Here { node: node.clone(), zone: own.store().list().first().and_then(|own| zone(own)) };
+            let here =
+                Here { node: node.clone(), zone: own.store().list().first().and_then(|own| zone(own)) };
             let mut found = translate::services(&all, &behind, &here);
             let pods = pods::all(&pods.store().list(), &placements.snapshot().0, &node).0;
             translate::host_ports(&mut found, &pods);

@@ -29,8 +29,10 @@ pub(crate) fn all(
     placements: &BTreeMap<String, Placement>,
     node: &str,
 ) -> (Vec<PodAt>, BTreeSet<String>) {
-    let by_uid: BTreeMap<&str, (&String, &Placement)> =
-        placements.iter().map(|(sandbox, placement)| (placement.uid.as_str(), (sandbox, placement))).collect();
+    let by_uid: BTreeMap<&str, (&String, &Placement)> = placements
+        .iter()
+        .map(|(sandbox, placement)| (placement.uid.as_str(), (sandbox, placement)))
+        .collect();
     let taken: BTreeSet<IpAddr> = placements.values().flat_map(|p| p.addresses.iter().copied()).collect();
     let (mut found, mut known) = (Vec::new(), BTreeSet::new());
     for pod in pods {
@@ -54,9 +56,10 @@ pub(crate) fn all(
 /// The addresses that the API tells of: none of a pod on its node's network or at its end.
 fn told(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
     let on_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-    let status = pod.status.as_ref().filter(|status| {
-        !on_host && !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
-    });
+    let status = pod
+        .status
+        .as_ref()
+        .filter(|status| !on_host && !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")));
     let many = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
     let many = many.map(|address| address.ip.as_str());
     let one = status.and_then(|status| status.pod_ip.as_deref());

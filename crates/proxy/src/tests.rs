@@ -140,9 +140,7 @@ fn the_elder_of_two_services_keeps_an_address() {
 #[test]
 fn hints_are_heeded_when_every_endpoint_has_one_and_some_are_for_here() {
     let found = |hints: &[Value]| {
-        let one = |(n, hints): (usize, &Value)| {
-            json!({"addresses": [format!("10.0.0.{n}")], "nodeName": format!("n{n}"), "hints": hints})
-        };
+        let one = |(n, hints): (usize, &Value)| json!({"addresses": [format!("10.0.0.{n}")], "nodeName": format!("n{n}"), "hints": hints});
         let object = json!({
             "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
             "addressType": "IPv4",
@@ -169,7 +167,8 @@ fn load_balancers_have_sources_and_ask_for_endpoints_that_are_here() {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
         "externalIPs": ["192.0.2.7"], "loadBalancerSourceRanges": ["198.51.100.0/24", "2001:db8::/64"],
     }))));
-    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
+    let status =
+        json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
     balanced.status = Some(serde_json::from_value(status).expect("a status"));
     let all = [Arc::new(balanced)];
     let slices = [slice(&[("10.0.0.1", "here", true, true), ("10.0.0.2", "here", false, true)])];
@@ -205,7 +204,8 @@ fn ports_of_the_node_lead_to_the_pods_that_ask_for_them() {
         pod("d", "here", "10.0.0.4", json!({"containerPort": 80, "hostPort": 30080})),
         pod("e", "here", "10.0.0.5", json!({"containerPort": 80})),
     ];
-    let mut found = services(&[service(http(json!({})))], &[slice(&[("10.0.0.9", "here", true, true)])], "here");
+    let mut found =
+        services(&[service(http(json!({})))], &[slice(&[("10.0.0.9", "here", true, true)])], "here");
     let (at_pods, _) = crate::pods::all(&pods, &Default::default(), "here");
     translate::host_ports(&mut found, &at_pods);
     assert_eq!(endpoints(&found, at(None, 8080)), texts(&["10.0.0.1:80"]));
@@ -229,7 +229,8 @@ fn an_address_is_that_pods_which_has_it_here() {
     let pods = [pod("old", "10.0.0.1"), pod("new", "10.0.0.2")];
     let placements = [("s1".to_owned(), new), ("s2".to_owned(), nobody)].into();
     let (found, known) = crate::pods::all(&pods, &placements, "here");
-    let found: Vec<_> = found.iter().map(|at| (at.pod.metadata.name.as_deref(), at.addresses.clone())).collect();
+    let found: Vec<_> =
+        found.iter().map(|at| (at.pod.metadata.name.as_deref(), at.addresses.clone())).collect();
     assert_eq!(found, [(Some("new"), vec![IpAddr::from([10, 0, 0, 1])])]);
     assert_eq!(known, BTreeSet::from(["s1".to_owned()]));
 }

@@ -8,7 +8,9 @@ use apimachinery::gvk::GroupResource;
 
 use crate::resource::Resource;
 use crate::strategy::Builtin;
-use crate::{Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, networking, node, rbac};
+use crate::{
+    Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, networking, node, rbac,
+};
 
 pub(crate) const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

@@ -82,14 +82,27 @@ pub fn measure(seconds: u32) -> Result<()> {
     let mut filter = Filter::new("hop");
 
     let (direct, by_service) = (format!("{address}"), format!("{}:{}", SERVICE.0, SERVICE.1));
-    let ways = [("from pod to pod", &direct, false), ("by way of a Service", &by_service, false), ("and with policies", &by_service, true)];
+    let ways = [
+        ("from pod to pod", &direct, false),
+        ("by way of a Service", &by_service, false),
+        ("and with policies", &by_service, true),
+    ];
     let mut costs = Vec::new();
-    for (title, size, connections) in [("requests of 1 byte, wrk -t1 -c32", 1, 32), ("files of 10 MiB, wrk -t1 -c4", LARGE, 4)] {
+    for (title, size, connections) in
+        [("requests of 1 byte, wrk -t1 -c32", 1, 32), ("files of 10 MiB, wrk -t1 -c4", LARGE, 4)]
+    {
         let mut best: BTreeMap<usize, Found> = BTreeMap::new();
         for (way, (_, host, judged)) in (0..ROUNDS).flat_map(|_| ways.iter().enumerate()) {
             filter.apply(&if *judged { policies(address) } else { Policies::default() })?;
             let url = format!("http://{host}/{size}");
-            let load = Load { url, threads: 1, connections, seconds, inside: Some(client.path()), ..Load::default() };
+            let load = Load {
+                url,
+                threads: 1,
+                connections,
+                seconds,
+                inside: Some(client.path()),
+                ..Load::default()
+            };
             let found = load.run()?;
             let known = best.entry(way).or_insert_with(|| found.clone());
             if found.rate > known.rate {

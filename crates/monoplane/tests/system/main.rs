@@ -17,6 +17,7 @@ mod demo;
 mod durable;
 mod kubectl;
 mod policies;
+mod ports;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

@@ -54,7 +54,11 @@ fn ports() -> impl Strategy<Value = Ports> {
     let place = ((0..3_u8).prop_map(pod), port()).prop_map(SocketAddr::from);
     let places = prop::collection::btree_set(place, 0..4);
     prop_oneof![
-        (protocol(), port(), 0..2_u16).prop_map(|(protocol, port, more)| Ports::Range(protocol, port, port + more)),
+        (protocol(), port(), 0..2_u16).prop_map(|(protocol, port, more)| Ports::Range(
+            protocol,
+            port,
+            port + more
+        )),
         (protocol(), places).prop_map(|(protocol, places)| Ports::Named(protocol, places)),
     ]
 }
@@ -86,7 +90,8 @@ fn the_kernel_decides_as_the_values_say() {
         }
         // One filter for all cases: each is a change of the one before.
         let filter = std::cell::RefCell::new(Filter::new(&bridge));
-        let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
         let outcome = runner.run(&policies(), |policies| {
             filter.borrow_mut().apply(&policies).unwrap();
             for (from, namespace) in (0..).zip(&pods) {
@@ -171,9 +176,12 @@ fn a_thousand_pods_and_policies_are_one_transaction() {
             (0..1000_u16).map(|n| IpAddr::from([10, 78, n.to_be_bytes()[0], n.to_be_bytes()[1]])).collect();
         for (number, pod) in pods.iter().enumerate() {
             let name = format!("p{}", number % 300);
-            let peers = Peers { pods: pods.iter().skip(number).take(20).copied().collect(), ..Peers::default() };
+            let peers =
+                Peers { pods: pods.iter().skip(number).take(20).copied().collect(), ..Peers::default() };
             let rule = Rule { peers: Some(peers), ports: Some(vec![Ports::Range(Protocol::Tcp, 80, 80)]) };
-            policies.policies.insert(name.clone(), Policy { ingress: vec![rule.clone()], egress: vec![rule] });
+            policies
+                .policies
+                .insert(name.clone(), Policy { ingress: vec![rule.clone()], egress: vec![rule] });
             let names = BTreeSet::from([name]);
             policies.pods.insert(*pod, Isolation { ingress: names.clone(), egress: names });
         }

@@ -80,8 +80,7 @@ impl Objects {
                 let range = apimachinery::cidr::Cidr::parse_leniently(range.as_str().expect("a range"));
                 range.expect("a range").contains(address)
             };
-            return within(&block["cidr"])
-                && !block["except"].as_array().into_iter().flatten().any(within);
+            return within(&block["cidr"]) && !block["except"].as_array().into_iter().flatten().any(within);
         }
         let Some(pod) = self.pod(address) else { return false };
         let own = &pod["metadata"]["namespace"];
@@ -144,11 +143,13 @@ fn selector() -> impl Strategy<Value = Value> {
 }
 
 fn peer() -> impl Strategy<Value = Value> {
-    let range = || ((0..9_u8).prop_map(address), 28..=31).prop_map(|(address, prefix)| format!("{address}/{prefix}"));
+    let range =
+        || ((0..9_u8).prop_map(address), 28..=31).prop_map(|(address, prefix)| format!("{address}/{prefix}"));
     prop_oneof![
         selector().prop_map(|of| json!({"podSelector": of})),
         selector().prop_map(|of| json!({"namespaceSelector": of})),
-        (selector(), selector()).prop_map(|(pod, space)| json!({"podSelector": pod, "namespaceSelector": space})),
+        (selector(), selector())
+            .prop_map(|(pod, space)| json!({"podSelector": pod, "namespaceSelector": space})),
         (range(), prop::collection::vec((0..9_u8).prop_map(|n| format!("{}/32", address(n))), 0..2))
             .prop_map(|(cidr, except)| json!({"ipBlock": {"cidr": cidr, "except": except}})),
     ]
@@ -186,7 +187,14 @@ fn objects() -> impl Strategy<Value = Objects> {
         let one = |(n, label)| json!({"metadata": {"name": format!("n{n}"), "labels": labels(label)}});
         all.into_iter().enumerate().map(one).collect()
     });
-    let pod = (0..2, label(), 80..83, prop::bool::weighted(0.85), prop::bool::weighted(0.1), prop::bool::weighted(0.9));
+    let pod = (
+        0..2,
+        label(),
+        80..83,
+        prop::bool::weighted(0.85),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.9),
+    );
     let pods = prop::collection::vec(pod, 1..7).prop_map(move |all| {
         let one = |(n, (space, label, web, here, on_host, runs))| {
             json!({
@@ -215,7 +223,11 @@ fn objects() -> impl Strategy<Value = Objects> {
         };
         all.into_iter().enumerate().map(one).collect()
     });
-    (namespaces, pods, policies).prop_map(|(namespaces, pods, policies)| Objects { namespaces, pods, policies })
+    (namespaces, pods, policies).prop_map(|(namespaces, pods, policies)| Objects {
+        namespaces,
+        pods,
+        policies,
+    })
 }
 
 proptest! {

@@ -46,7 +46,10 @@ async fn what_is_wrong_is_said_as_upstream_says_it() {
             json!({"egress": [{"ports": [{"endPort": 80}]}]}),
             "spec.egress[0].ports[0].endPort: Invalid value: 80: may not be specified when `port` is not specified",
         ),
-        (json!({"ingress": [{"from": [{}]}]}), "spec.ingress[0].from[0]: Required value: must specify a peer"),
+        (
+            json!({"ingress": [{"from": [{}]}]}),
+            "spec.ingress[0].from[0]: Required value: must specify a peer",
+        ),
         (
             json!({"ingress": [{"from": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]}]}),
             "spec.ingress[0].from[0]: Forbidden: may not specify both ipBlock and another peer",
