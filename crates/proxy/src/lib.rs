@@ -89,7 +89,7 @@ where
             translate::host_ports(&mut found, &pods);
             (found, translate::health_checks(&all, &behind, &here))
         };
-        let checks = HealthChecks::new(options.outside.clone(), &ambient, &tasks);
+        let checks = HealthChecks::new(options.outside, &ambient, &tasks);
         let done = |found| checks.keep(&found);
         keep("Services", &ambient, &changed, look, options.balance, done).await;
     };
