@@ -195,7 +195,8 @@ impl Inner {
         let own_group = self.config.shim_cgroup.clone();
         let shim = ShimConfig { config: config.clone(), own_group };
         // Before the group, which is found again by it.
-        files::write_record(&files.shim_config(), &shim).map_err(failed(&"sandbox directory"))?;
+        files::write_sandbox_record(&files.shim_config(), &config, &shim)
+            .map_err(failed(&"sandbox directory"))?;
         let mut limits = config.resources.clone();
         limits.pids_limit = limits.pids_limit.or(Some(self.pod_pids));
         self.tree.create(&config.cgroup_parent, &limits).map_err(failed(&"pod's control group"))?;
@@ -210,7 +211,8 @@ impl Inner {
         };
         crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;
         let record = SandboxRecord { id: id.to_owned(), created_at: now(), ips, config };
-        files::write_record(&files.record(), &record).map_err(failed(&"sandbox directory"))?;
+        files::write_sandbox_record(&files.record(), &record.config, &record)
+            .map_err(failed(&"sandbox directory"))?;
         Ok(Arc::new(Sandbox::new(files.clone(), record, true)))
     }
 

@@ -249,18 +249,18 @@ fn prepare(
     let image_config = image.config.config().clone().unwrap_or_default();
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
-    let etc = |name: &str| sandbox.files.0.join(name);
-    let parts = parts(files, &config)?;
+    let found = found(sandbox, files, &config)?;
     let spec = spec::build(&spec::Input {
         container: &config,
         sandbox: pod,
         image: &image.config,
         group: sandbox.group(id),
-        files: vec![("/etc/hostname", etc("hostname")), ("/etc/resolv.conf", etc("resolv.conf"))],
+        sources: &found.mounts,
+        files: found.files,
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
         pid_namespace: pid_namespace(&sandbox.files, pod)?,
+        user_namespace: pod.user_namespace.is_some(),
         tree,
-        parts: &parts,
         last_capability: capabilities::last(),
     })?;
     let id_number = |field: &str, id: i64| {
@@ -279,7 +279,8 @@ fn prepare(
             gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
             groups: groups.collect::<Result<_, _>>()?,
         },
-        parts,
+        parts: found.parts,
+        user_namespace: pod.user_namespace,
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
@@ -293,18 +294,40 @@ fn prepare(
     Ok(file)
 }
 
-/// The parts of volumes that a container mounts, for its shim to find.
-fn parts(files: &ContainerFiles, config: &ContainerConfig) -> Result<Vec<Part>, Error> {
-    let mounts = config.mounts.iter().filter(|mount| !mount.sub_path.as_os_str().is_empty());
-    let part = |(number, mount): (usize, &runtime::Mount)| {
+/// Where all that a container mounts is found.
+struct Found {
+    /// What the shim binds first, for the container to find it there.
+    parts: Vec<Part>,
+    /// The source of each of the configuration's mounts.
+    mounts: Vec<PathBuf>,
+    /// The sandbox's files, by the path they take in the container.
+    files: Vec<(&'static str, PathBuf)>,
+}
+
+/// Parts of volumes are the shim's to find; so is everything where ids are mapped.
+fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) -> Result<Found, Error> {
+    let mapped = sandbox.record.config.user_namespace.is_some();
+    let mut parts = Vec::new();
+    let mut find = |source: PathBuf, part: PathBuf| {
+        if part.as_os_str().is_empty() && !mapped {
+            return source;
+        }
+        let at = files.part(parts.len());
+        parts.push(Part { volume: source, path: part, at: at.clone() });
+        at
+    };
+    let mut mounts = Vec::new();
+    for mount in &config.mounts {
         use std::path::Component::{CurDir, Normal};
         if !mount.sub_path.components().all(|part| matches!(part, Normal(_) | CurDir)) {
             let path = mount.sub_path.display();
             return Err(Error::Invalid(format!("mounts: the part {path} must be relative, without \"..\"")));
         }
-        Ok(Part { volume: mount.host_path.clone(), path: mount.sub_path.clone(), at: files.part(number) })
-    };
-    mounts.enumerate().map(part).collect()
+        mounts.push(find(mount.host_path.clone(), mount.sub_path.clone()));
+    }
+    let etc = [("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
+    let etc = etc.map(|(path, name)| (path, find(sandbox.files.0.join(name), PathBuf::new())));
+    Ok(Found { mounts, files: etc.into(), parts })
 }
 
 /// The pod's shared process namespace, which its shim keeps.

@@ -16,6 +16,8 @@ mod containers;
 mod demo;
 mod durable;
 mod kubectl;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

@@ -17,6 +17,7 @@ mod pod;
 mod rootfs;
 mod server;
 mod user;
+mod user_namespace;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -90,8 +91,8 @@ fn start(files: &SandboxFiles) -> Result<server::Server, String> {
     // Containers inherit it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config: ShimConfig = files::read_record(&files.shim_config()).map_err(|error| error.to_string())?;
-    let pause = pod::become_pod(files, &config)?;
-    server::Server::new(files.clone(), config, pause).map_err(|error| format!("socket: {error}"))
+    let namespaces = pod::become_pod(files, &config)?;
+    server::Server::new(files.clone(), config, namespaces).map_err(|error| format!("socket: {error}"))
 }
 
 /// Input from nowhere, and what a helper or the panic handler prints into a file; all else is closed.

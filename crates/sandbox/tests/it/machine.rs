@@ -130,7 +130,7 @@ impl Machine {
             .cmd(["sh"]);
         for tool in [
             "sh", "sleep", "cat", "echo", "id", "mount", "hostname", "dd", "true", "yes", "head", "ls", "ps",
-            "touch", "mknod", "grep", "tail", "wc",
+            "touch", "mknod", "grep", "tail", "wc", "readlink", "uniq",
         ] {
             image = image.symlink(&format!("/bin/{tool}"), "busybox");
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // a test
 
 mod machine;
+mod user_namespace;
 
 mod adoption;
 mod exec;
