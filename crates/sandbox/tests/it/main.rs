@@ -13,3 +13,4 @@ mod identity;
 mod life;
 mod limits;
 mod logs;
+mod releases;
