@@ -28,6 +28,7 @@ mod protocol;
 mod sandbox;
 mod service;
 pub mod shim;
+mod spawner;
 mod spec;
 
 pub use config::{Config, PodNetwork, ShimCommand};

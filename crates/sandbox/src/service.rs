@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +18,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
+use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
 use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{Call, Reply};
 use crate::sandbox::Sandbox;
 use crate::spec;
-use crate::{ShimCommand, capabilities};
 
-/// How long a shim may take to become reachable.
-const SHIM_START: Duration = Duration::from_secs(20);
 /// How long a killed container may take to be gone: the kernel's time, not the program's.
 const KILLED: Duration = Duration::from_secs(20);
 /// Most that is kept of each output of a command.
@@ -383,32 +380,6 @@ async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let room = MAX_OUTPUT.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..count.min(room)]);
-    }
-}
-
-/// Starts a shim and waits until it can be reached.
-pub(crate) async fn start_shim(
-    held: &OwnedFd,
-    shim: &ShimCommand,
-    files: &SandboxFiles,
-) -> Result<(), Error> {
-    // The descriptor closes when the program runs, and its name is looked up before that.
-    let mut command = tokio::process::Command::new(format!("/proc/self/fd/{}", held.as_raw_fd()));
-    command.arg0(&shim.executable);
-    command.args(&shim.args).arg("--sandbox").arg(&files.0);
-    // Nothing of ours is for it, and it lives long: whatever secrets an environment holds do not.
-    command.env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let run = async { command.spawn()?.wait_with_output().await };
-    let program = shim.executable.display().to_string();
-    match timeout(SHIM_START, run).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Error::Failed(format!("the sandbox's shim did not start ({}): {why}", output.status)))
-        }
-        Ok(Err(error)) => Err(failed(&program)(error)),
-        Err(_) => Err(Error::Timeout(format!("the sandbox's shim did not start within {SHIM_START:?}"))),
     }
 }
 

@@ -46,7 +46,8 @@ fn assert_none_is_missing(pod: &str, numbers: &[u64]) {
 #[test]
 fn no_line_and_no_connection_is_lost_when_the_node_is_upgraded() {
     let Some(plane) = plane_with_image() else { return };
-    plane.apply(&pod("listener", "exec nc -l -p 9000"));
+    // With an input that has no end: its end would be the connection's.
+    plane.apply(&pod("listener", "while true; do sleep 1000; done | nc -l -p 9000"));
     plane.apply(&pod("writer", WRITER));
     plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/listener", "pod/writer", "--timeout=60s"]);
     let address = plane.get(&["pod", "listener"])["status"]["podIP"].as_str().expect("an address").to_owned();
