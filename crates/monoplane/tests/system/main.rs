@@ -18,6 +18,8 @@ mod durable;
 mod kubectl;
 mod policies;
 mod ports;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
