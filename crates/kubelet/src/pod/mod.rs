@@ -12,6 +12,7 @@ pub(crate) mod probe;
 pub(crate) mod resize;
 pub(crate) mod restart;
 pub(crate) mod status;
+pub(crate) mod user_namespace;
 pub(crate) mod volume;
 pub(crate) mod worker;
 

@@ -16,7 +16,11 @@ mod containers;
 mod demo;
 mod durable;
 mod kubectl;
+mod policies;
+mod ports;
 mod resources;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
