@@ -19,6 +19,7 @@ mod cgroup;
 mod config;
 mod files;
 mod group;
+mod image;
 mod link;
 mod manager;
 mod process;
@@ -31,4 +32,5 @@ mod spec;
 
 pub use config::{Config, PodNetwork, ShimCommand};
 pub use group::Group;
+pub use image::{InUse, in_use};
 pub use manager::Containers;

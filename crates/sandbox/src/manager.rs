@@ -40,6 +40,7 @@ pub struct Containers {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) images: Arc<images::Store>,
+    pub(crate) registries: Arc<images::Registries>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) tree: Tree,
     /// The shims' program.
@@ -56,6 +57,7 @@ impl Containers {
     pub async fn open(
         config: Config,
         images: Arc<images::Store>,
+        registries: Arc<images::Registries>,
         network: Arc<dyn PodNetwork>,
     ) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
@@ -72,6 +74,7 @@ impl Containers {
             program,
             config,
             images,
+            registries,
             network,
             tree,
             sandboxes: Mutex::default(),

@@ -13,6 +13,7 @@ mod api;
 mod components;
 mod idle;
 mod nginx;
+mod unpack;
 mod wrk;
 
 /// A family of figures.
@@ -24,6 +25,8 @@ pub enum Family {
     Components,
     /// Start, memory and CPU at rest
     Idle,
+    /// Images from a directory and a registry to unpacked layers, beside skopeo and umoci
+    Unpack,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
     Micro,
 }
@@ -44,6 +47,9 @@ pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
     }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
+    }
+    if wanted(Family::Unpack) {
+        unpack::run(root, seconds.clamp(3, 9))?;
     }
     if wanted(Family::Micro) {
         tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;

@@ -102,6 +102,7 @@ impl Sorter {
             // Honoured by the scheduler, by admission or by controllers.
             affinity: _,
             automount_service_account_token: _,
+            image_pull_secrets: _,
             node_name: _,
             node_selector: _,
             preemption_policy: _,
@@ -116,13 +117,11 @@ impl Sorter {
             // Not, or not wholly.
             enable_service_links: _,
             host_users,
-            image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
         self.refuse(*host_users == Some(false), "spec.hostUsers: false");
-        self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::credentials::Credentials;
 use super::marks::Marks;
 use super::{end_with_parent, stop_on_signal};
-use super::{pods, services};
+use super::{pods, registries, services};
 use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -57,7 +57,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
     let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
-    let containers = pods::open(layout, &marks).await?;
+    let containers = pods::open(layout, &marks, registries::of_node(layout, machine)?).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
     let ambient = Ambient::system();
@@ -88,6 +88,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         max_pods: MAX_PODS,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
+        images: machine.images.options(),
         version: crate::VERSION.to_owned(),
         ready: Some(ready),
     };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use images::{Registries, RegistryConfig};
 use network::Network;
 use sandbox::{Containers, PodNetwork, ShimCommand};
 
@@ -20,9 +21,9 @@ use crate::layout::Layout;
 ///
 /// # Errors
 /// When the machine lacks something; `monoplane check` says what.
-pub async fn open(layout: &Layout, marks: &Marks) -> Result<Containers> {
+pub async fn open(layout: &Layout, marks: &Marks, registries: Registries) -> Result<Containers> {
     let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
-    containers(layout, marks, Arc::new(Bridged(network))).await
+    containers(layout, marks, registries, Arc::new(Bridged(network))).await
 }
 
 /// Opens the runtime to end what runs: the network is taken down whole afterwards, and may be half gone by now.
@@ -30,20 +31,27 @@ pub async fn open(layout: &Layout, marks: &Marks) -> Result<Containers> {
 /// # Errors
 /// When the machine lacks something.
 pub async fn open_to_end(layout: &Layout, marks: &Marks) -> Result<Containers> {
-    containers(layout, marks, Arc::new(Unplugged)).await
+    // Nothing is pulled any more.
+    let registries = Registries::new(RegistryConfig::default(), egress::Policy::default())?;
+    containers(layout, marks, registries, Arc::new(Unplugged)).await
 }
 
-async fn containers(layout: &Layout, marks: &Marks, network: Arc<dyn PodNetwork>) -> Result<Containers> {
+async fn containers(
+    layout: &Layout,
+    marks: &Marks,
+    registries: Registries,
+    network: Arc<dyn PodNetwork>,
+) -> Result<Containers> {
     let config = sandbox::Config {
         name: "runc".to_owned(),
-        state_dir: layout.node().join("containers"),
+        state_dir: layout.containers(),
         shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
         shim_cgroup: format!("{}/shims", marks.cgroup_root),
         pods_cgroup: marks.pods_cgroup(),
         pids_limit: None,
     };
     let images = Arc::new(image::open(layout)?);
-    Containers::open(config, images, network).await.context("opening the container runtime")
+    Containers::open(config, images, Arc::new(registries), network).await.context("opening the container runtime")
 }
 
 /// The program that shims run: this one, as it is now, under a name of its own. A shim outlives upgrades and rebuilds, and

@@ -16,6 +16,7 @@ mod containers;
 mod demo;
 mod durable;
 mod kubectl;
+mod registry;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
