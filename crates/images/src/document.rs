@@ -30,7 +30,9 @@ impl Document {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let shape: Shape = store::parse(bytes)?;
         if shape.schema_version == Some(1) {
-            return Err(Error::invalid("a manifest of docker's schema 1, which is no longer read; push the image anew"));
+            return Err(Error::invalid(
+                "a manifest of docker's schema 1, which is no longer read; push the image anew",
+            ));
         }
         match (shape.manifests.is_some(), shape.layers.is_some() || shape.config.is_some()) {
             (true, true) => Err(Error::invalid("a document that is both a manifest and an index")),

@@ -69,7 +69,9 @@ impl Partial {
         if bytes.len() as u64 > self.size - self.written {
             let (digest, size) = (self.digest, self.size);
             self.restart()?;
-            return Err(Error::Invalid(format!("blob {digest} has more than the {size} bytes that its manifest says")));
+            return Err(Error::Invalid(format!(
+                "blob {digest} has more than the {size} bytes that its manifest says"
+            )));
         }
         self.file.write_all(bytes).map_err(Error::io(&self.path))?;
         self.hasher.update(bytes);

@@ -74,7 +74,11 @@ impl Store {
                 wanted.extend(blobs.filter_map(of).map(|digest| digest.hex()));
             }
             Document::Index(index) if depth > 0 => {
-                index.manifests().iter().filter_map(of).for_each(|child| self.reach(child, depth - 1, wanted));
+                index
+                    .manifests()
+                    .iter()
+                    .filter_map(of)
+                    .for_each(|child| self.reach(child, depth - 1, wanted));
             }
             Document::Index(_) => {}
         }

@@ -282,7 +282,16 @@ impl Store {
         }
         let size = layers.iter().map(Descriptor::size).fold(0, u64::saturating_add);
         let pinned = false;
-        Ok(StoredImage { id, manifest: digest, target, pinned, names: name.into_iter().collect(), size, config, layers })
+        Ok(StoredImage {
+            id,
+            manifest: digest,
+            target,
+            pinned,
+            names: name.into_iter().collect(),
+            size,
+            config,
+            layers,
+        })
     }
 
     /// Reads what was just stored, as [`Store::list`] will, to refuse what could not be used.

@@ -17,8 +17,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use images::{
-    Credential, Digest, Error, ImageBuilder, Progress, Pull, Push, Reference, Registries, RegistryError, Step,
-    Store, StoredImage,
+    Credential, Digest, Error, ImageBuilder, Progress, Pull, Push, Reference, Registries, RegistryError,
+    Step, Store, StoredImage,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -183,7 +183,8 @@ async fn an_image_goes_there_and_comes_back() {
     let by_digest = all.pull(&to.store, &name.at(image.target), &Pull::default(), &()).await.unwrap();
     assert_eq!(by_digest.id, image.id);
     assert_eq!(to.store.find(&other.to_string()).unwrap().unwrap().id, image.id);
-    let missing = all.pull(&to.store, &registry.name("team/none:1"), &Pull::default(), &()).await.unwrap_err();
+    let missing =
+        all.pull(&to.store, &registry.name("team/none:1"), &Pull::default(), &()).await.unwrap_err();
     assert!(missing.to_string().contains("not found"), "{missing}");
 
     // By no configuration, a registry on this machine is not reached.

@@ -18,8 +18,8 @@ mod resources;
 mod run;
 mod server;
 
-pub use context::Runtimes;
 pub use self::images::ImageOptions;
+pub use context::Runtimes;
 pub use node::machine::Machine;
 pub use pod::config::Dns;
 pub use pod::volume::unmount_volumes;

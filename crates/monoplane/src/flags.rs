@@ -194,7 +194,11 @@ impl Images {
             ("--image-minimum-gc-age", self.image_minimum_gc_age),
             ("--image-maximum-gc-age", self.image_maximum_gc_age),
         ];
-        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).map(Into::into).collect()
+        flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
+            .map(Into::into)
+            .collect()
     }
 
     /// In the kubelet's words.

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    ContainerConfig, ContainerStats, ContainerStatus, Error, Image, RegistryAuth, SandboxConfig, SandboxStatus,
+    ContainerConfig, ContainerStats, ContainerStatus, Error, Image, RegistryAuth, SandboxConfig,
+    SandboxStatus,
 };
 
 /// What a command run inside a container gave.

@@ -51,7 +51,9 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
 fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -69,7 +71,8 @@ impl Containers {
     }
 
     pub(crate) async fn pull(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error> {
-        let reference: Reference = image.parse().map_err(|error: images::ReferenceError| image_error(error.into()))?;
+        let reference: Reference =
+            image.parse().map_err(|error: images::ReferenceError| image_error(error.into()))?;
         let credential = auth.map(|auth| Credential {
             username: auth.username.clone(),
             password: auth.password.clone(),

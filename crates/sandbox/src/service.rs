@@ -20,8 +20,8 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
 use crate::cgroup::Tree;
-use crate::image::{describe, image_error};
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
+use crate::image::{describe, image_error};
 use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{Call, Reply};
 use crate::sandbox::Sandbox;

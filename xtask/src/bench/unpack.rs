@@ -18,14 +18,20 @@ const TAG: &str = "bench";
 /// # Errors
 /// When a program is missing or fails.
 pub fn run(root: &Path, rounds: u32) -> Result<()> {
-    for (program, package) in [("skopeo", "skopeo"), ("umoci", "umoci"), ("docker-registry", "docker-registry")] {
+    for (program, package) in
+        [("skopeo", "skopeo"), ("umoci", "umoci"), ("docker-registry", "docker-registry")]
+    {
         tools::debian_program(program, package)?;
     }
     let work = tempfile::tempdir()?;
     let bench = Bench { monoplane: binary(root)?, work: work.path().to_owned() };
     let layout = bench.image()?;
     let size = tree_size(&layout.join("blobs"))?;
-    println!("\nimage of {} gzip layers, {:.0} MB compressed: seconds, median of {rounds}", TREES.len(), megabytes(size));
+    println!(
+        "\nimage of {} gzip layers, {:.0} MB compressed: seconds, median of {rounds}",
+        TREES.len(),
+        megabytes(size)
+    );
     rule();
     let source = format!("oci:{}:{TAG}", layout.display());
     let directory = layout.to_str().context("a path that is no text")?;

@@ -103,7 +103,8 @@ async fn go_on(
     drop(pieces);
     let partial = writer.await.unwrap_or_else(|error| Err(Error::invalid(error)))?;
     if result.is_ok() && partial.written < size {
-        result = Err(RegistryError::broken(&url, format!("it ended after {} of {size} bytes", partial.written)));
+        result =
+            Err(RegistryError::broken(&url, format!("it ended after {} of {size} bytes", partial.written)));
     }
     Ok((partial, result))
 }

@@ -110,7 +110,9 @@ impl Hosts {
         }
         let connector = Connector::new(policy);
         let mut secured = HashMap::new();
-        for (host, tls) in config.configs.iter().filter_map(|(host, config)| Some((host, config.tls.as_ref()?))) {
+        for (host, tls) in
+            config.configs.iter().filter_map(|(host, config)| Some((host, config.tls.as_ref()?)))
+        {
             let tls = client_config(tls)
                 .map_err(|error| RegistryError::Config(format!("configs[{host}].tls: {error}")))?;
             secured.insert(host.to_ascii_lowercase(), connector.with_tls(Arc::new(tls)));
@@ -128,8 +130,7 @@ impl Hosts {
         let mirrors = self.mirrors.get(registry).or_else(|| self.mirrors.get(ANY));
         let own = self.own(registry)?;
         let mirrors = mirrors.into_iter().flatten().filter(|url| **url != own.base);
-        let mirrors = mirrors
-            .map(|base| Endpoint { base: base.clone(), mirrors: Some(registry.to_owned()) });
+        let mirrors = mirrors.map(|base| Endpoint { base: base.clone(), mirrors: Some(registry.to_owned()) });
         Ok(mirrors.chain([own.clone()]).collect())
     }
 

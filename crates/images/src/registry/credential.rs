@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use crate::Reference;
@@ -151,11 +151,17 @@ impl Pattern {
         let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
         let (authority, path) = split(bare);
         // The address of an API's version stands for the whole registry.
-        let path = path.strip_prefix("/v1").or(path.strip_prefix("/v2")).filter(|rest| {
-            rest.is_empty() || rest.starts_with('/')
-        }).unwrap_or(path);
+        let path = path
+            .strip_prefix("/v1")
+            .or(path.strip_prefix("/v2"))
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            .unwrap_or(path);
         let (host, port) = split_port(authority);
-        Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.trim_end_matches('/').to_owned() }
+        Self {
+            host: host.to_owned(),
+            port: port.map(str::to_owned),
+            path: path.trim_end_matches('/').to_owned(),
+        }
     }
 
     fn text(&self) -> String {
@@ -169,7 +175,8 @@ impl Pattern {
     fn fits(&self, name: &str) -> bool {
         let (authority, path) = split(name);
         let (host, port) = split_port(authority);
-        let (mine, theirs): (Vec<&str>, Vec<&str>) = (self.host.split('.').collect(), host.split('.').collect());
+        let (mine, theirs): (Vec<&str>, Vec<&str>) =
+            (self.host.split('.').collect(), host.split('.').collect());
         self.port.as_deref() == port
             && path.starts_with(&self.path)
             && mine.len() == theirs.len()
@@ -182,10 +189,13 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
+    let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
-    }
+    };
+    // What is in brackets is an address of IPv6, or else a pattern's class.
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    (bare.filter(|bare| bare.contains(':')).unwrap_or(host), port)
 }
 
 /// `*`, `?` and `[…]`, within one part of a host; in time that grows with both lengths only.
@@ -294,10 +304,15 @@ mod tests {
     fn files_of_dockers_shape_are_read() {
         let mut ring = Keyring::default();
         let auth = BASE64.encode("me:pass:word");
-        let entries = format!(r#"{{"a.example": {{"auth": "{auth}", "email": "x"}}, "b.example": {{"username": "u", "password": "p"}}}}"#);
+        let entries = format!(
+            r#"{{"a.example": {{"auth": "{auth}", "email": "x"}}, "b.example": {{"username": "u", "password": "p"}}}}"#
+        );
         ring.add_config_json(format!(r#"{{"auths": {entries}, "credsStore": "x"}}"#).as_bytes()).unwrap();
         let of = |ring: &Keyring, image: &str| ring.lookup(&image.parse().unwrap()).remove(0);
-        assert_eq!((of(&ring, "a.example/x").username, of(&ring, "a.example/x").password), ("me".into(), "pass:word".into()));
+        assert_eq!(
+            (of(&ring, "a.example/x").username, of(&ring, "a.example/x").password),
+            ("me".into(), "pass:word".into())
+        );
         assert_eq!(of(&ring, "b.example/x").password, "p");
         let mut old = Keyring::default();
         old.add_dockercfg(entries.as_bytes()).unwrap();

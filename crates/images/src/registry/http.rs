@@ -38,7 +38,11 @@ pub(crate) enum Payload {
     None,
     Bytes(Bytes),
     /// A part of a file.
-    File { path: PathBuf, offset: u64, size: u64 },
+    File {
+        path: PathBuf,
+        offset: u64,
+        size: u64,
+    },
 }
 
 impl Payload {
@@ -119,7 +123,10 @@ impl Answer {
         let mut whole = Vec::new();
         while let Some(bytes) = self.chunk().await? {
             if (whole.len() + bytes.len()) as u64 > limit {
-                return Err(RegistryError::protocol(&self.url, format!("an answer of more than {limit} bytes")));
+                return Err(RegistryError::protocol(
+                    &self.url,
+                    format!("an answer of more than {limit} bytes"),
+                ));
             }
             whole.extend_from_slice(&bytes);
         }

@@ -23,7 +23,10 @@ fn key(reference: &Reference) -> String {
 }
 
 /// The digest that a name stands for now; `None`: the registry does not say it without the whole.
-pub(crate) async fn digest(session: &Session, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+pub(crate) async fn digest(
+    session: &Session,
+    reference: &Reference,
+) -> Result<Option<Digest>, RegistryError> {
     let url = session.url(&format!("manifests/{}", key(reference)));
     let accept = [(ACCEPT, KINDS.to_owned())];
     let answer = session.send(Method::HEAD, &url, &accept, Payload::None).await?;
@@ -35,7 +38,11 @@ pub(crate) async fn digest(session: &Session, reference: &Reference) -> Result<O
 }
 
 /// A manifest or index by its name, with its digest.
-pub(crate) async fn by_name(session: &Session, reference: &Reference, limit: u64) -> Result<(Digest, Vec<u8>)> {
+pub(crate) async fn by_name(
+    session: &Session,
+    reference: &Reference,
+    limit: u64,
+) -> Result<(Digest, Vec<u8>)> {
     let bytes = get(session, &key(reference), limit).await?;
     let found = Digest::of(&bytes);
     match reference.digest() {

@@ -164,7 +164,10 @@ impl Pulling<'_> {
     }
 
     fn fetches<'a>(&'a self, layers: &'a [Descriptor]) -> Vec<BoxFuture<'a, Result<()>>> {
-        layers.iter().map(|layer| blob::fetch(self.session, self.store, layer, self.progress).boxed()).collect()
+        layers
+            .iter()
+            .map(|layer| blob::fetch(self.session, self.store, layer, self.progress).boxed())
+            .collect()
     }
 
     /// Fetches this machine's layers, and unpacks them in their order meanwhile.

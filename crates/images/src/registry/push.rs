@@ -44,7 +44,8 @@ impl Registries {
         let (own, name) = (store.clone(), from.to_owned());
         let (_kept, image) = blocking(move || Ok((own.hold()?, own.find(&name)?))).await?;
         let image = image.ok_or_else(|| Error::NotFound(from.to_owned()))?;
-        let tag = to.tag().ok_or_else(|| Error::invalid("an image is pushed under a tag, not under a digest"))?;
+        let tag =
+            to.tag().ok_or_else(|| Error::invalid("an image is pushed under a tag, not under a digest"))?;
         // Repositories of the same registry that should have the same blobs.
         let mut others: Vec<String> = image
             .names
@@ -230,7 +231,8 @@ impl Pushing<'_> {
 
 fn location(answer: &Answer) -> Result<Url, RegistryError> {
     let location = answer.header(LOCATION);
-    let location = location.ok_or_else(|| RegistryError::protocol(&answer.url, "it does not say where to go on"))?;
+    let location =
+        location.ok_or_else(|| RegistryError::protocol(&answer.url, "it does not say where to go on"))?;
     answer.url.join(location)
 }
 

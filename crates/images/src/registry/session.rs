@@ -226,7 +226,8 @@ impl Session {
         scopes.extend(scope.into_iter().filter(|scope| !self.scopes.contains(scope)));
         let mut headers = HeaderMap::new();
         let service = service.unwrap_or_default();
-        let identity = credential.map(|known| known.identity_token.as_str()).filter(|token| !token.is_empty());
+        let identity =
+            credential.map(|known| known.identity_token.as_str()).filter(|token| !token.is_empty());
         let (method, payload) = match identity {
             Some(token) => {
                 let form = form_urlencoded::Serializer::new(String::new())
@@ -267,7 +268,8 @@ impl Session {
     pub(crate) async fn refusal(&self, mut answer: Answer) -> RegistryError {
         let (url, status) = (answer.url.to_string(), answer.status);
         let bytes = answer.bytes(SMALL).await.unwrap_or_default();
-        let said = serde_json::from_slice::<Errors>(&bytes).ok().and_then(|said| said.errors.into_iter().next());
+        let said =
+            serde_json::from_slice::<Errors>(&bytes).ok().and_then(|said| said.errors.into_iter().next());
         let said = said.map(|ErrorText { code, message }| match (code.is_empty(), message.is_empty()) {
             (false, false) => format!(": {}: {message}", code.to_lowercase()),
             (false, true) => format!(": {}", code.to_lowercase()),

@@ -62,7 +62,8 @@ pub(super) async fn of_pod(scope: &Scope, image: &Reference) -> Result<Vec<Asker
 /// What a secret of one of the two types holds; one of another type holds nothing.
 fn ring(secret: &Secret) -> Result<Keyring, InvalidCredentials> {
     let mut ring = Keyring::default();
-    let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let value =
+        |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
     match secret.type_.as_deref() {
         Some("kubernetes.io/dockerconfigjson") => {
             value(".dockerconfigjson").map(|bytes| ring.add_config_json(bytes)).transpose()?;
@@ -86,7 +87,8 @@ fn auth(credential: Credential) -> RegistryAuth {
 
 /// By which the same credential is known again without being kept.
 fn hash(credential: &Credential) -> String {
-    let parts = [&credential.username, &credential.password, &credential.identity_token, &credential.registry_token];
+    let parts =
+        [&credential.username, &credential.password, &credential.identity_token, &credential.registry_token];
     // Each with its length: no two credentials give the same bytes.
     let bytes: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
     Digest::of(bytes.as_bytes()).hex()

@@ -133,7 +133,8 @@ pub(crate) async fn run(cx: Arc<Context>, options: ImageOptions, data: PathBuf) 
             Some(message) if failed_before => tell(&cx, "ImageGCFailed", &message),
             Some(_) => {}
             None => {
-                let left: Vec<String> = memories.values().flat_map(|memory| memory.images.keys().cloned()).collect();
+                let left: Vec<String> =
+                    memories.values().flat_map(|memory| memory.images.keys().cloned()).collect();
                 cx.images.records.retain(&left, began);
             }
         }
@@ -168,7 +169,8 @@ async fn collect(
     }
     let directory = runtime.image_directory().unwrap_or_else(|| data.to_owned());
     let found = disk(&directory);
-    let found = found.map_err(|error| Trouble { reason: None, message: format!("{}: {error}", directory.display()) })?;
+    let found = found
+        .map_err(|error| Trouble { reason: None, message: format!("{}: {error}", directory.display()) })?;
     if found.capacity == 0 {
         let message = format!("invalid capacity 0 on image filesystem {}", directory.display());
         return Err(Trouble { reason: Some("InvalidDiskCapacity"), message });

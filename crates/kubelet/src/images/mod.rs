@@ -70,6 +70,9 @@ pub(crate) struct ImageManager {
 
 impl ImageManager {
     pub(crate) fn new(options: &ImageOptions, directory: PathBuf) -> Self {
-        Self { pulls: Arc::new(Semaphore::new(options.max_parallel_pulls.max(1))), records: Records::new(directory) }
+        Self {
+            pulls: Arc::new(Semaphore::new(options.max_parallel_pulls.max(1))),
+            records: Records::new(directory),
+        }
     }
 }

@@ -61,8 +61,9 @@ pub(crate) async fn find_or_fetch(
     tell: &(dyn Fn(&str, String) + Sync),
 ) -> Result<Image, ImageFailure> {
     let reference: Reference = image.parse().map_err(|error| {
-        let message =
-            format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {error}");
+        let message = format!(
+            "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {error}"
+        );
         ImageFailure::new("InvalidImageName", "InspectFailed", message)
     })?;
     let inspect_failed = |error: runtime::Error| {
@@ -88,8 +89,9 @@ pub(crate) async fn find_or_fetch(
                 }
             };
             if known {
-                let message =
-                    format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+                let message = format!(
+                    "Container image \"{image}\" already present on machine and can be accessed by the pod"
+                );
                 tell("Pulled", message);
                 return Ok(found);
             }
@@ -121,7 +123,8 @@ async fn fetch(
     let clock = &scope.cx.ambient.clock;
     tell("Pulling", format!("Pulling image \"{image}\""));
     let asked = clock.monotonic();
-    let _one_of_some = scope.cx.images.pulls.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+    let _one_of_some =
+        scope.cx.images.pulls.clone().acquire_owned().await.map_err(|error| error.to_string())?;
     let began = clock.monotonic();
     let mut errors: Vec<String> = Vec::new();
     let nobody = [None];
@@ -192,9 +195,14 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_does() {
-        for (milliseconds, expected) in
-            [(0, "0ms"), (393, "393ms"), (1000, "1s"), (1230, "1.23s"), (62_500, "1m2.5s"), (3_600_000, "1h0m0s")]
-        {
+        for (milliseconds, expected) in [
+            (0, "0ms"),
+            (393, "393ms"),
+            (1000, "1s"),
+            (1230, "1.23s"),
+            (62_500, "1m2.5s"),
+            (3_600_000, "1h0m0s"),
+        ] {
             assert_eq!(written(Duration::from_millis(milliseconds)), expected);
         }
     }

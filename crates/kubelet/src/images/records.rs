@@ -77,7 +77,9 @@ impl Records {
     pub(crate) fn verdict(&self, image: &str, repository: &str) -> Verdict {
         match self.read(image) {
             None => Verdict::Yes,
-            Some(record) if record.names.get(repository).is_some_and(|access| access.everybody) => Verdict::Yes,
+            Some(record) if record.names.get(repository).is_some_and(|access| access.everybody) => {
+                Verdict::Yes
+            }
             Some(_) => Verdict::IfKnown,
         }
     }
@@ -155,7 +157,8 @@ mod tests {
             uid: name.into(),
             hash: hash.into(),
         };
-        let knows = |records: &Records, source: Source| records.knows("sha256:1", "a/b", [&source].into_iter());
+        let knows =
+            |records: &Records, source: Source| records.knows("sha256:1", "a/b", [&source].into_iter());
         assert_eq!(records.verdict("sha256:1", "a/b"), Verdict::Yes, "it was there before");
         records.pulled("sha256:1", "a/b", Some(&source("s", "1"))).unwrap();
         let records = Records::new(directory.path().join("pulled"));

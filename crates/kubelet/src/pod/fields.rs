@@ -87,6 +87,7 @@ impl Sorter {
             host_pid: _,
             hostname: _,
             hostname_override: _,
+            image_pull_secrets: _,
             init_containers: _,
             overhead: _,
             readiness_gates: _,
@@ -102,7 +103,6 @@ impl Sorter {
             // Honoured by the scheduler, by admission or by controllers.
             affinity: _,
             automount_service_account_token: _,
-            image_pull_secrets: _,
             node_name: _,
             node_selector: _,
             preemption_policy: _,

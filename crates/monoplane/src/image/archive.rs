@@ -32,7 +32,8 @@ pub fn save(flags: &Save) -> Result<()> {
         return Ok(store.export(&images, io::stdout().lock())?);
     }
     // A file appears when all of it is there.
-    let folder = flags.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        flags.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)
         .with_context(|| format!("writing {}", flags.output.display()))?;
     let mut writer = BufWriter::with_capacity(1 << 20, file.as_file_mut());

@@ -85,7 +85,9 @@ fn remove(flags: &flags::Rm) -> Result<()> {
     for wanted in &flags.images {
         let image = find(&store, wanted)?;
         let named = wanted.parse::<Reference>().ok().filter(|name| image.names.contains(name));
-        let keeps = named.as_ref().is_some_and(|name| image.names.iter().any(|other| other != name && other.digest().is_none()));
+        let keeps = named
+            .as_ref()
+            .is_some_and(|name| image.names.iter().any(|other| other != name && other.digest().is_none()));
         let used = sandbox::in_use(&layout.containers()).context("reading what containers use")?;
         if !keeps && !flags.force && used.images.contains(&image.id.to_string()) {
             bail!("{wanted} is used by a container of this node; --force removes it nevertheless");

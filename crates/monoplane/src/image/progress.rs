@@ -19,11 +19,7 @@ pub struct Bars {
 impl Bars {
     /// None yet.
     pub fn new() -> Self {
-        Self {
-            terminal: std::io::stderr().is_terminal(),
-            all: MultiProgress::new(),
-            bars: Mutex::default(),
-        }
+        Self { terminal: std::io::stderr().is_terminal(), all: MultiProgress::new(), bars: Mutex::default() }
     }
 
     /// Nothing more comes.
@@ -37,7 +33,8 @@ impl Bars {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = bars.entry(digest).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(size));
-            let style = ProgressStyle::with_template("{prefix} {msg:10} [{bar:30}] {bytes:>10} of {total_bytes}");
+            let style =
+                ProgressStyle::with_template("{prefix} {msg:10} [{bar:30}] {bytes:>10} of {total_bytes}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
             bar.set_prefix(short(digest));
             bar

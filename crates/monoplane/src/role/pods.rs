@@ -51,7 +51,9 @@ async fn containers(
         pids_limit: None,
     };
     let images = Arc::new(image::open(layout)?);
-    Containers::open(config, images, Arc::new(registries), network).await.context("opening the container runtime")
+    Containers::open(config, images, Arc::new(registries), network)
+        .await
+        .context("opening the container runtime")
 }
 
 /// The program that shims run: this one, as it is now, under a name of its own. A shim outlives upgrades and rebuilds, and

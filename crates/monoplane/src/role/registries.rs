@@ -37,7 +37,9 @@ fn with(layout: &Layout, file: Option<&Path>, policy: Policy) -> Result<Registri
             read.with_context(|| format!("reading {}", path.display()))?.unwrap_or_default()
         }
         // A file that was named has to be there.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => RegistryConfig::default(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
+            RegistryConfig::default()
+        }
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     Registries::new(config, policy).with_context(|| format!("in {}", path.display()))

@@ -93,7 +93,10 @@ fn pods_get_their_images_from_a_registry_with_the_right_secret() {
         let found = waiting(&plane, "pulls");
         (found.0 == "ImagePullBackOff").then_some(found)
     });
-    assert!(message.contains("Back-off pulling image") && message.contains("authorization failed"), "{message}");
+    assert!(
+        message.contains("Back-off pulling image") && message.contains("authorization failed"),
+        "{message}"
+    );
     secret(&plane, &host, "password");
     plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/pulls", "--timeout=90s"]);
     assert_eq!(plane.kubectl_ok(&["logs", "pulls"]), "pulled\n");
@@ -101,7 +104,8 @@ fn pods_get_their_images_from_a_registry_with_the_right_secret() {
     let id = object["status"]["containerStatuses"][0]["imageID"].as_str().expect("an image id").to_owned();
     assert_eq!(id, format!("{host}/team/busybox@{digest}"));
     let described = plane.kubectl_ok(&["describe", "pod", "pulls"]);
-    for words in ["Pulling image", "Failed to pull image", "Error: ErrImagePull", "Successfully pulled image"] {
+    for words in ["Pulling image", "Failed to pull image", "Error: ErrImagePull", "Successfully pulled image"]
+    {
         assert!(described.contains(words), "{words} in {described}");
     }
 

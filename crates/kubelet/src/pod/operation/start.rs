@@ -108,7 +108,8 @@ async fn prepare(
     attempt: u32,
 ) -> Result<(ContainerConfig, Vec<SubPath>, Image), Refused> {
     let found = pull::ensure(scope, container).await;
-    let image = found.map_err(|ImageFailure { what, then, event }| Refused { what, then, event: Some(event) })?;
+    let image =
+        found.map_err(|ImageFailure { what, then, event }| Refused { what, then, event: Some(event) })?;
     config::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
