@@ -9,9 +9,9 @@ use crate::{Error, Result, store};
 /// What a name may point at.
 pub(crate) enum Document {
     /// One image.
-    Manifest(ImageManifest),
+    Manifest(Box<ImageManifest>),
     /// The images of several platforms.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
 }
 
 /// The parts by which the two are told.
@@ -36,8 +36,8 @@ impl Document {
         }
         match (shape.manifests.is_some(), shape.layers.is_some() || shape.config.is_some()) {
             (true, true) => Err(Error::invalid("a document that is both a manifest and an index")),
-            (true, false) => Ok(Self::Index(store::parse(bytes)?)),
-            (false, _) => Ok(Self::Manifest(store::parse(bytes)?)),
+            (true, false) => Ok(Self::Index(Box::new(store::parse(bytes)?))),
+            (false, _) => Ok(Self::Manifest(Box::new(store::parse(bytes)?))),
         }
     }
 }

@@ -255,7 +255,7 @@ impl Store {
     pub(crate) fn resolve(&self, mut digest: Digest) -> Result<(Digest, ImageManifest)> {
         for _ in 0..MAX_DEPTH {
             match Document::parse(&self.document(digest)?)? {
-                Document::Manifest(manifest) => return Ok((digest, manifest)),
+                Document::Manifest(manifest) => return Ok((digest, *manifest)),
                 Document::Index(index) => {
                     digest = platform::pick(index.manifests())?.digest().to_string().parse()?;
                 }

@@ -117,7 +117,7 @@ impl Keyring {
         let name = image.repository();
         let mut fitting: Vec<&(Pattern, Credential)> =
             self.keys.iter().filter(|(pattern, _)| pattern.fits(&name)).collect();
-        fitting.sort_by(|(a, _), (b, _)| b.text().cmp(&a.text()));
+        fitting.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.text()));
         if fitting.is_empty() && image.domain() == "docker.io" {
             fitting.extend(self.keys.iter().filter(|(pattern, _)| pattern.text() == HUB));
         }

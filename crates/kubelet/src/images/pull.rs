@@ -17,19 +17,19 @@ pub(crate) struct ImageFailure {
     pub(crate) what: Waiting,
     pub(crate) then: Option<Waiting>,
     /// Reason and message of the event that tells of it.
-    pub(crate) event: (&'static str, String),
+    pub(crate) event: Box<(&'static str, String)>,
 }
 
 impl ImageFailure {
     fn new(reason: &str, event: &'static str, message: String) -> Self {
-        Self { what: Waiting::new(reason, message.clone()), then: None, event: (event, message) }
+        Self { what: Waiting::new(reason, message.clone()), then: None, event: Box::new((event, message)) }
     }
 
     /// A pull that failed is tried again after a while, and meanwhile is said to wait.
     fn pull(image: &str, message: String) -> Self {
         let then = format!("Back-off pulling image \"{image}\": ErrImagePull: {message}");
         Self {
-            event: ("Failed", format!("Failed to pull image \"{image}\": {message}")),
+            event: Box::new(("Failed", format!("Failed to pull image \"{image}\": {message}"))),
             then: Some(Waiting::new("ImagePullBackOff", then)),
             what: Waiting::new("ErrImagePull", message),
         }

@@ -30,7 +30,7 @@ pub(crate) struct Refused {
     pub(crate) what: Waiting,
     pub(crate) then: Option<Waiting>,
     /// Reason and message of the event that tells of an image that cannot be had.
-    event: Option<(&'static str, String)>,
+    event: Option<Box<(&'static str, String)>>,
 }
 
 impl Refused {
@@ -53,7 +53,7 @@ pub(super) async fn run(
     let result = try_start(&scope, container, attempt, &token).await;
     if let Err(Refused { what, event, .. }) = &result {
         let mut error = &what.message;
-        if let Some((reason, message)) = event {
+        if let Some((reason, message)) = event.as_deref() {
             scope.about(container, EventType::Warning, reason, message.clone());
             error = &what.reason;
         }
