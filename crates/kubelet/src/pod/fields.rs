@@ -85,6 +85,7 @@ impl Sorter {
             host_ipc,
             host_network,
             host_pid: _,
+            host_users: _,
             hostname: _,
             hostname_override: _,
             image_pull_secrets: _,
@@ -116,12 +117,10 @@ impl Sorter {
             topology_spread_constraints: _,
             // Not, or not wholly.
             enable_service_links: _,
-            host_users,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.refuse(*host_users == Some(false), "spec.hostUsers: false");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");
@@ -391,7 +390,7 @@ mod tests {
         let localhost = json!({"type": "Localhost", "localhostProfile": "p"});
         check(json!({}), "");
         check(json!({"hostUsers": true}), "");
-        check(json!({"hostUsers": false}), "spec.hostUsers: false");
+        check(json!({"hostUsers": false}), "");
         for (profile, name) in [("seccompProfile", "seccompProfile"), ("appArmorProfile", "appArmorProfile")]
         {
             let security = json!({"securityContext": {profile: localhost}});

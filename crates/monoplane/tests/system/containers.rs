@@ -4,10 +4,10 @@ use harness::{Plane, eventually, is_root, kill, send};
 
 use crate::start;
 
-const IMAGE: &str = "monoplane.test/busybox:1";
+pub(crate) const IMAGE: &str = "monoplane.test/busybox:1";
 
 /// A plane with an image of a static busybox; `None` without root, where containers cannot run.
-fn plane_with_image() -> Option<Plane> {
+pub(crate) fn plane_with_image() -> Option<Plane> {
     if !is_root() {
         eprintln!("skipped: containers need root");
         return None;
@@ -179,7 +179,7 @@ fn restarts(plane: &Plane, pod: &str) -> Option<i64> {
 }
 
 /// The first process of a pod's container: its cgroup's path names the pod.
-fn first_process(plane: &Plane, pod: &str) -> u32 {
+pub(crate) fn first_process(plane: &Plane, pod: &str) -> u32 {
     let uid = plane.get(&["pod", pod])["metadata"]["uid"].as_str().expect("a UID").to_owned();
     let read =
         |id: u32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();

@@ -17,6 +17,8 @@ mod demo;
 mod durable;
 mod kubectl;
 mod registry;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
