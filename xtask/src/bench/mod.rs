@@ -11,6 +11,7 @@ use wrk::Found;
 
 mod api;
 mod components;
+pub mod hop;
 mod idle;
 mod nginx;
 mod node;
@@ -24,6 +25,8 @@ pub enum Family {
     Api,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
+    /// From pod to pod, directly and by way of a Service
+    Hop,
     /// Start, memory and CPU at rest
     Idle,
     /// Images from a directory and a registry to unpacked layers, beside skopeo and umoci
@@ -66,6 +69,12 @@ impl Build {
 pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Result<()> {
     tools::install(root)?;
     let wanted = |family| families.is_empty() || families.contains(&family);
+    if wanted(Family::Hop) {
+        hop::run(seconds)?;
+    }
+    if families == [Family::Hop] {
+        return Ok(());
+    }
     ensure!(build == Build::Release || families == [Family::Node], "only `node` runs with the dev build");
     let profile: &[&str] = if build == Build::Release { &["--release"] } else { &[] };
     tools::run(Command::new("cargo").args(["build", "-p", "monoplane"]).args(profile).current_dir(root))?;

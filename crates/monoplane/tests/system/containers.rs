@@ -52,7 +52,7 @@ fn docker_archive(work: &std::path::Path) -> std::path::PathBuf {
     work.join("image.tar")
 }
 
-fn pod(name: &str, script: &str, rest: &str) -> String {
+pub(crate) fn pod(name: &str, script: &str, rest: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 2\n  containers:\n  - name: main\n    image: {IMAGE}\n    imagePullPolicy: Never\n    command: [/bin/busybox, sh, -c]\n    args: ['{script}']\n{rest}"
     )
@@ -104,7 +104,7 @@ fn a_pod_gets_what_it_asks_for_or_is_told() {
     plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s"]);
     assert_eq!(plane.kubectl_ok(&["logs", "reader", "-c", "main"]), "hiddenopen\n2\n1\n");
 
-    let port = "    ports:\n    - {containerPort: 80, hostPort: 80}\n";
+    let port = "    ports:\n    - {containerPort: 80, hostPort: 80, hostIP: 127.0.0.1}\n";
     plane.apply(&pod("port", "true", port));
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=UnsupportedField";
     plane.kubectl_ok(&["wait", reason, "pod/port", "--timeout=60s"]);

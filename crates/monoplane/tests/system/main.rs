@@ -16,6 +16,8 @@ mod containers;
 mod demo;
 mod durable;
 mod kubectl;
+mod policies;
+mod ports;
 mod registry;
 mod upgrade;
 mod user_namespaces;
