@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::allocation::Allocations;
 use crate::eviction::{Evictions, Pressure};
+use crate::images::ImageManager;
 use crate::pod::config::{Dns, Paths};
 use crate::pods::Inbox;
 use crate::static_pods::{StaticPods, mirrored};
@@ -81,6 +82,7 @@ pub(crate) struct Context {
     pub(crate) memory: i64,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
+    pub(crate) images: ImageManager,
 }
 
 impl Context {

@@ -14,6 +14,7 @@ mod context;
 mod environment;
 mod eviction;
 mod filesystem;
+mod images;
 mod mirror;
 mod node;
 mod pod;
@@ -23,6 +24,7 @@ mod run;
 mod server;
 mod static_pods;
 
+pub use self::images::ImageOptions;
 pub use context::Runtimes;
 pub use eviction::{Eviction, Written as WrittenEviction, duration};
 pub use node::machine::Machine;

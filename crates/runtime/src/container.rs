@@ -150,6 +150,8 @@ pub struct ContainerStatus {
     pub image_id: String,
     /// Limits as they were set last.
     pub resources: Resources,
+    /// The image's name with its digest, if it has one: what anybody else would know it by.
+    pub image_ref: String,
     /// Absolute path of its log file.
     pub log_path: PathBuf,
     /// As given.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    ContainerConfig, ContainerStats, ContainerStatus, DiskUsage, Error, Image, Resources, SandboxConfig,
-    SandboxStatus,
+    ContainerConfig, ContainerStats, ContainerStatus, DiskUsage, Error, Image, RegistryAuth, Resources,
+    SandboxConfig, SandboxStatus,
 };
 
 /// What a command run inside a container gave.
@@ -81,10 +81,6 @@ pub trait Runtime: Send + Sync + 'static {
     async fn container_disk(&self, _id: &str) -> Result<DiskUsage, Error> {
         Ok(DiskUsage::default())
     }
-    /// A directory of the file system that holds images and what containers write; `None`: that of the caller's data.
-    fn image_directory(&self) -> Option<PathBuf> {
-        None
-    }
     /// Closes and opens its log file again, after it was rotated.
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;
 
@@ -96,6 +92,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error>;
     /// All images.
     async fn list_images(&self) -> Result<Vec<Image>, Error>;
-    /// Fetches an image and returns its id.
-    async fn pull_image(&self, image: &str) -> Result<String, Error>;
+    /// Fetches an image, as far as it is not here, and returns its id. Its registry is asked in any case: for what the
+    /// name stands for now, and whether who asks may have it.
+    async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error>;
+    /// Forgets an image, given by name or id, and all its names; gives back the room that no container and no other image
+    /// needs.
+    async fn remove_image(&self, image: &str) -> Result<(), Error>;
+    /// A directory of the file system that holds images and what containers write; `None`: that of the caller's data.
+    fn image_directory(&self) -> Option<PathBuf> {
+        None
+    }
 }

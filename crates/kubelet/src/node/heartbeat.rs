@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::k8s::api::coordination::v1::{Lease, LeaseSpec};
-use api::k8s::api::core::v1::{ContainerImage, Node, NodeStatus};
+use api::k8s::api::core::v1::{Node, NodeStatus};
 use api::k8s::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use client::{Ambient, Api, Backoff, Client, Error, ObjectMeta, Patch, PatchParams, PostParams, write};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Description;
+use super::{Description, images};
 use crate::context::Runtimes;
 use crate::eviction::Pressure;
 
@@ -35,13 +35,7 @@ pub(crate) struct Standing {
     pub(crate) trouble: Option<String>,
     /// The conditions of running short that hold.
     pub(crate) pressure: Pressure,
-    /// Its images, the largest first.
-    pub(crate) images: Vec<ContainerImage>,
 }
-
-/// As many images are told of, and as many names of each, as upstream tells of.
-const IMAGES: usize = 50;
-const IMAGE_NAMES: usize = 5;
 
 impl Heartbeat {
     /// Makes the Node, or brings an earlier one up to date; returns once the API has it, however long that takes.
@@ -78,24 +72,22 @@ impl Heartbeat {
     async fn report(&self, before: Option<&NodeStatus>, standing: &Standing) -> Result<Node, Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let status = self.description.status(before, standing, self.ambient.clock.now());
-        let patch = Patch::Merge(json!({"status": status}));
+        let mut patch = json!({"status": status});
+        if let Some(images) = images::of(&self.runtimes).await {
+            patch["status"]["images"] = json!(images);
+        }
+        let patch = Patch::Merge(patch);
         nodes.patch_status(&self.description.name, &PatchParams::default(), &patch).await
     }
 
     async fn standing(&self) -> Standing {
         let pressure = self.pressure.borrow().clone();
         let Some(runtime) = self.runtimes.get("") else {
-            return Standing { pressure, ..Standing::default() };
+            return Standing { trouble: None, pressure };
         };
         let asked = runtime.list_sandboxes().await.err();
         let trouble = asked.map(|error| format!("container runtime is down: {error}"));
-        let mut images = runtime.list_images().await.unwrap_or_default();
-        images.sort_by(|one, other| other.size.cmp(&one.size).then_with(|| one.id.cmp(&other.id)));
-        let told = images.into_iter().take(IMAGES).map(|image| {
-            let names = image.digests.into_iter().chain(image.tags).take(IMAGE_NAMES).collect();
-            ContainerImage { names: Some(names), size_bytes: i64::try_from(image.size).ok() }
-        });
-        Standing { trouble, pressure, images: told.collect() }
+        Standing { trouble, pressure }
     }
 
     /// Renews the Lease, and reports the status when it changes or has not been reported for long; for ever.
@@ -103,6 +95,7 @@ impl Heartbeat {
         let clock = &self.ambient.clock;
         let mut pressure = self.pressure.clone();
         let (mut reported, mut told) = (clock.monotonic(), None);
+        let mut here = images::of(&self.runtimes).await;
         let (mut lease, mut renewed) = (None, None);
         loop {
             if renewed.is_none_or(|at| clock.monotonic().since(at) >= RENEW) {
@@ -113,9 +106,13 @@ impl Heartbeat {
                 renewed = Some(clock.monotonic());
             }
             let standing = self.standing().await;
-            if told.as_ref() != Some(&standing) || clock.monotonic() - reported >= REPORT {
+            let images = images::of(&self.runtimes).await;
+            if told.as_ref() != Some(&standing) || images != here || clock.monotonic() - reported >= REPORT {
                 match self.report_fresh(&standing).await {
-                    Ok(fresh) => (node, reported, told) = (fresh, clock.monotonic(), Some(standing)),
+                    Ok(fresh) => {
+                        (node, reported, told) = (fresh, clock.monotonic(), Some(standing));
+                        here = images;
+                    }
                     Err(error) => tracing::warn!(%error, "the node's status could not be reported"),
                 }
             }

@@ -110,7 +110,6 @@ impl Description {
             allocatable: Some(written(&self.allocatable)),
             capacity: Some(written(&self.capacity)),
             conditions: Some(self.conditions(before, standing, now)),
-            images: (!standing.images.is_empty()).then(|| standing.images.clone()),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(self.port) }),
             }),

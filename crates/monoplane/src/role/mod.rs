@@ -15,6 +15,7 @@ pub mod edge;
 pub mod marks;
 pub mod node;
 pub mod pods;
+pub mod registries;
 pub mod server;
 mod services;
 

@@ -94,6 +94,10 @@ impl Recipes<'_> {
         for (flag, value) in machine.room.words() {
             push(&mut words, flag, value);
         }
+        if let Some(file) = &machine.registries {
+            push(&mut words, "--registries", std::path::absolute(file)?);
+        }
+        words.extend(machine.images.words());
         Ok(self.recipe("node", words, None, None))
     }
 

@@ -18,6 +18,7 @@ mod durable;
 mod kubectl;
 mod policies;
 mod ports;
+mod registry;
 mod resources;
 mod upgrade;
 mod user_namespaces;

@@ -60,6 +60,7 @@ fn run(name: &str, attempt: u32, state: ContainerState, code: i32) -> ContainerS
         image: "i".into(),
         image_id: "sha256:0".into(),
         resources: Default::default(),
+        image_ref: String::new(),
         log_path: Default::default(),
         labels: Default::default(),
         annotations: Default::default(),
