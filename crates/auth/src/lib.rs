@@ -13,6 +13,7 @@ pub mod bootstrap;
 mod forbidden;
 pub mod node;
 pub mod rbac;
+pub mod service_account;
 mod token;
 pub mod user;
 mod x509;

@@ -15,8 +15,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const SERVICE: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Names the Service of a slice.
+pub(crate) const SERVICE: &str = "kubernetes.io/service-name";
+/// Names who keeps a slice.
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Upstream's name, so that slices made by either are kept by whichever runs.
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// Upstream's limit.
@@ -51,7 +53,7 @@ fn by_service() -> Index<EndpointSlice> {
     })
 }
 
-fn selects(service: &Service, pod: &Pod) -> bool {
+pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|selector| {
         !selector.is_empty() && selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
@@ -115,14 +117,17 @@ pub fn plan(view: &View) -> Plan<()> {
                 && spec.type_.as_deref() != Some("ExternalName")
         })
     });
-    let Some(service) = service.filter(|service| !is_terminating(*service)) else {
-        let ours = view.slices.iter().filter(|slice| !is_terminating(&***slice));
-        ours.for_each(|slice| plan.then(delete(&**slice)));
-        return plan;
-    };
-    let mut current: Vec<_> = view.slices.iter().filter(|slice| !is_terminating(&***slice)).collect();
+    let service = service.filter(|service| !is_terminating(*service));
+    let wanted = service.map(|service| wanted(service, &view.pods)).unwrap_or_default();
+    settle(&mut plan, &view.slices, wanted);
+    plan
+}
+
+/// Makes of the slices that are there those that are wanted, with as few writes as that takes.
+pub(crate) fn settle(plan: &mut Plan<()>, slices: &[Arc<EndpointSlice>], wanted: Vec<EndpointSlice>) {
+    let mut current: Vec<_> = slices.iter().filter(|slice| !is_terminating(&***slice)).collect();
     current.sort_by_key(|slice| slice.name_any());
-    for wanted in wanted(service, &view.pods) {
+    for wanted in wanted {
         let fits = |slice: &&Arc<EndpointSlice>| slice.address_type == wanted.address_type;
         match current.iter().position(fits).map(|at| current.remove(at)) {
             None => plan.then(create(&wanted)),
@@ -137,7 +142,6 @@ pub fn plan(view: &View) -> Plan<()> {
         }
     }
     current.into_iter().for_each(|slice| plan.then(delete(&**slice)));
-    plan
 }
 
 fn same(current: &EndpointSlice, wanted: &EndpointSlice) -> bool {
@@ -255,7 +259,7 @@ fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
         .collect()
 }
 
-fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
+pub(crate) fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
     match port.target_port.as_ref() {
         None => Some(port.port),
         Some(IntOrString::Int(0)) => Some(port.port),

@@ -16,6 +16,7 @@ mod pods;
 mod resources;
 mod run;
 mod server;
+mod service_links;
 
 pub use context::Runtimes;
 pub use node::machine::Machine;

@@ -132,6 +132,10 @@ pub struct Api {
     /// File of static bearer tokens, a line each: token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// Address under which pods and nodes find the API [default: the one that it listens on; with `up` on a loopback
+    /// address the pods' gateway]
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise_address: Option<IpAddr>,
     /// Further names or addresses that the API's certificate is valid for
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub tls_san: Vec<String>,

@@ -36,7 +36,8 @@ pub fn run(flags: &Edge) -> Result<()> {
         );
     }
     let layout = Layout::new(&flags.at)?;
-    let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.http_port))?;
+    let listeners = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.http_port))?;
+    let listener = listeners.into_iter().next().context("no socket to listen on")?;
     // The gateway serves on threads of its own; what is left here is little.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(serve(flags, &layout, listener));

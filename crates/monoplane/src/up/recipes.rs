@@ -1,14 +1,14 @@
 //! How `up` starts each role: the flags an operator would give.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::child::Recipe;
 use super::identity;
-use crate::flags::Up;
+use crate::flags::{Role, Up};
 use crate::layout::{Layout, make_directory, write_file};
 
 /// Threads and processes that the edge may have: its own few, and a compiler's.
@@ -61,12 +61,21 @@ pub struct Recipes<'a> {
 impl Recipes<'_> {
     /// The API server, controllers and scheduler.
     pub fn server(&self, listener: TcpListener) -> Result<Recipe> {
+        let port = listener.local_addr()?.port();
+        let mut listeners = vec![listener];
         let api = &self.flags.api;
         let mut words = self.words();
         push(&mut words, "--bind-address", self.flags.bind_address.to_string());
-        push(&mut words, "--api-port", listener.local_addr()?.port().to_string());
+        push(&mut words, "--api-port", port.to_string());
         push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
         push(&mut words, "--service-cidr", &api.service_cidr);
+        let inside = self.pods_gateway();
+        if let Some(gateway) = inside {
+            listeners.push(bind_early((gateway, port).into())?);
+        }
+        if let Some(address) = api.advertise_address.or(inside.map(IpAddr::V4)) {
+            push(&mut words, "--advertise-address", address.to_string());
+        }
         if let Some(file) = &api.token_auth_file {
             push(&mut words, "--token-auth-file", self.copied(file)?);
         }
@@ -74,7 +83,7 @@ impl Recipes<'_> {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
-        Ok(self.recipe("server", words, Some(listener), identity))
+        Ok(self.recipe("server", words, listeners, identity))
     }
 
     /// The node agent.
@@ -88,7 +97,7 @@ impl Recipes<'_> {
         push(&mut words, "--pod-cidr", &machine.pod_cidr);
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
-        Ok(self.recipe("node", words, None, None))
+        Ok(self.recipe("node", words, Vec::new(), None))
     }
 
     /// The edge.
@@ -109,7 +118,7 @@ impl Recipes<'_> {
         }
         let identity = self.own(&self.layout.edge(), identity::EDGE)?;
         let group = self.edge_group();
-        Ok(Recipe { group, ..self.recipe("edge", words, Some(listener), identity) })
+        Ok(Recipe { group, ..self.recipe("edge", words, vec![listener], identity) })
     }
 
     /// The edge runs other people's code, so what it can use up is limited: the rest of the plane must stay well.
@@ -130,6 +139,13 @@ impl Recipes<'_> {
                 None
             }
         }
+    }
+
+    /// Where pods of this machine reach an API that listens on a loopback address: their gateway is the machine's own.
+    fn pods_gateway(&self) -> Option<Ipv4Addr> {
+        let runs_pods = can_run_node() && !self.flags.disable.contains(&Role::Node);
+        let subnet = self.flags.machine.pod_cidr.parse::<network::Subnet>().ok();
+        subnet.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|subnet| subnet.gateway())
     }
 
     fn words(&self) -> Vec<OsString> {
@@ -167,11 +183,26 @@ impl Recipes<'_> {
         &self,
         role: &'static str,
         words: Vec<OsString>,
-        listener: Option<TcpListener>,
+        listeners: Vec<TcpListener>,
         identity: Option<u32>,
     ) -> Recipe {
-        Recipe { role, words, listener, identity, group: None, log: self.log.to_owned() }
+        Recipe { role, words, listeners, identity, group: None, log: self.log.to_owned() }
     }
+}
+
+/// Listens on an address that this machine will have once its node has made the pods' network.
+fn bind_early(address: SocketAddr) -> Result<TcpListener> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    const BACKLOG: i32 = 1024;
+    let attempt = || -> rustix::io::Result<TcpListener> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_ip_freebind(&socket, true)?;
+        bind(&socket, &address)?;
+        listen(&socket, BACKLOG)?;
+        Ok(socket.into())
+    };
+    attempt().with_context(|| format!("listening on {address}, for pods"))
 }
 
 fn push(words: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {

@@ -4,10 +4,10 @@ use harness::{Plane, eventually, is_root, kill, send};
 
 use crate::start;
 
-const IMAGE: &str = "monoplane.test/busybox:1";
+pub(crate) const IMAGE: &str = "monoplane.test/busybox:1";
 
 /// A plane with an image of a static busybox; `None` without root, where containers cannot run.
-fn plane_with_image() -> Option<Plane> {
+pub(crate) fn plane_with_image() -> Option<Plane> {
     if !is_root() {
         eprintln!("skipped: containers need root");
         return None;
@@ -52,7 +52,7 @@ fn docker_archive(work: &std::path::Path) -> std::path::PathBuf {
     work.join("image.tar")
 }
 
-fn pod(name: &str, script: &str, rest: &str) -> String {
+pub(crate) fn pod(name: &str, script: &str, rest: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 2\n  containers:\n  - name: main\n    image: {IMAGE}\n    imagePullPolicy: Never\n    command: [/bin/busybox, sh, -c]\n    args: ['{script}']\n{rest}"
     )
