@@ -192,14 +192,14 @@ impl Recipes<'_> {
 
 /// Listens on an address that this machine will have once its node has made the pods' network.
 fn bind_early(address: SocketAddr) -> Result<TcpListener> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    use socket2::{Domain, Socket, Type};
     const BACKLOG: i32 = 1024;
-    let attempt = || -> rustix::io::Result<TcpListener> {
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        sockopt::set_ip_freebind(&socket, true)?;
-        bind(&socket, &address)?;
-        listen(&socket, BACKLOG)?;
+    let attempt = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_freebind_v4(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
     attempt().with_context(|| format!("listening on {address}, for pods"))

@@ -179,7 +179,7 @@ fn restarts(plane: &Plane, pod: &str) -> Option<i64> {
 }
 
 /// The first process of a pod's container: its cgroup's path names the pod.
-fn first_process(plane: &Plane, pod: &str) -> u32 {
+pub(crate) fn first_process(plane: &Plane, pod: &str) -> u32 {
     let uid = plane.get(&["pod", pod])["metadata"]["uid"].as_str().expect("a UID").to_owned();
     let read =
         |id: u32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();

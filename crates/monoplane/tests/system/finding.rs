@@ -56,8 +56,20 @@ fn a_client_in_a_pod_finds_the_api_and_is_judged_by_its_roles() {
     // The token of a pod that is gone is worth nothing; one that a person asks for names its account.
     let token = plane.kubectl_ok(&["create", "token", "reader", "--duration=10m"]);
     let mine = |token: &str| {
-        plane.kubectl(&["--token", token.trim(), "--kubeconfig", "/dev/null", "--server", &plane.endpoint("api"),
-            "--insecure-skip-tls-verify", "get", "configmap", "told", "-o", "name"])
+        plane.kubectl(&[
+            "--token",
+            token.trim(),
+            "--kubeconfig",
+            "/dev/null",
+            "--server",
+            &plane.endpoint("api"),
+            "--insecure-skip-tls-verify",
+            "get",
+            "configmap",
+            "told",
+            "-o",
+            "name",
+        ])
     };
     assert_eq!(mine(&token).out, "configmap/told\n");
     plane.kubectl_ok(&["delete", "serviceaccount", "reader"]);
@@ -71,7 +83,8 @@ fn endpoints_by_hand_lead_somewhere_and_names_are_aliases() {
     let web = "mkdir -p /www; echo found > /www/index.html; exec /bin/busybox httpd -f -p 8080 -h /www";
     let probe = "    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}\n";
     let named = "  hostname: one\n  subdomain: herd\n";
-    let server = pod("server", web, &format!("{probe}{named}")).replace("metadata: {name: server}", "metadata: {name: server, labels: {app: server}}");
+    let server = pod("server", web, &format!("{probe}{named}"))
+        .replace("metadata: {name: server}", "metadata: {name: server, labels: {app: server}}");
     plane.apply(&server);
     plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/server", "--timeout=60s"]);
     let ip = plane.get(&["pod", "server"])["status"]["podIP"].as_str().expect("an address").to_owned();
@@ -90,7 +103,8 @@ fn endpoints_by_hand_lead_somewhere_and_names_are_aliases() {
         let said = plane.kubectl(&["get", "endpoints", "herd"]);
         (said.out.contains(&format!("{ip}:8080")) && said.err.contains("deprecated")).then_some(())
     });
-    let script = "for name in by-hand:80 elsewhere:80 one.herd:8080; do wget -qO- http://$name/index.html; done";
+    let script =
+        "for name in by-hand:80 elsewhere:80 one.herd:8080; do wget -qO- http://$name/index.html; done";
     plane.apply(&pod("asker", script, "  restartPolicy: Never\n"));
     assert_eq!(done(&plane, "asker"), "found\nfound\nfound\n");
 }

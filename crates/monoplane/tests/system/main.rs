@@ -17,6 +17,7 @@ mod demo;
 mod durable;
 mod finding;
 mod kubectl;
+mod rolling;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

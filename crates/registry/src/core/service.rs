@@ -178,7 +178,9 @@ fn drop_what_went_with_the_type(service: &mut Value, old: &Value) {
         }
     }
     let unset = number(spec, &["healthCheckNodePort"]).unwrap_or_default() == 0;
-    if unset && service_validation::is_asked_for_health(spec) && service_validation::is_asked_for_health(before)
+    if unset
+        && service_validation::is_asked_for_health(spec)
+        && service_validation::is_asked_for_health(before)
     {
         copy(spec, before, "healthCheckNodePort");
     }

@@ -83,9 +83,8 @@ fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) 
             Some((_, _, node)) => *node,
             None => {
                 // Two ports of one service must not get the same.
-                let free = |node: &i64| {
-                    health != Some(*node) && by_number.iter().all(|(_, _, taken)| taken != node)
-                };
+                let free =
+                    |node: &i64| health != Some(*node) && by_number.iter().all(|(_, _, taken)| taken != node);
                 let node =
                     ranges.every_port().map(i64::from).find(free).ok_or_else(|| {
                         Status::internal_error("failed to allocate a nodePort: range is full")

@@ -105,11 +105,15 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_said() {
         let said = |spec: Value| warnings(&json!({"spec": spec})).join("; ");
-        assert_eq!(said(json!({"type": "ClusterIP", "ports": [{"port": 80}], "sessionAffinity": "None"})), "");
+        assert_eq!(
+            said(json!({"type": "ClusterIP", "ports": [{"port": 80}], "sessionAffinity": "None"})),
+            ""
+        );
         let external = "spec.externalName is ignored when spec.type is not \"ExternalName\"";
         assert_eq!(said(json!({"externalName": "x"})), external);
         assert_eq!(said(json!({"type": "ExternalName", "externalName": "x"})), "");
-        let headless = json!({"clusterIP": "None", "sessionAffinity": "ClientIP", "externalIPs": ["1.2.3.4"]});
+        let headless =
+            json!({"clusterIP": "None", "sessionAffinity": "ClientIP", "externalIPs": ["1.2.3.4"]});
         let expected = "spec.externalIPs is ignored for headless services; spec.sessionAffinity is ignored for headless services";
         assert_eq!(said(headless), expected);
         assert!(said(json!({"type": "LoadBalancer", "loadBalancerIP": "1.2.3.4"})).contains("has no effect"));
@@ -125,7 +129,10 @@ mod tests {
             let name = format!("io.k8s.api.core.v1.{kind}");
             let schema = api::schemas::builtin().openapi(&name, OpenApi::V3).unwrap();
             for field in schema["properties"].as_object().unwrap().keys() {
-                assert!(section.contains(&format!("`{field}`")), "{kind}: {field} is not in docs/kubernetes.md");
+                assert!(
+                    section.contains(&format!("`{field}`")),
+                    "{kind}: {field} is not in docs/kubernetes.md"
+                );
             }
         }
     }

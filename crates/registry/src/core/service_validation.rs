@@ -93,10 +93,11 @@ fn validate_outside(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>)
     let (path, port) = (spec.child("healthCheckNodePort"), number(tree, &["healthCheckNodePort"]));
     if let Some(port) = port.filter(|port| *port != 0) {
         if is_asked_for_health(tree) {
-            errors.extend(names::port_number(port).into_iter().map(|why| FieldError::invalid(&path, port, why)));
+            errors.extend(
+                names::port_number(port).into_iter().map(|why| FieldError::invalid(&path, port, why)),
+            );
         } else {
-            let why =
-                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
             errors.push(FieldError::invalid(&path, port, why));
         }
     }
