@@ -107,7 +107,7 @@ fn validate_outside(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>)
 fn validate_balancer(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
     const KUBELET: i64 = 10250;
     let balanced = text(tree, &["type"]) == "LoadBalancer";
-    let mut only_balanced = |field: &str, errors: &mut Vec<FieldError>| {
+    let only_balanced = |field: &str, errors: &mut Vec<FieldError>| {
         let set = match at(tree, &[field]) {
             Some(Value::Array(all)) => !all.is_empty(),
             other => other.is_some(),
