@@ -86,6 +86,7 @@ impl Sorter {
             host_ipc,
             host_network,
             host_pid: _,
+            host_users: _,
             hostname: _,
             hostname_override: _,
             init_containers: _,
@@ -115,13 +116,11 @@ impl Sorter {
             tolerations: _,
             topology_spread_constraints: _,
             // Not, or not wholly.
-            host_users,
             image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.refuse(*host_users == Some(false), "spec.hostUsers: false");
         self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
@@ -394,7 +393,7 @@ mod tests {
         let localhost = json!({"type": "Localhost", "localhostProfile": "p"});
         check(json!({}), "");
         check(json!({"hostUsers": true}), "");
-        check(json!({"hostUsers": false}), "spec.hostUsers: false");
+        check(json!({"hostUsers": false}), "");
         for (profile, name) in [("seccompProfile", "seccompProfile"), ("appArmorProfile", "appArmorProfile")]
         {
             let security = json!({"securityContext": {profile: localhost}});

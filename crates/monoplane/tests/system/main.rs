@@ -18,6 +18,8 @@ mod durable;
 mod finding;
 mod kubectl;
 mod rolling;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
