@@ -19,6 +19,9 @@ const REMEMBERED: usize = 1024;
 /// For how long what is being deleted still counts as there: upstream's leeway for a pod that says goodbye.
 const GOING: SignedDuration = SignedDuration::from_secs(60);
 
+/// The user of a token and the audiences that it is meant for, or why it is nobody's.
+pub(crate) type Judged = Result<(Arc<UserInfo>, Vec<String>), Refused>;
+
 /// Issues and verifies tokens of service accounts.
 pub struct ServiceAccounts {
     issuer: String,
@@ -71,12 +74,7 @@ impl ServiceAccounts {
     }
 
     /// Whose token this is and for which of the wanted audiences; `None` if it is none of ours.
-    pub(crate) fn user(
-        &self,
-        token: &str,
-        wanted: &[String],
-        now: Timestamp,
-    ) -> Option<Result<(Arc<UserInfo>, Vec<String>), Refused>> {
+    pub(crate) fn user(&self, token: &str, wanted: &[String], now: Timestamp) -> Option<Judged> {
         let claims = self.claims(token)?;
         let judged = claims.check(&self.issuer, wanted, now).and_then(|audiences| {
             let there = are_there(&claims.bound, now, &self.registry);

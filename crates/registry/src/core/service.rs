@@ -162,8 +162,10 @@ fn settle_addresses(service: &mut Value) {
 /// Fields that the new type does not have go with the old one, where the client left them as they were: whoever changes
 /// only the type of what was read need not know them.
 fn drop_what_went_with_the_type(service: &mut Value, old: &Value) {
+    /// Whether a spec has fields, and which.
+    type Having = (fn(&Value) -> bool, &'static [&'static str]);
     let balanced = |spec: &Value| text(spec, &["type"]) == "LoadBalancer";
-    let went: [(fn(&Value) -> bool, &[&str]); 3] = [
+    let went: [Having; 3] = [
         (service_validation::is_outward, &["externalTrafficPolicy"]),
         (service_validation::is_asked_for_health, &["healthCheckNodePort"]),
         (balanced, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),
