@@ -10,6 +10,7 @@
 
 mod context;
 mod environment;
+mod images;
 mod node;
 mod pod;
 mod pods;
@@ -18,6 +19,7 @@ mod run;
 mod server;
 mod service_links;
 
+pub use self::images::ImageOptions;
 pub use context::Runtimes;
 pub use node::machine::Machine;
 pub use pod::config::Dns;

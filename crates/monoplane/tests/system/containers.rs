@@ -104,7 +104,7 @@ fn a_pod_gets_what_it_asks_for_or_is_told() {
     plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s"]);
     assert_eq!(plane.kubectl_ok(&["logs", "reader", "-c", "main"]), "hiddenopen\n2\n1\n");
 
-    let port = "    ports:\n    - {containerPort: 80, hostPort: 80}\n";
+    let port = "    ports:\n    - {containerPort: 80, hostPort: 80, hostIP: 127.0.0.1}\n";
     plane.apply(&pod("port", "true", port));
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=UnsupportedField";
     plane.kubectl_ok(&["wait", reason, "pod/port", "--timeout=60s"]);
