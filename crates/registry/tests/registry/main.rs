@@ -7,6 +7,7 @@ mod events;
 mod lifecycle;
 mod lists;
 mod model;
+mod networking;
 mod services;
 mod watches;
 mod workloads;

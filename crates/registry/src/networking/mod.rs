@@ -1,0 +1,5 @@
+//! The group `networking.k8s.io`.
+
+pub(crate) mod ingress;
+pub(crate) mod ingress_class;
+mod ingress_validation;
