@@ -11,6 +11,7 @@ use wrk::Found;
 
 mod api;
 mod components;
+mod gateway;
 mod idle;
 mod nginx;
 mod wrk;
@@ -22,6 +23,8 @@ pub enum Family {
     Api,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
+    /// A Service through an Ingress, beside nginx as a reverse proxy
+    Gateway,
     /// Start, memory and CPU at rest
     Idle,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
@@ -44,6 +47,9 @@ pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
     }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
+    }
+    if wanted(Family::Gateway) {
+        gateway::run(root, seconds)?;
     }
     if wanted(Family::Micro) {
         tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;

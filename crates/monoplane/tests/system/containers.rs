@@ -4,10 +4,10 @@ use harness::{Plane, eventually, is_root, kill, send};
 
 use crate::start;
 
-const IMAGE: &str = "monoplane.test/busybox:1";
+pub const IMAGE: &str = "monoplane.test/busybox:1";
 
 /// A plane with an image of a static busybox; `None` without root, where containers cannot run.
-fn plane_with_image() -> Option<Plane> {
+pub fn plane_with_image() -> Option<Plane> {
     if !is_root() {
         eprintln!("skipped: containers need root");
         return None;
