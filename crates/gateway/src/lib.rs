@@ -129,9 +129,8 @@ pub async fn serve_and_tell(
     let acceptor =
         certificates.acceptor().map_err(|error| Error::Certificate(std::io::Error::other(error)))?;
     let entrance = |tls: Option<_>| move |listener| Entrance { listener, tls: tls.clone() };
-    let entrances = options.listeners.into_iter().map(entrance(None));
-    let entrances =
-        entrances.chain(options.tls_listeners.into_iter().map(entrance(Some(acceptor)))).collect();
+    let plain = options.listeners.into_iter().map(entrance(None));
+    let entrances = plain.chain(options.tls_listeners.into_iter().map(entrance(Some(acceptor)))).collect();
     // Not stopped with `stop`: what is served must not change while the last requests are answered.
     let tasks = Tasks::default();
     let ways =
@@ -144,22 +143,24 @@ pub async fn serve_and_tell(
         leaving: CancellationToken::new(),
         random: options.ambient.random.clone(),
     });
-    let clock = options.ambient.clock.clone();
-    let (leaving, timer, end) = (edge.leaving.clone(), clock.clone(), stop.clone());
-    // Time enough for the word that they are sent away with to reach them.
-    let patience = options.limits.drain * 4 / 5;
-    tasks.spawn("leaving", async move {
-        end.cancelled().await;
-        timer.sleep(patience).await;
-        leaving.cancel();
-    });
+    send_away(&edge, &options.ambient, options.limits.drain, &stop, &tasks);
     let (client, ambient) = (options.client, options.ambient);
     let node = options.node.as_deref();
     let events = EventRecorder::start(client.clone(), "monoplane-edge", node, ambient.clone(), &tasks);
-    let setup = Setup {
+    let clock = ambient.clock.clone();
+    let ingresses = ingress::Setup {
         client: client.clone(),
         ambient: ambient.clone(),
         events: events.clone(),
+        edge: edge.clone(),
+        certificates,
+        addresses: options.addresses,
+        data_dir: options.data_dir.clone(),
+    };
+    let setup = Setup {
+        client,
+        ambient,
+        events,
         host: options.host,
         stores: options.stores,
         egress: options.egress,
@@ -169,25 +170,7 @@ pub async fn serve_and_tell(
     };
     let served = match Controller::open(setup, edge.clone(), &tasks).await {
         Ok(controller) => {
-            let data_dir = options.data_dir;
-            let setup = ingress::Setup {
-                client,
-                ambient,
-                events,
-                edge: edge.clone(),
-                certificates,
-                addresses: options.addresses,
-                data_dir,
-            };
-            let mut ingresses = ingress::start(setup, &tasks).await;
-            let (starter, owner) = (controller.clone(), tasks.clone());
-            let (settled, settling) = oneshot::channel();
-            tasks.spawn("settling", async move {
-                starter.start(&owner).await;
-                // Its sender goes with the gateway; and nobody may be waiting any more.
-                let _ = ingresses.wait_for(|settled| *settled).await;
-                let _ = settled.send(());
-            });
+            let settling = settling(controller, ingress::start(ingresses, &tasks).await, &tasks);
             tokio::select! {
                 _ = settling => {}
                 () = clock.sleep(SETTLING) => tracing::warn!("serving begins before everything is back"),
@@ -200,6 +183,33 @@ pub async fn serve_and_tell(
     };
     tasks.stop().await;
     served
+}
+
+/// Sends away who still waits when the time for draining is nearly over: there is enough left for the word to reach them.
+fn send_away(edge: &Edge, ambient: &Ambient, drain: Duration, stop: &CancellationToken, tasks: &Tasks) {
+    let (leaving, clock, stop) = (edge.leaving.clone(), ambient.clock.clone(), stop.clone());
+    tasks.spawn("leaving", async move {
+        stop.cancelled().await;
+        clock.sleep(drain * 4 / 5).await;
+        leaving.cancel();
+    });
+}
+
+/// Starts the components; tells once they and the Ingresses are served.
+fn settling(
+    controller: Arc<Controller>,
+    mut ingresses: watch::Receiver<bool>,
+    tasks: &Tasks,
+) -> oneshot::Receiver<()> {
+    let owner = tasks.clone();
+    let (settled, settling) = oneshot::channel();
+    tasks.spawn("settling", async move {
+        controller.start(&owner).await;
+        // Its sender goes with the gateway; and nobody may be waiting any more.
+        let _ = ingresses.wait_for(|settled| *settled).await;
+        let _ = settled.send(());
+    });
+    settling
 }
 
 fn default_certificate(options: &Options) -> Result<Arc<rustls::sign::CertifiedKey>, Error> {

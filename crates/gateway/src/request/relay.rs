@@ -221,7 +221,7 @@ impl<'a> Exchange<'a> {
             }
             if lease.reused {
                 // It had closed the connection: that says nothing of what it does with a new one.
-                lease.is_dead();
+                lease.discard();
             } else {
                 self.give_up(&endpoint, format!("{} closed the connection", endpoint.address));
             }

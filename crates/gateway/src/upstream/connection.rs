@@ -91,7 +91,7 @@ impl Lease {
     }
 
     /// The connection was found dead: those that have waited beside it are not used either.
-    pub(crate) fn is_dead(self) {
+    pub(crate) fn discard(self) {
         self.under_way.0.forget(self.thread);
     }
 
