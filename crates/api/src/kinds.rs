@@ -156,6 +156,7 @@ pub const ALL: &[BuiltinKind] = &[
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
     kind(NETWORKING, "IngressClass", ("ingressclasses", "ingressclass"), &[], false),
     kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
+    kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),
     kind(RBAC, "ClusterRole", ("clusterroles", "clusterrole"), &[], false),

@@ -34,6 +34,7 @@ fn builtins() -> Vec<Builtin> {
         events::event::builtin(),
         networking::ingress::builtin(),
         networking::ingress_class::builtin(),
+        networking::network_policy::builtin(),
         node::runtime_class::builtin(),
         rbac::binding::of_cluster(),
         rbac::binding::of_namespace(),

@@ -121,6 +121,13 @@ pub(super) const ROLES: &[RoleSpec] = &[
         "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/selfnodeclient"])],
     ),
+    role(
+        "system:monoplane:network",
+        &[
+            rule(LIST_WATCH, CORE, &["namespaces", "pods"]),
+            rule(LIST_WATCH, &["networking.k8s.io"], &["networkpolicies"]),
+        ],
+    ),
     role("system:monoplane:edge", EDGE),
     role("system:monoplane:bootstrap", BOOTSTRAP),
 ];

@@ -158,6 +158,8 @@ pub(crate) fn sandbox(
         network: mode(spec.host_network),
         pid,
         ipc: mode(spec.host_ipc),
+        // Where the pod wants one, its ids are claimed when the sandbox is made.
+        user_namespace: None,
         sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
         metadata: SandboxMetadata { name, namespace, uid, attempt },
     }

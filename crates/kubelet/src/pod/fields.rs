@@ -85,6 +85,7 @@ impl Sorter {
             host_ipc,
             host_network,
             host_pid: _,
+            host_users: _,
             hostname: _,
             hostname_override: _,
             init_containers: _,
@@ -115,13 +116,11 @@ impl Sorter {
             topology_spread_constraints: _,
             // Not, or not wholly.
             enable_service_links: _,
-            host_users,
             image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.refuse(*host_users == Some(false), "spec.hostUsers: false");
         self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
@@ -262,12 +261,14 @@ impl Sorter {
             self.env_source(field, value_from.as_ref());
         }
         for EnvFromSource { config_map_ref: _, prefix: _, secret_ref: _ } in env_from.iter().flatten() {}
-        for ContainerPort { container_port: _, host_ip: _, host_port, name: _, protocol: _ } in
+        for ContainerPort { container_port: _, host_ip, host_port, name: _, protocol: _ } in
             ports.iter().flatten()
         {
-            // On the node's own network every port is one of the node's.
+            // The kernel routes nothing from loopback addresses to pods; on the node's own network nothing is routed.
             let mapped = !host_network && host_port.is_some_and(|port| port != 0);
-            self.refuse(mapped, format_args!("{field}.ports.hostPort"));
+            let loopback = host_ip.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
+            let loopback = loopback.is_some_and(|ip| ip.is_loopback());
+            self.refuse(mapped && loopback, format_args!("{field}.ports.hostIP of the loopback interface"));
         }
         self.lifecycle(field, lifecycle.as_ref());
         for probe in [liveness_probe, readiness_probe, startup_probe].into_iter().flatten() {
@@ -392,7 +393,7 @@ mod tests {
         let localhost = json!({"type": "Localhost", "localhostProfile": "p"});
         check(json!({}), "");
         check(json!({"hostUsers": true}), "");
-        check(json!({"hostUsers": false}), "spec.hostUsers: false");
+        check(json!({"hostUsers": false}), "");
         for (profile, name) in [("seccompProfile", "seccompProfile"), ("appArmorProfile", "appArmorProfile")]
         {
             let security = json!({"securityContext": {profile: localhost}});
@@ -402,8 +403,8 @@ mod tests {
                 &format!("spec.containers{{c}}.securityContext.{name} of type Localhost"),
             );
         }
-        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1}]});
-        check(container(ports.clone()), "spec.containers{c}.ports.hostPort");
+        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1, "hostIP": "127.0.0.1"}]});
+        check(container(ports.clone()), "spec.containers{c}.ports.hostIP of the loopback interface");
         let mut on_host = container(ports);
         on_host["hostNetwork"] = json!(true);
         check(on_host, "");

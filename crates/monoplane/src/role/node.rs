@@ -57,10 +57,10 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
     let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
-    let containers = pods::open(layout, &marks).await?;
+    let (ambient, placements) = (Ambient::system(), Arc::default());
+    let containers = pods::open(layout, &marks, &placements, &ambient).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
-    let ambient = Ambient::system();
     let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
     let resolver = text("/etc/resolv.conf");
     let services = services::Parts {
@@ -69,8 +69,10 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         marks: &marks,
         resolver: &resolver,
         ambient: &ambient,
+        placements,
+        outside: flags.bind_address,
     };
-    let (services, gateway) = services::start(&services, layout, &stop).await?;
+    let (services, gateway) = services::start(services, layout, &stop).await?;
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,

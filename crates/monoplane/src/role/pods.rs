@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use client::Ambient;
 use network::Network;
+use proxy::placements::{Placement, Placements};
+use runtime::{Runtime, SandboxMetadata, SandboxState};
 use sandbox::{Containers, PodNetwork, ShimCommand};
 
 use super::marks::Marks;
@@ -20,9 +23,21 @@ use crate::layout::Layout;
 ///
 /// # Errors
 /// When the machine lacks something; `monoplane check` says what.
-pub async fn open(layout: &Layout, marks: &Marks) -> Result<Containers> {
+pub async fn open(
+    layout: &Layout,
+    marks: &Marks,
+    placements: &Arc<Placements>,
+    ambient: &Ambient,
+) -> Result<Containers> {
     let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
-    containers(layout, marks, Arc::new(Bridged(network))).await
+    let bridged = Bridged { network, placements: placements.clone(), ambient: ambient.clone() };
+    let containers = containers(layout, marks, Arc::new(bridged)).await?;
+    // The API may not have heard yet of the addresses of the last ones.
+    let adopted = containers.list_sandboxes().await.context("listing what runs")?;
+    for sandbox in adopted.into_iter().filter(|sandbox| sandbox.state == SandboxState::Ready) {
+        placements.add(&sandbox.id, Placement { uid: sandbox.metadata.uid, addresses: sandbox.ips });
+    }
+    Ok(containers)
 }
 
 /// Opens the runtime to end what runs: the network is taken down whole afterwards, and may be half gone by now.
@@ -69,20 +84,40 @@ fn is_same(own: &Metadata, kept: &Metadata) -> bool {
     one_file || copied
 }
 
-struct Bridged(Network);
+struct Bridged {
+    network: Network,
+    placements: Arc<Placements>,
+    ambient: Ambient,
+}
 
 #[async_trait]
 impl PodNetwork for Bridged {
-    async fn attach(&self, sandbox_id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String> {
-        self.0.attach(sandbox_id, namespace).await.map_err(|error| error.to_string())
+    /// The pod's first process runs after this, and so under its policies.
+    async fn attach(
+        &self,
+        sandbox_id: &str,
+        pod: &SandboxMetadata,
+        namespace: &Path,
+    ) -> Result<Vec<IpAddr>, String> {
+        let attached = self.network.attach(sandbox_id, namespace).await;
+        let addresses = attached.map_err(|error| error.to_string())?;
+        let placement = Placement { uid: pod.uid.clone(), addresses: addresses.clone() };
+        self.placements.add(sandbox_id, placement);
+        let in_force = self.placements.in_force(sandbox_id, &self.ambient).await;
+        in_force.map_err(|error| error.to_string())?;
+        Ok(addresses)
     }
 
     async fn detach(&self, sandbox_id: &str) -> Result<(), String> {
-        self.0.detach(sandbox_id).await.map_err(|error| error.to_string())
+        self.network.detach(sandbox_id).await.map_err(|error| error.to_string())?;
+        self.placements.remove(sandbox_id);
+        Ok(())
     }
 
     async fn retain(&self, sandbox_ids: &[String]) -> Result<(), String> {
-        self.0.retain(sandbox_ids).await.map_err(|error| error.to_string())
+        self.network.retain(sandbox_ids).await.map_err(|error| error.to_string())?;
+        self.placements.retain(sandbox_ids);
+        Ok(())
     }
 }
 
@@ -91,7 +126,7 @@ struct Unplugged;
 
 #[async_trait]
 impl PodNetwork for Unplugged {
-    async fn attach(&self, _: &str, _: &Path) -> Result<Vec<IpAddr>, String> {
+    async fn attach(&self, _: &str, _: &SandboxMetadata, _: &Path) -> Result<Vec<IpAddr>, String> {
         Err("this node is being cleaned away".to_owned())
     }
 

@@ -17,6 +17,10 @@ mod demo;
 mod durable;
 mod ingress;
 mod kubectl;
+mod policies;
+mod ports;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

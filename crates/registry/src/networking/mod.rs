@@ -3,3 +3,4 @@
 pub(crate) mod ingress;
 pub(crate) mod ingress_class;
 mod ingress_validation;
+pub(crate) mod network_policy;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // a test
 
 mod machine;
+mod user_namespace;
 
 mod adoption;
 mod exec;
@@ -12,3 +13,4 @@ mod identity;
 mod life;
 mod limits;
 mod logs;
+mod releases;
