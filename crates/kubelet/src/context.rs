@@ -10,6 +10,7 @@ use client::{Ambient, Client, EventRecorder, Store};
 use clock::Tasks;
 use runtime::Runtime;
 
+use crate::images::ImageManager;
 use crate::pod::config::{Dns, Paths};
 
 /// The runtimes of a node, by handler name as RuntimeClasses give it.
@@ -60,4 +61,5 @@ pub(crate) struct Context {
     pub(crate) memory: i64,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
+    pub(crate) images: ImageManager,
 }

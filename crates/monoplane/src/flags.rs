@@ -44,9 +44,9 @@ pub enum Command {
     Status(AtDataDir),
     /// Print the path of the administrator's kubeconfig
     Kubeconfig(AtDataDir),
-    /// Bring images into this machine's store, and list them
+    /// Images of this machine's store: pull, push, save, load, list and remove them
     #[command(subcommand)]
-    Image(Image),
+    Image(crate::image::Image),
     /// End every container that runs here and remove what the node made: interfaces, mounts, cgroups
     Clean(Clean),
     /// Create or change objects from manifests
@@ -164,6 +164,63 @@ pub struct Machine {
     /// Parent of all pods' cgroups, relative to the hierarchy's root
     #[arg(long, default_value = "monoplane", value_name = "NAME", value_parser = cgroup_root)]
     pub cgroup_root: String,
+    /// Mirrors, credentials and authorities of registries, in the shape of K3s's registries.yaml; registries that it names
+    /// may be on this machine [default: <data-dir>/node/registries.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub registries: Option<PathBuf>,
+    /// What becomes of images
+    #[command(flatten)]
+    pub images: Images,
+}
+
+/// Flags of the node about images.
+#[derive(Clone, Debug, Args)]
+pub struct Images {
+    /// Images that are pulled at once; 1 pulls one after the other
+    #[arg(long, default_value_t = 5, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_parallel_image_pulls: u16,
+    /// Percent of the disk in use from which images that no pod uses are removed; 100: never
+    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_high_threshold: u8,
+    /// Percent of the disk in use down to which they are
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_low_threshold: u8,
+    /// Seconds that an image stays at least
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub image_minimum_gc_age: u64,
+    /// Seconds after which an image that nobody uses is removed though there is room; 0: never
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub image_maximum_gc_age: u64,
+}
+
+impl Images {
+    /// As the node takes them.
+    pub fn words(&self) -> Vec<std::ffi::OsString> {
+        let flags = [
+            ("--max-parallel-image-pulls", u64::from(self.max_parallel_image_pulls)),
+            ("--image-gc-high-threshold", self.image_gc_high_threshold.into()),
+            ("--image-gc-low-threshold", self.image_gc_low_threshold.into()),
+            ("--image-minimum-gc-age", self.image_minimum_gc_age),
+            ("--image-maximum-gc-age", self.image_maximum_gc_age),
+        ];
+        flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
+            .map(Into::into)
+            .collect()
+    }
+
+    /// In the kubelet's words.
+    pub fn options(&self) -> kubelet::ImageOptions {
+        let seconds = std::time::Duration::from_secs;
+        kubelet::ImageOptions {
+            max_parallel_pulls: self.max_parallel_image_pulls.into(),
+            gc_high_percent: self.image_gc_high_threshold,
+            gc_low_percent: self.image_gc_low_threshold,
+            gc_minimum_age: seconds(self.image_minimum_gc_age),
+            gc_maximum_age: (self.image_maximum_gc_age > 0).then(|| seconds(self.image_maximum_gc_age)),
+        }
+    }
 }
 
 /// A path of plain names below the hierarchy's root: what is cleaned away later must be this plane's alone.
@@ -320,28 +377,6 @@ pub struct Check {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// The verbs of `image`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Image {
-    /// Import an OCI layout (directory or tar) or a `docker save` archive
-    Import {
-        /// Where the state lives
-        #[command(flatten)]
-        at: AtDataDir,
-        /// The directory or archive
-        path: PathBuf,
-        /// Name it so, when it carries no name
-        #[arg(long)]
-        tag: Option<String>,
-    },
-    /// List what the store holds
-    Ls {
-        /// Where the state lives
-        #[command(flatten)]
-        at: AtDataDir,
-    },
 }
 
 /// Flags of `demo`.

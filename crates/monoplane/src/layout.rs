@@ -61,6 +61,16 @@ impl Layout {
         self.root.join("node")
     }
 
+    /// What the node's runtime keeps of sandboxes and containers.
+    pub fn containers(&self) -> PathBuf {
+        self.node().join("containers")
+    }
+
+    /// What the node knows of registries, if nothing else is named.
+    pub fn registries(&self) -> PathBuf {
+        self.node().join("registries.yaml")
+    }
+
     /// The names of what the node makes outside of its folder.
     pub fn marks(&self) -> PathBuf {
         self.node().join("marks.json")

@@ -16,6 +16,7 @@ pub mod hop;
 mod idle;
 mod nginx;
 mod node;
+mod unpack;
 mod wrk;
 
 /// A family of figures.
@@ -31,6 +32,8 @@ pub enum Family {
     Hop,
     /// Start, memory and CPU at rest
     Idle,
+    /// Images from a directory and a registry to unpacked layers, beside skopeo and umoci
+    Unpack,
     /// Containers' lives and shims' memory, beside runc and crun
     Node,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
@@ -92,6 +95,9 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     }
     if wanted(Family::Gateway) {
         gateway::run(root, seconds)?;
+    }
+    if wanted(Family::Unpack) {
+        unpack::run(root, seconds.clamp(3, 9))?;
     }
     if wanted(Family::Micro) {
         tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;

@@ -88,6 +88,7 @@ impl Sorter {
             host_users: _,
             hostname: _,
             hostname_override: _,
+            image_pull_secrets: _,
             init_containers: _,
             overhead: _,
             readiness_gates: _,
@@ -116,12 +117,10 @@ impl Sorter {
             topology_spread_constraints: _,
             // Not, or not wholly.
             enable_service_links: _,
-            image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");

@@ -16,6 +16,7 @@ mod inbound;
 pub mod marks;
 pub mod node;
 pub mod pods;
+pub mod registries;
 pub mod server;
 mod services;
 

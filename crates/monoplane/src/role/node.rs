@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::credentials::Credentials;
 use super::marks::Marks;
 use super::{end_with_parent, stop_on_signal};
-use super::{pods, services};
+use super::{pods, registries, services};
 use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -58,7 +58,8 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let machine = &flags.machine;
     let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
     let (ambient, placements) = (Ambient::system(), Arc::default());
-    let containers = pods::open(layout, &marks, &placements, &ambient).await?;
+    let registries = registries::of_node(layout, machine)?;
+    let containers = pods::open(layout, &marks, registries, &placements, &ambient).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
     let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
@@ -90,6 +91,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         max_pods: MAX_PODS,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
+        images: machine.images.options(),
         version: crate::VERSION.to_owned(),
         ready: Some(ready),
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use client::Ambient;
+use images::{Registries, RegistryConfig};
 use network::Network;
 use proxy::placements::{Placement, Placements};
 use runtime::{Runtime, SandboxMetadata, SandboxState};
@@ -26,12 +27,13 @@ use crate::layout::Layout;
 pub async fn open(
     layout: &Layout,
     marks: &Marks,
+    registries: Registries,
     placements: &Arc<Placements>,
     ambient: &Ambient,
 ) -> Result<Containers> {
     let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
     let bridged = Bridged { network, placements: placements.clone(), ambient: ambient.clone() };
-    let containers = containers(layout, marks, Arc::new(bridged)).await?;
+    let containers = containers(layout, marks, registries, Arc::new(bridged)).await?;
     // The API may not have heard yet of the addresses of the last ones.
     let adopted = containers.list_sandboxes().await.context("listing what runs")?;
     for sandbox in adopted.into_iter().filter(|sandbox| sandbox.state == SandboxState::Ready) {
@@ -45,20 +47,29 @@ pub async fn open(
 /// # Errors
 /// When the machine lacks something.
 pub async fn open_to_end(layout: &Layout, marks: &Marks) -> Result<Containers> {
-    containers(layout, marks, Arc::new(Unplugged)).await
+    // Nothing is pulled any more.
+    let registries = Registries::new(RegistryConfig::default(), egress::Policy::default())?;
+    containers(layout, marks, registries, Arc::new(Unplugged)).await
 }
 
-async fn containers(layout: &Layout, marks: &Marks, network: Arc<dyn PodNetwork>) -> Result<Containers> {
+async fn containers(
+    layout: &Layout,
+    marks: &Marks,
+    registries: Registries,
+    network: Arc<dyn PodNetwork>,
+) -> Result<Containers> {
     let config = sandbox::Config {
         name: "runc".to_owned(),
-        state_dir: layout.node().join("containers"),
+        state_dir: layout.containers(),
         shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
         shim_cgroup: format!("{}/shims", marks.cgroup_root),
         pods_cgroup: marks.pods_cgroup(),
         pids_limit: None,
     };
     let images = Arc::new(image::open(layout)?);
-    Containers::open(config, images, network).await.context("opening the container runtime")
+    Containers::open(config, images, Arc::new(registries), network)
+        .await
+        .context("opening the container runtime")
 }
 
 /// The program that shims run: this one, as it is now, under a name of its own. A shim outlives upgrades and rebuilds, and

@@ -92,6 +92,10 @@ impl Recipes<'_> {
         push(&mut words, "--pod-cidr", &machine.pod_cidr);
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
+        if let Some(file) = &machine.registries {
+            push(&mut words, "--registries", std::path::absolute(file)?);
+        }
+        words.extend(machine.images.words());
         Ok(self.recipe("node", words, Vec::new(), None))
     }
 

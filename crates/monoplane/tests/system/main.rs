@@ -19,6 +19,7 @@ mod ingress;
 mod kubectl;
 mod policies;
 mod ports;
+mod registry;
 mod upgrade;
 mod user_namespaces;
 

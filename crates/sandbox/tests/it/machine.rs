@@ -272,7 +272,9 @@ pub(crate) fn config(directory: &Path, group: &str) -> Config {
 
 async fn open(directory: &Path, group: &str, network: &Arc<NoNetwork>) -> Containers {
     let network = Arc::clone(network) as Arc<dyn PodNetwork>;
-    Containers::open(config(directory, group), Arc::new(store(directory)), network).await.unwrap()
+    let registries = images::Registries::new(Default::default(), Default::default()).unwrap();
+    let (images, registries) = (Arc::new(store(directory)), Arc::new(registries));
+    Containers::open(config(directory, group), images, registries, network).await.unwrap()
 }
 
 /// A container that runs a shell script.
