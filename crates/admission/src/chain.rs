@@ -7,7 +7,8 @@ use clock::Random;
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority, RuntimeClass, ServiceAccount,
+    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority,
+    RuntimeClass, ServiceAccount,
 };
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -33,6 +34,7 @@ impl Chain {
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(RuntimeClass),
+            Box::new(DefaultIngressClass),
         ])
     }
 

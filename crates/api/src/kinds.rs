@@ -155,6 +155,8 @@ pub const ALL: &[BuiltinKind] = &[
     kind(COORDINATION, "Lease", ("leases", "lease"), &[], true),
     kind(DISCOVERY, "EndpointSlice", ("endpointslices", "endpointslice"), &[], true),
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
+    kind(NETWORKING, "IngressClass", ("ingressclasses", "ingressclass"), &[], false),
+    kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
     kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),

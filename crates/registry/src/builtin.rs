@@ -33,6 +33,8 @@ fn builtins() -> Vec<Builtin> {
         coordination::lease::builtin(),
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
+        networking::ingress::builtin(),
+        networking::ingress_class::builtin(),
         networking::network_policy::builtin(),
         node::runtime_class::builtin(),
         rbac::binding::of_cluster(),

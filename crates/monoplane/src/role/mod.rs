@@ -13,6 +13,7 @@ mod credentials;
 mod definitions;
 pub mod edge;
 mod endpoints;
+mod inbound;
 pub mod marks;
 pub mod node;
 pub mod pods;

@@ -22,7 +22,7 @@ use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
-use crate::up::child::inherited_or_bound;
+use crate::up::child::{further_inherited, inherited_or_bound};
 
 /// Who issues service accounts' tokens, and whom they are for where nobody is named: upstream's usual.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -37,7 +37,10 @@ pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
     descriptors();
     let layout = Layout::new(&flags.at)?;
-    let listeners = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.api_port))?;
+    let [outer] = inherited_or_bound([SocketAddr::new(flags.bind_address, flags.api_port)])?;
+    // Where pods come in, if a supervisor says so.
+    let mut listeners = vec![outer];
+    listeners.extend(further_inherited(listeners.len())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(flags, &layout, listeners))
 }
@@ -85,7 +88,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         &tasks,
     );
     let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
-    let objects = defaults::manifests(&options, address.port()).map_err(said)?;
+    let mut objects = defaults::manifests(&options, address.port()).map_err(said)?;
+    objects.push(definitions::ingress_class(!flags.api.no_default_ingress_class));
     server
         .install(&bootstrap, &objects)
         .await

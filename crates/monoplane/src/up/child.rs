@@ -54,7 +54,7 @@ impl Recipe {
             command.uid(id).gid(id);
         }
         let mut mappings = Vec::new();
-        for (listener, child_fd) in self.listeners.iter().zip(FIRST_PASSED..) {
+        for (child_fd, listener) in (FIRST_PASSED..).zip(&self.listeners) {
             let socket: OwnedFd = listener.try_clone().context("duplicating a listening socket")?.into();
             mappings.push(FdMapping { parent_fd: socket, child_fd });
         }
@@ -80,16 +80,27 @@ impl Recipe {
     }
 }
 
-/// The listening sockets that a supervisor passed, or a new one on `address`.
-pub fn inherited_or_bound(address: std::net::SocketAddr) -> Result<Vec<TcpListener>> {
+/// The listening sockets that a supervisor passed, or new ones on these addresses, in order.
+pub fn inherited_or_bound<const COUNT: usize>(
+    addresses: [std::net::SocketAddr; COUNT],
+) -> Result<[TcpListener; COUNT]> {
     let mut passed = listenfd::ListenFd::from_env();
-    let mut listeners = Vec::new();
-    for index in 0..passed.len() {
-        listeners.extend(passed.take_tcp_listener(index).context("taking an inherited socket")?);
+    let mut all = Vec::with_capacity(COUNT);
+    for (index, address) in addresses.into_iter().enumerate() {
+        all.push(match passed.take_tcp_listener(index).context("taking an inherited socket")? {
+            Some(listener) => listener,
+            None => TcpListener::bind(address).with_context(|| format!("listening on {address}"))?,
+        });
     }
-    if listeners.is_empty() {
-        let bound = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
-        listeners.push(bound);
+    all.try_into().map_err(|_| anyhow::anyhow!("a listening socket is missing"))
+}
+
+/// The listening sockets that a supervisor passed behind the first few.
+pub fn further_inherited(first: usize) -> Result<Vec<TcpListener>> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut all = Vec::new();
+    for index in first..passed.len() {
+        all.extend(passed.take_tcp_listener(index).context("taking an inherited socket")?);
     }
-    Ok(listeners)
+    Ok(all)
 }

@@ -77,7 +77,11 @@ impl Recipes<'_> {
             push(&mut words, "--advertise-address", address.to_string());
         }
         if let Some(file) = &api.token_auth_file {
-            push(&mut words, "--token-auth-file", self.copied(file)?);
+            let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
+            push(&mut words, "--token-auth-file", copy);
+        }
+        if api.no_default_ingress_class {
+            words.push("--no-default-ingress-class".into());
         }
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
@@ -105,9 +109,10 @@ impl Recipes<'_> {
     }
 
     /// The edge.
-    pub fn edge(&self, listener: TcpListener) -> Result<Recipe> {
+    pub fn edge(&self, listeners: [TcpListener; 2]) -> Result<Recipe> {
         let mut words = self.words();
         push(&mut words, "--edge-name", &self.names.edge);
+        push(&mut words, "--bind-address", self.flags.bind_address.to_string());
         if !self.flags.outbound.egress_allow.is_empty() {
             push(&mut words, "--egress-allow", self.flags.outbound.egress_allow.join(","));
         }
@@ -120,9 +125,32 @@ impl Recipes<'_> {
         if self.flags.outbound.allow_files {
             words.push("--allow-files".into());
         }
+        self.inbound(&mut words)?;
         let identity = self.own(&self.layout.edge(), identity::EDGE)?;
         let group = self.edge_group();
-        Ok(Recipe { group, ..self.recipe("edge", words, vec![listener], identity) })
+        Ok(Recipe { group, ..self.recipe("edge", words, listeners.into(), identity) })
+    }
+
+    /// What the edge is told of clients' connections.
+    fn inbound(&self, words: &mut Vec<OsString>) -> Result<()> {
+        let inbound = &self.flags.inbound;
+        push(words, "--max-request-body", &inbound.max_request_body);
+        if !inbound.publish_address.is_empty() {
+            push(words, "--publish-address", inbound.publish_address.join(","));
+        }
+        if !inbound.trusted_proxy.is_empty() {
+            push(words, "--trusted-proxy", inbound.trusted_proxy.join(","));
+        }
+        let files = [
+            ("--tls-certificate", &inbound.tls_certificate, "tls.crt"),
+            ("--tls-key", &inbound.tls_key, "tls.key"),
+        ];
+        for (flag, file, name) in files {
+            if let Some(file) = file {
+                push(words, flag, copied(flag, file, &self.layout.edge(), name)?);
+            }
+        }
+        Ok(())
     }
 
     /// The edge runs other people's code, so what it can use up is limited: the rest of the plane must stay well.
@@ -154,15 +182,6 @@ impl Recipes<'_> {
 
     fn words(&self) -> Vec<OsString> {
         vec!["--data-dir".into(), self.layout.root().into()]
-    }
-
-    /// A copy in the server's own folder of a file that its user may not be able to read where it is.
-    fn copied(&self, file: &Path) -> Result<OsString> {
-        let bytes = std::fs::read(file).with_context(|| format!("--token-auth-file {}", file.display()))?;
-        make_directory(&self.layout.server(), 0o700)?;
-        let copy = self.layout.server().join("tokens.csv");
-        write_file(&copy, &bytes, 0o600)?;
-        Ok(copy.into())
     }
 
     /// Makes a role's own folder and says whom the role runs as.
@@ -207,6 +226,15 @@ fn bind_early(address: SocketAddr) -> Result<TcpListener> {
         Ok(socket.into())
     };
     attempt().with_context(|| format!("listening on {address}, for pods"))
+}
+
+/// A copy in a role's own folder of a file that its user may not be able to read where it is.
+fn copied(flag: &str, file: &Path, folder: &Path, name: &str) -> Result<OsString> {
+    let bytes = std::fs::read(file).with_context(|| format!("{flag} {}", file.display()))?;
+    make_directory(folder, 0o700)?;
+    let copy = folder.join(name);
+    write_file(&copy, &bytes, 0o600)?;
+    Ok(copy.into())
 }
 
 fn push(words: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {

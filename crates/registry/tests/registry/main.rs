@@ -8,6 +8,7 @@ mod lifecycle;
 mod lists;
 mod model;
 mod network_policies;
+mod networking;
 mod services;
 mod watches;
 mod workloads;
