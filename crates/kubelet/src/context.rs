@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::k8s::api::core::v1::Pod;
+use api::k8s::api::core::v1::{Pod, Service};
 use apimachinery::quantity::Quantity;
-use client::{Ambient, Client, EventRecorder, Store};
+use client::{Ambient, Client, EventRecorder, Informer, Store};
 use clock::Tasks;
 use runtime::{Groups, Runtime};
 use tokio::sync::watch;
@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) statics: StaticPods,
     /// The pods of this node, as the API holds them; images of the static ones among them.
     pub(crate) pods: Arc<Store<Pod>>,
+    /// All Services: containers find them by their environment.
+    pub(crate) services: Informer<Service>,
     pub(crate) tasks: Tasks,
     /// To where probes and hooks may go beside their own pods.
     pub(crate) connector: egress::Connector,

@@ -22,6 +22,7 @@ mod pods;
 mod resources;
 mod run;
 mod server;
+mod service_links;
 mod static_pods;
 
 pub use self::images::ImageOptions;

@@ -150,6 +150,12 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         recorder,
         runtimes: options.runtimes.clone(),
         pods: informer.store().clone(),
+        services: Informer::start(
+            Api::all(options.client.clone()),
+            InformerOptions::default(),
+            &options.ambient,
+            &tasks,
+        ),
         tasks: tasks.child(),
         connector: connector(&options.addresses),
         node_name: options.node_name,

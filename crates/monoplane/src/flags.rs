@@ -110,6 +110,9 @@ pub struct Up {
     /// Port of the gateway (HTTP); 0 takes any free one
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,
+    /// Port of the gateway (HTTPS); 0 takes any free one
+    #[arg(long, default_value_t = 8443)]
+    pub https_port: u16,
     /// Port of the kubelet (HTTPS); 0 takes any free one
     #[arg(long, default_value_t = 10250)]
     pub kubelet_port: u16,
@@ -125,6 +128,9 @@ pub struct Up {
     /// What the edge takes
     #[command(flatten)]
     pub outbound: Outbound,
+    /// What the edge takes, for clients' connections
+    #[command(flatten)]
+    pub inbound: Inbound,
 }
 
 /// Flags of the API server that `up` passes on.
@@ -133,12 +139,19 @@ pub struct Api {
     /// File of static bearer tokens, a line each: token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// Address under which pods and nodes find the API [default: the one that it listens on; with `up` on a loopback
+    /// address the pods' gateway]
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise_address: Option<IpAddr>,
     /// Further names or addresses that the API's certificate is valid for
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub tls_san: Vec<String>,
     /// Addresses that Services get
     #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR")]
     pub service_cidr: String,
+    /// Do not mark the IngressClass `monoplane` as the default one when it is created
+    #[arg(long)]
+    pub no_default_ingress_class: bool,
 }
 
 /// Flags of the node that `up` passes on.
@@ -367,6 +380,27 @@ pub struct Outbound {
     pub allow_files: bool,
 }
 
+/// Flags of the edge that `up` passes on, for clients' connections.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Inbound {
+    /// Addresses or names by which clients reach the gateway, for the status of Ingresses [default: the address that it
+    /// listens on, or this machine's]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub publish_address: Vec<String>,
+    /// Networks of proxies in front of the gateway, whose X-Forwarded headers are passed on; those of others are dropped
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<String>,
+    /// Certificate chain (PEM) for names that no Ingress has one for [default: one that nobody trusts]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// The largest body of a request to a Service
+    #[arg(long, value_name = "QUANTITY", default_value = "1Gi")]
+    pub max_request_body: String,
+}
+
 /// Flags of `server`.
 #[derive(Clone, Debug, Args)]
 pub struct Server {
@@ -434,12 +468,18 @@ pub struct Edge {
     /// Port to listen on (HTTP)
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,
+    /// Port to listen on (HTTPS)
+    #[arg(long, default_value_t = 8443)]
+    pub https_port: u16,
     /// Name of this edge, as its certificate says it [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub edge_name: Option<String>,
     /// The rest
     #[command(flatten)]
     pub outbound: Outbound,
+    /// And of clients' connections
+    #[command(flatten)]
+    pub inbound: Inbound,
     /// End when this process, the parent, does
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised: Option<u32>,

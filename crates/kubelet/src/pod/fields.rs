@@ -80,6 +80,7 @@ impl Sorter {
             containers: _,
             dns_config: _,
             dns_policy: _,
+            enable_service_links: _,
             ephemeral_containers: _,
             host_aliases: _,
             host_ipc,
@@ -116,7 +117,6 @@ impl Sorter {
             tolerations: _,
             topology_spread_constraints: _,
             // Not, or not wholly.
-            enable_service_links: _,
             os,
             resource_claims,
             set_hostname_as_fqdn,
@@ -146,15 +146,15 @@ impl Sorter {
     fn pod_security(&mut self, security: &PodSecurityContext, host_network: bool, host_ipc: bool) {
         let PodSecurityContext {
             fs_group: _,
-            // Of what it says something there are no volumes here.
-            fs_group_change_policy: _,
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
             supplemental_groups: _,
             sysctls,
+            // About kinds of volumes that are not here.
+            fs_group_change_policy,
+            se_linux_change_policy,
             app_armor_profile,
-            se_linux_change_policy: _,
             se_linux_options,
             seccomp_profile,
             supplemental_groups_policy,
@@ -162,6 +162,8 @@ impl Sorter {
         } = security;
         let field = "spec.securityContext";
         self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
+        self.ignore(fs_group_change_policy.is_some(), format_args!("{field}.fsGroupChangePolicy"));
+        self.ignore(se_linux_change_policy.is_some(), format_args!("{field}.seLinuxChangePolicy"));
         let strict = is(supplemental_groups_policy, "Strict");
         self.refuse(strict, format_args!("{field}.supplementalGroupsPolicy: Strict"));
         self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));

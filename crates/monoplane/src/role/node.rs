@@ -1,11 +1,11 @@
 //! The node: network, runtime and kubelet, put together.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
 use kubelet::{Dns, Machine, Runtimes, Serving};
 use pki::Credential;
@@ -73,6 +73,11 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         outside: flags.bind_address,
     };
     let (services, gateway) = services::start(services, layout, &stop).await?;
+    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
+    range.service_cidr.clone_from(&flags.service_cidr);
+    let dns = registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))?;
+    // A range that has no room for it: then pods ask at their gateway.
+    let dns = dns.map_or(gateway, IpAddr::V4);
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
@@ -85,7 +90,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
         machine: Machine::read(),
-        dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
+        dns: Dns { servers: vec![dns], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
         manifests: machine.room.pod_manifest_path.clone().unwrap_or_else(|| folder.join("manifests")),
         max_pods: machine.room.max_pods,

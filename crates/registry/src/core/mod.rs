@@ -1,6 +1,7 @@
 //! The legacy group.
 
 pub(crate) mod config_map;
+pub(crate) mod endpoints;
 pub(crate) mod event;
 pub(crate) mod namespace;
 pub(crate) mod node;
@@ -16,5 +17,6 @@ pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
 mod service_claims;
+mod service_fields;
 mod service_validation;
 pub(crate) mod template;
