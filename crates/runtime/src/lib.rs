@@ -11,6 +11,7 @@
 
 mod container;
 mod error;
+mod groups;
 mod image;
 mod sandbox;
 mod service;
@@ -18,6 +19,7 @@ mod streams;
 
 pub use container::*;
 pub use error::Error;
+pub use groups::{GroupUsage, Groups};
 pub use image::*;
 pub use sandbox::*;
 pub use service::{ExecOutput, Runtime, RuntimeEvent};

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::capabilities;
 use crate::cgroup::Tree;
-use crate::files::Part;
 
 /// What a container searches for programs if its image says nothing.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,16 +35,18 @@ pub(crate) struct Input<'a> {
     pub(crate) image: &'a ImageConfiguration,
     /// The container's control group, absolute in the hierarchy.
     pub(crate) group: String,
+    /// Where each of the container's mounts is found.
+    pub(crate) sources: &'a [PathBuf],
     /// The sandbox's files by the path they take in the container, unless a mount takes it.
     pub(crate) files: Vec<(&'static str, PathBuf)>,
     /// The pod's shared memory; `None`: the machine's.
     pub(crate) shm: Option<&'a Path>,
     /// The pod's process namespace, where its containers share one.
     pub(crate) pid_namespace: Option<PathBuf>,
+    /// Whether the pod has a user namespace, of which the shim says where it is.
+    pub(crate) user_namespace: bool,
     /// The machine's control groups.
     pub(crate) tree: &'a Tree,
-    /// Where the shim binds the parts of volumes, in the order of the mounts that have one.
-    pub(crate) parts: &'a [Part],
     pub(crate) last_capability: usize,
 }
 
@@ -165,8 +166,7 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             mounts.push(mount(path, "bind", &source.to_string_lossy(), &options));
         }
     }
-    let mut parts = input.parts.iter();
-    for volume in &input.container.mounts {
+    for (volume, source) in input.container.mounts.iter().zip(input.sources) {
         if !volume.container_path.starts_with('/') || volume.container_path.contains("..") {
             let path = &volume.container_path;
             return Err(Error::Invalid(format!(
@@ -181,10 +181,8 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             }
         };
         let access = if volume.readonly { "ro" } else { "rw" };
-        let part = if volume.sub_path.as_os_str().is_empty() { None } else { parts.next() };
-        let source = part.map_or(&volume.host_path, |part| &part.at).to_string_lossy();
         let options = ["rbind", propagation, access, devices];
-        mounts.push(mount(&volume.container_path, "bind", &source, &options));
+        mounts.push(mount(&volume.container_path, "bind", &source.to_string_lossy(), &options));
     }
     // A mount over a directory would hide mounts made below it before.
     let (system, rest) = mounts.split_at(count);
@@ -220,6 +218,10 @@ fn group_mounts(input: &Input<'_>, access: &str) -> Vec<Value> {
 /// Network, IPC and UTS namespaces are the shim's, which the container's first process is born into.
 fn namespaces(input: &Input<'_>) -> Vec<Value> {
     let mut namespaces = vec![json!({ "type": "mount" })];
+    if input.user_namespace {
+        // Without a path it would be a new one.
+        namespaces.push(json!({ "type": "user", "path": "/proc/self/ns/user" }));
+    }
     match (&input.pid_namespace, input.sandbox.pid) {
         (Some(path), _) => namespaces.push(json!({ "type": "pid", "path": path })),
         (None, NamespaceMode::Node) => {}
@@ -234,6 +236,11 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
 fn resources(input: &Input<'_>) -> Value {
     let (resources, security) = (&input.container.resources, &input.container.security);
     let mut found = json!({ "devices": devices(security.privileged) });
+    if matches!(input.tree, Tree::V2(_)) {
+        // One process of a container killed for memory and the others left is a state nobody planned for; it is the pod's
+        // or the node's limit that is met, where the container has none.
+        found["unified"] = json!({ "memory.oom.group": "1" });
+    }
     let limited = |limit: Option<i64>| limit.filter(|limit| *limit > 0);
     if let Some(limit) = limited(resources.memory_limit) {
         // No swap, where it can be counted: a limit that swap evades is none.
@@ -243,8 +250,6 @@ fn resources(input: &Input<'_>) -> Value {
             Tree::V1(_) => found["memory"] = json!({ "limit": limit }),
             Tree::V2(_) => {
                 found["memory"] = json!({ "limit": limit });
-                // One process of a container killed for memory and the others left is a state nobody planned for.
-                found["unified"] = json!({ "memory.oom.group": "1" });
                 if swap {
                     found["unified"]["memory.swap.max"] = "0".into();
                 }
@@ -312,11 +317,12 @@ mod tests {
             sandbox: &SandboxConfig { hostname: "pod".into(), ..SandboxConfig::default() },
             image: &image,
             group: "/a/b".into(),
+            sources: &container.mounts.iter().map(|mount| mount.host_path.clone()).collect::<Vec<_>>(),
             files: vec![("/etc/hosts", "/s/hosts".into())],
             shm: Some(Path::new("/s/shm")),
             pid_namespace: None,
             tree: &tree,
-            parts: &[],
+            user_namespace: false,
             last_capability: 40,
         })
     }

@@ -9,11 +9,13 @@ pub(crate) mod observed;
 pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod probe;
+pub(crate) mod resize;
+pub(crate) mod restart;
 pub(crate) mod status;
+pub(crate) mod user_namespace;
 pub(crate) mod volume;
 pub(crate) mod worker;
 
 mod given;
 mod handler;
-mod image;
 mod last_words;

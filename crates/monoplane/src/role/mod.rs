@@ -12,9 +12,12 @@ mod confine;
 mod credentials;
 mod definitions;
 pub mod edge;
+mod endpoints;
+mod inbound;
 pub mod marks;
 pub mod node;
 pub mod pods;
+pub mod registries;
 pub mod server;
 mod services;
 

@@ -104,7 +104,7 @@ fn a_pod_gets_what_it_asks_for_or_is_told() {
     plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s"]);
     assert_eq!(plane.kubectl_ok(&["logs", "reader", "-c", "main"]), "hiddenopen\n2\n1\n");
 
-    let port = "    ports:\n    - {containerPort: 80, hostPort: 80}\n";
+    let port = "    ports:\n    - {containerPort: 80, hostPort: 80, hostIP: 127.0.0.1}\n";
     plane.apply(&pod("port", "true", port));
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=UnsupportedField";
     plane.kubectl_ok(&["wait", reason, "pod/port", "--timeout=60s"]);
@@ -179,7 +179,7 @@ fn restarts(plane: &Plane, pod: &str) -> Option<i64> {
 }
 
 /// The first process of a pod's container: its cgroup's path names the pod.
-fn first_process(plane: &Plane, pod: &str) -> u32 {
+pub(crate) fn first_process(plane: &Plane, pod: &str) -> u32 {
     let uid = plane.get(&["pod", pod])["metadata"]["uid"].as_str().expect("a UID").to_owned();
     let read =
         |id: u32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();

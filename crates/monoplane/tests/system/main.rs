@@ -15,10 +15,19 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
+mod finding;
+mod ingress;
 mod kubectl;
 mod logs;
+mod policies;
+mod ports;
+mod registry;
+mod resources;
+mod rolling;
 mod streams;
 mod streams_kube;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

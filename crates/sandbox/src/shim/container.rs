@@ -26,6 +26,8 @@ pub(crate) struct Output {
 pub(crate) struct Container {
     pub(crate) record: ContainerRecord,
     pub(crate) files: ContainerFiles,
+    /// The container whose process namespace it joins.
+    pub(crate) pid_target: Option<String>,
     /// Its control group.
     pub(crate) group: String,
     pub(crate) outputs: Vec<Output>,
@@ -62,6 +64,7 @@ impl Container {
         let mut container = Self {
             record: ContainerRecord { id: id.to_owned(), ..ContainerRecord::default() },
             files,
+            pid_target: plan.pid_target,
             group,
             outputs: Vec::new(),
             log,

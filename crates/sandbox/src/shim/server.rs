@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -17,7 +17,7 @@ use super::connection::{Connection, Incoming};
 use super::console::{self, Console};
 use super::container::{Container, Stdio};
 use super::helper::{self, Outcome, Task};
-use super::pause::Pause;
+use super::pod::Namespaces;
 use crate::cgroup::Tree;
 use crate::files::{SOCKET, SandboxFiles, ShimConfig};
 use crate::process;
@@ -38,6 +38,8 @@ struct Helper {
     job: Job,
     /// Where the terminal that it makes comes from.
     console: Option<Console>,
+    /// The process namespace of another container, held for as long as the helper needs it.
+    joins: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,8 +75,7 @@ pub(crate) struct Server {
     ending: bool,
     /// Who asked for it, and hears of it.
     enders: Vec<u64>,
-    /// The pod's shared process namespace, where there is one.
-    pause: Option<Pause>,
+    namespaces: Namespaces,
 }
 
 /// What a descriptor that became ready belongs to.
@@ -90,7 +91,7 @@ enum Source {
 }
 
 impl Server {
-    pub(crate) fn new(files: SandboxFiles, config: ShimConfig, pause: Option<Pause>) -> io::Result<Self> {
+    pub(crate) fn new(files: SandboxFiles, config: ShimConfig, namespaces: Namespaces) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         // A daemon: the terminal's and the supervisor's signals are for others.
@@ -113,7 +114,7 @@ impl Server {
             commands: Vec::new(),
             ending: false,
             enders: Vec::new(),
-            pause,
+            namespaces,
         })
     }
 
@@ -275,16 +276,41 @@ impl Server {
             Ok(made) => made,
             Err(error) => return Some(Reply::Error(error.to_string())),
         };
+        let joined = match self.pid_namespace_of(container.pid_target.as_deref()) {
+            Ok(joined) => joined,
+            Err(error) => return Some(Reply::Error(error)),
+        };
+        let shared = self.namespaces.pause.as_ref().map(|pause| &pause.namespace);
+        let pid_namespace = shared.or(joined.as_ref()).map(AsRawFd::as_raw_fd);
         let Stdio { input, output, errors, console } = stdio;
-        let pid_namespace = self.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
         let path = console.as_ref().map(|console| console.path.clone());
-        let task = Task::Create { files, pid_namespace, console: path };
+        let user_namespace = self.user_namespace();
+        let task = Task::Create { files, pid_namespace, user_namespace, console: path };
         let stdio = [input.as_fd(), output.as_fd(), errors.as_fd()];
         let reply = self.help(caller, id.clone(), Job::Create, &task, stdio, console);
         if reply.is_none() {
+            // The helper names the namespace by this process's descriptor of it.
+            if let Some(helper) = self.helpers.last_mut() {
+                helper.joins = joined;
+            }
             self.containers.insert(id, container);
         }
         reply
+    }
+
+    /// The process namespace of another container. It is this process that waits for its first one, whose number is nobody
+    /// else's until then.
+    fn pid_namespace_of(&self, target: Option<&str>) -> Result<Option<OwnedFd>, String> {
+        let Some(target) = target else { return Ok(None) };
+        let found = self.containers.get(target).filter(|container| container.is_running());
+        let found = found.ok_or_else(|| format!("container {target} is not running"))?;
+        let namespace = File::open(format!("/proc/{}/ns/pid", found.record.pid));
+        let namespace = namespace.map_err(|error| format!("container {target}: {error}"))?;
+        Ok(Some(namespace.into()))
+    }
+
+    pub(super) fn user_namespace(&self) -> Option<RawFd> {
+        self.namespaces.user.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Sets a helper to work on a container that exists.
@@ -307,7 +333,9 @@ impl Server {
             return Some(Reply::Error("exec needs three files".to_owned()));
         };
         let stdio = [input.as_fd(), output.as_fd(), errors.as_fd()];
-        let task = Task::Exec { files, command: command.to_vec(), number: caller, console: None };
+        let user_namespace = self.user_namespace();
+        let (command, number) = (command.to_vec(), caller);
+        let task = Task::Exec { files, command, number, user_namespace, console: None };
         self.help(caller, id, job, &task, stdio, None)
     }
 
@@ -323,7 +351,16 @@ impl Server {
         match helper::spawn(&self.files, &container, task, stdio) {
             Ok((pid, report)) => {
                 let received = Vec::new();
-                self.helpers.push(Helper { pid, report, received, container, caller, job, console });
+                self.helpers.push(Helper {
+                    pid,
+                    report,
+                    received,
+                    container,
+                    caller,
+                    job,
+                    console,
+                    joins: None,
+                });
                 None
             }
             Err(error) => Some(Reply::Error(format!("cannot start a helper: {error}"))),
@@ -416,7 +453,7 @@ impl Server {
     }
 
     fn ended(&mut self, pid: Pid, code: i32) {
-        if self.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
+        if self.namespaces.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
             // The namespace ended with it, and no container can be made in it any more: nor is it a pod.
             self.ending = true;
             return;

@@ -26,7 +26,8 @@ impl Server {
             (Err(error), _) | (_, Err(error)) => return Some(Reply::Error(format!("terminal: {error}"))),
         };
         let path = Some(console.path.clone());
-        let task = Task::Exec { files, command, number: caller, console: path };
+        let user_namespace = self.user_namespace();
+        let task = Task::Exec { files, command, number: caller, user_namespace, console: path };
         self.help(caller, id, Job::Run, &task, [null.as_fd(); 3], Some(console))
     }
 

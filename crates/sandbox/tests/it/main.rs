@@ -5,6 +5,7 @@
 
 mod machine;
 mod streams;
+mod user_namespace;
 
 mod adoption;
 mod exec;
@@ -13,3 +14,4 @@ mod identity;
 mod life;
 mod limits;
 mod logs;
+mod releases;
