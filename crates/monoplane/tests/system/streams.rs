@@ -188,7 +188,10 @@ fn forwarding(plane: &Plane, transport: [(&str, &str); 2], what: &str, port: u16
     let mut command = kubectl(plane, transport, &["port-forward", what, &format!(":{port}")]);
     let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("kubectl runs");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+    said.read_line(&mut line).expect("a line");
+    // It tells of each connection, and would end where nobody listens.
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
     let local = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next());
     let local = local.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no port in {line:?}"));
     (child, local)
@@ -204,6 +207,11 @@ fn ports_are_forwarded_many_at_once() {
     ));
     plane.kubectl_ok(&["expose", "deployment", "web", "--port=80", "--target-port=8080"]);
     plane.kubectl_ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    eventually("both servers listen", || {
+        let listening =
+            plane.kubectl(&["exec", "deployment/web", "--", "/bin/busybox", "netstat", "-ltn"]).out;
+        (listening.contains(":8080") && listening.contains(":8081")).then_some(())
+    });
     for transport in BOTH {
         let (mut child, port) = forwarding(&plane, transport, "service/web", 80);
         let get = || {
@@ -213,7 +221,6 @@ fn ports_are_forwarded_many_at_once() {
             stream.read_to_string(&mut text).expect("an answer");
             text
         };
-        eventually("the server answers", || get().contains("web-").then_some(()));
         std::thread::scope(|scope| {
             let asking: Vec<_> = (0..60).map(|_| scope.spawn(get)).collect();
             for asked in asking {
