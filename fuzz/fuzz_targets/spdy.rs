@@ -12,7 +12,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     for piece in bytes.chunks(usize::from(cut) + 1) {
         decoder.buffer().extend_from_slice(piece);
         loop {
-            match decoder.next() {
+            match decoder.decode() {
                 Ok(Some(Frame::Data { bytes, .. })) => assert!(bytes.len() <= PIECE),
                 Ok(Some(_)) => {}
                 Ok(None) => break,

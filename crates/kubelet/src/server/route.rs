@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -26,12 +26,12 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) struct Refusal {
     pub(super) code: StatusCode,
     pub(super) message: String,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     pub(super) fn new(code: StatusCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), headers: HeaderMap::new() }
+        Self { code, message: message.into(), headers: Vec::new() }
     }
 }
 
@@ -54,7 +54,9 @@ pub(super) async fn answer(
     };
     Ok(answered.unwrap_or_else(|refusal| {
         let mut response = text(refusal.code, "text/plain; charset=utf-8", refusal.message);
-        response.headers_mut().extend(refusal.headers);
+        for (name, value) in refusal.headers {
+            response.headers_mut().append(name, value);
+        }
         response
     }))
 }
@@ -101,14 +103,14 @@ fn switched(head: Response<()>) -> Response<Body> {
 fn text(code: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = code;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
 fn streamed(bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Response<Body> {
     let frames = StreamBody::new(bytes.map(|bytes| bytes.map(Frame::data)));
     let mut response = Response::new(frames.boxed_unsync());
-    let kind = http::HeaderValue::from_static("text/plain");
+    let kind = HeaderValue::from_static("text/plain");
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     response
 }

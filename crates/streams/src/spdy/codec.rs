@@ -136,7 +136,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the peer cannot be understood.
-    pub fn next(&mut self) -> Result<Option<Frame>, Error> {
+    pub fn decode(&mut self) -> Result<Option<Frame>, Error> {
         if self.data.is_some() {
             return Ok(self.piece());
         }
@@ -307,7 +307,7 @@ mod tests {
         let mut half: Option<(u32, Vec<u8>)> = None;
         for piece in bytes.chunks(cut) {
             decoder.buffer().extend_from_slice(piece);
-            while let Some(frame) = decoder.next()? {
+            while let Some(frame) = decoder.decode()? {
                 let Frame::Data { stream, fin, bytes } = frame else {
                     frames.push(frame);
                     continue;

@@ -77,7 +77,7 @@ impl Reader {
     async fn run(mut self, mut from: impl AsyncRead + Unpin, activity: &Activity) -> io::Result<()> {
         let mut decoder = Decoder::default();
         loop {
-            while let Some(frame) = decoder.next().map_err(io::Error::other)? {
+            while let Some(frame) = decoder.decode().map_err(io::Error::other)? {
                 self.take(frame).await?;
             }
             decoder.buffer().reserve(crate::PIECE);
