@@ -398,9 +398,15 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_comes_with_a_name_of_its_kind() {
+        let tty = ContainerConfig { tty: true, command: words(&["a"]), ..ContainerConfig::default() };
+        let process = built(&tty, json!({}), false).unwrap()["process"].clone();
+        assert_eq!(process["terminal"], true);
+        assert!(process["env"].as_array().unwrap().contains(&"TERM=xterm".into()));
+    }
+
+    #[test]
     fn what_cannot_be_given_is_refused_by_name() {
-        let tty = ContainerConfig { tty: true, command: words(&["x"]), ..ContainerConfig::default() };
-        assert!(matches!(built(&tty, json!({}), false), Err(Error::Unsupported(_))));
         let bad = runtime::Mount { container_path: "/a/../b".into(), ..runtime::Mount::default() };
         let mount =
             ContainerConfig { mounts: vec![bad], command: words(&["x"]), ..ContainerConfig::default() };

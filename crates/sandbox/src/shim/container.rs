@@ -14,6 +14,9 @@ use crate::files::{self, ContainerFiles, Plan};
 use crate::process;
 use crate::protocol::ContainerRecord;
 
+/// How long the outputs of one that has ended may stay open for those who are attached, in nanoseconds.
+const LAST_WORDS: i64 = 1_000_000_000;
+
 /// One output pipe.
 pub(crate) struct Output {
     pub(crate) fd: OwnedFd,
@@ -126,6 +129,17 @@ impl Container {
         !self.attachments.iter().all(Attachment::has_taken_all)
     }
 
+    /// Whether nothing more is to come of one that has ended: what it wrote last may be on its way through a terminal
+    /// still, and somebody else may hold its outputs open for ever.
+    fn has_said_all(&self) -> bool {
+        self.outputs.is_empty() || now().saturating_sub(self.record.finished_at) > LAST_WORDS
+    }
+
+    /// Whether somebody who is attached is to be told soon of its end.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.record.finished_at > 0 && !self.attachments.is_empty()
+    }
+
     /// What those who are attached are to take something from.
     pub(crate) fn pending(&self) -> impl Iterator<Item = &OwnedFd> {
         self.attachments.iter().flat_map(Attachment::pending)
@@ -134,7 +148,7 @@ impl Container {
     /// Passes on what waits. Those who leave are given back: with the exit code when it has ended and they have all of its
     /// output, without when they are stuck.
     pub(crate) fn pass_on(&mut self) -> Vec<(u64, Option<i32>)> {
-        let ended = (self.record.finished_at > 0).then_some(self.record.exit_code);
+        let ended = (self.record.finished_at > 0 && self.has_said_all()).then_some(self.record.exit_code);
         let mut left = Vec::new();
         self.attachments.retain_mut(|attachment| {
             attachment.flush();

@@ -176,7 +176,8 @@ impl Server {
             sources.push(Source::Listener);
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }
-        let kills = self.ending || self.containers.values().any(|container| container.lingers);
+        let restless = |container: &Container| container.lingers || container.is_leaving();
+        let kills = self.ending || self.containers.values().any(restless);
         let held_up = self.containers.values().any(Container::is_held_up);
         let timeout = kills.then_some(KILL_ROUND).or(held_up.then_some(attachment::PATIENCE));
         let timeout = timeout.and_then(|round| Timespec::try_from(round).ok());
