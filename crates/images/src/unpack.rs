@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::digest::Hashing;
-use crate::remove::remove_at;
+use crate::remove::{remove_at, remove_tree};
 use crate::{Digest, Error, Limits, Result, Store, StoredImage, store};
 
 /// A file of this prefix hides the file of the rest of its name in the layers below.
@@ -70,8 +70,8 @@ impl Store {
             return Ok(done.join("fs"));
         }
         let work = tempfile::Builder::new().prefix("layer-").tempdir_in(self.root.join("work"));
-        let work = work.map_err(Error::io(&parent))?;
-        let root = work.path().join("fs");
+        let work = Work(work.map_err(Error::io(&parent))?.keep());
+        let root = work.0.join("fs");
         fs::create_dir(&root).map_err(Error::io(&root))?;
         let mut stream = Hashing::new(self.layer_stream(layer)?, self.limits.layer_bytes);
         extract(&mut stream, &root, below, &self.limits, image_left)?;
@@ -81,10 +81,21 @@ impl Store {
         // Everything is on disk before the name says that it is.
         let directory = File::open(&root).map_err(Error::io(&root))?;
         rustix::fs::syncfs(&directory).map_err(Error::os(&root))?;
-        fs::rename(work.path(), &done).map_err(Error::io(&done))?;
-        drop(work.keep());
+        fs::rename(&work.0, &done).map_err(Error::io(&done))?;
         store::sync_directory(&parent)?;
         Ok(done.join("fs"))
+    }
+}
+
+/// A directory that goes with this value, unless it was moved away: however deep a layer made it, which a temporary
+/// directory's own removal would run out of descriptors for.
+struct Work(PathBuf);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "what is left of a layer stays until the next start");
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use client::{Ambient, Client, EventRecorder, Store};
 use clock::Tasks;
 use runtime::Runtime;
 
+use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
+use crate::pod::security::Defaults;
 
 /// The runtimes of a node, by handler name as RuntimeClasses give it.
 #[derive(Clone)]
@@ -58,6 +60,10 @@ pub(crate) struct Context {
     pub(crate) allocatable: BTreeMap<String, Quantity>,
     /// Bytes of the node's memory.
     pub(crate) memory: i64,
+    /// What containers are confined by where their pods say nothing.
+    pub(crate) security: Defaults,
+    /// What it takes for a pod to be let in.
+    pub(crate) admission: admission::Node,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
 }

@@ -19,6 +19,7 @@ mod server;
 
 pub use context::Runtimes;
 pub use node::machine::Machine;
+pub use pod::admission::Sysctls;
 pub use pod::config::Dns;
 pub use pod::volume::unmount_volumes;
 pub use run::{Admits, Error, Options, Serving, run};

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{Context, Runtimes};
 use crate::node::machine::Machine;
 use crate::node::{Description, Heartbeat};
+use crate::pod::admission::{self, Sysctls};
 use crate::pod::config::{Dns, PODS, Paths};
+use crate::pod::security::Defaults;
 use crate::{pods, server};
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
@@ -60,6 +62,10 @@ pub struct Options {
     pub dns: Dns,
     /// The node's own `/etc/hosts`, for pods on its network.
     pub hosts: String,
+    /// Containers that name no seccomp profile get the runtime's own.
+    pub seccomp_default: bool,
+    /// Which kernel settings pods may ask for.
+    pub sysctls: Sysctls,
     /// How many pods it takes (110).
     pub max_pods: u32,
     /// The range of its pods' addresses, if it is known here.
@@ -126,6 +132,11 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         node_name: options.node_name,
         host_ips: options.addresses,
         paths: Paths { pods: options.data_dir.join(PODS), logs: options.data_dir.join("logs") },
+        security: Defaults {
+            seccomp_root: options.data_dir.join("seccomp"),
+            seccomp_default: options.seccomp_default,
+        },
+        admission: admission::Node { sysctls: options.sysctls, apparmor: options.machine.apparmor },
         dns: options.dns,
         cgroup: options.cgroup,
         allocatable: description.allocatable(),

@@ -155,6 +155,13 @@ pub struct Machine {
     /// Parent of all pods' cgroups, relative to the hierarchy's root
     #[arg(long, default_value = "monoplane", value_name = "NAME", value_parser = cgroup_root)]
     pub cgroup_root: String,
+    /// Give containers that name no seccomp profile the runtime's default one
+    #[arg(long)]
+    pub seccomp_default: bool,
+    /// Kernel settings beyond the safe ones that pods may ask for, by name or by beginning with '*' behind; of the network's and
+    /// the IPC namespace only
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
 }
 
 /// A path of plain names below the hierarchy's root: what is cleaned away later must be this plane's alone.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::process;
+use crate::seccomp::Filter;
 
 /// A sandbox's directory.
 #[derive(Clone, Debug)]
@@ -76,6 +77,10 @@ pub(crate) struct Plan {
     pub(crate) user: UserPlan,
     /// Parts of volumes, to be found and bound before the container's other mounts.
     pub(crate) parts: Vec<Part>,
+    /// Whether it is kept from all devices but those that every container has.
+    pub(crate) limit_devices: bool,
+    /// Which system calls its processes may make; `None`: all.
+    pub(crate) seccomp: Option<Filter>,
 }
 
 /// A part of a volume that is mounted instead of the whole.
@@ -99,6 +104,8 @@ pub(crate) struct UserPlan {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Vec<u32>,
+    /// No groups beside those, whatever the image says.
+    pub(crate) strict: bool,
 }
 
 impl SandboxFiles {

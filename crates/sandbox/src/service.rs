@@ -13,7 +13,7 @@ use bytes::Bytes;
 use nix::sys::signal::Signal;
 use runtime::{
     ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
-    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
+    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus, SupplementalGroupsPolicy,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -22,10 +22,10 @@ use tokio::time::timeout;
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
 use crate::manager::{Containers, blocking, failed, new_id, now};
-use crate::protocol::{Call, Reply};
+use crate::protocol::{self, Call, Reply};
 use crate::sandbox::Sandbox;
-use crate::spec;
 use crate::{ShimCommand, capabilities};
+use crate::{seccomp, spec};
 
 /// How long a shim may take to become reachable.
 const SHIM_START: Duration = Duration::from_secs(20);
@@ -251,6 +251,15 @@ fn prepare(
     let shm = sandbox.files.shm();
     let etc = |name: &str| sandbox.files.0.join(name);
     let parts = parts(files, &config)?;
+    let security = &config.security;
+    let granted = capabilities::granted(security, capabilities::available(), tree.limits_devices())
+        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
+    let seccomp = seccomp::filter(security, &granted)?;
+    let strict = security.supplemental_groups_policy == SupplementalGroupsPolicy::Strict;
+    let makes_devices = !security.privileged && granted.iter().any(|name| name == "CAP_MKNOD");
+    if seccomp.is_some() || strict || makes_devices {
+        sandbox.needs_version(protocol::CONFINES)?;
+    }
     let spec = spec::build(&spec::Input {
         container: &config,
         sandbox: pod,
@@ -261,13 +270,12 @@ fn prepare(
         pid_namespace: pid_namespace(&sandbox.files, pod)?,
         tree,
         parts: &parts,
-        last_capability: capabilities::last(),
+        capabilities: &granted,
     })?;
     let id_number = |field: &str, id: i64| {
         u32::try_from(id)
             .map_err(|_| Error::Invalid(format!("securityContext.{field}: {id} is out of range")))
     };
-    let security = &config.security;
     let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
     let plan = Plan {
         layers: store.unpack(image).map_err(image_error)?,
@@ -278,8 +286,11 @@ fn prepare(
             uid: security.run_as_user.map(|id| id_number("runAsUser", id)).transpose()?,
             gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
             groups: groups.collect::<Result<_, _>>()?,
+            strict,
         },
         parts,
+        limit_devices: !config.security.privileged,
+        seccomp,
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, Runtime};
 use tokio::sync::Notify;
 
+use super::admission;
 use super::backoff::Backoff;
 use super::config;
 use super::given::Given;
@@ -139,6 +140,7 @@ impl Worker {
         let now = self.cx.ambient.clock.now();
         self.prober.follow(&self.pod, &runtime, &observed, &mut self.memory);
         let deadline = self.check_deadline(&goal, now);
+        self.check_admission(&goal, &observed);
         let goal = if self.memory.failed.is_some() && goal == Goal::Run { Goal::Rest } else { goal };
         let mut plan = plan(&self.pod, &goal, &observed, &self.memory, now);
         self.announce(&plan);
@@ -317,6 +319,15 @@ impl Worker {
         let left = self.messages.iter().filter_map(|(id, message)| Some((id.clone(), message.clone()?)));
         observed.messages = left.collect();
         Ok(observed)
+    }
+
+    /// Fails a pod that the node does not take, before anything of it is made.
+    fn check_admission(&mut self, goal: &Goal, observed: &Observed) {
+        let new = *goal == Goal::Run && observed.is_empty() && self.memory.failed.is_none();
+        if let Some(refusal) = new.then(|| admission::refusal(&self.pod, &self.cx.admission)).flatten() {
+            self.warn(&refusal.reason, &refusal.message);
+            self.memory.failed = Some(refusal);
+        }
     }
 
     /// Fails the pod if it has run longer than it may; else when that will be.

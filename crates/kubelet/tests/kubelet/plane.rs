@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::k8s::api::core::v1::Pod;
 use client::{Ambient, Api, PostParams};
-use kubelet::{Dns, Machine, Options, Runtimes, Serving};
+use kubelet::{Dns, Machine, Options, Runtimes, Serving, Sysctls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -90,6 +90,8 @@ impl Plane {
                 host: String::new(),
             },
             hosts: String::new(),
+            seccomp_default: false,
+            sysctls: Sysctls::allowing(&[]).unwrap(),
             max_pods: 110,
             pod_cidr: None,
             labels: BTreeMap::new(),

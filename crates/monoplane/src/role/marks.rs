@@ -118,6 +118,8 @@ mod tests {
             pod_cidr: "10.42.0.0/24".to_owned(),
             bridge: bridge.to_owned(),
             cgroup_root: "monoplane".to_owned(),
+            seccomp_default: false,
+            allowed_unsafe_sysctls: Vec::new(),
         };
         let first = Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap();
         assert_eq!(first.plane.len(), 16);

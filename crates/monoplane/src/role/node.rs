@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
-use kubelet::{Dns, Machine, Runtimes, Serving};
+use kubelet::{Dns, Machine, Runtimes, Serving, Sysctls};
 use pki::Credential;
 use tokio::sync::oneshot;
 
@@ -85,6 +85,9 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         machine: Machine::read(),
         dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
+        seccomp_default: machine.seccomp_default,
+        sysctls: Sysctls::allowing(&machine.allowed_unsafe_sysctls)
+            .map_err(|why| anyhow!("--allowed-unsafe-sysctls: {why}"))?,
         max_pods: MAX_PODS,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),

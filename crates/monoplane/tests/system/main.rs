@@ -15,6 +15,7 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
+mod hostile;
 mod kubectl;
 
 /// A plane of the binary under test.

@@ -6,6 +6,7 @@ pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
 mod pod_defaults;
+mod pod_security;
 mod pod_spec;
 mod pod_status;
 mod pod_update;

@@ -8,6 +8,7 @@ use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::pod_defaults::CONTAINERS;
+use super::pod_security;
 use crate::tree::{at, entries, is_true, items, number, text};
 
 /// Checks the spec.
@@ -17,6 +18,8 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     if items(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(&containers, ""));
     }
+    pod_security::validate_pod(spec, path, errors);
+    let host_users = spec.get("hostUsers") != Some(&Value::Bool(false));
     let mut seen = BTreeSet::new();
     for list in CONTAINERS {
         let at = path.child(list);
@@ -27,6 +30,7 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             validate_container(container, list, &volumes, &at, errors);
+            pod_security::validate_container(container, host_users, &at, errors);
         }
     }
     one_of(spec, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
@@ -265,6 +269,7 @@ fn validate_mounts(
     for (index, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
         let at = at.index(index);
         let (name, place) = (text(mount, &["name"]), text(mount, &["mountPath"]));
+        pod_security::validate_mount(mount, &at, errors);
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
         } else if !volumes.contains(name) {

@@ -19,8 +19,10 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::{errors, mounts, rootfs, user};
+use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
-use crate::{process, protocol};
+use crate::seccomp::{Filter, install};
+use crate::{devices, process, protocol};
 
 /// What a helper does.
 pub(crate) enum Task {
@@ -78,9 +80,13 @@ fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
     }
 }
 
-fn builder(sandbox: &SandboxFiles, container: &str) -> Result<ContainerBuilder, String> {
+fn builder(
+    sandbox: &SandboxFiles,
+    container: &str,
+    seccomp: Option<Filter>,
+) -> Result<ContainerBuilder, String> {
     ContainerBuilder::new(container.to_owned(), SyscallType::default())
-        .with_executor(Command)
+        .with_executor(Command { seccomp })
         .with_root_path(sandbox.oci())
         .and_then(ContainerBuilder::validate_id)
         .map_err(chain)
@@ -111,15 +117,31 @@ fn create(
     if let Some(namespace) = pid_namespace {
         join_pid_namespace(&mut spec, namespace);
     }
+    if plan.seccomp.as_ref().is_some_and(|filter| filter.privileged) {
+        install::widen(&mut spec["process"]);
+    }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
-    let made = builder(sandbox, container)?
+    let mut made = builder(sandbox, container, plan.seccomp)?
         .as_init(&files.0)
         .with_systemd(false)
         .with_detach(true)
         .build()
         .map_err(chain)?;
+    // Its process waits for the start: nothing of the image has run.
+    if plan.limit_devices
+        && let Err(why) = limit_devices(&spec)
+    {
+        made.delete(true).map_err(chain)?;
+        return Err(why);
+    }
     let pid = made.pid().ok_or("libcontainer gave no process")?;
     Ok(pid.as_raw())
+}
+
+fn limit_devices(spec: &serde_json::Value) -> Result<(), String> {
+    let group = spec.pointer("/linux/cgroupsPath").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let limited = Tree::detect().and_then(|tree| tree.limit_devices(group, &devices::DEFAULT));
+    limited.map_err(|error| format!("control group {group}: its devices cannot be limited: {error}"))
 }
 
 /// Names the shared namespace by the shim's own descriptor of it. The shim waits for this process, so its number is its
@@ -155,7 +177,8 @@ fn exec(
     process["terminal"] = false.into();
     let path = files.0.join(format!("exec-{number}.json"));
     files::write(&path, &process).map_err(|error| error.to_string())?;
-    let made = builder(sandbox, container)?
+    let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
+    let made = builder(sandbox, container, plan.seccomp)?
         .as_tenant()
         .with_process(Some(&path))
         .with_detach(true)
@@ -179,9 +202,12 @@ fn chain(error: impl std::error::Error) -> String {
     text
 }
 
-/// Runs the configured command; libcontainer's own wants it executable by everyone.
+/// Runs the configured command; libcontainer's own wants it executable by everyone. And confines it: libcontainer's own way
+/// takes a C library.
 #[derive(Clone)]
-struct Command;
+struct Command {
+    seccomp: Option<Filter>,
+}
 
 impl Command {
     fn find(spec: &Spec) -> Result<(PathBuf, Vec<String>), String> {
@@ -216,14 +242,22 @@ impl Executor for Command {
         let c = |text: &[u8]| CString::new(text).map_err(|_| ExecutorError::InvalidArg);
         let path = c(path.as_os_str().as_encoded_bytes())?;
         let args = args.iter().map(|arg| c(arg.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+        // The very last: whatever else is called before it, a profile would have to allow.
+        if let Some(filter) = self.seccomp.as_ref().filter(|filter| !filter.privileged) {
+            install::install(filter).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+        }
         match nix::unistd::execv(&path, &args) {
             Ok(never) => match never {},
             Err(error) => Err(ExecutorError::Other(format!("exec {path:?}: {error}"))),
         }
     }
 
+    /// Called in the container's process, when all is set up and before it says so.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        Self::find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+        Self::find(spec).map_err(ExecutorValidationError::ArgValidationError)?;
+        let privileged = self.seccomp.as_ref().filter(|filter| filter.privileged);
+        let confined = privileged.map_or(Ok(()), install::confine_privileged);
+        confined.map_err(|error| ExecutorValidationError::ArgValidationError(format!("seccomp: {error}")))
     }
 
     fn setup_envs(

@@ -15,6 +15,7 @@ use crate::pod::config::{self, SubPath};
 use crate::pod::containers;
 use crate::pod::image::{self, ImageFailure};
 use crate::pod::memory::Waiting;
+use crate::pod::security;
 use crate::pod::volume;
 
 /// How long a hook after the start may take before the container counts as failed.
@@ -114,14 +115,14 @@ async fn prepare(
         .await
         .map_err(|ImageFailure { what, then }| Refused { what, then, image: true })?;
     scope.about(name, EventType::Normal, "Pulled", found.message);
-    config::check_root(&scope.pod, container, &found.image).map_err(Refused::config)?;
+    security::check_root(&scope.pod, container, &found.image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
     let environment = environment::of(&scope.pod, container, &sources, &scope.place())
         .map_err(|error| Refused::config(error.0))?;
     let cx = &scope.cx;
     let (config, sub_paths) =
-        config::container(&scope.pod, container, attempt, &cx.paths, environment, cx.memory)
+        config::container(&scope.pod, container, attempt, &cx.paths, &cx.security, environment, cx.memory)
             .map_err(|error| Refused::config(error.0))?;
     Ok((config, sub_paths, found.image))
 }
