@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use super::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(bytes).unwrap();
     gzip.finish().unwrap()
 }
@@ -39,8 +39,8 @@ fn a_small_archive_that_is_large_inside_stops_at_the_limit() {
     if !root() {
         return;
     }
-    // 64 MiB of nothing are some 64 KiB: as one file, as many, as what follows the archive's end, and as the whole archive.
-    let large = vec![0u8; 64 << 20];
+    // 8 MiB of nothing are some 8 KiB: as one file, as many, as what follows the archive's end, and as the whole archive.
+    let large = vec![0u8; 8 << 20];
     let mut header = tar::Header::new_gnu();
     header.set_path("large").unwrap();
     header.set_size(large.len() as u64);
@@ -52,7 +52,7 @@ fn a_small_archive_that_is_large_inside_stops_at_the_limit() {
     one.append(&header, &large[..]).unwrap();
     let one = one.into_inner().unwrap();
     let piece = "x".repeat(100_000);
-    let many = tar(&(0..600).map(|_| (EntryType::Regular, "f", piece.as_str(), 0o644)).collect::<Vec<_>>());
+    let many = tar(&(0..80).map(|_| (EntryType::Regular, "f", piece.as_str(), 0o644)).collect::<Vec<_>>());
     let mut behind = tar(&[(EntryType::Regular, "f", "x", 0o644)]);
     behind.extend(&large);
     for layer in [&one, &many, &behind] {
@@ -96,19 +96,20 @@ fn no_depth_is_too_deep_to_be_removed() {
     }
     // Each link stands at the end of a path as long as there may be: what goes through the last lies deeper than any.
     let mut builder = tar::Builder::new(Vec::new());
-    let deep = "d/".repeat(1500);
+    let deep = "d/".repeat(600);
     let mut entry = |kind: EntryType, path: &str, target: &str| {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(0);
         header.set_mode(0o755);
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         match kind {
             EntryType::Symlink => builder.append_link(&mut header, path, target).unwrap(),
             _ => builder.append_data(&mut header, path, &[][..]).unwrap(),
         }
     };
-    for step in 0..4 {
+    for step in 0..3 {
         let from = if step == 0 { String::new() } else { format!("l{}/", step - 1) };
         entry(EntryType::Directory, &format!("{from}{deep}"), "");
         entry(EntryType::Symlink, &format!("l{step}"), &format!("{from}{deep}"));

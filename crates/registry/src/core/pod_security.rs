@@ -177,14 +177,16 @@ mod tests {
 
     fn check(spec: Value, expected: &[&str]) {
         let mut errors = Vec::new();
-        let path = Path::root("spec");
+        let path = Path::new("spec");
         validate_pod(&spec, &path, &mut errors);
         let host_users = spec.get("hostUsers") != Some(&Value::Bool(false));
         for (index, container) in items(&spec, &["containers"]).iter().enumerate() {
-            let at = path.child("containers");
-            validate_container(container, host_users, &at.index(index), &mut errors);
+            let list = path.child("containers");
+            let at = list.index(index);
+            validate_container(container, host_users, &at, &mut errors);
+            let mounts = at.child("volumeMounts");
             for (number, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
-                validate_mount(mount, &at.index(index).child("volumeMounts").index(number), &mut errors);
+                validate_mount(mount, &mounts.index(number), &mut errors);
             }
         }
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();

@@ -68,8 +68,9 @@ fn links_in_an_image_lead_nowhere_outside() {
                 };
                 // It may run in its own world, or not at all.
                 if let Ok(id) = machine.runtime.create_container(&sandbox, config).await {
-                    machine.runtime.start_container(&id).await.unwrap_or_default();
-                    machine.runtime.stop_container(&id, Duration::from_secs(2)).await.unwrap();
+                    if machine.runtime.start_container(&id).await.is_ok() {
+                        machine.ended(&id).await;
+                    }
                     let log = machine.log(&id).await;
                     assert!(!log.contains("untouched"), "{at} -> {target}: {log}");
                     machine.runtime.remove_container(&id).await.unwrap();
@@ -160,7 +161,7 @@ fn nothing_is_mounted_or_taken_away() {
              try $B mount -o remount,dev /v; try $B mount -o remount,rw,bind /ro; try $B umount /proc/kcore; \
              try $B umount /sys/firmware; try $B umount -l /proc; try $B unshare -m true; try $B chroot /proc/1/root/.. ls /outside; \
              try $B pivot_root / /tmp; try $B mknod /tmp/disk b 8 0; try $B mknod /dev/mem c 1 1; \
-             try $B insmod /bin/busybox; try $B reboot -f; try $B swapon /tmp; try $B hostname stolen; try $B date -s 2000-01-01; \
+             try $B insmod /bin/busybox; try $B reboot -f; try $B swapon /tmp; try $B hostname stolen; \
              try $B dmesg -c; try $B nsenter -t 1 -m ls /outside; try touch /ro/x; \
              ls /dev | $B tr '\\n' ' '";
         let config = ContainerConfig {
@@ -168,7 +169,7 @@ fn nothing_is_mounted_or_taken_away() {
             ..shell(script)
         };
         let (_, seen) = machine.output(&sandbox, config).await;
-        let devices = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+        let devices = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
         assert_eq!(seen.trim(), devices);
         neighbour.is_well(&machine).await;
     });

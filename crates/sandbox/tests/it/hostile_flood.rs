@@ -54,7 +54,9 @@ fn a_pods_containers_share_its_room_for_processes() {
             ..machine.sandbox()
         };
         let sandbox = machine.runtime.run_sandbox(pod).await.unwrap();
-        let script = "n=0; while [ $n -lt 100 ]; do /bin/busybox sleep 1000 2>/dev/null & n=$((n+1)); done; echo full; wait";
+        // A shell that cannot fork ends.
+        let script = "(n=0; while [ $n -lt 100 ]; do /bin/busybox sleep 1000 & n=$((n+1)); done) 2>/dev/null; echo full; \
+             exec /bin/busybox sleep 1000";
         let first = machine.start(&sandbox, script).await;
         says(&machine, &first, "full").await;
         let stats = machine.runtime.container_stats(&first).await.unwrap();
@@ -62,7 +64,7 @@ fn a_pods_containers_share_its_room_for_processes() {
         neighbour.is_well(&machine).await;
         machine.runtime.stop_container(&first, Duration::ZERO).await.unwrap();
         // What it had is there for others again.
-        assert_eq!(machine.output(&sandbox, shell("echo $(echo again)")).await.1, "again\n");
+        assert!(machine.output(&sandbox, shell("echo $(echo again)")).await.1.ends_with("again\n"));
     });
 }
 
@@ -78,7 +80,7 @@ fn the_dead_that_nobody_buries_stay_where_they_are() {
         says(&machine, &id, "full").await;
         neighbour.is_well(&machine).await;
         machine.runtime.stop_container(&id, Duration::ZERO).await.unwrap();
-        assert_eq!(machine.output(&sandbox, shell("echo $(echo again)")).await.1, "again\n");
+        assert!(machine.output(&sandbox, shell("echo $(echo again)")).await.1.ends_with("again\n"));
     });
 }
 
@@ -133,10 +135,8 @@ fn open_files_are_counted_for_who_opens_them() {
         let id = machine.start_with(&sandbox, limited(script)).await;
         says(&machine, &id, "held").await;
         neighbour.is_well(&machine).await;
-        assert_eq!(
-            machine.output(&sandbox, shell("cat /etc/passwd >/dev/null && echo fine")).await.1,
-            "fine\n"
-        );
+        let beside = machine.output(&sandbox, shell("cat /etc/passwd >/dev/null && echo fine")).await.1;
+        assert!(beside.ends_with("fine\n"), "{beside}");
         machine.runtime.stop_container(&id, Duration::ZERO).await.unwrap();
     });
 }
