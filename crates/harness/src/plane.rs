@@ -158,6 +158,18 @@ impl Plane {
         up.wait().expect("up can be waited for");
     }
 
+    /// Ends a role's process with a signal and waits until its supervisor has another that serves.
+    pub fn restart(&self, role: &str, signal: i32) {
+        let before = self.pid(role);
+        kill(before, signal);
+        eventually("another process of the role", || {
+            let text = std::fs::read_to_string(self.data().join("processes.json")).ok()?;
+            let processes: Value = serde_json::from_str(&text).ok()?;
+            let next = &processes[role];
+            (next["pid"] != before && next["ready"] == true).then_some(())
+        });
+    }
+
     /// Runs kubectl as the administrator.
     pub fn kubectl(&self, words: &[&str]) -> Said {
         self.kubectl_command().args(words).stdin(Stdio::null()).output().expect("kubectl runs").into()

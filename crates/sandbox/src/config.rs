@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-/// How the program that plays the shim is started: `executable args… --sandbox DIRECTORY`. It must call
+/// How the program that plays the shims is started: `executable args…` and further words. It must call
 /// [`crate::shim::main`] with the words after `args`, before it starts any thread.
 #[derive(Clone, Debug)]
 pub struct ShimCommand {

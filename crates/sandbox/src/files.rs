@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use runtime::{ContainerConfig, SandboxConfig};
+use runtime::{ContainerConfig, SandboxConfig, UserNamespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -75,21 +75,24 @@ pub(crate) struct Plan {
     /// Whether standard input stays open.
     pub(crate) stdin: bool,
     pub(crate) user: UserPlan,
-    /// Parts of volumes, to be found and bound before the container's other mounts.
+    /// What is to be found and bound before the container's other mounts: parts of volumes, and all that is mounted where
+    /// the pod has a user namespace.
     pub(crate) parts: Vec<Part>,
     /// Whether it is kept from all devices but those that every container has.
     pub(crate) limit_devices: bool,
     /// Which system calls its processes may make; `None`: all.
     pub(crate) seccomp: Option<Filter>,
+    /// The pod's user namespace: layers and `parts` are mounted with its ids.
+    pub(crate) user_namespace: Option<UserNamespace>,
 }
 
-/// A part of a volume that is mounted instead of the whole.
+/// A part of a volume that is mounted instead of the whole, or the whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Part {
     /// The volume.
     pub(crate) volume: PathBuf,
-    /// The part, relative to it.
+    /// The part, relative to it; empty: the whole.
     pub(crate) path: PathBuf,
     /// Where the OCI configuration expects it.
     pub(crate) at: PathBuf,
@@ -190,9 +193,13 @@ impl ShimProcess {
     }
 }
 
-/// The form of the records that this release writes. Counted up by the release whose records an earlier one would
+/// The latest form of records that this release knows. Counted up by the release whose records an earlier one would
 /// misread; a new field that may be left out needs no new number.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
+/// Of ordinary records.
+const FIRST_FORM: u32 = 1;
+/// Of those that tell of a user namespace: a release that knows none would run what comes later outside of it.
+const USER_NAMESPACE_FORM: u32 = 2;
 
 #[derive(Serialize)]
 struct Written<'a, T> {
@@ -210,7 +217,17 @@ struct Version {
 
 /// Replaces a record.
 pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> io::Result<()> {
-    write(path, &Written { version: FORM, record })
+    write(path, &Written { version: FIRST_FORM, record })
+}
+
+/// Replaces a record about a sandbox of this configuration.
+pub(crate) fn write_sandbox_record(
+    path: &Path,
+    config: &SandboxConfig,
+    record: &impl Serialize,
+) -> io::Result<()> {
+    let version = if config.user_namespace.is_some() { USER_NAMESPACE_FORM } else { FIRST_FORM };
+    write(path, &Written { version, record })
 }
 
 /// Reads a record of this or an earlier release. An error of kind `NotFound`, and no other, says that there is none.
@@ -283,11 +300,18 @@ mod tests {
         assert_eq!(read_record::<Plan>(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::write(&path, r#"{"version":1,"a_field_of_tomorrow":[1]}"#).unwrap();
         read_record::<Plan>(&path).unwrap();
-        fs::write(&path, r#"{"version":2,"stdin":true}"#).unwrap();
+        fs::write(&path, r#"{"version":3,"stdin":true}"#).unwrap();
         let error = read_record::<Plan>(&path).unwrap_err();
         assert!(error.to_string().contains("later release"), "{error}");
         write_record(&path, &Plan { stdin: true, ..Plan::default() }).unwrap();
         assert!(read_record::<Plan>(&path).unwrap().stdin);
+        // One that knows no user namespaces leaves a sandbox that has one alone, and reads the others.
+        for (user_namespace, form) in [(None, 1), (Some(UserNamespace { base: 65536, size: 65536 }), 2)] {
+            let config = SandboxConfig { user_namespace, ..SandboxConfig::default() };
+            write_sandbox_record(&path, &config, &config).unwrap();
+            assert_eq!(read::<Version>(&path).unwrap().version, form);
+            assert_eq!(read_record::<SandboxConfig>(&path).unwrap(), config);
+        }
     }
 
     #[test]

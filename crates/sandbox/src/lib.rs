@@ -6,12 +6,13 @@
 //!
 //! It knows nothing of Kubernetes' objects and does not set up networks: [`PodNetwork`] is given to it.
 //!
-//! Not there yet, and refused or said where asked for: terminals, user namespaces, `Bidirectional` mounts.
+//! Not there yet, and refused or said where asked for: terminals, `Bidirectional` mounts.
 //!
 //! Begin with [`Containers`]; then `manager` and `adoption` for the node's side and `shim::server` for the shim's.
 
 mod adoption;
 mod apparmor;
+mod attributes;
 mod capabilities;
 mod cgroup;
 mod config;
@@ -27,6 +28,7 @@ mod sandbox;
 mod seccomp;
 mod service;
 pub mod shim;
+mod spawner;
 mod spec;
 
 pub use config::{Config, PodNetwork, ShimCommand};

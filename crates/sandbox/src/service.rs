@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +18,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
+use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
 use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{self, Call, Reply};
 use crate::sandbox::Sandbox;
-use crate::{ShimCommand, capabilities};
 use crate::{seccomp, spec};
 
-/// How long a shim may take to become reachable.
-const SHIM_START: Duration = Duration::from_secs(20);
 /// How long a killed container may take to be gone: the kernel's time, not the program's.
 const KILLED: Duration = Duration::from_secs(20);
 /// Most that is kept of each output of a command.
@@ -249,8 +246,6 @@ fn prepare(
     let image_config = image.config.config().clone().unwrap_or_default();
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
-    let etc = |name: &str| sandbox.files.0.join(name);
-    let parts = parts(files, &config)?;
     let security = &config.security;
     let granted = capabilities::granted(security, capabilities::available(), tree.limits_devices())
         .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
@@ -260,16 +255,18 @@ fn prepare(
     if seccomp.is_some() || strict || makes_devices {
         sandbox.needs_version(protocol::CONFINES)?;
     }
+    let found = found(sandbox, files, &config)?;
     let spec = spec::build(&spec::Input {
         container: &config,
         sandbox: pod,
         image: &image.config,
         group: sandbox.group(id),
-        files: vec![("/etc/hostname", etc("hostname")), ("/etc/resolv.conf", etc("resolv.conf"))],
+        sources: &found.mounts,
+        files: found.files,
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
         pid_namespace: pid_namespace(&sandbox.files, pod)?,
+        user_namespace: pod.user_namespace.is_some(),
         tree,
-        parts: &parts,
         capabilities: &granted,
     })?;
     let id_number = |field: &str, id: i64| {
@@ -288,9 +285,10 @@ fn prepare(
             groups: groups.collect::<Result<_, _>>()?,
             strict,
         },
-        parts,
+        parts: found.parts,
         limit_devices: !config.security.privileged,
         seccomp,
+        user_namespace: pod.user_namespace,
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
@@ -304,18 +302,40 @@ fn prepare(
     Ok(file)
 }
 
-/// The parts of volumes that a container mounts, for its shim to find.
-fn parts(files: &ContainerFiles, config: &ContainerConfig) -> Result<Vec<Part>, Error> {
-    let mounts = config.mounts.iter().filter(|mount| !mount.sub_path.as_os_str().is_empty());
-    let part = |(number, mount): (usize, &runtime::Mount)| {
+/// Where all that a container mounts is found.
+struct Found {
+    /// What the shim binds first, for the container to find it there.
+    parts: Vec<Part>,
+    /// The source of each of the configuration's mounts.
+    mounts: Vec<PathBuf>,
+    /// The sandbox's files, by the path they take in the container.
+    files: Vec<(&'static str, PathBuf)>,
+}
+
+/// Parts of volumes are the shim's to find; so is everything where ids are mapped.
+fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) -> Result<Found, Error> {
+    let mapped = sandbox.record.config.user_namespace.is_some();
+    let mut parts = Vec::new();
+    let mut find = |source: PathBuf, part: PathBuf| {
+        if part.as_os_str().is_empty() && !mapped {
+            return source;
+        }
+        let at = files.part(parts.len());
+        parts.push(Part { volume: source, path: part, at: at.clone() });
+        at
+    };
+    let mut mounts = Vec::new();
+    for mount in &config.mounts {
         use std::path::Component::{CurDir, Normal};
         if !mount.sub_path.components().all(|part| matches!(part, Normal(_) | CurDir)) {
             let path = mount.sub_path.display();
             return Err(Error::Invalid(format!("mounts: the part {path} must be relative, without \"..\"")));
         }
-        Ok(Part { volume: mount.host_path.clone(), path: mount.sub_path.clone(), at: files.part(number) })
-    };
-    mounts.enumerate().map(part).collect()
+        mounts.push(find(mount.host_path.clone(), mount.sub_path.clone()));
+    }
+    let etc = [("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
+    let etc = etc.map(|(path, name)| (path, find(sandbox.files.0.join(name), PathBuf::new())));
+    Ok(Found { mounts, files: etc.into(), parts })
 }
 
 /// The pod's shared process namespace, which its shim keeps.
@@ -371,32 +391,6 @@ async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let room = MAX_OUTPUT.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..count.min(room)]);
-    }
-}
-
-/// Starts a shim and waits until it can be reached.
-pub(crate) async fn start_shim(
-    held: &OwnedFd,
-    shim: &ShimCommand,
-    files: &SandboxFiles,
-) -> Result<(), Error> {
-    // The descriptor closes when the program runs, and its name is looked up before that.
-    let mut command = tokio::process::Command::new(format!("/proc/self/fd/{}", held.as_raw_fd()));
-    command.arg0(&shim.executable);
-    command.args(&shim.args).arg("--sandbox").arg(&files.0);
-    // Nothing of ours is for it, and it lives long: whatever secrets an environment holds do not.
-    command.env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let run = async { command.spawn()?.wait_with_output().await };
-    let program = shim.executable.display().to_string();
-    match timeout(SHIM_START, run).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Error::Failed(format!("the sandbox's shim did not start ({}): {why}", output.status)))
-        }
-        Ok(Err(error)) => Err(failed(&program)(error)),
-        Err(_) => Err(Error::Timeout(format!("the sandbox's shim did not start within {SHIM_START:?}"))),
     }
 }
 

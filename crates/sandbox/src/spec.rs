@@ -8,7 +8,6 @@ use runtime::{ContainerConfig, Error, MountPropagation, NamespaceMode, SandboxCo
 use serde_json::{Value, json};
 
 use crate::cgroup::Tree;
-use crate::files::Part;
 use crate::{apparmor, devices};
 
 /// What a container searches for programs if its image says nothing.
@@ -40,16 +39,18 @@ pub(crate) struct Input<'a> {
     pub(crate) image: &'a ImageConfiguration,
     /// The container's control group, absolute in the hierarchy.
     pub(crate) group: String,
+    /// Where each of the container's mounts is found.
+    pub(crate) sources: &'a [PathBuf],
     /// The sandbox's files by the path they take in the container, unless a mount takes it.
     pub(crate) files: Vec<(&'static str, PathBuf)>,
     /// The pod's shared memory; `None`: the machine's.
     pub(crate) shm: Option<&'a Path>,
     /// The pod's process namespace, where its containers share one.
     pub(crate) pid_namespace: Option<PathBuf>,
+    /// Whether the pod has a user namespace, of which the shim says where it is.
+    pub(crate) user_namespace: bool,
     /// The machine's control groups.
     pub(crate) tree: &'a Tree,
-    /// Where the shim binds the parts of volumes, in the order of the mounts that have one.
-    pub(crate) parts: &'a [Part],
     /// What the container may do beyond an ordinary user, with `CAP_`.
     pub(crate) capabilities: &'a [String],
 }
@@ -178,8 +179,7 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             mounts.push(mount(path, "bind", &source.to_string_lossy(), &options));
         }
     }
-    let mut parts = input.parts.iter();
-    for volume in &input.container.mounts {
+    for (volume, source) in input.container.mounts.iter().zip(input.sources) {
         if !volume.container_path.starts_with('/') || volume.container_path.contains("..") {
             let path = &volume.container_path;
             return Err(Error::Invalid(format!(
@@ -198,10 +198,8 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             (true, false) => "ro",
             (false, false) => "rw",
         };
-        let part = if volume.sub_path.as_os_str().is_empty() { None } else { parts.next() };
-        let source = part.map_or(&volume.host_path, |part| &part.at).to_string_lossy();
         let options = ["rbind", propagation, access, devices];
-        mounts.push(mount(&volume.container_path, "bind", &source, &options));
+        mounts.push(mount(&volume.container_path, "bind", &source.to_string_lossy(), &options));
     }
     // A mount over a directory would hide mounts made below it before.
     let (system, rest) = mounts.split_at(count);
@@ -237,6 +235,10 @@ fn group_mounts(input: &Input<'_>, access: &str) -> Vec<Value> {
 /// Network, IPC and UTS namespaces are the shim's, which the container's first process is born into.
 fn namespaces(input: &Input<'_>) -> Vec<Value> {
     let mut namespaces = vec![json!({ "type": "mount" })];
+    if input.user_namespace {
+        // Without a path it would be a new one.
+        namespaces.push(json!({ "type": "user", "path": "/proc/self/ns/user" }));
+    }
     match (&input.pid_namespace, input.sandbox.pid) {
         (Some(path), _) => namespaces.push(json!({ "type": "pid", "path": path })),
         (None, NamespaceMode::Node) => {}
@@ -325,11 +327,12 @@ mod tests {
             sandbox: &SandboxConfig { hostname: "pod".into(), ..SandboxConfig::default() },
             image: &image,
             group: "/a/b".into(),
+            sources: &container.mounts.iter().map(|mount| mount.host_path.clone()).collect::<Vec<_>>(),
             files: vec![("/etc/hosts", "/s/hosts".into())],
             shm: Some(Path::new("/s/shm")),
             pid_namespace: None,
             tree: &tree,
-            parts: &[],
+            user_namespace: false,
             capabilities: &[],
         })
     }

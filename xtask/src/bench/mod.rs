@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::tools;
@@ -13,6 +13,7 @@ mod api;
 mod components;
 mod idle;
 mod nginx;
+mod node;
 mod wrk;
 
 /// A family of figures.
@@ -24,18 +25,50 @@ pub enum Family {
     Components,
     /// Start, memory and CPU at rest
     Idle,
+    /// Containers' lives and shims' memory, beside runc and crun
+    Node,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
     Micro,
+}
+
+/// Which build is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// What users run.
+    Release,
+    /// To see that a benchmark runs: its figures mean nothing.
+    Dev,
+}
+
+impl Build {
+    /// Words for `cargo bench`, whose own profile is as `release`.
+    fn profile(self) -> &'static [&'static str] {
+        match self {
+            Build::Release => &[],
+            Build::Dev => &["--profile", "dev"],
+        }
+    }
+
+    fn binary(self, root: &Path) -> Result<String> {
+        let folder = if self == Build::Release { "release" } else { "debug" };
+        let path = root.join("target").join(folder).join("monoplane");
+        path.to_str().map(str::to_owned).context("a path that is no text")
+    }
 }
 
 /// Runs the families, all of them when none is named.
 ///
 /// # Errors
 /// When a server cannot be started, or answers wrongly.
-pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
+pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Result<()> {
     tools::install(root)?;
-    tools::run(Command::new("cargo").args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
     let wanted = |family| families.is_empty() || families.contains(&family);
+    ensure!(build == Build::Release || families == [Family::Node], "only `node` runs with the dev build");
+    let profile: &[&str] = if build == Build::Release { &["--release"] } else { &[] };
+    tools::run(Command::new("cargo").args(["build", "-p", "monoplane"]).args(profile).current_dir(root))?;
+    if wanted(Family::Node) {
+        node::run(root, build)?;
+    }
     if wanted(Family::Idle) {
         idle::run(root, seconds.max(10) * 6)?;
     }
@@ -52,8 +85,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
 }
 
 fn binary(root: &Path) -> Result<String> {
-    let path = root.join("target/release/monoplane");
-    path.to_str().map(str::to_owned).context("a path that is no text")
+    Build::Release.binary(root)
 }
 
 fn free_port() -> Result<u16> {

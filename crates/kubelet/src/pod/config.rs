@@ -161,6 +161,8 @@ pub(crate) fn sandbox(
         network: mode(spec.host_network),
         pid,
         ipc: mode(spec.host_ipc),
+        // Where the pod wants one, its ids are claimed when the sandbox is made.
+        user_namespace: None,
         sysctls: sysctls.collect(),
         metadata: SandboxMetadata { name, namespace, uid, attempt },
     }

@@ -65,6 +65,7 @@ impl Sorter {
             host_ipc: _,
             host_network,
             host_pid: _,
+            host_users: _,
             hostname: _,
             hostname_override: _,
             init_containers: _,
@@ -95,13 +96,11 @@ impl Sorter {
             topology_spread_constraints: _,
             // Not, or not wholly.
             enable_service_links: _,
-            host_users,
             image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.refuse(*host_users == Some(false), "spec.hostUsers: false");
         self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
@@ -341,7 +340,7 @@ mod tests {
         };
         check(json!({}), "");
         check(json!({"hostUsers": true}), "");
-        check(json!({"hostUsers": false}), "spec.hostUsers: false");
+        check(json!({"hostUsers": false}), "");
         let security = json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}});
         check(security.clone(), "spec.securityContext.seLinuxOptions");
         check(container(security), "spec.containers{c}.securityContext.seLinuxOptions");

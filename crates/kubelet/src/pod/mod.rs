@@ -12,6 +12,7 @@ pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod security;
 pub(crate) mod status;
+pub(crate) mod user_namespace;
 pub(crate) mod volume;
 pub(crate) mod worker;
 

@@ -15,8 +15,12 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
-mod hostile;
 mod kubectl;
+mod policies;
+mod ports;
+mod registry;
+mod upgrade;
+mod user_namespaces;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

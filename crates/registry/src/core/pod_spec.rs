@@ -46,6 +46,19 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     }
     validate_tolerations(spec, path, errors);
     validate_host_ports(spec, path, errors);
+    validate_host_users(spec, path, errors);
+}
+
+/// A pod with users of its own has no other namespace of the host's.
+fn validate_host_users(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    if spec.get("hostUsers") != Some(&Value::Bool(false)) {
+        return;
+    }
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        if is_true(spec, &[field]) {
+            errors.push(FieldError::forbidden(&path.child(field), "when `hostUsers` is false"));
+        }
+    }
 }
 
 /// A field that must hold one of a few words, if it is there.
@@ -417,6 +430,32 @@ fn validate_host_ports(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
             if !taken.insert(key.clone()) {
                 errors.push(FieldError::duplicate(&at_port.child("hostPort"), key));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn users_of_its_own_and_namespaces_of_the_hosts_exclude_each_other() {
+        let wrong = |users: Value, network: bool| {
+            let spec = json!({
+                "hostUsers": users, "hostNetwork": network, "hostPID": network, "hostIPC": network,
+                "containers": [{ "name": "c", "image": "i", "terminationMessagePolicy": "File" }],
+            });
+            let mut errors = Vec::new();
+            validate_host_users(&spec, &Path::new("spec"), &mut errors);
+            errors.iter().map(FieldError::to_string).collect::<Vec<_>>()
+        };
+        let expected = ["hostNetwork", "hostPID", "hostIPC"]
+            .map(|field| format!("spec.{field}: Forbidden: when `hostUsers` is false"));
+        assert_eq!(wrong(json!(false), true), expected);
+        for (users, network) in [(json!(false), false), (json!(true), true), (json!(null), true)] {
+            assert_eq!(wrong(users, network), Vec::<String>::new());
         }
     }
 }

@@ -15,10 +15,11 @@ use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use super::{errors, mounts, rootfs, user};
+use super::{errors, mounts, rootfs, user, user_namespace};
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
 use crate::seccomp::{Filter, install};
@@ -26,16 +27,18 @@ use crate::{devices, process, protocol};
 
 /// What a helper does.
 pub(crate) enum Task {
-    /// `pid_namespace`: a descriptor of the calling shim's, for the one that the pod's containers share.
+    /// The namespaces are descriptors of the calling shim's, for those that the pod's containers share.
     Create {
         files: ContainerFiles,
         pid_namespace: Option<RawFd>,
+        user_namespace: Option<RawFd>,
     },
     Start,
     Exec {
         files: ContainerFiles,
         command: Vec<String>,
         number: u64,
+        user_namespace: Option<RawFd>,
     },
 }
 
@@ -69,15 +72,34 @@ pub(crate) fn spawn(
 }
 
 fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
+    // The shim's own groups are the machine's: a container has those that it asks for.
+    nix::unistd::setgroups(&[]).map_err(|error| format!("groups: {error}"))?;
     match task {
-        Task::Create { files, pid_namespace } => create(sandbox, container, files, *pid_namespace),
+        Task::Create { files, pid_namespace, user_namespace } => {
+            let namespaces = Namespaces { pid: of_shim(*pid_namespace)?, user: of_shim(*user_namespace)? };
+            create(sandbox, container, files, &namespaces)
+        }
         Task::Start => {
             let mut container = Container::load(sandbox.oci().join(container)).map_err(chain)?;
             container.start().map_err(chain)?;
             Ok(0)
         }
-        Task::Exec { files, command, number } => exec(sandbox, container, files, command, *number),
+        Task::Exec { files, command, number, user_namespace } => {
+            exec(sandbox, container, files, command, *number, of_shim(*user_namespace)?)
+        }
     }
+}
+
+/// Namespaces that the container is to enter.
+struct Namespaces {
+    pid: Option<File>,
+    user: Option<File>,
+}
+
+/// Opens what the shim holds by one of its descriptors. The shim waits for this process, so its number is its own.
+fn of_shim(descriptor: Option<RawFd>) -> Result<Option<File>, String> {
+    let open = |descriptor| File::open(format!("/proc/{}/fd/{descriptor}", nix::unistd::getppid()));
+    descriptor.map(open).transpose().map_err(|error| format!("the pod's namespaces: {error}"))
 }
 
 fn builder(
@@ -96,16 +118,25 @@ fn create(
     sandbox: &SandboxFiles,
     container: &str,
     files: &ContainerFiles,
-    pid_namespace: Option<RawFd>,
+    namespaces: &Namespaces,
 ) -> Outcome {
     let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
-    rootfs::mount_overlay(files, &plan)?;
-    mounts::bind_parts(&plan.parts)?;
+    let ids = plan.user_namespace;
+    if ids.is_some() != namespaces.user.is_some() {
+        return Err(
+            "the container and its pod's shim differ on whether the pod has a user namespace".to_owned()
+        );
+    }
+    let user = namespaces.user.as_ref();
+    rootfs::mount_overlay(files, &plan, user)?;
+    mounts::bind_parts(&plan.parts, user)?;
     let root = File::open(files.rootfs()).map_err(|error| format!("root: {error}"))?;
     let identity = user::resolve(&root, &plan.user)?;
+    let owner = user::on_machine(&identity, ids)?;
+    own_pipes(owner);
     let mut spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
     let cwd = spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/").to_owned();
-    rootfs::make_directory(&root.into(), Path::new(&cwd), (identity.uid, identity.gid))?;
+    rootfs::make_directory(&root.into(), Path::new(&cwd), owner)?;
     spec["process"]["user"] = serde_json::json!({
         "uid": identity.uid,
         "gid": identity.gid,
@@ -114,13 +145,15 @@ fn create(
     if let Some(score) = spec.pointer("/process/oomScoreAdj").and_then(serde_json::Value::as_i64) {
         spec["process"]["oomScoreAdj"] = reachable_oom_score(score).into();
     }
-    if let Some(namespace) = pid_namespace {
-        join_pid_namespace(&mut spec, namespace);
-    }
+    join(&mut spec, "pid", namespaces.pid.as_ref());
+    join(&mut spec, "user", user);
     if plan.seccomp.as_ref().is_some_and(|filter| filter.privileged) {
         install::widen(&mut spec["process"]);
     }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
+    if user.is_some() {
+        open_passage(sandbox, files)?;
+    }
     let mut made = builder(sandbox, container, plan.seccomp)?
         .as_init(&files.0)
         .with_systemd(false)
@@ -144,13 +177,36 @@ fn limit_devices(spec: &serde_json::Value) -> Result<(), String> {
     limited.map_err(|error| format!("control group {group}: its devices cannot be limited: {error}"))
 }
 
-/// Names the shared namespace by the shim's own descriptor of it. The shim waits for this process, so its number is its
-/// own; a number of the namespace's first process may have become another's.
-fn join_pid_namespace(spec: &mut serde_json::Value, namespace: RawFd) {
-    let path = format!("/proc/{}/fd/{namespace}", nix::unistd::getppid());
+/// Names a shared namespace by this process's own descriptor of it, which its forks inherit: in the pod's user namespace
+/// they may look at nobody else's, and a number of the namespace's first process may have become another's.
+fn join(spec: &mut serde_json::Value, kind: &str, namespace: Option<&File>) {
+    let Some(namespace) = namespace else { return };
+    let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
     let namespaces = spec.pointer_mut("/linux/namespaces").and_then(serde_json::Value::as_array_mut);
-    for listed in namespaces.into_iter().flatten().filter(|listed| listed["type"] == "pid") {
+    for listed in namespaces.into_iter().flatten().filter(|listed| listed["type"] == kind) {
         listed["path"] = path.as_str().into();
+    }
+}
+
+/// Lets the pod's root pass to what the container is made of. The caller has a mount namespace to itself.
+fn open_passage(sandbox: &SandboxFiles, files: &ContainerFiles) -> Result<(), String> {
+    [&sandbox.0, &sandbox.containers(), &files.0]
+        .into_iter()
+        .try_for_each(|directory| user_namespace::let_through(directory))
+        .and_then(|()| user_namespace::open_passage(&sandbox.0))
+        .map_err(|error| format!("the way to {}: {error}", sandbox.0.display()))
+}
+
+/// Makes the pipes among the standard files the container's, which may open them by name (`/dev/stdout`).
+fn own_pipes((uid, gid): (u32, u32)) {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    let files = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for file in files {
+        let kind = rustix::fs::fstat(file).map(|found| rustix::fs::FileType::from_raw_mode(found.st_mode));
+        if kind == Ok(rustix::fs::FileType::Fifo) {
+            // A program that finds them closed by name still has them open.
+            let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+        }
     }
 }
 
@@ -169,6 +225,7 @@ fn exec(
     files: &ContainerFiles,
     command: &[String],
     number: u64,
+    user_namespace: Option<File>,
 ) -> Outcome {
     let spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
     // The container's own process with another command: same user, capabilities, environment and directory.
@@ -178,6 +235,16 @@ fn exec(
     let path = files.0.join(format!("exec-{number}.json"));
     files::write(&path, &process).map_err(|error| error.to_string())?;
     let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
+    let id = |name: &str| process["user"][name].as_u64().and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+    let identity = user::Identity { uid: id("uid"), gid: id("gid"), groups: Vec::new() };
+    own_pipes(user::on_machine(&identity, plan.user_namespace)?);
+    if let Some(namespace) = user_namespace {
+        // libcontainer does not: its command would be the machine's root. What it does from here on it does as the owner
+        // of files and control groups that it still is, and with the pod's privileges alone.
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("mount namespace: {error}"))?;
+        open_passage(sandbox, files)?;
+        setns(namespace, CloneFlags::CLONE_NEWUSER).map_err(|error| format!("user namespace: {error}"))?;
+    }
     let made = builder(sandbox, container, plan.seccomp)?
         .as_tenant()
         .with_process(Some(&path))

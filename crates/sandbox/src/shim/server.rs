@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::{Connection, Incoming};
 use super::container::Container;
 use super::helper::{self, Outcome, Task};
-use super::pause::Pause;
+use super::pod::Namespaces;
 use crate::cgroup::Tree;
 use crate::files::{SOCKET, SandboxFiles, ShimConfig};
 use crate::process;
@@ -65,8 +65,7 @@ pub(crate) struct Server {
     ending: bool,
     /// Who asked for it, and hears of it.
     enders: Vec<u64>,
-    /// The pod's shared process namespace, where there is one.
-    pause: Option<Pause>,
+    namespaces: Namespaces,
 }
 
 /// What a descriptor that became ready belongs to.
@@ -80,7 +79,7 @@ enum Source {
 }
 
 impl Server {
-    pub(crate) fn new(files: SandboxFiles, config: ShimConfig, pause: Option<Pause>) -> io::Result<Self> {
+    pub(crate) fn new(files: SandboxFiles, config: ShimConfig, namespaces: Namespaces) -> io::Result<Self> {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -110,7 +109,7 @@ impl Server {
             commands: Vec::new(),
             ending: false,
             enders: Vec::new(),
-            pause,
+            namespaces,
         })
     }
 
@@ -252,13 +251,17 @@ impl Server {
             Err(error) => return Some(Reply::Error(error.to_string())),
         };
         let stdio = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
-        let pid_namespace = self.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
-        let task = Task::Create { files, pid_namespace };
+        let pid_namespace = self.namespaces.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
+        let task = Task::Create { files, pid_namespace, user_namespace: self.user_namespace() };
         let reply = self.help(caller, id.clone(), Job::Create, &task, stdio);
         if reply.is_none() {
             self.containers.insert(id, container);
         }
         reply
+    }
+
+    fn user_namespace(&self) -> Option<RawFd> {
+        self.namespaces.user.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Sets a helper to work on a container that exists.
@@ -281,7 +284,8 @@ impl Server {
             return Some(Reply::Error("exec needs three files".to_owned()));
         };
         let stdio = [input.as_fd(), output.as_fd(), errors.as_fd()];
-        let task = Task::Exec { files, command: command.to_vec(), number: caller };
+        let user_namespace = self.user_namespace();
+        let task = Task::Exec { files, command: command.to_vec(), number: caller, user_namespace };
         self.help(caller, id, job, &task, stdio)
     }
 
@@ -378,7 +382,7 @@ impl Server {
     }
 
     fn ended(&mut self, pid: Pid, code: i32) {
-        if self.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
+        if self.namespaces.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
             // The namespace ended with it, and no container can be made in it any more: nor is it a pod.
             self.ending = true;
             return;

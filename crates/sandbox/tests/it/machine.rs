@@ -130,7 +130,7 @@ impl Machine {
             .cmd(["sh"]);
         for tool in [
             "sh", "sleep", "cat", "echo", "id", "mount", "hostname", "dd", "true", "yes", "head", "ls", "ps",
-            "touch", "mknod", "grep", "tail", "wc",
+            "touch", "mknod", "grep", "tail", "wc", "readlink", "uniq",
         ] {
             image = image.symlink(&format!("/bin/{tool}"), "busybox");
         }
@@ -252,11 +252,19 @@ fn store(directory: &Path) -> Store {
     Store::open(directory.join("images")).unwrap()
 }
 
+/// The program that has nothing else in it, or the one that users run.
+fn shim() -> ShimCommand {
+    match std::env::var_os("MONOPLANE_BINARY") {
+        Some(binary) => ShimCommand { executable: binary.into(), args: vec!["shim".into()] },
+        None => ShimCommand { executable: env!("CARGO_BIN_EXE_sandbox-shim").into(), args: vec![] },
+    }
+}
+
 pub(crate) fn config(directory: &Path, group: &str) -> Config {
     Config {
         name: "runc".into(),
         state_dir: directory.join("state"),
-        shim: ShimCommand { executable: env!("CARGO_BIN_EXE_sandbox-shim").into(), args: vec![] },
+        shim: shim(),
         shim_cgroup: format!("{group}/shims"),
         pods_cgroup: format!("{group}/pods"),
         pids_limit: Some(4000),

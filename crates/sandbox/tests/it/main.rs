@@ -6,6 +6,7 @@
 mod elf;
 mod machine;
 mod neighbour;
+mod user_namespace;
 
 mod adoption;
 mod exec;
@@ -16,4 +17,5 @@ mod identity;
 mod life;
 mod limits;
 mod logs;
+mod releases;
 mod seccomp;
