@@ -45,6 +45,13 @@ enum Task {
         #[arg(long)]
         dev: bool,
     },
+    /// The part of `bench hop` that runs in a network namespace of its own
+    #[command(hide = true)]
+    Hop {
+        /// Seconds of load a figure
+        #[arg(long)]
+        seconds: u32,
+    },
     /// What takes too long for every change: kill storms, property tests with many cases
     #[command(subcommand)]
     Soak(soak::Soak),
@@ -78,6 +85,7 @@ fn main() -> Result<()> {
             let build = if dev { bench::Build::Dev } else { bench::Build::Release };
             bench::run(root, &families, seconds, build)?;
         }
+        Task::Hop { seconds } => bench::hop::measure(seconds)?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,

@@ -4,7 +4,8 @@ use apimachinery::status::Status;
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority, RuntimeClass, ServiceAccount,
+    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority,
+    RuntimeClass, ServiceAccount,
 };
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -29,6 +30,7 @@ impl Chain {
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(RuntimeClass),
+            Box::new(DefaultIngressClass),
         ])
     }
 

@@ -26,6 +26,13 @@ impl Lookup for World {
     ) -> Result<Option<Value>, Status> {
         Ok(self.0.get(&format!("{resource}/{namespace}/{name}")).cloned())
     }
+
+    async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        let prefix =
+            if namespace.is_empty() { format!("{resource}/") } else { format!("{resource}/{namespace}/") };
+        let found = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
+        Ok(found.map(|(_, object)| object.clone()).collect())
+    }
 }
 
 fn world() -> World {
@@ -43,6 +50,17 @@ fn world() -> World {
         json!({"handler": "wasm", "overhead": {"podFixed": {"memory": "8Mi"}},
             "scheduling": {"nodeSelector": {"wasm": "yes"}, "tolerations": [{"key": "wasm", "operator": "Exists"}]}}),
     );
+    let class = |name: &str, created: &str, default: &str| {
+        json!({"metadata": {"name": name, "creationTimestamp": created,
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": default}}})
+    };
+    for (name, created, default) in [
+        ("older", "2026-01-01T00:00:00Z", "true"),
+        ("newer", "2026-01-02T00:00:00Z", "true"),
+        ("newest", "2026-01-03T00:00:00Z", "false"),
+    ] {
+        add(&format!("ingressclasses.networking.k8s.io//{name}"), class(name, created, default));
+    }
     world
 }
 
@@ -184,6 +202,17 @@ async fn a_runtime_class_says_where_and_at_what_cost() {
     let expected = "403 pods \"a\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass \
                     defined Overhead";
     Write::pod("a").refused(alone, expected).await;
+}
+
+#[tokio::test]
+async fn an_ingress_without_a_class_gets_the_newest_default() {
+    let write = Write::of(GroupResource::of("networking.k8s.io", "ingresses"), "work", "a");
+    let admitted = write.run(json!({"spec": {}})).await.unwrap();
+    assert_eq!(admitted["spec"]["ingressClassName"], "newer");
+    let own = json!({"spec": {"ingressClassName": "older"}});
+    assert_eq!(write.run(own.clone()).await.unwrap(), own);
+    let annotated = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}, "spec": {}});
+    assert_eq!(write.run(annotated.clone()).await.unwrap(), annotated);
 }
 
 #[tokio::test]

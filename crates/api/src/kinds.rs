@@ -89,6 +89,7 @@ const AUTHORIZATION: Served = ("authorization.k8s.io", "v1");
 const COORDINATION: Served = ("coordination.k8s.io", "v1");
 const DISCOVERY: Served = ("discovery.k8s.io", "v1");
 const EVENTS: Served = ("events.k8s.io", "v1");
+const NETWORKING: Served = ("networking.k8s.io", "v1");
 const NODE: Served = ("node.k8s.io", "v1");
 const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
 
@@ -153,6 +154,9 @@ pub const ALL: &[BuiltinKind] = &[
     kind(COORDINATION, "Lease", ("leases", "lease"), &[], true),
     kind(DISCOVERY, "EndpointSlice", ("endpointslices", "endpointslice"), &[], true),
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
+    kind(NETWORKING, "IngressClass", ("ingressclasses", "ingressclass"), &[], false),
+    kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
+    kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),
     kind(RBAC, "ClusterRole", ("clusterroles", "clusterrole"), &[], false),

@@ -74,6 +74,8 @@ impl Plane {
                 "0",
                 "--http-port",
                 "0",
+                "--https-port",
+                "0",
                 "--kubelet-port",
                 "0",
                 "--node-name",

@@ -38,15 +38,18 @@ impl Store {
     ///
     /// Needs root: owners and device nodes (overlayfs marks a deleted file with one) are the point of it.
     pub fn unpack(&self, image: &StoredImage) -> Result<Vec<PathBuf>> {
+        self.unpack_first(image, image.layers.len())
+    }
+
+    /// The same for the first so many layers, of which the blobs have to be here.
+    pub(crate) fn unpack_first(&self, image: &StoredImage, count: usize) -> Result<Vec<PathBuf>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
         let diffs = image.config.rootfs().diff_ids();
-        let mut directories = Vec::with_capacity(diffs.len());
-        let (mut chain, mut left): (Option<Digest>, _) = (None, self.limits.image_bytes);
-        for (layer, diff) in image.layers.iter().zip(diffs) {
+        let mut directories = Vec::with_capacity(count);
+        let mut left = self.limits.image_bytes;
+        for ((layer, diff), id) in image.layers.iter().zip(diffs).zip(image.chains()?).take(count) {
             let (layer, diff) = (layer.digest().to_string().parse()?, diff.parse()?);
-            let id = chain.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes()));
             directories.push(self.unpack_layer(layer, diff, id, &directories, &mut left)?);
-            chain = Some(id);
         }
         Ok(directories)
     }
@@ -84,6 +87,19 @@ impl Store {
         fs::rename(&work.0, &done).map_err(Error::io(&done))?;
         store::sync_directory(&parent)?;
         Ok(done.join("fs"))
+    }
+}
+
+impl StoredImage {
+    /// What its unpacked layers are kept by, the base first: a layer with all that it lies upon.
+    pub(crate) fn chains(&self) -> Result<Vec<Digest>> {
+        let mut chains: Vec<Digest> = Vec::new();
+        for diff in self.config.rootfs().diff_ids() {
+            let diff = diff.parse()?;
+            let below = chains.last();
+            chains.push(below.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes())));
+        }
+        Ok(chains)
     }
 }
 

@@ -10,6 +10,7 @@ use client::{Ambient, Client, EventRecorder, Store};
 use clock::Tasks;
 use runtime::Runtime;
 
+use crate::images::ImageManager;
 use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
 use crate::pod::security::Defaults;
@@ -66,4 +67,5 @@ pub(crate) struct Context {
     pub(crate) admission: admission::Node,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
+    pub(crate) images: ImageManager,
 }

@@ -10,6 +10,7 @@
 
 mod context;
 mod environment;
+mod images;
 mod node;
 mod pod;
 mod pods;
@@ -17,6 +18,7 @@ mod resources;
 mod run;
 mod server;
 
+pub use self::images::ImageOptions;
 pub use context::Runtimes;
 pub use node::machine::Machine;
 pub use pod::admission::Sysctls;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Runtimes};
+use crate::images::{self, ImageManager, ImageOptions};
 use crate::node::machine::Machine;
 use crate::node::{Description, Heartbeat};
 use crate::pod::admission::{self, Sysctls};
@@ -72,6 +73,8 @@ pub struct Options {
     pub pod_cidr: Option<String>,
     /// Labels beside those that every node has.
     pub labels: BTreeMap<String, String>,
+    /// How it deals with images.
+    pub images: ImageOptions,
     /// What it calls its version (`v1.36.0+monoplane`).
     pub version: String,
     /// Told once the Node is registered and ready.
@@ -87,6 +90,9 @@ pub enum Error {
     /// The listener cannot be used.
     #[error("the node's server cannot listen: {0}")]
     Listen(std::io::Error),
+    /// An option has no sense; the message names it.
+    #[error("{0}")]
+    Option(String),
     /// The default runtime handler is not among the handlers.
     #[error("there is no runtime handler {0:?}")]
     NoDefaultRuntime(String),
@@ -100,6 +106,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     if options.runtimes.get("").is_none() {
         return Err(Error::NoDefaultRuntime(options.runtimes.default));
     }
+    options.images.check().map_err(Error::Option)?;
     let tasks = Tasks::under(&token);
     let listener = server::Listener::new(options.listener, &options.serving)?;
     let description = Description {
@@ -142,6 +149,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         allocatable: description.allocatable(),
         memory: description.machine.memory,
         hosts: options.hosts,
+        images: ImageManager::new(&options.images, options.data_dir.join("image_manager/pulled")),
     });
     tasks.spawn("kubelet server", listener.run(cx.clone()));
     let heartbeat = Heartbeat {
@@ -159,6 +167,8 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         }
         heartbeat.run(node).await;
     });
+    let images = images::gc::run(cx.clone(), options.images, options.data_dir);
+    cx.tasks.spawn("image garbage collection", images);
     let all = cx.clone();
     tasks.spawn("pods", pods::run(all, informer));
     token.cancelled().await;

@@ -44,9 +44,9 @@ pub enum Command {
     Status(AtDataDir),
     /// Print the path of the administrator's kubeconfig
     Kubeconfig(AtDataDir),
-    /// Bring images into this machine's store, and list them
+    /// Images of this machine's store: pull, push, save, load, list and remove them
     #[command(subcommand)]
-    Image(Image),
+    Image(crate::image::Image),
     /// End every container that runs here and remove what the node made: interfaces, mounts, cgroups
     Clean(Clean),
     /// Create or change objects from manifests
@@ -109,6 +109,9 @@ pub struct Up {
     /// Port of the gateway (HTTP); 0 takes any free one
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,
+    /// Port of the gateway (HTTPS); 0 takes any free one
+    #[arg(long, default_value_t = 8443)]
+    pub https_port: u16,
     /// Port of the kubelet (HTTPS); 0 takes any free one
     #[arg(long, default_value_t = 10250)]
     pub kubelet_port: u16,
@@ -124,6 +127,9 @@ pub struct Up {
     /// What the edge takes
     #[command(flatten)]
     pub outbound: Outbound,
+    /// What the edge takes, for clients' connections
+    #[command(flatten)]
+    pub inbound: Inbound,
 }
 
 /// Flags of the API server that `up` passes on.
@@ -138,6 +144,9 @@ pub struct Api {
     /// Addresses that Services get
     #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR")]
     pub service_cidr: String,
+    /// Do not mark the IngressClass `monoplane` as the default one when it is created
+    #[arg(long)]
+    pub no_default_ingress_class: bool,
 }
 
 /// Flags of the node that `up` passes on.
@@ -162,6 +171,63 @@ pub struct Machine {
     /// the IPC namespace only
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Mirrors, credentials and authorities of registries, in the shape of K3s's registries.yaml; registries that it names
+    /// may be on this machine [default: <data-dir>/node/registries.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub registries: Option<PathBuf>,
+    /// What becomes of images
+    #[command(flatten)]
+    pub images: Images,
+}
+
+/// Flags of the node about images.
+#[derive(Clone, Debug, Args)]
+pub struct Images {
+    /// Images that are pulled at once; 1 pulls one after the other
+    #[arg(long, default_value_t = 5, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_parallel_image_pulls: u16,
+    /// Percent of the disk in use from which images that no pod uses are removed; 100: never
+    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_high_threshold: u8,
+    /// Percent of the disk in use down to which they are
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_low_threshold: u8,
+    /// Seconds that an image stays at least
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub image_minimum_gc_age: u64,
+    /// Seconds after which an image that nobody uses is removed though there is room; 0: never
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub image_maximum_gc_age: u64,
+}
+
+impl Images {
+    /// As the node takes them.
+    pub fn words(&self) -> Vec<std::ffi::OsString> {
+        let flags = [
+            ("--max-parallel-image-pulls", u64::from(self.max_parallel_image_pulls)),
+            ("--image-gc-high-threshold", self.image_gc_high_threshold.into()),
+            ("--image-gc-low-threshold", self.image_gc_low_threshold.into()),
+            ("--image-minimum-gc-age", self.image_minimum_gc_age),
+            ("--image-maximum-gc-age", self.image_maximum_gc_age),
+        ];
+        flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
+            .map(Into::into)
+            .collect()
+    }
+
+    /// In the kubelet's words.
+    pub fn options(&self) -> kubelet::ImageOptions {
+        let seconds = std::time::Duration::from_secs;
+        kubelet::ImageOptions {
+            max_parallel_pulls: self.max_parallel_image_pulls.into(),
+            gc_high_percent: self.image_gc_high_threshold,
+            gc_low_percent: self.image_gc_low_threshold,
+            gc_minimum_age: seconds(self.image_minimum_gc_age),
+            gc_maximum_age: (self.image_maximum_gc_age > 0).then(|| seconds(self.image_maximum_gc_age)),
+        }
+    }
 }
 
 /// A path of plain names below the hierarchy's root: what is cleaned away later must be this plane's alone.
@@ -205,6 +271,27 @@ pub struct Outbound {
     /// Component can then have any file read that the edge can
     #[arg(long)]
     pub allow_files: bool,
+}
+
+/// Flags of the edge that `up` passes on, for clients' connections.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Inbound {
+    /// Addresses or names by which clients reach the gateway, for the status of Ingresses [default: the address that it
+    /// listens on, or this machine's]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub publish_address: Vec<String>,
+    /// Networks of proxies in front of the gateway, whose X-Forwarded headers are passed on; those of others are dropped
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<String>,
+    /// Certificate chain (PEM) for names that no Ingress has one for [default: one that nobody trusts]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// The largest body of a request to a Service
+    #[arg(long, value_name = "QUANTITY", default_value = "1Gi")]
+    pub max_request_body: String,
 }
 
 /// Flags of `server`.
@@ -274,12 +361,18 @@ pub struct Edge {
     /// Port to listen on (HTTP)
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,
+    /// Port to listen on (HTTPS)
+    #[arg(long, default_value_t = 8443)]
+    pub https_port: u16,
     /// Name of this edge, as its certificate says it [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub edge_name: Option<String>,
     /// The rest
     #[command(flatten)]
     pub outbound: Outbound,
+    /// And of clients' connections
+    #[command(flatten)]
+    pub inbound: Inbound,
     /// End when this process, the parent, does
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised: Option<u32>,
@@ -291,28 +384,6 @@ pub struct Check {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// The verbs of `image`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Image {
-    /// Import an OCI layout (directory or tar) or a `docker save` archive
-    Import {
-        /// Where the state lives
-        #[command(flatten)]
-        at: AtDataDir,
-        /// The directory or archive
-        path: PathBuf,
-        /// Name it so, when it carries no name
-        #[arg(long)]
-        tag: Option<String>,
-    },
-    /// List what the store holds
-    Ls {
-        /// Where the state lives
-        #[command(flatten)]
-        at: AtDataDir,
-    },
 }
 
 /// Flags of `demo`.

@@ -8,7 +8,9 @@ use apimachinery::gvk::GroupResource;
 
 use crate::resource::Resource;
 use crate::strategy::Builtin;
-use crate::{Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, node, rbac};
+use crate::{
+    Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, networking, node, rbac,
+};
 
 pub(crate) const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -30,6 +32,9 @@ fn builtins() -> Vec<Builtin> {
         coordination::lease::builtin(),
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
+        networking::ingress::builtin(),
+        networking::ingress_class::builtin(),
+        networking::network_policy::builtin(),
         node::runtime_class::builtin(),
         rbac::binding::of_cluster(),
         rbac::binding::of_namespace(),

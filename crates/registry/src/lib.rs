@@ -50,6 +50,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod events;
+mod networking;
 mod node;
 mod rbac;
 

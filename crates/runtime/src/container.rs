@@ -177,6 +177,8 @@ pub struct ContainerStatus {
     pub image: String,
     /// The image's id.
     pub image_id: String,
+    /// The image's name with its digest, if it has one: what anybody else would know it by.
+    pub image_ref: String,
     /// Absolute path of its log file.
     pub log_path: PathBuf,
     /// As given.

@@ -1,11 +1,15 @@
 //! The calls.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{ContainerConfig, ContainerStats, ContainerStatus, Error, Image, SandboxConfig, SandboxStatus};
+use crate::{
+    ContainerConfig, ContainerStats, ContainerStatus, Error, Image, RegistryAuth, SandboxConfig,
+    SandboxStatus,
+};
 
 /// What a command run inside a container gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +80,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error>;
     /// All images.
     async fn list_images(&self) -> Result<Vec<Image>, Error>;
-    /// Fetches an image and returns its id.
-    async fn pull_image(&self, image: &str) -> Result<String, Error>;
+    /// Fetches an image, as far as it is not here, and returns its id. Its registry is asked in any case: for what the
+    /// name stands for now, and whether who asks may have it.
+    async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error>;
+    /// Forgets an image, given by name or id, and all its names; gives back the room that no container and no other image
+    /// needs.
+    async fn remove_image(&self, image: &str) -> Result<(), Error>;
+    /// A directory of the file system that holds images and what containers write; `None`: that of the caller's data.
+    fn image_directory(&self) -> Option<PathBuf> {
+        None
+    }
 }

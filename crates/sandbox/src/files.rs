@@ -61,6 +61,8 @@ pub(crate) struct ShimProcess {
 pub(crate) struct ContainerFile {
     pub(crate) id: String,
     pub(crate) image_id: String,
+    /// The image's name with its digest; empty in records of the first release.
+    pub(crate) image_ref: String,
     pub(crate) stop_signal: i32,
     pub(crate) config: ContainerConfig,
 }

@@ -19,6 +19,7 @@ mod config;
 mod devices;
 mod files;
 mod group;
+mod image;
 mod link;
 mod manager;
 mod process;
@@ -33,4 +34,5 @@ mod spec;
 
 pub use config::{Config, PodNetwork, ShimCommand};
 pub use group::Group;
+pub use image::{InUse, in_use};
 pub use manager::Containers;

@@ -40,6 +40,7 @@ pub struct Containers {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) images: Arc<images::Store>,
+    pub(crate) registries: Arc<images::Registries>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) tree: Tree,
     spawner: Spawner,
@@ -55,6 +56,7 @@ impl Containers {
     pub async fn open(
         config: Config,
         images: Arc<images::Store>,
+        registries: Arc<images::Registries>,
         network: Arc<dyn PodNetwork>,
     ) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
@@ -71,6 +73,7 @@ impl Containers {
             spawner: Spawner::new(program, config.shim.clone()),
             config,
             images,
+            registries,
             network,
             tree,
             sandboxes: Mutex::default(),
@@ -205,7 +208,7 @@ impl Inner {
             NamespaceMode::Node => Vec::new(),
             _ => {
                 let namespace = PathBuf::from(format!("/proc/{}/ns/net", process.pid));
-                self.network.attach(id, &namespace).await.map_err(Error::Failed)?
+                self.network.attach(id, &config.metadata, &namespace).await.map_err(Error::Failed)?
             }
         };
         crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;

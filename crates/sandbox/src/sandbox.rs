@@ -222,6 +222,7 @@ impl Sandbox {
             message: record.message.clone(),
             image: file.config.image.clone(),
             image_id: file.image_id.clone(),
+            image_ref: file.image_ref.clone(),
             log_path: self.record.config.log_directory.join(&file.config.log_path),
             labels: file.config.labels.clone(),
             annotations: file.config.annotations.clone(),

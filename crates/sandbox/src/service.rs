@@ -12,7 +12,8 @@ use bytes::Bytes;
 use nix::sys::signal::Signal;
 use runtime::{
     ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
-    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus, SupplementalGroupsPolicy,
+    NamespaceMode, RegistryAuth, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
+    SupplementalGroupsPolicy,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
+use crate::image::{describe, image_error};
 use crate::manager::{Containers, blocking, failed, new_id, now};
 use crate::protocol::{self, Call, Reply};
 use crate::sandbox::Sandbox;
@@ -177,24 +179,23 @@ impl Runtime for Containers {
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {
-        let store = Arc::clone(&self.inner.images);
-        let images = blocking(move || store.list().map_err(image_error)).await?;
-        Ok(images.iter().map(describe).collect())
+        self.images().await
     }
 
-    async fn pull_image(&self, image: &str) -> Result<String, Error> {
-        Err(Error::Unsupported(format!(
-            "pulling {image} from a registry is not there yet: import it with `monoplane image import`"
-        )))
+    async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error> {
+        self.pull(image, auth).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), Error> {
+        self.forget_image(image).await
+    }
+
+    fn image_directory(&self) -> Option<PathBuf> {
+        Some(self.inner.images.root().to_owned())
     }
 }
 
 impl Containers {
-    async fn image(&self, name: &str) -> Result<Option<images::StoredImage>, Error> {
-        let (store, name) = (Arc::clone(&self.inner.images), name.to_owned());
-        blocking(move || store.find(&name).map_err(image_error)).await
-    }
-
     async fn create(&self, sandbox: &Arc<Sandbox>, config: ContainerConfig) -> Result<String, Error> {
         let missing = || Error::NotFound { kind: "image", id: config.image.clone() };
         let image = self.image(&config.image).await?.ok_or_else(missing)?;
@@ -274,6 +275,8 @@ fn prepare(
             .map_err(|_| Error::Invalid(format!("securityContext.{field}: {id} is out of range")))
     };
     let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
+    // Until the plan is written nobody sees that the layers are used.
+    let _kept = store.hold().map_err(image_error)?;
     let plan = Plan {
         layers: store.unpack(image).map_err(image_error)?,
         log: pod.log_directory.join(&config.log_path),
@@ -291,7 +294,9 @@ fn prepare(
         user_namespace: pod.user_namespace,
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
-    let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
+    let image_ref = crate::image::reference(image, &config.image);
+    let image_id = image.id.to_string();
+    let file = ContainerFile { id: id.to_owned(), image_id, image_ref, stop_signal, config };
     let write = || {
         fs::create_dir_all(&files.0)?;
         files::write(&files.spec(), &spec)?;
@@ -409,30 +414,6 @@ pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig) -> io::Res
         text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     }
     fs::write(files.0.join("resolv.conf"), text)
-}
-
-fn describe(image: &images::StoredImage) -> Image {
-    let user = image.config.config().as_ref().and_then(|config| config.user().clone()).unwrap_or_default();
-    let user = user.split(':').next().unwrap_or_default();
-    let (uid, username) = match user.parse() {
-        Ok(uid) => (Some(uid), String::new()),
-        // No user is root.
-        Err(_) if user.is_empty() => (Some(0), String::new()),
-        Err(_) => (None, user.to_owned()),
-    };
-    let tagged = image.names.iter().filter(|name| name.tag().is_some()).map(ToString::to_string).collect();
-    let mut digests: Vec<String> =
-        image.names.iter().map(|name| name.at(image.manifest).to_string()).collect();
-    digests.dedup();
-    Image { id: image.id.to_string(), tags: tagged, digests, size: image.size, uid, username }
-}
-
-fn image_error(error: images::Error) -> Error {
-    match error {
-        images::Error::Reference(error) => Error::Invalid(error.to_string()),
-        images::Error::NotFound(id) => Error::NotFound { kind: "image", id },
-        other => Error::Failed(other.to_string()),
-    }
 }
 
 fn not_found(container: &str) -> Error {

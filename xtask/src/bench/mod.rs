@@ -11,9 +11,12 @@ use wrk::Found;
 
 mod api;
 mod components;
+mod gateway;
+pub mod hop;
 mod idle;
 mod nginx;
 mod node;
+mod unpack;
 mod wrk;
 
 /// A family of figures.
@@ -23,8 +26,14 @@ pub enum Family {
     Api,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
+    /// A Service through an Ingress, beside nginx as a reverse proxy
+    Gateway,
+    /// From pod to pod, directly and by way of a Service
+    Hop,
     /// Start, memory and CPU at rest
     Idle,
+    /// Images from a directory and a registry to unpacked layers, beside skopeo and umoci
+    Unpack,
     /// Containers' lives and shims' memory, beside runc and crun
     Node,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
@@ -63,6 +72,12 @@ impl Build {
 pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Result<()> {
     tools::install(root)?;
     let wanted = |family| families.is_empty() || families.contains(&family);
+    if wanted(Family::Hop) {
+        hop::run(seconds)?;
+    }
+    if families == [Family::Hop] {
+        return Ok(());
+    }
     ensure!(build == Build::Release || families == [Family::Node], "only `node` runs with the dev build");
     let profile: &[&str] = if build == Build::Release { &["--release"] } else { &[] };
     tools::run(Command::new("cargo").args(["build", "-p", "monoplane"]).args(profile).current_dir(root))?;
@@ -77,6 +92,12 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
+    }
+    if wanted(Family::Gateway) {
+        gateway::run(root, seconds)?;
+    }
+    if wanted(Family::Unpack) {
+        unpack::run(root, seconds.clamp(3, 9))?;
     }
     if wanted(Family::Micro) {
         tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;

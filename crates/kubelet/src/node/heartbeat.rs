@@ -9,7 +9,7 @@ use api::k8s::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use client::{Ambient, Api, Backoff, Client, Error, ObjectMeta, Patch, PatchParams, PostParams, write};
 use serde_json::json;
 
-use super::Description;
+use super::{Description, images};
 use crate::context::Runtimes;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -60,7 +60,11 @@ impl Heartbeat {
     async fn report(&self, before: Option<&NodeStatus>, trouble: Option<&str>) -> Result<Node, Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let status = self.description.status(before, trouble, self.ambient.clock.now());
-        let patch = Patch::Merge(json!({"status": status}));
+        let mut patch = json!({"status": status});
+        if let Some(images) = images::of(&self.runtimes).await {
+            patch["status"]["images"] = json!(images);
+        }
+        let patch = Patch::Merge(patch);
         nodes.patch_status(&self.description.name, &PatchParams::default(), &patch).await
     }
 
@@ -75,6 +79,7 @@ impl Heartbeat {
     pub(crate) async fn run(&self, mut node: Node) {
         let clock = &self.ambient.clock;
         let (mut reported, mut told) = (clock.monotonic(), None);
+        let mut here = images::of(&self.runtimes).await;
         let mut lease = None;
         loop {
             match self.renew(lease.take(), &node).await {
@@ -82,9 +87,13 @@ impl Heartbeat {
                 Err(error) => tracing::warn!(%error, "the node's lease could not be renewed"),
             }
             let trouble = self.trouble().await;
-            if trouble != told || clock.monotonic() - reported >= REPORT {
+            let images = images::of(&self.runtimes).await;
+            if trouble != told || images != here || clock.monotonic() - reported >= REPORT {
                 match self.report_fresh(trouble.as_deref()).await {
-                    Ok(fresh) => (node, reported, told) = (fresh, clock.monotonic(), trouble),
+                    Ok(fresh) => {
+                        (node, reported, told) = (fresh, clock.monotonic(), trouble);
+                        here = images;
+                    }
                     Err(error) => tracing::warn!(%error, "the node's status could not be reported"),
                 }
             }

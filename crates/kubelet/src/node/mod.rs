@@ -1,6 +1,7 @@
 //! The Node object, and the Lease that says it is alive.
 
 mod heartbeat;
+mod images;
 pub(crate) mod machine;
 mod object;
 

@@ -68,6 +68,7 @@ impl Sorter {
             host_users: _,
             hostname: _,
             hostname_override: _,
+            image_pull_secrets: _,
             init_containers: _,
             overhead: _,
             readiness_gates: _,
@@ -96,12 +97,10 @@ impl Sorter {
             topology_spread_constraints: _,
             // Not, or not wholly.
             enable_service_links: _,
-            image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");
@@ -214,12 +213,14 @@ impl Sorter {
             self.env_source(field, value_from.as_ref());
         }
         for EnvFromSource { config_map_ref: _, prefix: _, secret_ref: _ } in env_from.iter().flatten() {}
-        for ContainerPort { container_port: _, host_ip: _, host_port, name: _, protocol: _ } in
+        for ContainerPort { container_port: _, host_ip, host_port, name: _, protocol: _ } in
             ports.iter().flatten()
         {
-            // On the node's own network every port is one of the node's.
+            // The kernel routes nothing from loopback addresses to pods; on the node's own network nothing is routed.
             let mapped = !host_network && host_port.is_some_and(|port| port != 0);
-            self.refuse(mapped, format_args!("{field}.ports.hostPort"));
+            let loopback = host_ip.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
+            let loopback = loopback.is_some_and(|ip| ip.is_loopback());
+            self.refuse(mapped && loopback, format_args!("{field}.ports.hostIP of the loopback interface"));
         }
         self.lifecycle(field, lifecycle.as_ref());
         for probe in [liveness_probe, readiness_probe, startup_probe].into_iter().flatten() {
@@ -344,8 +345,8 @@ mod tests {
         let security = json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}});
         check(security.clone(), "spec.securityContext.seLinuxOptions");
         check(container(security), "spec.containers{c}.securityContext.seLinuxOptions");
-        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1}]});
-        check(container(ports.clone()), "spec.containers{c}.ports.hostPort");
+        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1, "hostIP": "127.0.0.1"}]});
+        check(container(ports.clone()), "spec.containers{c}.ports.hostIP of the loopback interface");
         let mut on_host = container(ports);
         on_host["hostNetwork"] = json!(true);
         check(on_host, "");
@@ -362,10 +363,10 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_said() {
-        let secrets = json!({"imagePullSecrets": [{"name": "s"}]});
-        let found = sorted(secrets);
+        let once = json!({"containers": [{"name": "c", "stdin": true, "stdinOnce": true}]});
+        let found = sorted(once);
         assert!(found.refused.is_empty());
-        assert_eq!(found.ignored, ["spec.imagePullSecrets has no effect on this node"]);
+        assert_eq!(found.ignored, ["spec.containers{c}.stdinOnce has no effect on this node"]);
         // An ordinary pod, with what the API fills in, is told nothing.
         let ordinary = json!({
             "enableServiceLinks": true, "schedulerName": "s", "dnsPolicy": "ClusterFirst",

@@ -18,5 +18,4 @@ pub(crate) mod worker;
 
 mod given;
 mod handler;
-mod image;
 mod last_words;

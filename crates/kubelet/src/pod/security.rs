@@ -195,6 +195,7 @@ mod tests {
                 tags: vec![],
                 digests: vec![],
                 size: 0,
+                pinned: false,
                 uid,
                 username: username.into(),
             };

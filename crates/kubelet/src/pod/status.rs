@@ -141,7 +141,7 @@ impl Teller<'_> {
             return told;
         };
         told.container_id = Some(self.id(run));
-        told.image_id = run.image_id.clone();
+        told.image_id = if run.image_ref.is_empty() { &run.image_id } else { &run.image_ref }.clone();
         told.last_state =
             earlier.filter(|run| run.state == ContainerState::Exited).map(|run| self.ended(run));
         match run.state {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::k8s::api::node::v1::RuntimeClass;
-use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, write};
+use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, Resource, write};
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, Runtime};
 use tokio::sync::Notify;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::admission;
 use super::backoff::Backoff;
 use super::config;
+use super::containers;
 use super::given::Given;
 use super::last_words;
 use super::memory::{Failure, Memory, Waiting};
@@ -242,9 +243,9 @@ impl Worker {
                     _ => {}
                 }
             }
-            Err(Refused { what, then, image }) => {
+            Err(Refused { what, then, .. }) => {
                 let mut after = LONG_RETRY;
-                if image && then.is_some() {
+                if then.is_some() {
                     let next = Backoff::next(remembered.pull, now, now);
                     remembered.pull = Some(next);
                     after = next.delay;
@@ -362,7 +363,11 @@ impl Worker {
                 }
                 "ImagePullBackOff" => {
                     let words = waiting.message.split(": ErrImagePull").next().unwrap_or_default();
-                    self.cx.recorder.record(&*self.pod, EventType::Normal, "BackOff", words);
+                    let mut regarding = self.pod.object_ref(&());
+                    regarding.field_path = containers::find(&self.pod, name).map(|found| found.field_path());
+                    let recorder = &self.cx.recorder;
+                    recorder.record_on(regarding.clone(), EventType::Normal, "BackOff", words);
+                    recorder.record_on(regarding, EventType::Warning, "Failed", "Error: ImagePullBackOff");
                 }
                 UNSUPPORTED if !refused => {
                     refused = true;

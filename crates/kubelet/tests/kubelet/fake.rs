@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime::{
-    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image, Runtime,
-    RuntimeEvent, SandboxConfig, SandboxState, SandboxStatus,
+    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image, RegistryAuth,
+    Runtime, RuntimeEvent, SandboxConfig, SandboxState, SandboxStatus,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -211,6 +211,7 @@ impl Runtime for FakeRuntime {
             message: String::new(),
             image: config.image.clone(),
             image_id: "sha256:1".into(),
+            image_ref: String::new(),
             log_path: logs.join(&config.log_path),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
@@ -286,6 +287,7 @@ impl Runtime for FakeRuntime {
             size: 1,
             uid: None,
             username: String::new(),
+            pinned: false,
         };
         Ok(known.then_some(image))
     }
@@ -294,11 +296,16 @@ impl Runtime for FakeRuntime {
         Ok(vec![])
     }
 
-    async fn pull_image(&self, image: &str) -> Result<String, Error> {
+    async fn pull_image(&self, image: &str, _: Option<&RegistryAuth>) -> Result<String, Error> {
         let state = self.note(format!("pull {image}"));
         match state.images.contains(image) {
             true => Ok(image.to_owned()),
             false => Err(Error::Failed("no registry".into())),
         }
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), Error> {
+        self.note(format!("remove image {image}")).images.remove(image);
+        Ok(())
     }
 }

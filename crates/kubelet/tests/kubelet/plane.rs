@@ -95,6 +95,7 @@ impl Plane {
             max_pods: 110,
             pod_cidr: None,
             labels: BTreeMap::new(),
+            images: kubelet::ImageOptions::default(),
             version: "v1.36.0".into(),
             ready: Some(ready),
         };

@@ -12,9 +12,11 @@ mod confine;
 mod credentials;
 mod definitions;
 pub mod edge;
+mod inbound;
 pub mod marks;
 pub mod node;
 pub mod pods;
+pub mod registries;
 pub mod server;
 mod services;
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::credentials::Credentials;
 use super::marks::Marks;
 use super::{end_with_parent, stop_on_signal};
-use super::{pods, services};
+use super::{pods, registries, services};
 use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -57,10 +57,11 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
     let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
-    let containers = pods::open(layout, &marks).await?;
+    let (ambient, placements) = (Ambient::system(), Arc::default());
+    let registries = registries::of_node(layout, machine)?;
+    let containers = pods::open(layout, &marks, registries, &placements, &ambient).await?;
     let handlers: BTreeMap<String, Arc<dyn runtime::Runtime>> =
         BTreeMap::from([(HANDLER.to_owned(), Arc::new(containers) as Arc<dyn runtime::Runtime>)]);
-    let ambient = Ambient::system();
     let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
     let resolver = text("/etc/resolv.conf");
     let services = services::Parts {
@@ -69,8 +70,10 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         marks: &marks,
         resolver: &resolver,
         ambient: &ambient,
+        placements,
+        outside: flags.bind_address,
     };
-    let (services, gateway) = services::start(&services, layout, &stop).await?;
+    let (services, gateway) = services::start(services, layout, &stop).await?;
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
@@ -91,6 +94,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         max_pods: MAX_PODS,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
+        images: machine.images.options(),
         version: crate::VERSION.to_owned(),
         ready: Some(ready),
     };

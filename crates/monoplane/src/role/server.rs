@@ -34,7 +34,7 @@ pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
     descriptors();
     let layout = Layout::new(&flags.at)?;
-    let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.api_port))?;
+    let [listener] = inherited_or_bound([SocketAddr::new(flags.bind_address, flags.api_port)])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(flags, &layout, listener))
 }
@@ -77,7 +77,8 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
         &tasks,
     );
     let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
-    let objects = registry::defaults::manifests(&options, address.port()).map_err(said)?;
+    let mut objects = registry::defaults::manifests(&options, address.port()).map_err(said)?;
+    objects.push(definitions::ingress_class(!flags.api.no_default_ingress_class));
     server
         .install(&bootstrap, &objects)
         .await

@@ -68,13 +68,17 @@ impl Recipes<'_> {
         push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
         push(&mut words, "--service-cidr", &api.service_cidr);
         if let Some(file) = &api.token_auth_file {
-            push(&mut words, "--token-auth-file", self.copied(file)?);
+            let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
+            push(&mut words, "--token-auth-file", copy);
+        }
+        if api.no_default_ingress_class {
+            words.push("--no-default-ingress-class".into());
         }
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
-        Ok(self.recipe("server", words, Some(listener), identity))
+        Ok(self.recipe("server", words, vec![listener], identity))
     }
 
     /// The node agent.
@@ -94,13 +98,18 @@ impl Recipes<'_> {
         if !machine.allowed_unsafe_sysctls.is_empty() {
             push(&mut words, "--allowed-unsafe-sysctls", machine.allowed_unsafe_sysctls.join(","));
         }
-        Ok(self.recipe("node", words, None, None))
+        if let Some(file) = &machine.registries {
+            push(&mut words, "--registries", std::path::absolute(file)?);
+        }
+        words.extend(machine.images.words());
+        Ok(self.recipe("node", words, Vec::new(), None))
     }
 
     /// The edge.
-    pub fn edge(&self, listener: TcpListener) -> Result<Recipe> {
+    pub fn edge(&self, listeners: [TcpListener; 2]) -> Result<Recipe> {
         let mut words = self.words();
         push(&mut words, "--edge-name", &self.names.edge);
+        push(&mut words, "--bind-address", self.flags.bind_address.to_string());
         if !self.flags.outbound.egress_allow.is_empty() {
             push(&mut words, "--egress-allow", self.flags.outbound.egress_allow.join(","));
         }
@@ -113,9 +122,32 @@ impl Recipes<'_> {
         if self.flags.outbound.allow_files {
             words.push("--allow-files".into());
         }
+        self.inbound(&mut words)?;
         let identity = self.own(&self.layout.edge(), identity::EDGE)?;
         let group = self.edge_group();
-        Ok(Recipe { group, ..self.recipe("edge", words, Some(listener), identity) })
+        Ok(Recipe { group, ..self.recipe("edge", words, listeners.into(), identity) })
+    }
+
+    /// What the edge is told of clients' connections.
+    fn inbound(&self, words: &mut Vec<OsString>) -> Result<()> {
+        let inbound = &self.flags.inbound;
+        push(words, "--max-request-body", &inbound.max_request_body);
+        if !inbound.publish_address.is_empty() {
+            push(words, "--publish-address", inbound.publish_address.join(","));
+        }
+        if !inbound.trusted_proxy.is_empty() {
+            push(words, "--trusted-proxy", inbound.trusted_proxy.join(","));
+        }
+        let files = [
+            ("--tls-certificate", &inbound.tls_certificate, "tls.crt"),
+            ("--tls-key", &inbound.tls_key, "tls.key"),
+        ];
+        for (flag, file, name) in files {
+            if let Some(file) = file {
+                push(words, flag, copied(flag, file, &self.layout.edge(), name)?);
+            }
+        }
+        Ok(())
     }
 
     /// The edge runs other people's code, so what it can use up is limited: the rest of the plane must stay well.
@@ -142,15 +174,6 @@ impl Recipes<'_> {
         vec!["--data-dir".into(), self.layout.root().into()]
     }
 
-    /// A copy in the server's own folder of a file that its user may not be able to read where it is.
-    fn copied(&self, file: &Path) -> Result<OsString> {
-        let bytes = std::fs::read(file).with_context(|| format!("--token-auth-file {}", file.display()))?;
-        make_directory(&self.layout.server(), 0o700)?;
-        let copy = self.layout.server().join("tokens.csv");
-        write_file(&copy, &bytes, 0o600)?;
-        Ok(copy.into())
-    }
-
     /// Makes a role's own folder and says whom the role runs as.
     fn own(&self, folder: &Path, user: u32) -> Result<Option<u32>> {
         make_directory(folder, 0o700)?;
@@ -173,11 +196,20 @@ impl Recipes<'_> {
         &self,
         role: &'static str,
         words: Vec<OsString>,
-        listener: Option<TcpListener>,
+        listeners: Vec<TcpListener>,
         identity: Option<u32>,
     ) -> Recipe {
-        Recipe { role, words, listener, identity, group: None, log: self.log.to_owned() }
+        Recipe { role, words, listeners, identity, group: None, log: self.log.to_owned() }
     }
+}
+
+/// A copy in a role's own folder of a file that its user may not be able to read where it is.
+fn copied(flag: &str, file: &Path, folder: &Path, name: &str) -> Result<OsString> {
+    let bytes = std::fs::read(file).with_context(|| format!("{flag} {}", file.display()))?;
+    make_directory(folder, 0o700)?;
+    let copy = folder.join(name);
+    write_file(&copy, &bytes, 0o600)?;
+    Ok(copy.into())
 }
 
 fn push(words: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {

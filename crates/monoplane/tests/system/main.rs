@@ -15,6 +15,7 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
+mod ingress;
 mod kubectl;
 mod policies;
 mod ports;

@@ -7,6 +7,8 @@ mod events;
 mod lifecycle;
 mod lists;
 mod model;
+mod network_policies;
+mod networking;
 mod services;
 mod watches;
 mod workloads;

@@ -42,7 +42,12 @@ impl NoNetwork {
 
 #[async_trait]
 impl PodNetwork for NoNetwork {
-    async fn attach(&self, id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String> {
+    async fn attach(
+        &self,
+        id: &str,
+        _: &runtime::SandboxMetadata,
+        namespace: &Path,
+    ) -> Result<Vec<IpAddr>, String> {
         if !namespace.exists() {
             return Err(format!("{namespace:?} is not there"));
         }
@@ -273,7 +278,9 @@ pub(crate) fn config(directory: &Path, group: &str) -> Config {
 
 async fn open(directory: &Path, group: &str, network: &Arc<NoNetwork>) -> Containers {
     let network = Arc::clone(network) as Arc<dyn PodNetwork>;
-    Containers::open(config(directory, group), Arc::new(store(directory)), network).await.unwrap()
+    let registries = images::Registries::new(Default::default(), Default::default()).unwrap();
+    let (images, registries) = (Arc::new(store(directory)), Arc::new(registries));
+    Containers::open(config(directory, group), images, registries, network).await.unwrap()
 }
 
 /// A container that runs a shell script.

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::scope::blocking;
 use super::{Began, Outcome, Scope};
 use crate::environment;
+use crate::images::pull::{self, ImageFailure};
 use crate::pod::config::{self, SubPath};
 use crate::pod::containers;
-use crate::pod::image::{self, ImageFailure};
 use crate::pod::memory::Waiting;
 use crate::pod::security;
 use crate::pod::volume;
@@ -30,13 +30,13 @@ pub(crate) const START_ERROR: &str = "StartError";
 pub(crate) struct Refused {
     pub(crate) what: Waiting,
     pub(crate) then: Option<Waiting>,
-    /// Whether it is the image that has to be waited for.
-    pub(crate) image: bool,
+    /// Reason and message of the event that tells of an image that cannot be had.
+    event: Option<Box<(&'static str, String)>>,
 }
 
 impl Refused {
     fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { what: Waiting::new(reason, message), then: None, image: false }
+        Self { what: Waiting::new(reason, message), then: None, event: None }
     }
 
     fn config(message: impl Into<String>) -> Self {
@@ -52,12 +52,13 @@ pub(super) async fn run(
     token: CancellationToken,
 ) -> Result<Began, Refused> {
     let result = try_start(&scope, container, attempt, &token).await;
-    if let Err(Refused { what, image, .. }) = &result {
-        let message = if *image { what.message.clone() } else { format!("Error: {}", what.message) };
-        scope.about(container, EventType::Warning, "Failed", message);
-        if *image {
-            scope.about(container, EventType::Warning, "Failed", format!("Error: {}", what.reason));
+    if let Err(Refused { what, event, .. }) = &result {
+        let mut error = &what.message;
+        if let Some((reason, message)) = event.as_deref() {
+            scope.about(container, EventType::Warning, reason, message.clone());
+            error = &what.reason;
         }
+        scope.about(container, EventType::Warning, "Failed", format!("Error: {error}"));
     }
     result
 }
@@ -107,15 +108,10 @@ async fn prepare(
     container: &Container,
     attempt: u32,
 ) -> Result<(ContainerConfig, Vec<SubPath>, Image), Refused> {
-    let name = &container.name;
-    let pulling = |image: &str| {
-        scope.about(name, EventType::Normal, "Pulling", format!("Pulling image \"{image}\""));
-    };
-    let found = image::ensure(&scope.runtime, container, pulling)
-        .await
-        .map_err(|ImageFailure { what, then }| Refused { what, then, image: true })?;
-    scope.about(name, EventType::Normal, "Pulled", found.message);
-    security::check_root(&scope.pod, container, &found.image).map_err(Refused::config)?;
+    let found = pull::ensure(scope, container).await;
+    let image =
+        found.map_err(|ImageFailure { what, then, event }| Refused { what, then, event: Some(event) })?;
+    security::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
     let environment = environment::of(&scope.pod, container, &sources, &scope.place())
@@ -124,7 +120,7 @@ async fn prepare(
     let (config, sub_paths) =
         config::container(&scope.pod, container, attempt, &cx.paths, &cx.security, environment, cx.memory)
             .map_err(|error| Refused::config(error.0))?;
-    Ok((config, sub_paths, found.image))
+    Ok((config, sub_paths, image))
 }
 
 /// A run that ended before it began: there is no trace of it in the runtime, and it counts as a run all the same.
@@ -152,6 +148,7 @@ fn never_began(
         message,
         image: spec.and_then(|found| found.spec.image.clone()).unwrap_or_default(),
         image_id: image.id.clone(),
+        image_ref: image.digests.first().cloned().unwrap_or_default(),
         log_path: PathBuf::new(),
         labels: Default::default(),
         annotations: Default::default(),

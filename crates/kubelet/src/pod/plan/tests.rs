@@ -59,6 +59,7 @@ fn run(name: &str, attempt: u32, state: ContainerState, code: i32) -> ContainerS
         message: String::new(),
         image: "i".into(),
         image_id: "sha256:0".into(),
+        image_ref: String::new(),
         log_path: Default::default(),
         labels: Default::default(),
         annotations: Default::default(),
