@@ -517,6 +517,7 @@ mod tests {
                 size: 0,
                 uid,
                 username: username.into(),
+                pinned: false,
             };
             let found = check_root(&pod, &pod.spec.as_ref().unwrap().containers[0], &image);
             let about = " (pod: \"p_n(u)\", container: c)";
