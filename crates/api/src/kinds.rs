@@ -96,6 +96,7 @@ const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
 /// Every built-in kind, in the order of `kubectl api-resources`. An event is the same object in both of its groups.
 pub const ALL: &[BuiltinKind] = &[
     kind(CORE, "ConfigMap", ("configmaps", "configmap"), &["cm"], true),
+    kind(CORE, "Endpoints", ("endpoints", "endpoints"), &["ep"], true),
     kind(CORE, "Event", ("events", "event"), &["ev"], true),
     kind(CORE, "Namespace", ("namespaces", "namespace"), &["ns"], false),
     kind(CORE, "Node", ("nodes", "node"), &["no"], false),
@@ -154,6 +155,8 @@ pub const ALL: &[BuiltinKind] = &[
     kind(COORDINATION, "Lease", ("leases", "lease"), &[], true),
     kind(DISCOVERY, "EndpointSlice", ("endpointslices", "endpointslice"), &[], true),
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
+    kind(NETWORKING, "IngressClass", ("ingressclasses", "ingressclass"), &[], false),
+    kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
     kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),

@@ -22,6 +22,9 @@ pub struct Endpoints {
     /// The gateway, as `http://address:port`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gateway: Option<String>,
+    /// The gateway over TLS, as `https://address:port`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gateway_tls: Option<String>,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
 }

@@ -11,6 +11,7 @@ use wrk::Found;
 
 mod api;
 mod components;
+mod gateway;
 pub mod hop;
 mod idle;
 mod nginx;
@@ -25,6 +26,8 @@ pub enum Family {
     Api,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
+    /// A Service through an Ingress, beside nginx as a reverse proxy
+    Gateway,
     /// From pod to pod, directly and by way of a Service
     Hop,
     /// Start, memory and CPU at rest
@@ -89,6 +92,9 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
+    }
+    if wanted(Family::Gateway) {
+        gateway::run(root, seconds)?;
     }
     if wanted(Family::Unpack) {
         unpack::run(root, seconds.clamp(3, 9))?;

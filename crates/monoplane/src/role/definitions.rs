@@ -1,13 +1,26 @@
-//! The definitions of our own kinds. Brought in through the API, under the bootstrap identity, at each start: they follow
-//! the release.
+//! The definitions of our own kinds, and the class of our gateway's Ingresses. Brought in through the API, under the
+//! bootstrap identity, at each start: definitions follow the release, and a class that is there is left as it is.
 
 use anyhow::{Context, Result};
 use client::{Client, Error};
 use futures::future::try_join_all;
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// The class of Ingresses that the gateway serves.
+pub fn ingress_class(is_default: bool) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {
+            "name": "monoplane",
+            "annotations": { "ingressclass.kubernetes.io/is-default-class": is_default.to_string() },
+        },
+        "spec": { "controller": gateway::INGRESS_CONTROLLER },
+    })
+}
 
 /// Brings them in.
 ///

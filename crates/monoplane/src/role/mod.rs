@@ -12,6 +12,8 @@ mod confine;
 mod credentials;
 mod definitions;
 pub mod edge;
+mod endpoints;
+mod inbound;
 pub mod marks;
 pub mod node;
 pub mod pods;

@@ -24,8 +24,8 @@ pub struct Recipe {
     pub role: &'static str,
     /// The rest of its command line.
     pub words: Vec<OsString>,
-    /// Listening socket that it inherits. It stays open here, so clients wait in its queue while the role restarts.
-    pub listener: Option<TcpListener>,
+    /// Listening sockets that it inherits. They stay open here, so clients wait in their queues while the role restarts.
+    pub listeners: Vec<TcpListener>,
     /// User and group to run as, when this process may choose.
     pub identity: Option<u32>,
     /// Control group that it lives in, where this process may make some.
@@ -54,9 +54,9 @@ impl Recipe {
             command.uid(id).gid(id);
         }
         let mut mappings = Vec::new();
-        if let Some(listener) = &self.listener {
+        for (child_fd, listener) in (FIRST_PASSED..).zip(&self.listeners) {
             let socket: OwnedFd = listener.try_clone().context("duplicating a listening socket")?.into();
-            mappings.push(FdMapping { parent_fd: socket, child_fd: FIRST_PASSED });
+            mappings.push(FdMapping { parent_fd: socket, child_fd });
         }
         command.env("LISTEN_FDS", mappings.len().to_string());
         command.fd_mappings(mappings).context("passing sockets on")?;
@@ -80,12 +80,27 @@ impl Recipe {
     }
 }
 
-/// The listening socket that a supervisor passed, or a new one on `address`.
-pub fn inherited_or_bound(address: std::net::SocketAddr) -> Result<TcpListener> {
-    let passed =
-        listenfd::ListenFd::from_env().take_tcp_listener(0).context("taking the inherited socket")?;
-    match passed {
-        Some(listener) => Ok(listener),
-        None => TcpListener::bind(address).with_context(|| format!("listening on {address}")),
+/// The listening sockets that a supervisor passed, or new ones on these addresses, in order.
+pub fn inherited_or_bound<const COUNT: usize>(
+    addresses: [std::net::SocketAddr; COUNT],
+) -> Result<[TcpListener; COUNT]> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut all = Vec::with_capacity(COUNT);
+    for (index, address) in addresses.into_iter().enumerate() {
+        all.push(match passed.take_tcp_listener(index).context("taking an inherited socket")? {
+            Some(listener) => listener,
+            None => TcpListener::bind(address).with_context(|| format!("listening on {address}"))?,
+        });
     }
+    all.try_into().map_err(|_| anyhow::anyhow!("a listening socket is missing"))
+}
+
+/// The listening sockets that a supervisor passed behind the first few.
+pub fn further_inherited(first: usize) -> Result<Vec<TcpListener>> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut all = Vec::new();
+    for index in first..passed.len() {
+        all.extend(passed.take_tcp_listener(index).context("taking an inherited socket")?);
+    }
+    Ok(all)
 }

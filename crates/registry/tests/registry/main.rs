@@ -8,6 +8,8 @@ mod lifecycle;
 mod lists;
 mod model;
 mod network_policies;
+mod networking;
+mod pod_parts;
 mod services;
 mod watches;
 mod workloads;
