@@ -44,6 +44,7 @@ fn world() -> World {
         json!({"metadata": {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
     );
     add("serviceaccounts/work/default", json!({"imagePullSecrets": [{"name": "pull"}]}));
+    add("serviceaccounts/work/quiet", json!({"automountServiceAccountToken": false}));
     add("nodes//one", json!({"metadata": {"name": "one", "uid": "u1"}}));
     add(
         "runtimeclasses.node.k8s.io//wasm",
@@ -102,7 +103,7 @@ impl Write {
     }
 
     async fn run(&self, object: Value) -> Result<Value, String> {
-        self.run_through(&Chain::standard(), object).await
+        self.run_through(&Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7))), object).await
     }
 
     async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
@@ -170,6 +171,37 @@ async fn a_pod_gets_account_tolerations_and_priority() {
     let admitted = Write::pod("a").run(pod(own)).await.unwrap();
     assert_eq!(admitted["spec"]["tolerations"], json!([{"operator": "Exists"}]));
     assert_eq!(admitted["spec"]["priority"], 2_000_001_000);
+}
+
+#[tokio::test]
+async fn containers_find_credentials_unless_somebody_says_no() {
+    let at = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let own = json!({"name": "own", "mountPath": at});
+    let containers = json!([{"name": "a"}, {"name": "b", "volumeMounts": [own]}]);
+    let spec = json!({"containers": containers, "initContainers": [{"name": "i"}]});
+    let admitted = Write::pod("a").run(pod(spec.clone())).await.unwrap();
+    let volume = &admitted["spec"]["volumes"][0];
+    let name = volume["name"].as_str().unwrap();
+    assert!(name.strip_prefix("kube-api-access-").is_some_and(|rest| rest.len() == 5), "{name}");
+    let sources = volume["projected"]["sources"].as_array().unwrap();
+    assert_eq!(sources[0], json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}));
+    assert_eq!(sources[1]["configMap"]["name"], "kube-root-ca.crt");
+    let mounts = |list: &str, at: usize| admitted["spec"][list][at]["volumeMounts"].clone();
+    let given = json!([{"name": name, "readOnly": true, "mountPath": at}]);
+    assert_eq!([mounts("containers", 0), mounts("initContainers", 0)], [given.clone(), given]);
+    assert_eq!(mounts("containers", 1), json!([own]));
+    // Written back, as a template of a pod that was read, it is not given a second volume.
+    let again = Write::pod("a").run(pod(admitted["spec"].clone())).await.unwrap();
+    assert_eq!(again["spec"], admitted["spec"]);
+
+    let without = async |account: &str, says: Value| {
+        let mut spec = spec.clone();
+        spec["serviceAccountName"] = json!(account);
+        spec["automountServiceAccountToken"] = says;
+        Write::pod("a").run(pod(spec)).await.unwrap()["spec"]["volumes"].is_null()
+    };
+    assert!(without("default", json!(false)).await && !without("default", json!(null)).await);
+    assert!(without("quiet", json!(null)).await && !without("quiet", json!(true)).await);
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
 /// Every built-in kind, in the order of `kubectl api-resources`. An event is the same object in both of its groups.
 pub const ALL: &[BuiltinKind] = &[
     kind(CORE, "ConfigMap", ("configmaps", "configmap"), &["cm"], true),
+    kind(CORE, "Endpoints", ("endpoints", "endpoints"), &["ep"], true),
     kind(CORE, "Event", ("events", "event"), &["ev"], true),
     kind(CORE, "Namespace", ("namespaces", "namespace"), &["ns"], false),
     kind(CORE, "Node", ("nodes", "node"), &["no"], false),

@@ -15,11 +15,13 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::UnixTime;
 
 use crate::connection::{Certified, Chain, ConnectError, Connection};
+use crate::service_accounts::ServiceAccounts;
 
 /// Everything that can tell who asks.
 pub struct Authenticators {
     verifier: Arc<dyn ClientCertVerifier>,
     tokens: ArcSwap<TokenFile>,
+    accounts: Option<Arc<ServiceAccounts>>,
     anonymous: Arc<UserInfo>,
 }
 
@@ -32,7 +34,19 @@ impl std::fmt::Debug for Authenticators {
 impl Authenticators {
     /// Client certificates by this verifier (see [`crate::tls::client_verifier`]), and static tokens.
     pub fn new(verifier: Arc<dyn ClientCertVerifier>, tokens: TokenFile) -> Self {
-        Self { verifier, tokens: ArcSwap::from_pointee(tokens), anonymous: Arc::new(UserInfo::anonymous()) }
+        let anonymous = Arc::new(UserInfo::anonymous());
+        Self { verifier, tokens: ArcSwap::from_pointee(tokens), accounts: None, anonymous }
+    }
+
+    /// Tokens of service accounts too.
+    #[must_use]
+    pub fn with_service_accounts(self, accounts: Arc<ServiceAccounts>) -> Self {
+        Self { accounts: Some(accounts), ..self }
+    }
+
+    /// Who issues tokens of service accounts.
+    pub(crate) fn accounts(&self) -> Result<&ServiceAccounts, Status> {
+        self.accounts.as_deref().ok_or_else(Status::no_such_path)
     }
 
     /// Verifies the chain that a client presented, if it did, and reads whom it names.
@@ -65,12 +79,31 @@ impl Authenticators {
             let expired = connection.certified.is_some();
             return if expired { Err(Status::unauthorized("")) } else { Ok(self.anonymous.clone()) };
         };
-        self.tokens.load().user(token).cloned().ok_or_else(|| Status::unauthorized(""))
+        let judged = self.user_of_token(token, &[], now);
+        judged.map(|(user, _)| user).map_err(|_| Status::unauthorized(""))
     }
 
-    /// Whose token this is: the answer to a TokenReview.
-    pub(crate) fn user_of_token(&self, token: &str) -> Option<Arc<UserInfo>> {
-        self.tokens.load().user(token).cloned()
+    /// Whose token this is, and for which of the wanted audiences (none: this API); or why it is nobody's. The answer to a
+    /// TokenReview.
+    pub(crate) fn user_of_token(
+        &self,
+        token: &str,
+        wanted: &[String],
+        now: Timestamp,
+    ) -> Result<(Arc<UserInfo>, Vec<String>), String> {
+        if let Some(user) = self.tokens.load().user(token) {
+            // Such a token says nothing of whom it is for: it is for everybody.
+            return Ok((user.clone(), wanted.to_vec()));
+        }
+        let judged = self.accounts.as_ref().and_then(|accounts| {
+            let wanted = if wanted.is_empty() { accounts.audiences() } else { wanted };
+            accounts.user(token, wanted, now)
+        });
+        match judged {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(refused)) => Err(format!("[invalid bearer token, {refused}]")),
+            None => Err("[invalid bearer token]".to_owned()),
+        }
     }
 }
 

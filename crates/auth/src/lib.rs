@@ -14,6 +14,7 @@ pub mod edge;
 mod forbidden;
 pub mod node;
 pub mod rbac;
+pub mod service_account;
 mod token;
 pub mod user;
 mod x509;

@@ -20,6 +20,6 @@ mod wait;
 pub use http::{Answer, send};
 pub use manifest::component;
 pub use oci::Registry;
-pub use plane::{Plane, Said};
+pub use plane::{Plane, Said, tools};
 pub use redis::Redis;
 pub use wait::{PATIENCE, eventually, is_root, kill};

@@ -89,6 +89,8 @@ impl Plane {
                 "--service-cidr",
                 &format!("172.{}.{}.0/24", 16 + self.number % 16, self.number / 16 % 256),
             ])
+            // How full this machine's disk is has nothing to do with what is tested.
+            .args(["--eviction-hard", "memory.available<20Mi"])
             .args(["--log", "info"])
             .args(&self.flags)
             .stdin(Stdio::null())
@@ -253,10 +255,14 @@ fn marks(number: u32) -> [String; 4] {
     ["--bridge".to_owned(), bridge, "--cgroup-root".to_owned(), cgroups]
 }
 
+/// Where the tools of tests are.
+pub fn tools() -> PathBuf {
+    std::env::var_os("MONOPLANE_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"), PathBuf::from)
+}
+
 fn kubectl() -> PathBuf {
-    let tools = std::env::var_os("MONOPLANE_TOOLS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"), PathBuf::from);
-    let kubectl = tools.join("kubectl");
+    let kubectl = tools().join("kubectl");
     assert!(kubectl.exists(), "{} is missing: run `cargo xtask tools`", kubectl.display());
     kubectl
 }

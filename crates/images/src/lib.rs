@@ -28,6 +28,7 @@ mod registry;
 mod remove;
 mod store;
 mod unpack;
+mod usage;
 
 pub use builder::{BuiltImage, ImageBuilder};
 pub use digest::Digest;
@@ -41,6 +42,7 @@ pub use registry::{
 };
 pub use remove::remove_tree;
 pub use store::{Limits, Store, StoredImage};
+pub use usage::{TreeUsage, tree_usage};
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -138,6 +139,10 @@ pub struct Api {
     /// File of static bearer tokens, a line each: token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// Address under which pods and nodes find the API [default: the one that it listens on; with `up` on a loopback
+    /// address the pods' gateway]
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise_address: Option<IpAddr>,
     /// Further names or addresses that the API's certificate is valid for
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub tls_san: Vec<String>,
@@ -171,6 +176,9 @@ pub struct Machine {
     /// the IPC namespace only
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// What pods may have
+    #[command(flatten)]
+    pub room: Room,
     /// Mirrors, credentials and authorities of registries, in the shape of K3s's registries.yaml; registries that it names
     /// may be on this machine [default: <data-dir>/node/registries.yaml]
     #[arg(long, value_name = "FILE")]
@@ -178,6 +186,112 @@ pub struct Machine {
     /// What becomes of images
     #[command(flatten)]
     pub images: Images,
+}
+
+/// What a node keeps from its pods, and when they have to leave.
+#[derive(Clone, Debug, Args)]
+pub struct Room {
+    /// Directory of the pods that the node runs by itself, whether the API is there or not [default: <data-dir>/node/manifests]
+    #[arg(long, value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// The most pods that this machine takes
+    #[arg(long, default_value_t = 110, value_name = "COUNT")]
+    pub max_pods: u32,
+    /// Resources kept for the plane itself, as cpu=100m,memory=1Gi,ephemeral-storage=1Gi
+    #[arg(long, default_value = "", value_name = "AMOUNTS", hide_default_value = true)]
+    pub kube_reserved: String,
+    /// Resources kept for the rest of this machine
+    #[arg(long, default_value = "", value_name = "AMOUNTS", hide_default_value = true)]
+    pub system_reserved: String,
+    /// Pods are evicted when less is left than this
+    #[arg(long, default_value = EVICTION_HARD, value_name = "SIGNAL<AMOUNT,…")]
+    pub eviction_hard: String,
+    /// Pods are evicted when less is left than this for longer than --eviction-soft-grace-period
+    #[arg(long, default_value = "", value_name = "SIGNAL<AMOUNT,…", hide_default_value = true)]
+    pub eviction_soft: String,
+    /// For how long, as memory.available=1m30s
+    #[arg(long, default_value = "", value_name = "SIGNAL=TIME,…", hide_default_value = true)]
+    pub eviction_soft_grace_period: String,
+    /// How much more than a threshold is to be free before it no longer counts as met
+    #[arg(long, default_value = "", value_name = "SIGNAL=AMOUNT,…", hide_default_value = true)]
+    pub eviction_minimum_reclaim: String,
+    /// For how long the node is said to run short after it did
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = time)]
+    pub eviction_pressure_transition_period: Duration,
+    /// Most seconds that a pod has to end which is evicted for a soft threshold
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub eviction_max_pod_grace_period: u64,
+}
+
+/// Upstream's, but for disks: a machine that is not there for pods alone is often fuller than 85 %.
+const EVICTION_HARD: &str = "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            pod_manifest_path: None,
+            max_pods: 110,
+            kube_reserved: String::new(),
+            system_reserved: String::new(),
+            eviction_hard: EVICTION_HARD.to_owned(),
+            eviction_soft: String::new(),
+            eviction_soft_grace_period: String::new(),
+            eviction_minimum_reclaim: String::new(),
+            eviction_pressure_transition_period: Duration::from_secs(300),
+            eviction_max_pod_grace_period: 0,
+        }
+    }
+}
+
+impl Room {
+    /// What is kept for what is no pod.
+    ///
+    /// # Errors
+    /// When a flag cannot be read; the message names it.
+    pub fn reserved(&self) -> Result<kubelet::Reserved, String> {
+        let read =
+            |flag: &str, text: &str| kubelet::Reserved::parse(text).map_err(|why| format!("{flag}: {why}"));
+        Ok(kubelet::Reserved {
+            kube: read("--kube-reserved", &self.kube_reserved)?,
+            system: read("--system-reserved", &self.system_reserved)?,
+        })
+    }
+
+    /// When pods leave.
+    ///
+    /// # Errors
+    /// When a flag cannot be read.
+    pub fn eviction(&self) -> Result<kubelet::Eviction, String> {
+        let written = kubelet::WrittenEviction {
+            hard: &self.eviction_hard,
+            soft: &self.eviction_soft,
+            soft_grace: &self.eviction_soft_grace_period,
+            min_reclaim: &self.eviction_minimum_reclaim,
+        };
+        let grace = Duration::from_secs(self.eviction_max_pod_grace_period);
+        let read = kubelet::Eviction::parse(written, self.eviction_pressure_transition_period, grace);
+        read.map_err(|why| format!("--eviction-…: {why}"))
+    }
+
+    /// The same as words.
+    pub fn words(&self) -> Vec<(&'static str, String)> {
+        let transition = self.eviction_pressure_transition_period.as_millis();
+        vec![
+            ("--max-pods", self.max_pods.to_string()),
+            ("--kube-reserved", self.kube_reserved.clone()),
+            ("--system-reserved", self.system_reserved.clone()),
+            ("--eviction-hard", self.eviction_hard.clone()),
+            ("--eviction-soft", self.eviction_soft.clone()),
+            ("--eviction-soft-grace-period", self.eviction_soft_grace_period.clone()),
+            ("--eviction-minimum-reclaim", self.eviction_minimum_reclaim.clone()),
+            ("--eviction-pressure-transition-period", format!("{transition}ms")),
+            ("--eviction-max-pod-grace-period", self.eviction_max_pod_grace_period.to_string()),
+        ]
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    kubelet::duration(text).ok_or_else(|| format!("{text:?} is no time such as 5m or 1m30s"))
 }
 
 /// Flags of the node about images.

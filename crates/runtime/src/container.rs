@@ -135,6 +135,9 @@ pub struct ContainerConfig {
     pub security: SecurityContext,
     /// Signal that asks it to stop; `None`: the image's, or TERM.
     pub stop_signal: Option<String>,
+    /// A running container of the same sandbox whose process namespace this one joins. Without meaning where the sandbox
+    /// has one namespace for all, or the machine's.
+    pub pid_target: Option<String>,
 }
 
 /// Where a container is in its life.
@@ -177,6 +180,8 @@ pub struct ContainerStatus {
     pub image: String,
     /// The image's id.
     pub image_id: String,
+    /// Limits as they were set last.
+    pub resources: Resources,
     /// The image's name with its digest, if it has one: what anybody else would know it by.
     pub image_ref: String,
     /// Absolute path of its log file.
@@ -185,6 +190,15 @@ pub struct ContainerStatus {
     pub labels: BTreeMap<String, String>,
     /// As given.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What files use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files and directories.
+    pub inodes: u64,
 }
 
 /// What a container uses.

@@ -11,12 +11,14 @@
 
 mod container;
 mod error;
+mod groups;
 mod image;
 mod sandbox;
 mod service;
 
 pub use container::*;
 pub use error::Error;
+pub use groups::{GroupUsage, Groups};
 pub use image::*;
 pub use sandbox::*;
 pub use service::{ExecOutput, Runtime, RuntimeEvent};

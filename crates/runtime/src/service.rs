@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    ContainerConfig, ContainerStats, ContainerStatus, Error, Image, RegistryAuth, SandboxConfig,
-    SandboxStatus,
+    ContainerConfig, ContainerStats, ContainerStatus, DiskUsage, Error, Image, RegistryAuth, Resources,
+    SandboxConfig, SandboxStatus,
 };
 
 /// What a command run inside a container gave.
@@ -47,6 +47,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop_sandbox(&self, id: &str) -> Result<(), Error>;
     /// Stops and forgets it and its containers.
     async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
+    /// Sets those limits of the sandbox's own control group that are given. Memory that is in use is not taken away.
+    async fn update_sandbox(&self, id: &str, _resources: Resources) -> Result<(), Error> {
+        Err(Error::Unsupported(format!("sandbox {id} cannot be resized by its runtime")))
+    }
     /// One sandbox.
     async fn sandbox_status(&self, id: &str) -> Result<SandboxStatus, Error>;
     /// All sandboxes.
@@ -64,11 +68,19 @@ pub trait Runtime: Send + Sync + 'static {
     async fn container_status(&self, id: &str) -> Result<ContainerStatus, Error>;
     /// All containers.
     async fn list_containers(&self) -> Result<Vec<ContainerStatus>, Error>;
+    /// Sets those of its limits that are given, while it runs. Memory that is in use is not taken away.
+    async fn update_container(&self, id: &str, _resources: Resources) -> Result<(), Error> {
+        Err(Error::Unsupported(format!("container {id} cannot be resized by its runtime")))
+    }
     /// Runs a command in it and waits, at most `timeout`.
     async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration)
     -> Result<ExecOutput, Error>;
     /// What it uses now.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error>;
+    /// What it has written to its own root. Walks through all of it.
+    async fn container_disk(&self, _id: &str) -> Result<DiskUsage, Error> {
+        Ok(DiskUsage::default())
+    }
     /// Closes and opens its log file again, after it was rotated.
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;
 

@@ -84,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) limit_devices: bool,
     /// Which system calls its processes may make; `None`: all.
     pub(crate) seccomp: Option<Filter>,
+    /// The container whose process namespace it joins.
+    pub(crate) pid_target: Option<String>,
     /// The pod's user namespace: layers and `parts` are mounted with its ids.
     pub(crate) user_namespace: Option<UserNamespace>,
 }
@@ -164,6 +166,10 @@ impl ContainerFiles {
     }
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.0.join("rootfs")
+    }
+    /// What the container has written to its root.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
     }
     /// Where the part of a volume with this number is bound, in the mount namespace of the container's making.
     pub(crate) fn part(&self, number: usize) -> PathBuf {

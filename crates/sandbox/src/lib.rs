@@ -19,6 +19,7 @@ mod config;
 mod devices;
 mod files;
 mod group;
+mod groups;
 mod image;
 mod link;
 mod manager;
@@ -34,5 +35,6 @@ mod spec;
 
 pub use config::{Config, PodNetwork, ShimCommand};
 pub use group::Group;
+pub use groups::MachineGroups;
 pub use image::{InUse, in_use};
 pub use manager::Containers;

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use runtime::{
-    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
-    NamespaceMode, RegistryAuth, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
+    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, DiskUsage, Error, ExecOutput, Image,
+    NamespaceMode, RegistryAuth, Resources, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
     SupplementalGroupsPolicy,
 };
 use tokio::io::AsyncReadExt;
@@ -140,6 +140,23 @@ impl Runtime for Containers {
         Ok(self.inner.all().iter().flat_map(|sandbox| sandbox.container_statuses()).collect())
     }
 
+    async fn update_sandbox(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let sandbox = self.inner.sandbox(id)?;
+        let tree = self.inner.tree.clone();
+        let group = sandbox.record.config.cgroup_parent.clone();
+        blocking(move || tree.update(&group, &resources).map_err(failed(&"pod's control group"))).await
+    }
+
+    async fn update_container(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        let (tree, id) = (self.inner.tree.clone(), id.to_owned());
+        blocking(move || {
+            tree.update(&sandbox.group(&id), &resources).map_err(failed(&"control group"))?;
+            sandbox.resized(&id, &resources).map_err(failed(&"container directory"))
+        })
+        .await
+    }
+
     async fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Result<ExecOutput, Error> {
         let (sandbox, _) = self.inner.sandbox_of(id)?;
         if command.is_empty() {
@@ -160,6 +177,13 @@ impl Runtime for Containers {
             memory_working_set: usage.memory_working_set,
             pids: usage.pids,
         })
+    }
+
+    async fn container_disk(&self, id: &str) -> Result<DiskUsage, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        let layer = sandbox.files.container(id).upper();
+        let used = blocking(move || images::tree_usage(&layer).map_err(failed(&"writable layer"))).await?;
+        Ok(DiskUsage { bytes: used.bytes, inodes: used.inodes })
     }
 
     async fn reopen_log(&self, id: &str) -> Result<(), Error> {
@@ -265,7 +289,7 @@ fn prepare(
         sources: &found.mounts,
         files: found.files,
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
-        pid_namespace: pid_namespace(&sandbox.files, pod)?,
+        pid_namespace: pid_namespace(sandbox, &config)?,
         user_namespace: pod.user_namespace.is_some(),
         tree,
         capabilities: &granted,
@@ -292,6 +316,7 @@ fn prepare(
         limit_devices: !config.security.privileged,
         seccomp,
         user_namespace: pod.user_namespace,
+        pid_target: config.pid_target.clone().filter(|_| pod.pid == NamespaceMode::Container),
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let image_ref = crate::image::reference(image, &config.image);
@@ -343,13 +368,21 @@ fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) ->
     Ok(Found { mounts, files: etc.into(), parts })
 }
 
-/// The pod's shared process namespace, which its shim keeps.
-fn pid_namespace(files: &SandboxFiles, pod: &SandboxConfig) -> Result<Option<PathBuf>, Error> {
-    if pod.pid != NamespaceMode::Pod {
-        return Ok(None);
-    }
-    let shim: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
-    Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", shim.pause_pid))))
+/// The pod's shared process namespace, which its shim keeps, or that of the container that is to be joined. The shim, which
+/// can be sure of whose it is, finds it again.
+fn pid_namespace(sandbox: &Sandbox, config: &ContainerConfig) -> Result<Option<PathBuf>, Error> {
+    let pid = match (sandbox.record.config.pid, &config.pid_target) {
+        (NamespaceMode::Pod, _) => {
+            let shim: ShimProcess =
+                files::read_record(&sandbox.files.shim_process()).map_err(failed(&"shim"))?;
+            shim.pause_pid
+        }
+        (NamespaceMode::Container, Some(target)) => sandbox.running_pid(target).ok_or_else(|| {
+            Error::Invalid(format!("pid_target: container {target} is not running in the sandbox"))
+        })?,
+        _ => return Ok(None),
+    };
+    Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))))
 }
 
 async fn exec(sandbox: &Sandbox, id: &str, command: Vec<String>) -> Result<ExecOutput, Error> {

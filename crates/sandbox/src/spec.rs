@@ -253,6 +253,11 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
 fn resources(input: &Input<'_>) -> Value {
     let (resources, security) = (&input.container.resources, &input.container.security);
     let mut found = json!({ "devices": devices(security.privileged) });
+    if matches!(input.tree, Tree::V2(_)) {
+        // One process of a container killed for memory and the others left is a state nobody planned for; it is the pod's
+        // or the node's limit that is met, where the container has none.
+        found["unified"] = json!({ "memory.oom.group": "1" });
+    }
     let limited = |limit: Option<i64>| limit.filter(|limit| *limit > 0);
     if let Some(limit) = limited(resources.memory_limit) {
         // No swap, where it can be counted: a limit that swap evades is none.
@@ -262,8 +267,6 @@ fn resources(input: &Input<'_>) -> Value {
             Tree::V1(_) => found["memory"] = json!({ "limit": limit }),
             Tree::V2(_) => {
                 found["memory"] = json!({ "limit": limit });
-                // One process of a container killed for memory and the others left is a state nobody planned for.
-                found["unified"] = json!({ "memory.oom.group": "1" });
                 if swap {
                     found["unified"]["memory.swap.max"] = "0".into();
                 }

@@ -3,6 +3,7 @@
 mod delete;
 mod log;
 mod read;
+mod token;
 mod write;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
         ("list", Some(Part::Whole)) => read::list(on).await,
         ("create", Some(Part::Whole)) => write::create(on).await,
         ("create", None) if info.subresource == "binding" => write::bind(on).await,
+        ("create", None) if info.subresource == "token" => token::create(on).await,
         ("update", Some(part)) => write::update(on, part).await,
         ("patch", Some(part)) => write::patch(on, part).await,
         ("delete", Some(Part::Whole)) => delete::one(on).await,
@@ -69,7 +71,7 @@ pub(crate) async fn dispatch_stream(
 }
 
 fn part_of(subresource: &str) -> Option<Part> {
-    [Part::Whole, Part::Status, Part::Scale, Part::Finalize]
+    [Part::Whole, Part::Status, Part::Scale, Part::Finalize, Part::EphemeralContainers, Part::Resize]
         .into_iter()
         .find(|part| part.name() == subresource)
 }

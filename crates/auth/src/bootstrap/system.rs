@@ -218,7 +218,7 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     ),
     rule(&["create", "get", "list", "watch"], CORE, &["namespaces"]),
     rule(READ, CORE, &["pods"]),
-    rule(&["create", "get", "update"], CORE, &["services"]),
+    rule(&["create", "get", "update"], CORE, &["endpoints", "services"]),
     rule(&["create", "get", "update"], &["discovery.k8s.io"], &["endpointslices"]),
     rule(&["create", "get", "update"], &["node.k8s.io"], &["runtimeclasses"]),
     rule(CREATE, &["networking.k8s.io"], &["ingressclasses"]),

@@ -4,6 +4,8 @@ mod heartbeat;
 mod images;
 pub(crate) mod machine;
 mod object;
+pub(crate) mod reserved;
 
 pub(crate) use heartbeat::Heartbeat;
+pub(crate) use machine::Machine;
 pub(crate) use object::Description;

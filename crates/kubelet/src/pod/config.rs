@@ -12,6 +12,7 @@ use runtime::{
 
 use super::admission;
 use super::security::{self, Defaults};
+use crate::cgroups;
 use crate::environment::{Unresolved, expand};
 use crate::resources;
 
@@ -55,6 +56,11 @@ impl Paths {
         self.pod(uid).join("etc-hosts")
     }
 
+    /// What the pod has been given of the node.
+    pub(crate) fn allocation(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("allocation.json")
+    }
+
     /// The termination message of one run.
     pub(crate) fn message(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
         self.pod(uid).join("containers").join(container).join(attempt.to_string())
@@ -91,13 +97,6 @@ pub(crate) fn restart_policy(pod: &Pod) -> &str {
 pub(crate) fn grace_seconds(pod: &Pod) -> u64 {
     let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     seconds.map_or(DEFAULT_GRACE, |seconds| u64::try_from(seconds).unwrap_or(0))
-}
-
-/// How long a container has to end when its liveness or startup probe is why, if that differs.
-pub(crate) fn probe_grace(container: &Container) -> Option<u64> {
-    let probes = [&container.liveness_probe, &container.startup_probe];
-    let seconds = probes.into_iter().flatten().find_map(|probe| probe.termination_grace_period_seconds);
-    seconds.and_then(|seconds| u64::try_from(seconds).ok())
 }
 
 /// What of a container may change in a pod that exists: a run with another one is replaced.
@@ -156,7 +155,7 @@ pub(crate) fn sandbox(
         dns: resolver(spec, &namespace, dns),
         labels: pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(labels(pod)).collect(),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
-        cgroup_parent: format!("{cgroup}/pod{uid}"),
+        cgroup_parent: cgroups::of_pod(cgroup, pod),
         resources: resources::of_pod(pod),
         network: mode(spec.host_network),
         pid,
@@ -306,6 +305,7 @@ pub(crate) fn container(
         resources: resources::of_container(pod, container, node_memory),
         security: security::of(pod, container, defaults).map_err(Unresolved)?,
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
+        pid_target: None,
         envs: environment,
         metadata: ContainerMetadata { name, attempt },
     };
@@ -437,7 +437,7 @@ mod tests {
         let check = |spec: serde_json::Value, expected| {
             let config = sandbox(&pod(spec), 0, &paths(), &Dns::default(), "node", "plane");
             assert_eq!((config.hostname.as_str(), config.network, config.pid, config.ipc), expected);
-            assert_eq!(config.cgroup_parent, "plane/podu");
+            assert_eq!(config.cgroup_parent, "plane/besteffort/podu");
         };
         let (own, each, node) = (NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node);
         check(json!({"containers": []}), ("p", own, each, own));

@@ -6,12 +6,12 @@
 use std::fmt::Display;
 
 use api::k8s::api::core::v1::{
-    Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, EphemeralContainer, Lifecycle,
+    Container, ContainerPort, ContainerRestartRule, EnvFromSource, EnvVar, EnvVarSource, Lifecycle,
     LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SELinuxOptions,
     SecurityContext, Volume, VolumeMount,
 };
 
-use super::containers::{self, Kind};
+use super::containers;
 use super::volume;
 
 /// What of a pod is not honoured.
@@ -60,7 +60,8 @@ impl Sorter {
             containers: _,
             dns_config: _,
             dns_policy: _,
-            ephemeral_containers,
+            enable_service_links: _,
+            ephemeral_containers: _,
             host_aliases: _,
             host_ipc: _,
             host_network,
@@ -96,7 +97,6 @@ impl Sorter {
             tolerations: _,
             topology_spread_constraints: _,
             // Not, or not wholly.
-            enable_service_links: _,
             os,
             resource_claims,
             set_hostname_as_fqdn,
@@ -114,24 +114,18 @@ impl Sorter {
         for volume in volumes.iter().flatten() {
             self.volume(volume);
         }
-        self.containers(pod, ephemeral_containers.as_deref(), *host_network == Some(true));
+        self.containers(pod, *host_network == Some(true));
     }
 
-    fn containers(&mut self, pod: &Pod, ephemeral: Option<&[EphemeralContainer]>, host_network: bool) {
-        for added in ephemeral.unwrap_or_default() {
-            let field = format!("spec.ephemeralContainers{{{}}}.targetContainerName", added.name);
-            self.ignore(added.target_container_name.is_some(), field);
-        }
+    fn containers(&mut self, pod: &Pod, host_network: bool) {
         for container in containers::all(pod) {
-            self.container(&container.field_path(), container.kind, &container.spec, host_network);
+            self.container(&container.field_path(), &container.spec, host_network);
         }
     }
 
     fn pod_security(&mut self, security: &PodSecurityContext) {
         let PodSecurityContext {
             fs_group: _,
-            // Of what it says something there are no volumes here.
-            fs_group_change_policy: _,
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
@@ -141,12 +135,16 @@ impl Sorter {
             // Honoured, or the pod is not admitted.
             app_armor_profile: _,
             sysctls: _,
-            se_linux_change_policy: _,
+            // About kinds of volumes that are not here.
+            fs_group_change_policy,
+            se_linux_change_policy,
             se_linux_options,
             windows_options,
         } = security;
         let field = "spec.securityContext";
         self.se_linux(field, se_linux_options.as_ref());
+        self.ignore(fs_group_change_policy.is_some(), format_args!("{field}.fsGroupChangePolicy"));
+        self.ignore(se_linux_change_policy.is_some(), format_args!("{field}.seLinuxChangePolicy"));
         self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
     }
 
@@ -160,7 +158,6 @@ impl Sorter {
         self.refuse(filled(claims), format_args!("{field}.claims"));
         for name in limits.iter().flatten().map(|(name, _)| name) {
             self.refuse(name.starts_with("hugepages-"), format_args!("{field}.limits: {name}"));
-            self.ignore(name == "ephemeral-storage", format_args!("{field}.limits: {name}"));
         }
         // What is asked for is the scheduler's to find.
         let _ = requests;
@@ -171,14 +168,9 @@ impl Sorter {
         if let Err(why) = volume::kind(volume) {
             self.0.refused.push(format!("spec.volumes{{{name}}}: {why}"));
         }
-        if let Some(empty) = &volume.empty_dir {
-            let on_disk = empty.medium.as_deref().unwrap_or_default().is_empty();
-            let field = format!("spec.volumes{{{name}}}.emptyDir.sizeLimit");
-            self.ignore(on_disk && empty.size_limit.is_some(), field);
-        }
     }
 
-    fn container(&mut self, field: &str, kind: Kind, container: &Container, host_network: bool) {
+    fn container(&mut self, field: &str, container: &Container, host_network: bool) {
         let Container {
             // Honoured.
             args: _,
@@ -201,10 +193,9 @@ impl Sorter {
             tty: _,
             volume_mounts,
             working_dir: _,
-            // There is nothing that would resize it.
             resize_policy: _,
+            restart_policy: _,
             // Not, or not wholly.
-            restart_policy,
             restart_policy_rules,
             stdin_once,
             volume_devices,
@@ -222,7 +213,7 @@ impl Sorter {
             let loopback = loopback.is_some_and(|ip| ip.is_loopback());
             self.refuse(mapped && loopback, format_args!("{field}.ports.hostIP of the loopback interface"));
         }
-        self.lifecycle(field, lifecycle.as_ref());
+        lifecycle_fields(lifecycle.as_ref());
         for probe in [liveness_probe, readiness_probe, startup_probe].into_iter().flatten() {
             probe_fields(probe);
         }
@@ -231,9 +222,9 @@ impl Sorter {
             self.security(&format!("{field}.securityContext"), security);
         }
         volume_mounts.iter().flatten().for_each(mount_fields);
-        let own = kind != Kind::Sidecar && restart_policy.is_some();
-        self.refuse(own, format_args!("{field}.restartPolicy of a container that is no sidecar"));
-        self.refuse(filled(restart_policy_rules), format_args!("{field}.restartPolicyRules"));
+        for ContainerRestartRule { action, exit_codes: _ } in restart_policy_rules.iter().flatten() {
+            self.refuse(action != "Restart", format_args!("{field}.restartPolicyRules.action: {action}"));
+        }
         let once = *stdin == Some(true) && *stdin_once == Some(true);
         self.ignore(once, format_args!("{field}.stdinOnce"));
         self.refuse(filled(volume_devices), format_args!("{field}.volumeDevices"));
@@ -251,16 +242,6 @@ impl Sorter {
             return;
         };
         self.refuse(file_key_ref.is_some(), format_args!("{field}.env.valueFrom.fileKeyRef"));
-    }
-
-    fn lifecycle(&mut self, field: &str, lifecycle: Option<&Lifecycle>) {
-        let Some(Lifecycle { post_start, pre_stop, stop_signal: _ }) = lifecycle else { return };
-        for (name, handler) in [("postStart", post_start), ("preStop", pre_stop)] {
-            let Some(LifecycleHandler { exec: _, http_get: _, sleep: _, tcp_socket }) = handler else {
-                continue;
-            };
-            self.ignore(tcp_socket.is_some(), format_args!("{field}.lifecycle.{name}.tcpSocket"));
-        }
     }
 
     fn security(&mut self, field: &str, security: &SecurityContext) {
@@ -295,6 +276,14 @@ fn mount_fields(mount: &VolumeMount) {
         sub_path: _,
         sub_path_expr: _,
     } = mount;
+}
+
+/// All of it is honoured; a hook of `tcpSocket` fails, as upstream's does.
+fn lifecycle_fields(lifecycle: Option<&Lifecycle>) {
+    let Some(Lifecycle { post_start, pre_stop, stop_signal: _ }) = lifecycle else { return };
+    for handler in [post_start, pre_stop].into_iter().flatten() {
+        let LifecycleHandler { exec: _, http_get: _, sleep: _, tcp_socket: _ } = handler;
+    }
 }
 
 /// All of a probe is honoured.
@@ -352,8 +341,11 @@ mod tests {
         check(on_host, "");
         let claim = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
         check(claim, "spec.volumes{v}: persistentVolumeClaim");
-        let app = "spec.containers{c}.restartPolicy of a container that is no sidecar";
-        check(container(json!({"restartPolicy": "Never"})), app);
+        let rules =
+            |action: &str| json!({"restartPolicy": "Never", "restartPolicyRules": [{"action": action}]});
+        check(container(rules("Restart")), "");
+        let all = "spec.containers{c}.restartPolicyRules.action: RestartAllContainers";
+        check(container(rules("RestartAllContainers")), all);
         let file = json!({"fileKeyRef": {"key": "k", "path": "p", "volumeName": "v"}});
         check(
             container(json!({"env": [{"name": "A", "valueFrom": file}]})),

@@ -10,6 +10,8 @@ pub(crate) mod observed;
 pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod probe;
+pub(crate) mod resize;
+pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod status;
 pub(crate) mod user_namespace;

@@ -124,6 +124,7 @@ pub(crate) fn unstarted<'a>(pod: &'a Pod, sandbox: &'a str) -> impl Iterator<Ite
             reason: START_ERROR.to_owned(),
             message: ended.message.clone().unwrap_or_default(),
             image: told.image.clone(),
+            resources: Default::default(),
             image_id: String::new(),
             image_ref: told.image_id.clone(),
             log_path: Default::default(),

@@ -17,6 +17,7 @@ use super::tail::Tail;
 use crate::context::Context;
 use crate::pod::containers;
 use crate::pod::observed::Observed;
+use crate::static_pods::mirrored;
 
 /// Looks for new lines so often while somebody follows.
 const POLL: Duration = Duration::from_millis(100);
@@ -111,6 +112,8 @@ pub(super) async fn open(
 ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, Refusal> {
     let missing = |message: String| Refusal::new(StatusCode::NOT_FOUND, message);
     let known = cx.pods.get(&ObjectKey::new(namespace, pod));
+    // Of an image it is the pod itself that has logs.
+    let known = known.map(|pod| mirrored(&pod).and_then(|uid| cx.statics.get(uid)).unwrap_or(pod));
     let known = known.ok_or_else(|| missing(format!("pod \"{pod}\" does not exist")))?;
     if containers::find(&known, container).is_none() {
         return Err(missing(format!("container \"{container}\" not found in pod \"{pod}\"")));

@@ -73,7 +73,7 @@ impl Marks {
 
     /// Parent of all pods' cgroups.
     pub fn pods_cgroup(&self) -> String {
-        format!("{}/pods", self.cgroup_root)
+        format!("{}/kubepods", self.cgroup_root)
     }
 
     /// What `network` is told.

@@ -1,7 +1,7 @@
 //! The node: network, runtime and kubelet, put together.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
 use kubelet::{Dns, Machine, Runtimes, Serving, Sysctls};
 use pki::Credential;
+use sandbox::MachineGroups;
 use tokio::sync::oneshot;
 
 use super::credentials::Credentials;
@@ -23,8 +24,6 @@ use crate::notify;
 const CALLERS: &str = "system:monoplane:kubelet-clients";
 /// The runtime handler of pods that name no RuntimeClass.
 const HANDLER: &str = "runc";
-/// Pods that a node takes, as upstream's.
-const MAX_PODS: u32 = 110;
 
 /// Runs the node until it is told to stop. Its containers run on.
 ///
@@ -74,6 +73,11 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         outside: flags.bind_address,
     };
     let (services, gateway) = services::start(services, layout, &stop).await?;
+    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
+    range.service_cidr.clone_from(&flags.service_cidr);
+    let dns = registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))?;
+    // A range that has no room for it: then pods ask at their gateway.
+    let dns = dns.map_or(gateway, IpAddr::V4);
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
@@ -86,12 +90,16 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
         machine: Machine::read(),
-        dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
+        dns: Dns { servers: vec![dns], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
         seccomp_default: machine.seccomp_default,
         sysctls: Sysctls::allowing(&machine.allowed_unsafe_sysctls)
             .map_err(|why| anyhow!("--allowed-unsafe-sysctls: {why}"))?,
-        max_pods: MAX_PODS,
+        manifests: machine.room.pod_manifest_path.clone().unwrap_or_else(|| folder.join("manifests")),
+        max_pods: machine.room.max_pods,
+        groups: Arc::new(MachineGroups::open().context("control groups")?),
+        reserved: machine.room.reserved().map_err(anyhow::Error::msg)?,
+        eviction: machine.room.eviction().map_err(anyhow::Error::msg)?,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
         images: machine.images.options(),

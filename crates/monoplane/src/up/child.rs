@@ -94,3 +94,13 @@ pub fn inherited_or_bound<const COUNT: usize>(
     }
     all.try_into().map_err(|_| anyhow::anyhow!("a listening socket is missing"))
 }
+
+/// The listening sockets that a supervisor passed behind the first few.
+pub fn further_inherited(first: usize) -> Result<Vec<TcpListener>> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut all = Vec::new();
+    for index in first..passed.len() {
+        all.extend(passed.take_tcp_listener(index).context("taking an inherited socket")?);
+    }
+    Ok(all)
+}

@@ -83,6 +83,9 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
         // Before the first thing of that name is made, which is the edge's cgroup.
         crate::role::marks::Marks::settle(layout, &flags.machine, &flags.api.service_cidr)?;
     }
+    // What the node could not read is said here, once, and not by a node that is started again and again.
+    let room = &flags.machine.room;
+    room.reserved().and_then(|_| room.eviction()).map_err(anyhow::Error::msg)?;
     let names = recipes::Names::of(flags);
     let recipes = recipes::Recipes { flags, layout, log, names: &names };
     let mut plane = Plane::new()?;

@@ -1,14 +1,14 @@
 //! How `up` starts each role: the flags an operator would give.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::child::Recipe;
 use super::identity;
-use crate::flags::Up;
+use crate::flags::{Role, Up};
 use crate::layout::{Layout, make_directory, write_file};
 
 /// Threads and processes that the edge may have: its own few, and a compiler's.
@@ -61,12 +61,21 @@ pub struct Recipes<'a> {
 impl Recipes<'_> {
     /// The API server, controllers and scheduler.
     pub fn server(&self, listener: TcpListener) -> Result<Recipe> {
+        let port = listener.local_addr()?.port();
+        let mut listeners = vec![listener];
         let api = &self.flags.api;
         let mut words = self.words();
         push(&mut words, "--bind-address", self.flags.bind_address.to_string());
-        push(&mut words, "--api-port", listener.local_addr()?.port().to_string());
+        push(&mut words, "--api-port", port.to_string());
         push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
         push(&mut words, "--service-cidr", &api.service_cidr);
+        let inside = self.pods_gateway();
+        if let Some(gateway) = inside {
+            listeners.push(bind_early((gateway, port).into())?);
+        }
+        if let Some(address) = api.advertise_address.or(inside.map(IpAddr::V4)) {
+            push(&mut words, "--advertise-address", address.to_string());
+        }
         if let Some(file) = &api.token_auth_file {
             let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
             push(&mut words, "--token-auth-file", copy);
@@ -78,7 +87,7 @@ impl Recipes<'_> {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
-        Ok(self.recipe("server", words, vec![listener], identity))
+        Ok(self.recipe("server", words, listeners, identity))
     }
 
     /// The node agent.
@@ -97,6 +106,12 @@ impl Recipes<'_> {
         }
         if !machine.allowed_unsafe_sysctls.is_empty() {
             push(&mut words, "--allowed-unsafe-sysctls", machine.allowed_unsafe_sysctls.join(","));
+        }
+        if let Some(directory) = &machine.room.pod_manifest_path {
+            push(&mut words, "--pod-manifest-path", directory);
+        }
+        for (flag, value) in machine.room.words() {
+            push(&mut words, flag, value);
         }
         if let Some(file) = &machine.registries {
             push(&mut words, "--registries", std::path::absolute(file)?);
@@ -170,6 +185,13 @@ impl Recipes<'_> {
         }
     }
 
+    /// Where pods of this machine reach an API that listens on a loopback address: their gateway is the machine's own.
+    fn pods_gateway(&self) -> Option<Ipv4Addr> {
+        let runs_pods = can_run_node() && !self.flags.disable.contains(&Role::Node);
+        let subnet = self.flags.machine.pod_cidr.parse::<network::Subnet>().ok();
+        subnet.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|subnet| subnet.gateway())
+    }
+
     fn words(&self) -> Vec<OsString> {
         vec!["--data-dir".into(), self.layout.root().into()]
     }
@@ -201,6 +223,21 @@ impl Recipes<'_> {
     ) -> Recipe {
         Recipe { role, words, listeners, identity, group: None, log: self.log.to_owned() }
     }
+}
+
+/// Listens on an address that this machine will have once its node has made the pods' network.
+fn bind_early(address: SocketAddr) -> Result<TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    const BACKLOG: i32 = 1024;
+    let attempt = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_freebind_v4(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    attempt().with_context(|| format!("listening on {address}, for pods"))
 }
 
 /// A copy in a role's own folder of a file that its user may not be able to read where it is.

@@ -15,11 +15,14 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
+mod finding;
 mod ingress;
 mod kubectl;
 mod policies;
 mod ports;
 mod registry;
+mod resources;
+mod rolling;
 mod upgrade;
 mod user_namespaces;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use apimachinery::field::{FieldError, Path};
 use serde_json::Value;
 
+use super::pod_defaults::CONTAINERS;
 use super::pod_spec::one_of;
 use crate::tree::{at, is_true, items, number, text};
 
@@ -29,13 +30,19 @@ pub(super) fn validate_pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<Field
     validate_sysctls(security, &path, errors);
 }
 
-/// Checks a container's. `host_users`: whether the pod lives with the machine's users.
-pub(super) fn validate_container(
-    container: &Value,
-    host_users: bool,
-    path: &Path<'_>,
-    errors: &mut Vec<FieldError>,
-) {
+/// Checks those of its containers.
+pub(super) fn validate_containers(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let host_users = spec.get("hostUsers") != Some(&Value::Bool(false));
+    for list in CONTAINERS {
+        let at = path.child(list);
+        for (index, container) in items(spec, &[list]).iter().enumerate() {
+            validate_container(container, host_users, &at.index(index), errors);
+        }
+    }
+}
+
+/// `host_users`: whether the pod lives with the machine's users.
+fn validate_container(container: &Value, host_users: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let Some(security) = container.get("securityContext").filter(|security| security.is_object()) else {
         return;
     };
@@ -179,11 +186,10 @@ mod tests {
         let mut errors = Vec::new();
         let path = Path::new("spec");
         validate_pod(&spec, &path, &mut errors);
-        let host_users = spec.get("hostUsers") != Some(&Value::Bool(false));
+        validate_containers(&spec, &path, &mut errors);
         for (index, container) in items(&spec, &["containers"]).iter().enumerate() {
             let list = path.child("containers");
             let at = list.index(index);
-            validate_container(container, host_users, &at, &mut errors);
             let mounts = at.child("volumeMounts");
             for (number, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
                 validate_mount(mount, &mounts.index(number), &mut errors);

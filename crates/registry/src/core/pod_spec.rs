@@ -7,7 +7,6 @@ use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualifie
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
-use super::pod_defaults::CONTAINERS;
 use super::pod_security;
 use crate::tree::{at, entries, is_true, items, number, text};
 
@@ -19,9 +18,9 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
         errors.push(FieldError::required(&containers, ""));
     }
     pod_security::validate_pod(spec, path, errors);
-    let host_users = spec.get("hostUsers") != Some(&Value::Bool(false));
+    pod_security::validate_containers(spec, path, errors);
     let mut seen = BTreeSet::new();
-    for list in CONTAINERS {
+    for list in ["initContainers", "containers"] {
         let at = path.child(list);
         for (index, container) in items(spec, &[list]).iter().enumerate() {
             let at = at.index(index);
@@ -30,9 +29,10 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             validate_container(container, list, &volumes, &at, errors);
-            pod_security::validate_container(container, host_users, &at, errors);
+            super::pod_restart::validate(container, list, text(spec, &["restartPolicy"]), &at, errors);
         }
     }
+    super::pod_ephemeral::validate_list(spec, path, errors);
     one_of(spec, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
     validate_names(spec, path, errors);
@@ -109,6 +109,11 @@ fn validate_names(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// The names of a spec's volumes.
+pub(crate) fn volume_names(spec: &Value) -> BTreeSet<&str> {
+    items(spec, &["volumes"]).iter().map(|volume| text(volume, &["name"])).collect()
+}
+
 /// Checks the volumes; gives their names.
 fn validate_volumes<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::new();
@@ -150,7 +155,7 @@ fn check_label(name: &str, at: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn validate_container(
+pub(crate) fn validate_container(
     container: &Value,
     list: &str,
     volumes: &BTreeSet<&str>,

@@ -9,6 +9,7 @@ mod lists;
 mod model;
 mod network_policies;
 mod networking;
+mod pod_parts;
 mod services;
 mod watches;
 mod workloads;

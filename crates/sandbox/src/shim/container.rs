@@ -22,6 +22,8 @@ pub(crate) struct Output {
 pub(crate) struct Container {
     pub(crate) record: ContainerRecord,
     pub(crate) files: ContainerFiles,
+    /// The container whose process namespace it joins.
+    pub(crate) pid_target: Option<String>,
     /// Its control group.
     pub(crate) group: String,
     pub(crate) outputs: Vec<Output>,
@@ -62,8 +64,17 @@ impl Container {
             Output { fd: errors_reader, stream: Stream::new("stderr") },
         ];
         let record = ContainerRecord { id: id.to_owned(), ..ContainerRecord::default() };
-        let container =
-            Self { record, files, group, outputs, log, lingers: false, starting_at: 0, _stdin: stdin };
+        let container = Self {
+            record,
+            files,
+            pid_target: plan.pid_target,
+            group,
+            outputs,
+            log,
+            lingers: false,
+            starting_at: 0,
+            _stdin: stdin,
+        };
         Ok((container, Stdio { input, output, errors }))
     }
 

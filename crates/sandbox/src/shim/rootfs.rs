@@ -27,7 +27,7 @@ pub(crate) fn mount_overlay(
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("new mount namespace: {error}"))?;
     // Short names: a mount's options are limited to a page, which full paths of many layers pass.
     let short = files.0.join("l");
-    for directory in [&short, &files.0.join("upper"), &files.0.join("work"), &files.rootfs()] {
+    for directory in [&short, &files.upper(), &files.0.join("work"), &files.rootfs()] {
         fs::create_dir_all(directory).map_err(at("container directory"))?;
     }
     let mut lower = Vec::new();

@@ -34,6 +34,8 @@ struct Helper {
     container: String,
     caller: u64,
     job: Job,
+    /// The process namespace of another container, held for as long as the helper needs it.
+    joins: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -251,13 +253,33 @@ impl Server {
             Err(error) => return Some(Reply::Error(error.to_string())),
         };
         let stdio = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
-        let pid_namespace = self.namespaces.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
+        let joined = match self.pid_namespace_of(container.pid_target.as_deref()) {
+            Ok(joined) => joined,
+            Err(error) => return Some(Reply::Error(error)),
+        };
+        let shared = self.namespaces.pause.as_ref().map(|pause| &pause.namespace);
+        let pid_namespace = shared.or(joined.as_ref()).map(AsRawFd::as_raw_fd);
         let task = Task::Create { files, pid_namespace, user_namespace: self.user_namespace() };
         let reply = self.help(caller, id.clone(), Job::Create, &task, stdio);
         if reply.is_none() {
+            // The helper names the namespace by this process's descriptor of it.
+            if let Some(helper) = self.helpers.last_mut() {
+                helper.joins = joined;
+            }
             self.containers.insert(id, container);
         }
         reply
+    }
+
+    /// The process namespace of another container. It is this process that waits for its first one, whose number is nobody
+    /// else's until then.
+    fn pid_namespace_of(&self, target: Option<&str>) -> Result<Option<OwnedFd>, String> {
+        let Some(target) = target else { return Ok(None) };
+        let found = self.containers.get(target).filter(|container| container.is_running());
+        let found = found.ok_or_else(|| format!("container {target} is not running"))?;
+        let namespace = File::open(format!("/proc/{}/ns/pid", found.record.pid));
+        let namespace = namespace.map_err(|error| format!("container {target}: {error}"))?;
+        Ok(Some(namespace.into()))
     }
 
     fn user_namespace(&self) -> Option<RawFd> {
@@ -299,7 +321,8 @@ impl Server {
     ) -> Option<Reply> {
         match helper::spawn(&self.files, &container, task, stdio) {
             Ok((pid, report)) => {
-                self.helpers.push(Helper { pid, report, received: Vec::new(), container, caller, job });
+                let received = Vec::new();
+                self.helpers.push(Helper { pid, report, received, container, caller, job, joins: None });
                 None
             }
             Err(error) => Some(Reply::Error(format!("cannot start a helper: {error}"))),

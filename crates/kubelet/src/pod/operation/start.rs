@@ -17,9 +17,12 @@ use crate::pod::containers;
 use crate::pod::memory::Waiting;
 use crate::pod::security;
 use crate::pod::volume;
+use crate::service_links;
 
 /// How long a hook after the start may take before the container counts as failed.
 const HOOK_LIMIT: Duration = Duration::from_secs(120);
+/// How long Services are waited for that have never been read.
+const SERVICES_WITHIN: Duration = Duration::from_secs(5);
 /// What a run that could not begin exits with, as upstream's runtimes say.
 const UNSTARTED: i32 = 128;
 /// Why it ended, in their words.
@@ -80,6 +83,7 @@ async fn try_start(
     for (mount, path) in settled(sub_paths).await.map_err(Refused::config)? {
         config.mounts[mount].sub_path = path;
     }
+    config.pid_target = target(scope, sandbox, name).await?;
     let unstarted = |why: String| {
         scope.about(name, EventType::Warning, "Failed", format!("Error: {why}"));
         Ok(Began::Unstarted(Box::new(never_began(scope, sandbox, name, attempt, &image, why))))
@@ -102,6 +106,20 @@ async fn try_start(
     Ok(Began::Run { id, hook })
 }
 
+/// The run that an ephemeral container looks at.
+async fn target(scope: &Scope, sandbox: &str, name: &str) -> Result<Option<String>, Refused> {
+    let Some(target) = containers::target(&scope.pod, name) else { return Ok(None) };
+    let listed = scope.runtime.list_containers().await;
+    let listed = listed.map_err(|error| Refused::new("CreateContainerError", error.to_string()))?;
+    let run = listed.into_iter().find(|run| {
+        run.sandbox_id == *sandbox && run.metadata.name == target && run.state == ContainerState::Running
+    });
+    match run {
+        Some(run) => Ok(Some(run.id)),
+        None => Err(Refused::config(format!("unable to find target container {target}"))),
+    }
+}
+
 /// All that has to be known and fetched for a run.
 async fn prepare(
     scope: &Scope,
@@ -114,13 +132,27 @@ async fn prepare(
     security::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
-    let environment = environment::of(&scope.pod, container, &sources, &scope.place())
+    let services = service_variables(scope).await.map_err(Refused::config)?;
+    let environment = environment::of(&scope.pod, container, &sources, &scope.place(), services)
         .map_err(|error| Refused::config(error.0))?;
     let cx = &scope.cx;
     let (config, sub_paths) =
         config::container(&scope.pod, container, attempt, &cx.paths, &cx.security, environment, cx.memory)
             .map_err(|error| Refused::config(error.0))?;
     Ok((config, sub_paths, image))
+}
+
+/// The variables that Services make for the pod.
+async fn service_variables(scope: &Scope) -> Result<Vec<(String, String)>, String> {
+    let (cx, pod) = (&scope.cx, &scope.pod);
+    tokio::select! {
+        () = cx.services.ready() => {}
+        () = cx.ambient.clock.sleep(SERVICES_WITHIN) => {
+            return Err("services have not yet been read at least once, cannot construct envvars".to_owned());
+        }
+    }
+    let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    Ok(service_links::variables(&cx.services.store().list(), scope.namespace(), links))
 }
 
 /// A run that ended before it began: there is no trace of it in the runtime, and it counts as a run all the same.
@@ -148,6 +180,7 @@ fn never_began(
         message,
         image: spec.and_then(|found| found.spec.image.clone()).unwrap_or_default(),
         image_id: image.id.clone(),
+        resources: Default::default(),
         image_ref: image.digests.first().cloned().unwrap_or_default(),
         log_path: PathBuf::new(),
         labels: Default::default(),
