@@ -32,7 +32,7 @@ Start here:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the whole plane on this machine: server, node and edge, supervised
-    Up(Up),
+    Up(Box<Up>),
     /// Run the API server, the controllers and the scheduler
     Server(Server),
     /// Run the node agent: pods, their sandboxes and their network (needs root)
