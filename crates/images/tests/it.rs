@@ -9,6 +9,9 @@ use images::{Digest, Error, ImageBuilder, Limits, Reference, Store};
 use proptest::prelude::*;
 use tar::EntryType;
 
+#[path = "it/hostile.rs"]
+mod hostile;
+
 const NAME: &str = "test.local/image:1";
 
 fn name() -> Reference {

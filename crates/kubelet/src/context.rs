@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use crate::allocation::Allocations;
 use crate::eviction::{Evictions, Pressure};
 use crate::images::ImageManager;
+use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
+use crate::pod::security::Defaults;
 use crate::pods::Inbox;
 use crate::static_pods::{StaticPods, mirrored};
 
@@ -82,6 +84,10 @@ pub(crate) struct Context {
     pub(crate) allocatable: BTreeMap<String, Quantity>,
     /// Bytes of the node's memory.
     pub(crate) memory: i64,
+    /// What containers are confined by where their pods say nothing.
+    pub(crate) security: Defaults,
+    /// What it takes for a pod to be let in.
+    pub(crate) admission: admission::Node,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
     pub(crate) images: ImageManager,

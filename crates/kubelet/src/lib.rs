@@ -30,6 +30,7 @@ pub use context::Runtimes;
 pub use eviction::{Eviction, Written as WrittenEviction, duration};
 pub use node::machine::Machine;
 pub use node::reserved::Reserved;
+pub use pod::admission::Sysctls;
 pub use pod::config::Dns;
 pub use pod::volume::unmount_volumes;
 pub use run::{Admits, Error, Options, Serving, run};

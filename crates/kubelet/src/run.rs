@@ -20,7 +20,9 @@ use crate::images::{self, ImageManager, ImageOptions};
 use crate::node::machine::Machine;
 use crate::node::reserved::{self, Reserved};
 use crate::node::{Description, Heartbeat};
+use crate::pod::admission::{self, Sysctls};
 use crate::pod::config::{Dns, PODS, Paths};
+use crate::pod::security::Defaults;
 use crate::static_pods::{self, StaticPods};
 use crate::{cgroups, filesystem, mirror, pods, server};
 
@@ -66,6 +68,10 @@ pub struct Options {
     pub dns: Dns,
     /// The node's own `/etc/hosts`, for pods on its network.
     pub hosts: String,
+    /// Containers that name no seccomp profile get the runtime's own.
+    pub seccomp_default: bool,
+    /// Which kernel settings pods may ask for.
+    pub sysctls: Sysctls,
     /// The directory of the pods that the node runs by itself.
     pub manifests: PathBuf,
     /// How many pods it takes (110).
@@ -117,6 +123,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     let tasks = Tasks::under(&token);
     let listener = server::Listener::new(options.listener, &options.serving)?;
     let mut machine = options.machine;
+    let apparmor = machine.apparmor;
     if machine.storage == 0 {
         machine.storage = storage(&options.data_dir);
     }
@@ -162,6 +169,11 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         host_ips: options.addresses,
         allocations: Allocations::new(paths.clone(), allocatable.clone()),
         paths,
+        security: Defaults {
+            seccomp_root: options.data_dir.join("seccomp"),
+            seccomp_default: options.seccomp_default,
+        },
+        admission: admission::Node { sysctls: options.sysctls, apparmor },
         dns: options.dns,
         cgroup: options.cgroup,
         groups: options.groups,

@@ -32,7 +32,7 @@ Start here:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the whole plane on this machine: server, node and edge, supervised
-    Up(Up),
+    Up(Box<Up>),
     /// Run the API server, the controllers and the scheduler
     Server(Server),
     /// Run the node agent: pods, their sandboxes and their network (needs root)
@@ -169,6 +169,13 @@ pub struct Machine {
     /// Parent of all pods' cgroups, relative to the hierarchy's root
     #[arg(long, default_value = "monoplane", value_name = "NAME", value_parser = cgroup_root)]
     pub cgroup_root: String,
+    /// Give containers that name no seccomp profile the runtime's default one
+    #[arg(long)]
+    pub seccomp_default: bool,
+    /// Kernel settings beyond the safe ones that pods may ask for, by name or by beginning with '*' behind; of the network's and
+    /// the IPC namespace only
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// What pods may have
     #[command(flatten)]
     pub room: Room,

@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Resources;
 
+use crate::devices::{self, Device};
+
 /// How often a group is killed again before it counts as immortal.
 const ATTEMPTS: u32 = 50;
 
@@ -153,6 +155,22 @@ impl Tree {
             Self::V2(_) => "memory.swap.max",
         };
         self.directory("memory", group).is_some_and(|directory| directory.join(file).exists())
+    }
+
+    /// Whether a container's group keeps it from devices that are not given to it. On v2 it is not made without.
+    pub(crate) fn limits_devices(&self) -> bool {
+        match self {
+            Self::V1(controllers) => controllers.contains_key("devices"),
+            Self::V2(_) => true,
+        }
+    }
+
+    /// Lets a group use these devices and no others, where that is not the device controller's.
+    pub(crate) fn limit_devices(&self, group: &str, devices: &[Device]) -> io::Result<()> {
+        match self {
+            Self::V1(_) => Ok(()),
+            Self::V2(root) => devices::limit(&relative(root, group), devices),
+        }
     }
 
     /// The files that carry limits: controller, file, value.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::process;
+use crate::seccomp::Filter;
 
 /// A sandbox's directory.
 #[derive(Clone, Debug)]
@@ -83,6 +84,10 @@ pub(crate) struct Plan {
     /// What is to be found and bound before the container's other mounts: parts of volumes, and all that is mounted where
     /// the pod has a user namespace.
     pub(crate) parts: Vec<Part>,
+    /// Whether it is kept from all devices but those that every container has.
+    pub(crate) limit_devices: bool,
+    /// Which system calls its processes may make; `None`: all.
+    pub(crate) seccomp: Option<Filter>,
     /// The container whose process namespace it joins.
     pub(crate) pid_target: Option<String>,
     /// The pod's user namespace: layers and `parts` are mounted with its ids.
@@ -110,6 +115,8 @@ pub(crate) struct UserPlan {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Vec<u32>,
+    /// No groups beside those, whatever the image says.
+    pub(crate) strict: bool,
 }
 
 impl SandboxFiles {

@@ -10,8 +10,12 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-/// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`.
-pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=1;
+/// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`; who speaks
+/// version 2 honours all of a plan that confines a container.
+pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=2;
+/// The first version whose shims confine a container's system calls, limit its devices on v2, and leave out the image's
+/// groups.
+pub(crate) const CONFINES: u32 = 2;
 /// The longest frame that either end takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 

@@ -70,6 +70,17 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Refuses what a shim of an earlier release would leave out in silence.
+    pub(crate) fn needs_version(&self, version: u32) -> Result<(), Error> {
+        match self.version.load(Ordering::Relaxed) >= version {
+            true => Ok(()),
+            false => Err(Error::Unsupported(
+                "this pod's shim is of an earlier release and cannot confine a container so; start the pod anew"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// Makes a call to its shim and waits for the answer.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
         link::call(&self.files, self.version.load(Ordering::Relaxed), call).await

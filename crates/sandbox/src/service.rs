@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use runtime::{
     Connection, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, DiskUsage, Error,
     ExecOutput, Image, NamespaceMode, RegistryAuth, Resources, Runtime, RuntimeEvent, SandboxConfig,
-    SandboxStatus, Session, StreamOptions,
+    SandboxStatus, Session, StreamOptions, SupplementalGroupsPolicy,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -25,10 +25,9 @@ use crate::cgroup::Tree;
 use crate::files::{self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan};
 use crate::image::{describe, image_error};
 use crate::manager::{Containers, blocking, failed, new_id, now};
-use crate::protocol::{Call, Reply};
+use crate::protocol::{self, Call, Reply};
 use crate::sandbox::Sandbox;
-use crate::spec;
-use crate::streams;
+use crate::{seccomp, spec, streams};
 
 /// How long a killed container may take to be gone: the kernel's time, not the program's.
 const KILLED: Duration = Duration::from_secs(20);
@@ -291,6 +290,15 @@ fn prepare(
     let image_config = image.config.config().clone().unwrap_or_default();
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
+    let security = &config.security;
+    let granted = capabilities::granted(security, capabilities::available(), tree.limits_devices())
+        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
+    let seccomp = seccomp::filter(security, &granted)?;
+    let strict = security.supplemental_groups_policy == SupplementalGroupsPolicy::Strict;
+    let makes_devices = !security.privileged && granted.iter().any(|name| name == "CAP_MKNOD");
+    if seccomp.is_some() || strict || makes_devices {
+        sandbox.needs_version(protocol::CONFINES)?;
+    }
     let found = found(sandbox, files, &config)?;
     let spec = spec::build(&spec::Input {
         container: &config,
@@ -303,13 +311,12 @@ fn prepare(
         pid_namespace: pid_namespace(sandbox, &config)?,
         user_namespace: pod.user_namespace.is_some(),
         tree,
-        last_capability: capabilities::last(),
+        capabilities: &granted,
     })?;
     let id_number = |field: &str, id: i64| {
         u32::try_from(id)
             .map_err(|_| Error::Invalid(format!("securityContext.{field}: {id} is out of range")))
     };
-    let security = &config.security;
     let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
     // Until the plan is written nobody sees that the layers are used.
     let _kept = store.hold().map_err(image_error)?;
@@ -324,8 +331,11 @@ fn prepare(
             uid: security.run_as_user.map(|id| id_number("runAsUser", id)).transpose()?,
             gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
             groups: groups.collect::<Result<_, _>>()?,
+            strict,
         },
         parts: found.parts,
+        limit_devices: !config.security.privileged,
+        seccomp,
         user_namespace: pod.user_namespace,
         pid_target: config.pid_target.clone().filter(|_| pod.pid == NamespaceMode::Container),
     };

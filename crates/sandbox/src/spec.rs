@@ -7,16 +7,17 @@ use images::ImageConfiguration;
 use runtime::{ContainerConfig, Error, MountPropagation, NamespaceMode, SandboxConfig};
 use serde_json::{Value, json};
 
-use crate::capabilities;
 use crate::cgroup::Tree;
+use crate::{apparmor, devices};
 
 /// What a container searches for programs if its image says nothing.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Parts of /proc and /sys that tell of the machine, or steer it.
-const MASKED: [&str; 10] = [
+/// Parts of /proc and /sys that tell of the machine, or steer it; upstream's lists.
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -24,8 +25,11 @@ const MASKED: [&str; 10] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+/// Beside them, how hot each processor has been, from which can be told what others do.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// All that a configuration is made of.
@@ -47,16 +51,16 @@ pub(crate) struct Input<'a> {
     pub(crate) user_namespace: bool,
     /// The machine's control groups.
     pub(crate) tree: &'a Tree,
-    pub(crate) last_capability: usize,
+    /// What the container may do beyond an ordinary user, with `CAP_`.
+    pub(crate) capabilities: &'a [String],
 }
 
 /// Builds the configuration. The user is filled in by the shim, which sees the image's files.
 pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
     let (container, security) = (input.container, &input.container.security);
     let args = arguments(container, input.image)?;
-    let devices_limited = matches!(input.tree, Tree::V1(controllers) if controllers.contains_key("devices"));
-    let capabilities = capabilities::granted(security, input.last_capability, devices_limited)
-        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
+    let capabilities = input.capabilities;
+    let open = security.privileged || security.unmasked_proc;
     let image = image_config(input.image);
     let cwd = match (container.working_dir.as_str(), image.working_dir().as_deref()) {
         ("", None | Some("")) => "/",
@@ -80,6 +84,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
                 "inheritable": [], "ambient": [],
             },
             "noNewPrivileges": security.no_new_privs,
+            "apparmorProfile": apparmor::profile(security)?,
             "oomScoreAdj": container.resources.oom_score_adj.clamp(-1000, 1000),
         },
         "mounts": mounts(input)?,
@@ -87,10 +92,17 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
             "cgroupsPath": input.group,
             "namespaces": namespaces(input),
             "resources": resources(input),
-            "maskedPaths": if security.privileged { json!([]) } else { json!(MASKED) },
-            "readonlyPaths": if security.privileged { json!([]) } else { json!(READONLY) },
+            "maskedPaths": if open { vec![] } else { masked() },
+            "readonlyPaths": if open { json!([]) } else { json!(READONLY) },
         },
     }))
+}
+
+fn masked() -> Vec<String> {
+    let processors = std::fs::read_dir(PROCESSORS).into_iter().flatten().flatten();
+    let throttles = processors.map(|entry| entry.path().join("thermal_throttle"));
+    let throttles = throttles.filter(|path| path.exists()).map(|path| path.display().to_string());
+    MASKED.into_iter().map(str::to_owned).chain(throttles).collect()
 }
 
 fn image_config(image: &ImageConfiguration) -> oci_spec::image::Config {
@@ -180,7 +192,11 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
                 return Err(Error::Unsupported("mount propagation Bidirectional".to_owned()));
             }
         };
-        let access = if volume.readonly { "ro" } else { "rw" };
+        let access = match (volume.readonly, volume.recursive_readonly) {
+            (_, true) => "rro",
+            (true, false) => "ro",
+            (false, false) => "rw",
+        };
         let options = ["rbind", propagation, access, devices];
         mounts.push(mount(&volume.container_path, "bind", &source.to_string_lossy(), &options));
     }
@@ -271,24 +287,20 @@ fn resources(input: &Input<'_>) -> Value {
     found
 }
 
-/// Device rules: nothing but the harmless ones that every program expects.
+/// Device rules, for v1: nothing but the harmless ones that every program expects.
 fn devices(privileged: bool) -> Value {
-    let rule = |kind: &str, major: i64, minor: i64, access: &str| json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": access });
     if privileged {
         return json!([{ "allow": true, "type": "a", "access": "rwm" }]);
     }
-    json!([
-        { "allow": false, "type": "a", "access": "rwm" },
-        rule("c", 1, 3, "rwm"),   // null
-        rule("c", 1, 5, "rwm"),   // zero
-        rule("c", 1, 7, "rwm"),   // full
-        rule("c", 1, 8, "rwm"),   // random
-        rule("c", 1, 9, "rwm"),   // urandom
-        rule("c", 5, 0, "rwm"),   // tty
-        rule("c", 5, 1, "rwm"),   // console
-        rule("c", 5, 2, "rwm"),   // ptmx
-        { "allow": true, "type": "c", "major": 136, "access": "rwm" }, // pts
-    ])
+    let mut rules = vec![json!({ "allow": false, "type": "a", "access": "rwm" })];
+    for (major, minor) in devices::DEFAULT {
+        let mut rule = json!({ "allow": true, "type": "c", "major": major, "access": "rwm" });
+        if let Some(minor) = minor {
+            rule["minor"] = minor.into();
+        }
+        rules.push(rule);
+    }
+    rules.into()
 }
 
 #[cfg(test)]
@@ -323,7 +335,7 @@ mod tests {
             pid_namespace: None,
             tree: &tree,
             user_namespace: false,
-            last_capability: 40,
+            capabilities: &[],
         })
     }
 

@@ -26,6 +26,8 @@ pub struct Machine {
     pub boot_id: String,
     /// As Go calls it (`amd64`).
     pub architecture: String,
+    /// Whether the kernel enforces AppArmor profiles.
+    pub apparmor: bool,
 }
 
 impl Machine {
@@ -48,6 +50,7 @@ impl Machine {
             machine_id,
             boot_id: text("/proc/sys/kernel/random/boot_id"),
             architecture: architecture(std::env::consts::ARCH).to_owned(),
+            apparmor: text("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::k8s::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec,
-    NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
@@ -126,12 +126,16 @@ impl Description {
                 system_uuid: machine.system_uuid.clone(),
                 ..NodeSystemInfo::default()
             }),
+            features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
             runtime_handlers: Some(
                 self.handlers
                     .iter()
                     .map(|name| NodeRuntimeHandler {
                         name: Some(name.clone()),
-                        ..NodeRuntimeHandler::default()
+                        features: Some(NodeRuntimeHandlerFeatures {
+                            recursive_read_only_mounts: Some(true),
+                            ..NodeRuntimeHandlerFeatures::default()
+                        }),
                     })
                     .collect(),
             ),

@@ -6,29 +6,13 @@
 use std::fmt::Display;
 
 use api::k8s::api::core::v1::{
-    AppArmorProfile, Container, ContainerPort, ContainerRestartRule, EnvFromSource, EnvVar, EnvVarSource,
-    Lifecycle, LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SELinuxOptions, SeccompProfile, SecurityContext, Sysctl, Volume, VolumeMount,
+    Container, ContainerPort, ContainerRestartRule, EnvFromSource, EnvVar, EnvVarSource, Lifecycle,
+    LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SELinuxOptions,
+    SecurityContext, Volume, VolumeMount,
 };
 
 use super::containers;
 use super::volume;
-
-/// Kernel settings that a pod may change without its node being any the worse for it: upstream's list.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 
 /// What of a pod is not honoured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,10 +40,6 @@ fn filled<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
-fn is(value: &Option<String>, name: &str) -> bool {
-    value.as_deref() == Some(name)
-}
-
 impl Sorter {
     fn refuse(&mut self, when: bool, field: impl Display) {
         if when {
@@ -83,7 +63,7 @@ impl Sorter {
             enable_service_links: _,
             ephemeral_containers: _,
             host_aliases: _,
-            host_ipc,
+            host_ipc: _,
             host_network,
             host_pid: _,
             host_users: _,
@@ -129,7 +109,7 @@ impl Sorter {
         self.refuse(qualified, "spec.setHostnameAsFQDN");
         self.resources("spec.resources", resources.as_ref());
         if let Some(security) = security_context {
-            self.pod_security(security, *host_network == Some(true), *host_ipc == Some(true));
+            self.pod_security(security);
         }
         for volume in volumes.iter().flatten() {
             self.volume(volume);
@@ -143,59 +123,32 @@ impl Sorter {
         }
     }
 
-    fn pod_security(&mut self, security: &PodSecurityContext, host_network: bool, host_ipc: bool) {
+    fn pod_security(&mut self, security: &PodSecurityContext) {
         let PodSecurityContext {
             fs_group: _,
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
+            seccomp_profile: _,
             supplemental_groups: _,
-            sysctls,
+            supplemental_groups_policy: _,
+            // Honoured, or the pod is not admitted.
+            app_armor_profile: _,
+            sysctls: _,
             // About kinds of volumes that are not here.
             fs_group_change_policy,
             se_linux_change_policy,
-            app_armor_profile,
             se_linux_options,
-            seccomp_profile,
-            supplemental_groups_policy,
             windows_options,
         } = security;
         let field = "spec.securityContext";
-        self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
+        self.se_linux(field, se_linux_options.as_ref());
         self.ignore(fs_group_change_policy.is_some(), format_args!("{field}.fsGroupChangePolicy"));
         self.ignore(se_linux_change_policy.is_some(), format_args!("{field}.seLinuxChangePolicy"));
-        let strict = is(supplemental_groups_policy, "Strict");
-        self.refuse(strict, format_args!("{field}.supplementalGroupsPolicy: Strict"));
         self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
-        for Sysctl { name, value: _ } in sysctls.iter().flatten() {
-            // In the node's own namespace it would be the node's setting.
-            let shared = if name.starts_with("net.") { host_network } else { host_ipc };
-            let unsafe_one = shared || !SAFE_SYSCTLS.contains(&name.as_str());
-            self.refuse(unsafe_one, format_args!("{field}.sysctls: {name}"));
-        }
     }
 
-    fn profiles(
-        &mut self,
-        field: &str,
-        seccomp: Option<&SeccompProfile>,
-        app_armor: Option<&AppArmorProfile>,
-        se_linux: Option<&SELinuxOptions>,
-    ) {
-        if let Some(SeccompProfile { type_, localhost_profile: _ }) = seccomp {
-            self.refuse(type_ == "Localhost", format_args!("{field}.seccompProfile of type Localhost"));
-            self.ignore(
-                type_ == "RuntimeDefault",
-                format_args!("{field}.seccompProfile of type RuntimeDefault"),
-            );
-        }
-        if let Some(AppArmorProfile { type_, localhost_profile: _ }) = app_armor {
-            self.refuse(type_ == "Localhost", format_args!("{field}.appArmorProfile of type Localhost"));
-            self.ignore(
-                type_ == "RuntimeDefault",
-                format_args!("{field}.appArmorProfile of type RuntimeDefault"),
-            );
-        }
+    fn se_linux(&mut self, field: &str, se_linux: Option<&SELinuxOptions>) {
         let asked = se_linux.is_some_and(|options| *options != SELinuxOptions::default());
         self.refuse(asked, format_args!("{field}.seLinuxOptions"));
     }
@@ -268,9 +221,7 @@ impl Sorter {
         if let Some(security) = security_context {
             self.security(&format!("{field}.securityContext"), security);
         }
-        for mount in volume_mounts.iter().flatten() {
-            self.mount(field, mount);
-        }
+        volume_mounts.iter().flatten().for_each(mount_fields);
         for ContainerRestartRule { action, exit_codes: _ } in restart_policy_rules.iter().flatten() {
             self.refuse(action != "Restart", format_args!("{field}.restartPolicyRules.action: {action}"));
         }
@@ -300,30 +251,29 @@ impl Sorter {
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
-            app_armor_profile,
-            proc_mount,
+            proc_mount: _,
+            seccomp_profile: _,
+            // Honoured, or the pod is not admitted.
+            app_armor_profile: _,
             se_linux_options,
-            seccomp_profile,
             windows_options,
         } = security;
-        self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
-        self.refuse(is(proc_mount, "Unmasked"), format_args!("{field}.procMount: Unmasked"));
+        self.se_linux(field, se_linux_options.as_ref());
         self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
     }
+}
 
-    fn mount(&mut self, field: &str, mount: &VolumeMount) {
-        let VolumeMount {
-            mount_path: _,
-            mount_propagation: _,
-            name,
-            read_only: _,
-            recursive_read_only,
-            sub_path: _,
-            sub_path_expr: _,
-        } = mount;
-        let recursive = is(recursive_read_only, "Enabled");
-        self.refuse(recursive, format_args!("{field}.volumeMounts{{{name}}}.recursiveReadOnly: Enabled"));
-    }
+/// All of a mount is honoured.
+fn mount_fields(mount: &VolumeMount) {
+    let VolumeMount {
+        mount_path: _,
+        mount_propagation: _,
+        name: _,
+        read_only: _,
+        recursive_read_only: _,
+        sub_path: _,
+        sub_path_expr: _,
+    } = mount;
 }
 
 /// All of it is honoured; a hook of `tcpSocket` fails, as upstream's does.
@@ -376,30 +326,17 @@ mod tests {
             container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
             json!({"containers": [container]})
         };
-        let localhost = json!({"type": "Localhost", "localhostProfile": "p"});
         check(json!({}), "");
         check(json!({"hostUsers": true}), "");
         check(json!({"hostUsers": false}), "");
-        for (profile, name) in [("seccompProfile", "seccompProfile"), ("appArmorProfile", "appArmorProfile")]
-        {
-            let security = json!({"securityContext": {profile: localhost}});
-            check(security.clone(), &format!("spec.securityContext.{name} of type Localhost"));
-            check(
-                container(security),
-                &format!("spec.containers{{c}}.securityContext.{name} of type Localhost"),
-            );
-        }
+        let security = json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}});
+        check(security.clone(), "spec.securityContext.seLinuxOptions");
+        check(container(security), "spec.containers{c}.securityContext.seLinuxOptions");
         let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1, "hostIP": "127.0.0.1"}]});
         check(container(ports.clone()), "spec.containers{c}.ports.hostIP of the loopback interface");
         let mut on_host = container(ports);
         on_host["hostNetwork"] = json!(true);
         check(on_host, "");
-        let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
-        check(sysctl("net.ipv4.tcp_syncookies"), "");
-        check(sysctl("net.core.somaxconn"), "spec.securityContext.sysctls: net.core.somaxconn");
-        let mut on_host = sysctl("net.ipv4.tcp_syncookies");
-        on_host["hostNetwork"] = json!(true);
-        check(on_host, "spec.securityContext.sysctls: net.ipv4.tcp_syncookies");
         let claim = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
         check(claim, "spec.volumes{v}: persistentVolumeClaim");
         let rules =
@@ -416,12 +353,10 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_said() {
-        let profile = json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
-        let found = sorted(profile);
+        let once = json!({"containers": [{"name": "c", "stdin": true, "stdinOnce": true}]});
+        let found = sorted(once);
         assert!(found.refused.is_empty());
-        let expected =
-            "spec.securityContext.seccompProfile of type RuntimeDefault has no effect on this node";
-        assert_eq!(found.ignored, [expected]);
+        assert_eq!(found.ignored, ["spec.containers{c}.stdinOnce has no effect on this node"]);
         // An ordinary pod, with what the API fills in, is told nothing.
         let ordinary = json!({
             "enableServiceLinks": true, "schedulerName": "s", "dnsPolicy": "ClusterFirst",

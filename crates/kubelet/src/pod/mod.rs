@@ -1,5 +1,6 @@
 //! One pod: what should happen next ([`plan`]), what to tell of it ([`status`]), and what doing it takes ([`operation`]).
 
+pub(crate) mod admission;
 pub(crate) mod backoff;
 pub(crate) mod config;
 pub(crate) mod containers;
@@ -11,6 +12,7 @@ pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod resize;
 pub(crate) mod restart;
+pub(crate) mod security;
 pub(crate) mod status;
 pub(crate) mod user_namespace;
 pub(crate) mod volume;

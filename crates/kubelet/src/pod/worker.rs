@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, Runtime};
 use tokio::sync::Notify;
 
+use super::admission;
 use super::backoff::Backoff;
 use super::config;
 use super::containers;
@@ -151,6 +152,7 @@ impl Worker {
         let now = self.cx.ambient.clock.now();
         self.prober.follow(&self.pod, &runtime, &observed, &mut self.memory);
         let deadline = self.check_deadline(&goal, now);
+        self.check_admission(&goal, &observed);
         self.check_eviction(&goal);
         let pod = match self.allocated(&goal) {
             Ok(pod) => pod,
@@ -357,6 +359,15 @@ impl Worker {
         let left = self.messages.iter().filter_map(|(id, message)| Some((id.clone(), message.clone()?)));
         observed.messages = left.collect();
         Ok(observed)
+    }
+
+    /// Fails a pod that the node does not take, before anything of it is made.
+    fn check_admission(&mut self, goal: &Goal, observed: &Observed) {
+        let new = *goal == Goal::Run && observed.is_empty() && self.memory.failed.is_none();
+        if let Some(refusal) = new.then(|| admission::refusal(&self.pod, &self.cx.admission)).flatten() {
+            self.warn(&refusal.reason, &refusal.message);
+            self.memory.failed = Some(refusal);
+        }
     }
 
     /// The pod with the resources that it has been given; a resize that its spec asks for is decided upon first.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::k8s::api::core::v1::Pod;
 use client::{Ambient, Api, PostParams};
-use kubelet::{Dns, Eviction, Machine, Options, Reserved, Runtimes, Serving};
+use kubelet::{Dns, Eviction, Machine, Options, Reserved, Runtimes, Serving, Sysctls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -93,6 +93,8 @@ impl Plane {
                 host: String::new(),
             },
             hosts: String::new(),
+            seccomp_default: false,
+            sysctls: Sysctls::allowing(&[]).unwrap(),
             manifests: directory.path().join("manifests"),
             max_pods: 110,
             groups: groups.clone(),

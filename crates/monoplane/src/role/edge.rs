@@ -37,7 +37,7 @@ pub fn run(flags: &Edge) -> Result<()> {
     }
     let layout = Layout::new(&flags.at)?;
     let at = |port| SocketAddr::new(flags.bind_address, port);
-    let listeners = inherited_or_bound([at(flags.http_port), at(flags.https_port)])?;
+    let (listeners, _) = inherited_or_bound([at(flags.http_port), at(flags.https_port)])?;
     // The gateway serves on threads of its own; what is left here is little.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(serve(flags, &layout, listeners));

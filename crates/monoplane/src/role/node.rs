@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
-use kubelet::{Dns, Machine, Runtimes, Serving};
+use kubelet::{Dns, Machine, Runtimes, Serving, Sysctls};
 use pki::Credential;
 use sandbox::MachineGroups;
 use tokio::sync::oneshot;
@@ -92,6 +92,9 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         machine: Machine::read(),
         dns: Dns { servers: vec![dns], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
+        seccomp_default: machine.seccomp_default,
+        sysctls: Sysctls::allowing(&machine.allowed_unsafe_sysctls)
+            .map_err(|why| anyhow!("--allowed-unsafe-sysctls: {why}"))?,
         manifests: machine.room.pod_manifest_path.clone().unwrap_or_else(|| folder.join("manifests")),
         max_pods: machine.room.max_pods,
         groups: Arc::new(MachineGroups::open().context("control groups")?),

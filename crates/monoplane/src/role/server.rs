@@ -22,7 +22,7 @@ use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
-use crate::up::child::{further_inherited, inherited_or_bound};
+use crate::up::child::inherited_or_bound;
 
 /// Who issues service accounts' tokens, and whom they are for where nobody is named: upstream's usual.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -37,10 +37,10 @@ pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
     descriptors();
     let layout = Layout::new(&flags.at)?;
-    let [outer] = inherited_or_bound([SocketAddr::new(flags.bind_address, flags.api_port)])?;
-    // Where pods come in, if a supervisor says so.
-    let mut listeners = vec![outer];
-    listeners.extend(further_inherited(listeners.len())?);
+    let at = SocketAddr::new(flags.bind_address, flags.api_port);
+    let ([outer], further) = inherited_or_bound([at])?;
+    // Pods come in by the further ones, where a supervisor says so.
+    let listeners = std::iter::once(outer).chain(further).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(flags, &layout, listeners))
 }

@@ -80,27 +80,22 @@ impl Recipe {
     }
 }
 
-/// The listening sockets that a supervisor passed, or new ones on these addresses, in order.
+/// The listening sockets that a supervisor passed, or new ones on these addresses, in order; and what it passed beyond
+/// them. To be called once: the environment that says so is used up by it.
 pub fn inherited_or_bound<const COUNT: usize>(
     addresses: [std::net::SocketAddr; COUNT],
-) -> Result<[TcpListener; COUNT]> {
+) -> Result<([TcpListener; COUNT], Vec<TcpListener>)> {
     let mut passed = listenfd::ListenFd::from_env();
     let mut all = Vec::with_capacity(COUNT);
-    for (index, address) in addresses.into_iter().enumerate() {
-        all.push(match passed.take_tcp_listener(index).context("taking an inherited socket")? {
-            Some(listener) => listener,
-            None => TcpListener::bind(address).with_context(|| format!("listening on {address}"))?,
+    for index in 0..COUNT.max(passed.len()) {
+        let socket = passed.take_tcp_listener(index).context("taking an inherited socket")?;
+        all.extend(match (socket, addresses.get(index)) {
+            (None, Some(address)) => {
+                Some(TcpListener::bind(address).with_context(|| format!("listening on {address}"))?)
+            }
+            (socket, _) => socket,
         });
     }
-    all.try_into().map_err(|_| anyhow::anyhow!("a listening socket is missing"))
-}
-
-/// The listening sockets that a supervisor passed behind the first few.
-pub fn further_inherited(first: usize) -> Result<Vec<TcpListener>> {
-    let mut passed = listenfd::ListenFd::from_env();
-    let mut all = Vec::new();
-    for index in first..passed.len() {
-        all.extend(passed.take_tcp_listener(index).context("taking an inherited socket")?);
-    }
-    Ok(all)
+    let further = all.split_off(COUNT);
+    Ok((all.try_into().map_err(|_| anyhow::anyhow!("a listening socket is missing"))?, further))
 }

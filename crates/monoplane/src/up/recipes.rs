@@ -101,6 +101,12 @@ impl Recipes<'_> {
         push(&mut words, "--pod-cidr", &machine.pod_cidr);
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
+        if machine.seccomp_default {
+            words.push("--seccomp-default".into());
+        }
+        if !machine.allowed_unsafe_sysctls.is_empty() {
+            push(&mut words, "--allowed-unsafe-sysctls", machine.allowed_unsafe_sysctls.join(","));
+        }
         if let Some(directory) = &machine.room.pod_manifest_path {
             push(&mut words, "--pod-manifest-path", directory);
         }

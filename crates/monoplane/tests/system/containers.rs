@@ -8,11 +8,16 @@ pub(crate) const IMAGE: &str = "monoplane.test/busybox:1";
 
 /// A plane with an image of a static busybox; `None` without root, where containers cannot run.
 pub(crate) fn plane_with_image() -> Option<Plane> {
+    plane_with_image_and(&[])
+}
+
+/// The same, with these further flags.
+pub(crate) fn plane_with_image_and(flags: &[&str]) -> Option<Plane> {
     if !is_root() {
         eprintln!("skipped: containers need root");
         return None;
     }
-    let plane = start(&[]);
+    let plane = start(flags);
     let work = tempfile::tempdir().expect("a directory");
     let root = work.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a directory");

@@ -4,14 +4,13 @@ use harness::{Plane, eventually};
 
 use crate::containers::{plane_with_image, pod};
 
+/// What a pod said until it ended, as it should.
 fn done(plane: &Plane, name: &str) -> String {
-    plane.kubectl_ok(&[
-        "wait",
-        "--for=jsonpath={.status.phase}=Succeeded",
-        &format!("pod/{name}"),
-        "--timeout=60s",
-    ]);
-    plane.kubectl_ok(&["logs", name])
+    let ended = "--for=jsonpath={.status.phase}=Succeeded";
+    let waited = plane.kubectl(&["wait", ended, &format!("pod/{name}"), "--timeout=60s"]);
+    let said = plane.kubectl(&["logs", name]);
+    assert!(waited.ok, "{waited:?}\n{said:?}");
+    said.out
 }
 
 #[test]

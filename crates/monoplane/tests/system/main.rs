@@ -16,6 +16,7 @@ mod containers;
 mod demo;
 mod durable;
 mod finding;
+mod hostile;
 mod ingress;
 mod kubectl;
 mod logs;

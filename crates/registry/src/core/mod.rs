@@ -10,6 +10,7 @@ mod pod_defaults;
 mod pod_ephemeral;
 mod pod_resize;
 mod pod_restart;
+mod pod_security;
 mod pod_spec;
 mod pod_status;
 mod pod_update;

@@ -7,6 +7,7 @@ use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualifie
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
+use super::pod_security;
 use crate::tree::{at, entries, is_true, items, number, text};
 
 /// Checks the spec.
@@ -16,6 +17,8 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     if items(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(&containers, ""));
     }
+    pod_security::validate_pod(spec, path, errors);
+    pod_security::validate_containers(spec, path, errors);
     let mut seen = BTreeSet::new();
     for list in ["initContainers", "containers"] {
         let at = path.child(list);
@@ -284,6 +287,7 @@ fn validate_mounts(
     for (index, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
         let at = at.index(index);
         let (name, place) = (text(mount, &["name"]), text(mount, &["mountPath"]));
+        pod_security::validate_mount(mount, &at, errors);
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
         } else if !volumes.contains(name) {

@@ -20,8 +20,10 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::{errors, mounts, rootfs, user, user_namespace};
+use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
-use crate::{process, protocol};
+use crate::seccomp::{Filter, install};
+use crate::{devices, process, protocol};
 
 /// What a helper does.
 pub(crate) enum Task {
@@ -103,9 +105,13 @@ fn of_shim(descriptor: Option<RawFd>) -> Result<Option<File>, String> {
     descriptor.map(open).transpose().map_err(|error| format!("the pod's namespaces: {error}"))
 }
 
-fn builder(sandbox: &SandboxFiles, container: &str) -> Result<ContainerBuilder, String> {
+fn builder(
+    sandbox: &SandboxFiles,
+    container: &str,
+    seccomp: Option<Filter>,
+) -> Result<ContainerBuilder, String> {
     ContainerBuilder::new(container.to_owned(), SyscallType::default())
-        .with_executor(Command)
+        .with_executor(Command { seccomp })
         .with_root_path(sandbox.oci())
         .and_then(ContainerBuilder::validate_id)
         .map_err(chain)
@@ -145,19 +151,35 @@ fn create(
     }
     join(&mut spec, "pid", namespaces.pid.as_ref());
     join(&mut spec, "user", user);
+    if plan.seccomp.as_ref().is_some_and(|filter| filter.privileged) {
+        install::widen(&mut spec["process"]);
+    }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
     if user.is_some() {
         open_passage(sandbox, files)?;
     }
-    let made = builder(sandbox, container)?
+    let mut made = builder(sandbox, container, plan.seccomp)?
         .with_console_socket(console)
         .as_init(&files.0)
         .with_systemd(false)
         .with_detach(true)
         .build()
         .map_err(chain)?;
+    // Its process waits for the start: nothing of the image has run.
+    if plan.limit_devices
+        && let Err(why) = limit_devices(&spec)
+    {
+        made.delete(true).map_err(chain)?;
+        return Err(why);
+    }
     let pid = made.pid().ok_or("libcontainer gave no process")?;
     Ok(pid.as_raw())
+}
+
+fn limit_devices(spec: &serde_json::Value) -> Result<(), String> {
+    let group = spec.pointer("/linux/cgroupsPath").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let limited = Tree::detect().and_then(|tree| tree.limit_devices(group, &devices::DEFAULT));
+    limited.map_err(|error| format!("control group {group}: its devices cannot be limited: {error}"))
 }
 
 /// Names a shared namespace by this process's own descriptor of it, which its forks inherit: in the pod's user namespace
@@ -232,7 +254,7 @@ fn exec(
         open_passage(sandbox, files)?;
         setns(namespace, CloneFlags::CLONE_NEWUSER).map_err(|error| format!("user namespace: {error}"))?;
     }
-    let made = builder(sandbox, container)?
+    let made = builder(sandbox, container, plan.seccomp)?
         .with_console_socket(console)
         .as_tenant()
         .with_process(Some(&path))
@@ -278,9 +300,12 @@ fn chain(error: impl std::error::Error) -> String {
     text
 }
 
-/// Runs the configured command; libcontainer's own wants it executable by everyone.
+/// Runs the configured command; libcontainer's own wants it executable by everyone. And confines it: libcontainer's own way
+/// takes a C library.
 #[derive(Clone)]
-struct Command;
+struct Command {
+    seccomp: Option<Filter>,
+}
 
 impl Command {
     fn find(spec: &Spec) -> Result<(PathBuf, Vec<String>), String> {
@@ -315,14 +340,22 @@ impl Executor for Command {
         let c = |text: &[u8]| CString::new(text).map_err(|_| ExecutorError::InvalidArg);
         let path = c(path.as_os_str().as_encoded_bytes())?;
         let args = args.iter().map(|arg| c(arg.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+        // The very last: whatever else is called before it, a profile would have to allow.
+        if let Some(filter) = self.seccomp.as_ref().filter(|filter| !filter.privileged) {
+            install::install(filter).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+        }
         match nix::unistd::execv(&path, &args) {
             Ok(never) => match never {},
             Err(error) => Err(ExecutorError::Other(format!("exec {path:?}: {error}"))),
         }
     }
 
+    /// Called in the container's process, when all is set up and before it says so.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        Self::find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+        Self::find(spec).map_err(ExecutorValidationError::ArgValidationError)?;
+        let privileged = self.seccomp.as_ref().filter(|filter| filter.privileged);
+        let confined = privileged.map_or(Ok(()), install::confine_privileged);
+        confined.map_err(|error| ExecutorValidationError::ArgValidationError(format!("seccomp: {error}")))
     }
 
     fn setup_envs(

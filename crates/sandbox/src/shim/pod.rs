@@ -94,18 +94,34 @@ fn mount_shm(path: &Path, ids: Option<UserNamespace>) -> Result<(), String> {
 fn set_kernel_settings(config: &SandboxConfig) -> Result<(), String> {
     for (name, value) in &config.sysctls {
         check_setting(name, config)?;
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        let path = Path::new("/proc/sys").join(setting_path(name));
         fs::write(&path, value).map_err(|error| format!("sysctl {name}: {error}"))?;
     }
     Ok(())
 }
 
+/// A slash in a part of the name stands for a dot of it, which an interface's may have.
+fn setting_path(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c == '.' {
+                '/'
+            } else if c == '/' {
+                '.'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
 fn check_setting(name: &str, config: &SandboxConfig) -> Result<(), String> {
-    const IPC: [&str; 4] = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem"];
     let clean = name.split('.').all(|part| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        part.bytes().any(|b| b.is_ascii_alphanumeric())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'))
     });
-    let ipc = name.starts_with("kernel.shm") || name.starts_with("fs.mqueue.") || IPC.contains(&name);
+    let ipc = name == "kernel.sem"
+        || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|all| name.starts_with(all));
     let own = (name.starts_with("net.") && config.network != NamespaceMode::Node)
         || (ipc && config.ipc != NamespaceMode::Node);
     match clean && own {
@@ -125,7 +141,9 @@ mod tests {
         assert!(check_setting("net.ipv4.ip_unprivileged_port_start", &pod).is_ok());
         assert!(check_setting("kernel.shmmax", &pod).is_ok());
         assert!(check_setting("net.core.somaxconn", &host).is_err());
-        for name in ["kernel.core_pattern", "vm.swappiness", "net..x", "net./../../etc", ""] {
+        assert!(check_setting("net.ipv4.conf.eth0/1.forwarding", &pod).is_ok());
+        assert_eq!(setting_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        for name in ["kernel.core_pattern", "vm.swappiness", "net..x", "net./../../etc", "net.//.x", ""] {
             assert!(check_setting(name, &pod).is_err(), "{name}");
         }
     }

@@ -92,7 +92,7 @@ fn identity(plan: &UserPlan, passwd: &str, group: &str) -> Result<Identity, Stri
     };
     let mut groups = plan.groups.clone();
     // Who names a group has chosen; else those that list the user come along.
-    if let Some(row) = row.filter(|_| image_group.is_none()) {
+    if let Some(row) = row.filter(|_| image_group.is_none() && !plan.strict) {
         let member = |row_of: &&Vec<String>| row_of[3].split(',').any(|member| member == row[0]);
         groups.extend(group.iter().filter(member).filter_map(|row| number(&row[2])));
     }
@@ -109,7 +109,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwww:x:101:\nlogs:x:4:web,other\ndocker:x:999:web\n";
 
     fn check(image: &str, uid: Option<u32>, gid: Option<u32>, wanted: Result<(u32, u32, &[u32]), &str>) {
-        let plan = UserPlan { image: image.into(), uid, gid, groups: vec![] };
+        let plan = UserPlan { image: image.into(), uid, gid, groups: vec![], strict: false };
         let found = identity(&plan, PASSWD, GROUP);
         match wanted {
             Ok((uid, gid, groups)) => {
@@ -147,5 +147,8 @@ mod tests {
         check("nobody", None, None, Err("/etc/passwd"));
         check("web:nothing", None, None, Err("/etc/group"));
         check("4294967295", None, None, Err("/etc/passwd"));
+        let strict = UserPlan { image: "web".into(), groups: vec![7], strict: true, ..UserPlan::default() };
+        let wanted = Identity { uid: 100, gid: 101, groups: vec![7] };
+        assert_eq!(identity(&strict, PASSWD, GROUP), Ok(wanted));
     }
 }

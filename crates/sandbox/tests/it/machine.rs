@@ -139,10 +139,16 @@ impl Machine {
         ] {
             image = image.symlink(&format!("/bin/{tool}"), "busybox");
         }
-        let layout = directory.path().join("layout");
-        image.build(&BUSYBOX.parse().unwrap()).unwrap().write_layout(&layout).unwrap();
-        store(directory.path()).import(&layout, None).unwrap();
-        Self { runtime, directory, group, network }
+        let machine = Self { runtime, directory, group, network };
+        machine.import(BUSYBOX, image);
+        machine
+    }
+
+    /// Puts an image into the store.
+    pub(crate) fn import(&self, name: &str, image: ImageBuilder) {
+        let layout = tempfile::tempdir_in(self.directory.path()).unwrap();
+        image.build(&name.parse().unwrap()).unwrap().write_layout(layout.path()).unwrap();
+        store(self.directory.path()).import(layout.path(), None).unwrap();
     }
 
     /// Another process' view: a second runtime on the same directory.

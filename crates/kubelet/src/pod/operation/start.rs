@@ -15,6 +15,7 @@ use crate::images::pull::{self, ImageFailure};
 use crate::pod::config::{self, SubPath};
 use crate::pod::containers;
 use crate::pod::memory::Waiting;
+use crate::pod::security;
 use crate::pod::volume;
 use crate::service_links;
 
@@ -128,7 +129,7 @@ async fn prepare(
     let found = pull::ensure(scope, container).await;
     let image =
         found.map_err(|ImageFailure { what, then, event }| Refused { what, then, event: Some(event) })?;
-    config::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
+    security::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
     let services = service_variables(scope).await.map_err(Refused::config)?;
@@ -136,7 +137,7 @@ async fn prepare(
         .map_err(|error| Refused::config(error.0))?;
     let cx = &scope.cx;
     let (config, sub_paths) =
-        config::container(&scope.pod, container, attempt, &cx.paths, environment, cx.memory)
+        config::container(&scope.pod, container, attempt, &cx.paths, &cx.security, environment, cx.memory)
             .map_err(|error| Refused::config(error.0))?;
     Ok((config, sub_paths, image))
 }
