@@ -90,7 +90,7 @@ impl Plane {
                 &format!("172.{}.{}.0/24", 16 + self.number % 16, self.number / 16 % 256),
             ])
             // How full this machine's disk is has nothing to do with what is tested.
-            .args(["--eviction-hard", "memory.available<20Mi"])
+            .args(["--eviction-hard", "memory.available<20Mi", "--image-gc-high-threshold", "100"])
             .args(["--log", "info"])
             .args(&self.flags)
             .stdin(Stdio::null())

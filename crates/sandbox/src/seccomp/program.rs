@@ -1,7 +1,7 @@
 //! From rules to the instructions that the kernel runs at each system call (classic BPF).
 //!
 //! Written here, since the compilers there are know one action beside the default, one architecture, or want a C library:
-//! `docs/decisions/0003-seccomp.md`. For each architecture, calls of neighbouring numbers that come to the same are one
+//! `docs/decisions/0005-seccomp.md`. For each architecture, calls of neighbouring numbers that come to the same are one
 //! range, and the range is found by halving: about 8 comparisons for the default profile.
 
 use std::collections::BTreeMap;
