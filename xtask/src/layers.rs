@@ -12,7 +12,7 @@ use crate::house::{self, Room};
 /// The floors, lowest first. A crate may depend on floors below its own.
 const FLOORS: [&[&str]; 6] = [
     &["apimachinery", "disk", "clock"],
-    &["api", "store", "runtime", "effects", "pki", "egress"],
+    &["api", "store", "runtime", "effects", "pki", "egress", "streams"],
     &["client", "auth", "capabilities", "images"],
     &["registry", "admission", "sandbox", "wasm", "durable", "network"],
     &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "gateway"],
@@ -41,7 +41,8 @@ const IMPURE_WORDS: [&str; 9] = [
 ];
 
 /// Rooms that know nothing of Kubernetes objects.
-const PLAIN: [&str; 8] = ["sandbox", "images", "network", "wasm", "capabilities", "durable", "store", "disk"];
+const PLAIN: [&str; 9] =
+    ["sandbox", "images", "network", "wasm", "capabilities", "durable", "store", "disk", "streams"];
 const KUBERNETES: [&str; 7] =
     ["apimachinery", "api", "client", "registry", "kube", "kube-core", "k8s-openapi"];
 

@@ -41,6 +41,16 @@ enum Task {
         /// Seconds of load a figure
         #[arg(long, default_value_t = 8)]
         seconds: u32,
+        /// Take the dev build, to see that a benchmark runs; its figures mean nothing
+        #[arg(long)]
+        dev: bool,
+    },
+    /// The part of `bench hop` that runs in a network namespace of its own
+    #[command(hide = true)]
+    Hop {
+        /// Seconds of load a figure
+        #[arg(long)]
+        seconds: u32,
     },
     /// What takes too long for every change: kill storms, property tests with many cases
     #[command(subcommand)]
@@ -71,7 +81,11 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     match Arguments::parse().command {
         Task::Test { filter } => test::run(root, &filter)?,
-        Task::Bench { families, seconds } => bench::run(root, &families, seconds)?,
+        Task::Bench { families, seconds, dev } => {
+            let build = if dev { bench::Build::Dev } else { bench::Build::Release };
+            bench::run(root, &families, seconds, build)?;
+        }
+        Task::Hop { seconds } => bench::hop::measure(seconds)?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,

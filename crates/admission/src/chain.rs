@@ -1,10 +1,14 @@
 //! Plugins in order.
 
+use std::sync::Arc;
+
 use apimachinery::status::Status;
+use clock::Random;
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority, RuntimeClass, ServiceAccount,
+    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority,
+    RuntimeClass, ServiceAccount,
 };
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -21,14 +25,16 @@ impl Chain {
 
     /// The plugins that kube-apiserver has on by default, as far as their kinds exist here, in its order, and
     /// NodeRestriction, which every cluster with a node authorizer needs.
-    pub fn standard() -> Self {
+    /// `random` is for names that plugins make up.
+    pub fn standard(random: Arc<dyn Random>) -> Self {
         Self::new(vec![
             Box::new(NamespaceLifecycle),
             Box::new(NodeRestriction),
-            Box::new(ServiceAccount),
+            Box::new(ServiceAccount::new(random)),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(RuntimeClass),
+            Box::new(DefaultIngressClass),
         ])
     }
 

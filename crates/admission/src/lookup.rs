@@ -25,6 +25,9 @@ pub trait Lookup: Send + Sync {
         name: &str,
     ) -> Result<Option<Value>, Status>;
 
+    /// Every object of a resource in a namespace; in all, where `namespace` is empty.
+    async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status>;
+
     /// The namespace's phase, or `None` if it does not exist. Asked for nearly every write: worth a shortcut.
     async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {
         let found = self.get(&GroupResource::of("", "namespaces"), "", name).await?;

@@ -26,6 +26,13 @@ impl Lookup for World {
     ) -> Result<Option<Value>, Status> {
         Ok(self.0.get(&format!("{resource}/{namespace}/{name}")).cloned())
     }
+
+    async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        let prefix =
+            if namespace.is_empty() { format!("{resource}/") } else { format!("{resource}/{namespace}/") };
+        let found = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
+        Ok(found.map(|(_, object)| object.clone()).collect())
+    }
 }
 
 fn world() -> World {
@@ -37,12 +44,24 @@ fn world() -> World {
         json!({"metadata": {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
     );
     add("serviceaccounts/work/default", json!({"imagePullSecrets": [{"name": "pull"}]}));
+    add("serviceaccounts/work/quiet", json!({"automountServiceAccountToken": false}));
     add("nodes//one", json!({"metadata": {"name": "one", "uid": "u1"}}));
     add(
         "runtimeclasses.node.k8s.io//wasm",
         json!({"handler": "wasm", "overhead": {"podFixed": {"memory": "8Mi"}},
             "scheduling": {"nodeSelector": {"wasm": "yes"}, "tolerations": [{"key": "wasm", "operator": "Exists"}]}}),
     );
+    let class = |name: &str, created: &str, default: &str| {
+        json!({"metadata": {"name": name, "creationTimestamp": created,
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": default}}})
+    };
+    for (name, created, default) in [
+        ("older", "2026-01-01T00:00:00Z", "true"),
+        ("newer", "2026-01-02T00:00:00Z", "true"),
+        ("newest", "2026-01-03T00:00:00Z", "false"),
+    ] {
+        add(&format!("ingressclasses.networking.k8s.io//{name}"), class(name, created, default));
+    }
     world
 }
 
@@ -84,7 +103,7 @@ impl Write {
     }
 
     async fn run(&self, object: Value) -> Result<Value, String> {
-        self.run_through(&Chain::standard(), object).await
+        self.run_through(&Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7))), object).await
     }
 
     async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
@@ -155,6 +174,37 @@ async fn a_pod_gets_account_tolerations_and_priority() {
 }
 
 #[tokio::test]
+async fn containers_find_credentials_unless_somebody_says_no() {
+    let at = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let own = json!({"name": "own", "mountPath": at});
+    let containers = json!([{"name": "a"}, {"name": "b", "volumeMounts": [own]}]);
+    let spec = json!({"containers": containers, "initContainers": [{"name": "i"}]});
+    let admitted = Write::pod("a").run(pod(spec.clone())).await.unwrap();
+    let volume = &admitted["spec"]["volumes"][0];
+    let name = volume["name"].as_str().unwrap();
+    assert!(name.strip_prefix("kube-api-access-").is_some_and(|rest| rest.len() == 5), "{name}");
+    let sources = volume["projected"]["sources"].as_array().unwrap();
+    assert_eq!(sources[0], json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}));
+    assert_eq!(sources[1]["configMap"]["name"], "kube-root-ca.crt");
+    let mounts = |list: &str, at: usize| admitted["spec"][list][at]["volumeMounts"].clone();
+    let given = json!([{"name": name, "readOnly": true, "mountPath": at}]);
+    assert_eq!([mounts("containers", 0), mounts("initContainers", 0)], [given.clone(), given]);
+    assert_eq!(mounts("containers", 1), json!([own]));
+    // Written back, as a template of a pod that was read, it is not given a second volume.
+    let again = Write::pod("a").run(pod(admitted["spec"].clone())).await.unwrap();
+    assert_eq!(again["spec"], admitted["spec"]);
+
+    let without = async |account: &str, says: Value| {
+        let mut spec = spec.clone();
+        spec["serviceAccountName"] = json!(account);
+        spec["automountServiceAccountToken"] = says;
+        Write::pod("a").run(pod(spec)).await.unwrap()["spec"]["volumes"].is_null()
+    };
+    assert!(without("default", json!(false)).await && !without("default", json!(null)).await);
+    assert!(without("quiet", json!(null)).await && !without("quiet", json!(true)).await);
+}
+
+#[tokio::test]
 async fn what_a_pod_names_must_exist() {
     let expected = "403 pods \"a\" is forbidden: error looking up service account work/other: serviceaccount \"other\" \
                     not found";
@@ -184,6 +234,17 @@ async fn a_runtime_class_says_where_and_at_what_cost() {
     let expected = "403 pods \"a\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass \
                     defined Overhead";
     Write::pod("a").refused(alone, expected).await;
+}
+
+#[tokio::test]
+async fn an_ingress_without_a_class_gets_the_newest_default() {
+    let write = Write::of(GroupResource::of("networking.k8s.io", "ingresses"), "work", "a");
+    let admitted = write.run(json!({"spec": {}})).await.unwrap();
+    assert_eq!(admitted["spec"]["ingressClassName"], "newer");
+    let own = json!({"spec": {"ingressClassName": "older"}});
+    assert_eq!(write.run(own.clone()).await.unwrap(), own);
+    let annotated = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}, "spec": {}});
+    assert_eq!(write.run(annotated.clone()).await.unwrap(), annotated);
 }
 
 #[tokio::test]

@@ -89,12 +89,14 @@ const AUTHORIZATION: Served = ("authorization.k8s.io", "v1");
 const COORDINATION: Served = ("coordination.k8s.io", "v1");
 const DISCOVERY: Served = ("discovery.k8s.io", "v1");
 const EVENTS: Served = ("events.k8s.io", "v1");
+const NETWORKING: Served = ("networking.k8s.io", "v1");
 const NODE: Served = ("node.k8s.io", "v1");
 const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
 
 /// Every built-in kind, in the order of `kubectl api-resources`. An event is the same object in both of its groups.
 pub const ALL: &[BuiltinKind] = &[
     kind(CORE, "ConfigMap", ("configmaps", "configmap"), &["cm"], true),
+    kind(CORE, "Endpoints", ("endpoints", "endpoints"), &["ep"], true),
     kind(CORE, "Event", ("events", "event"), &["ev"], true),
     kind(CORE, "Namespace", ("namespaces", "namespace"), &["ns"], false),
     kind(CORE, "Node", ("nodes", "node"), &["no"], false),
@@ -153,6 +155,9 @@ pub const ALL: &[BuiltinKind] = &[
     kind(COORDINATION, "Lease", ("leases", "lease"), &[], true),
     kind(DISCOVERY, "EndpointSlice", ("endpointslices", "endpointslice"), &[], true),
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
+    kind(NETWORKING, "IngressClass", ("ingressclasses", "ingressclass"), &[], false),
+    kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
+    kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),
     kind(RBAC, "ClusterRole", ("clusterroles", "clusterrole"), &[], false),

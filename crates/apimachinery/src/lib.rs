@@ -11,6 +11,7 @@
 //! **Begin** with [`schema`], then [`patch`] and [`meta`]. Objects are `serde_json::Value` trees throughout: their maps
 //! are sorted, so equal objects have equal bytes.
 
+pub mod cidr;
 pub mod field;
 pub mod gvk;
 pub mod intstr;

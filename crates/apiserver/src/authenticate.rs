@@ -1,5 +1,6 @@
 //! From a connection and headers to a user: certificate, bearer token, else anonymous; and whom the user acts for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use apimachinery::gvk::GroupResource;
@@ -8,18 +9,22 @@ use arc_swap::ArcSwap;
 use auth::{
     Attributes, Authorizer, Decision, Resource, Target, TokenFile, UserInfo, forbidden_message, user,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use jiff::Timestamp;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::UnixTime;
 
 use crate::connection::{Certified, Chain, ConnectError, Connection};
+use crate::service_accounts::ServiceAccounts;
 
 /// Everything that can tell who asks.
 pub struct Authenticators {
     verifier: Arc<dyn ClientCertVerifier>,
     tokens: ArcSwap<TokenFile>,
+    accounts: Option<Arc<ServiceAccounts>>,
     anonymous: Arc<UserInfo>,
 }
 
@@ -32,7 +37,19 @@ impl std::fmt::Debug for Authenticators {
 impl Authenticators {
     /// Client certificates by this verifier (see [`crate::tls::client_verifier`]), and static tokens.
     pub fn new(verifier: Arc<dyn ClientCertVerifier>, tokens: TokenFile) -> Self {
-        Self { verifier, tokens: ArcSwap::from_pointee(tokens), anonymous: Arc::new(UserInfo::anonymous()) }
+        let anonymous = Arc::new(UserInfo::anonymous());
+        Self { verifier, tokens: ArcSwap::from_pointee(tokens), accounts: None, anonymous }
+    }
+
+    /// Tokens of service accounts too.
+    #[must_use]
+    pub fn with_service_accounts(self, accounts: Arc<ServiceAccounts>) -> Self {
+        Self { accounts: Some(accounts), ..self }
+    }
+
+    /// Who issues tokens of service accounts.
+    pub(crate) fn accounts(&self) -> Result<&ServiceAccounts, Status> {
+        self.accounts.as_deref().ok_or_else(Status::no_such_path)
     }
 
     /// Verifies the chain that a client presented, if it did, and reads whom it names.
@@ -65,20 +82,50 @@ impl Authenticators {
             let expired = connection.certified.is_some();
             return if expired { Err(Status::unauthorized("")) } else { Ok(self.anonymous.clone()) };
         };
-        self.tokens.load().user(token).cloned().ok_or_else(|| Status::unauthorized(""))
+        let judged = self.user_of_token(&token, &[], now);
+        judged.map(|(user, _)| user).map_err(|_| Status::unauthorized(""))
     }
 
-    /// Whose token this is: the answer to a TokenReview.
-    pub(crate) fn user_of_token(&self, token: &str) -> Option<Arc<UserInfo>> {
-        self.tokens.load().user(token).cloned()
+    /// Whose token this is, and for which of the wanted audiences (none: this API); or why it is nobody's. The answer to a
+    /// TokenReview.
+    pub(crate) fn user_of_token(
+        &self,
+        token: &str,
+        wanted: &[String],
+        now: Timestamp,
+    ) -> Result<(Arc<UserInfo>, Vec<String>), String> {
+        if let Some(user) = self.tokens.load().user(token) {
+            // Such a token says nothing of whom it is for: it is for everybody.
+            return Ok((user.clone(), wanted.to_vec()));
+        }
+        let judged = self.accounts.as_ref().and_then(|accounts| {
+            let wanted = if wanted.is_empty() { accounts.audiences() } else { wanted };
+            accounts.user(token, wanted, now)
+        });
+        match judged {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(refused)) => Err(format!("[invalid bearer token, {refused}]")),
+            None => Err("[invalid bearer token]".to_owned()),
+        }
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+/// Browsers cannot set headers of a WebSocket, but name its protocols: one that begins so goes on with a token.
+pub(crate) const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return protocol_token(headers).map(Cow::Owned) };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token))
+}
+
+fn protocol_token(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|line| line.to_str().ok());
+    let mut protocols = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let encoded = protocols.find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL))?;
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    (!token.is_empty()).then_some(token)
 }
 
 /// The user that a request acts for: itself, unless its headers say `Impersonate-User` and the like and the authorizer

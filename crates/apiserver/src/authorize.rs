@@ -1,4 +1,4 @@
-//! The authorizers in force, and what keeps them in step with the stored roles, bindings and pods.
+//! The authorizers in force, and what keeps them in step with the stored roles, bindings, pods and Ingresses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use apimachinery::status::Status;
 use arc_swap::ArcSwap;
 use auth::bootstrap::BootstrapAuthorizer;
+use auth::edge::{EdgeAuthorizer, Encrypted, Secrets};
 use auth::node::{Graph, NodeAuthorizer, Referenced, Related};
 use auth::rbac::{Binding, Objects, Policy, Role};
 use auth::{Attributes, Authorizer, Decision, UserInfo};
@@ -14,11 +15,13 @@ use registry::{Kind, ListOptions, Object, Registry, ResourceVersionMatch, WatchE
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-/// The authorizers: what the server needs to install itself, kubelets, then roles.
+/// The authorizers: what the server needs to install itself, kubelets, edges, then roles.
 pub(crate) struct Authorization {
     bootstrap: BootstrapAuthorizer,
     node: NodeAuthorizer<Arc<SharedGraph>>,
     pods: Arc<SharedGraph>,
+    edge: EdgeAuthorizer<Arc<SharedSecrets>>,
+    encrypted: Arc<SharedSecrets>,
     policy: ArcSwap<Policy>,
     stored: Mutex<Stored>,
     /// One bit for each followed kind that has been read once.
@@ -38,6 +41,15 @@ impl Related for SharedGraph {
     }
 }
 
+#[derive(Default)]
+struct SharedSecrets(RwLock<Secrets>);
+
+impl Encrypted for SharedSecrets {
+    fn is_named(&self, namespace: &str, secret: &str) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_named(namespace, secret)
+    }
+}
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -52,10 +64,13 @@ struct Stored {
 impl Default for Authorization {
     fn default() -> Self {
         let pods = Arc::new(SharedGraph::default());
+        let encrypted = Arc::new(SharedSecrets::default());
         Self {
             bootstrap: BootstrapAuthorizer::default(),
             node: NodeAuthorizer::new(pods.clone()),
             pods,
+            edge: EdgeAuthorizer::new(encrypted.clone()),
+            encrypted,
             policy: ArcSwap::default(),
             stored: Mutex::default(),
             synced: watch::Sender::new(0),
@@ -66,7 +81,7 @@ impl Default for Authorization {
 impl Authorizer for Authorization {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let policy = self.policy.load();
-        let chain: &[&dyn Authorizer] = &[&self.bootstrap, &self.node, &**policy];
+        let chain: &[&dyn Authorizer] = &[&self.bootstrap, &self.node, &self.edge, &**policy];
         chain.authorize(attributes)
     }
 }
@@ -94,7 +109,7 @@ impl Authorization {
         (rules, errors)
     }
 
-    /// Returns when roles, bindings and pods have all been read once.
+    /// Returns when roles, bindings, pods and Ingresses have all been read once.
     pub(crate) async fn synced(&self) {
         // An error would mean that the sender is gone, and it is borrowed here.
         let _ = self.synced.subscribe().wait_for(|bits| *bits == ALL).await;
@@ -166,6 +181,16 @@ impl Authorization {
             }
             return;
         }
+        if kind.plural == "ingresses" {
+            let mut secrets = self.encrypted.0.write().unwrap_or_else(PoisonError::into_inner);
+            let (namespace, name) = object.names();
+            if present {
+                secrets.set(&namespace, &name, &object.tree())
+            } else {
+                secrets.remove(&namespace, &name)
+            }
+            return;
+        }
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.change(kind, object, present);
         self.policy.store(Arc::new(stored.policy()));
@@ -181,6 +206,15 @@ impl Authorization {
             *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = graph;
             return;
         }
+        if kind.plural == "ingresses" {
+            let mut secrets = Secrets::default();
+            for object in objects {
+                let (namespace, name) = object.names();
+                secrets.set(&namespace, &name, &object.tree());
+            }
+            *self.encrypted.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+            return;
+        }
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.clear(kind);
         for object in objects {
@@ -193,14 +227,15 @@ impl Authorization {
 /// Group, plural, and the bit that says that it has been read.
 type Followed = (&'static str, &'static str, u8);
 const RBAC: &str = "rbac.authorization.k8s.io";
-const FOLLOWED: [Followed; 5] = [
+const FOLLOWED: [Followed; 6] = [
     (RBAC, "roles", 1),
     (RBAC, "clusterroles", 2),
     (RBAC, "rolebindings", 4),
     (RBAC, "clusterrolebindings", 8),
     ("", "pods", 16),
+    ("networking.k8s.io", "ingresses", 32),
 ];
-const ALL: u8 = 31;
+const ALL: u8 = 63;
 
 impl Stored {
     fn change(&mut self, kind: &Kind, object: &Object, present: bool) {

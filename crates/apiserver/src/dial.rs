@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::StatusCode;
+use http::{HeaderMap, Request, StatusCode};
 
 use crate::body::BodyError;
 
@@ -26,6 +26,19 @@ pub struct NodeAnswer {
     pub body: BoxStream<'static, Result<Bytes, BodyError>>,
 }
 
+/// Bytes both ways.
+pub trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// What a kubelet answered to a request to change protocols.
+pub enum NodeUpgrade {
+    /// It has, with this head, and from here on nothing is HTTP's.
+    Switched(HeaderMap, Box<dyn Duplex>),
+    /// It has not.
+    Refused(NodeAnswer),
+}
+
 /// Why a kubelet cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -39,4 +52,7 @@ pub enum DialError {
 pub trait NodeDialer: Send + Sync {
     /// The answer to a GET of `path` (with its query).
     async fn get(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError>;
+
+    /// The answer to a request without a body that asks for another protocol.
+    async fn upgrade(&self, node: &NodeAddress, request: Request<()>) -> Result<NodeUpgrade, DialError>;
 }

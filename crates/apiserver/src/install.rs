@@ -37,6 +37,10 @@ impl ApiServer {
                 if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
             let path = format!("{root}/{api_version}{within}/{}", kind.plural);
             match self.call(connection, Method::POST, &path, Some(object)).await {
+                // Somebody has taken what it needs: the plane lives without it, and says so.
+                Err(status) if status.code == 422 => {
+                    tracing::warn!(path, error = status.message, "an object of every plane cannot be made");
+                }
                 Err(status) if !status.is_already_exists() => return Err(status),
                 _ => {}
             }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use apimachinery::status::Status;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use crate::body::Body;
 use crate::health;
 use crate::negotiate::{self, Syntax};
 use crate::respond::{self, Answer};
@@ -22,6 +23,14 @@ pub(crate) fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
     match path.trim_end_matches('/') {
         "" => paths(server),
         "/version" => version(),
+        "/.well-known/openid-configuration" => {
+            respond::tree(StatusCode::OK, Syntax::Json, &server.authenticators.accounts()?.configuration())
+        }
+        "/openid/v1/jwks" => {
+            let keys = server.authenticators.accounts()?.keys().to_string();
+            let media_type = HeaderValue::from_static("application/jwk-set+json");
+            Ok(respond::with_type(StatusCode::OK, media_type, Body::whole(keys)))
+        }
         trimmed => server.documents.serve(&server.registry, &call.parts.headers, trimmed, call.query),
     }
 }
@@ -35,7 +44,16 @@ fn paths(server: &ApiServer) -> Answer {
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
     paths.extend(
-        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+        [
+            "/.well-known/openid-configuration",
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
     );
     respond::tree(StatusCode::OK, Syntax::Json, &json!({"paths": paths}))
 }

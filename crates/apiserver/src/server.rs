@@ -58,7 +58,7 @@ pub struct Options {
     pub authenticators: Authenticators,
     /// What writes must pass beside the registry's own validation.
     pub admission: Plugins,
-    /// The way to the kubelets, for logs.
+    /// The way to the kubelets, for logs and streams.
     pub dialer: Arc<dyn NodeDialer>,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -81,6 +81,8 @@ pub struct ApiServer {
     pub(crate) readiness: health::Readiness,
     /// Ends watches and logs, which would otherwise hold up the end of the server.
     pub(crate) stopping: CancellationToken,
+    /// Streams that outlive the request that began them.
+    pub(crate) upgraded: Tasks,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -120,6 +122,7 @@ impl ApiServer {
             limits: options.limits,
             readiness: health::Readiness::default(),
             stopping: tasks.token().child_token(),
+            upgraded: tasks.child(),
             reads: Arc::new(Semaphore::new(options.limits.reads)),
             writes: Arc::new(Semaphore::new(options.limits.writes)),
             streams: Arc::new(Semaphore::new(options.limits.streams)),
@@ -261,7 +264,7 @@ impl ApiServer {
         places.clone().try_acquire_owned().map_err(|_| too_many())
     }
 
-    fn authorize(
+    pub(crate) fn authorize(
         &self,
         user: &UserInfo,
         info: &RequestInfo<'_>,

@@ -5,14 +5,16 @@
 //! policy. Never does: any I/O, verify a certificate's chain (its caller hands over verified DER), read a clock, or
 //! hold a lock: the caller swaps an immutable [`rbac::Policy`] when roles change.
 //!
-//! Begin with [`Attributes`] and [`Authorizer`]; then [`rbac::Policy`], [`node::NodeAuthorizer`] and [`bootstrap`].
+//! Begin with [`Attributes`] and [`Authorizer`]; then [`rbac::Policy`], [`node::NodeAuthorizer`], [`edge::EdgeAuthorizer`] and [`bootstrap`].
 
 mod attributes;
 mod authorizer;
 pub mod bootstrap;
+pub mod edge;
 mod forbidden;
 pub mod node;
 pub mod rbac;
+pub mod service_account;
 mod token;
 pub mod user;
 mod x509;

@@ -7,16 +7,20 @@ use crate::{Controller, World};
 use client::kube::{Resource, ResourceExt};
 use client::{Index, ObjectKey, Reader, WorkQueue, by_namespace};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const SERVICE: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Names the Service of a slice.
+pub(crate) const SERVICE: &str = "kubernetes.io/service-name";
+/// Names who keeps a slice.
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Upstream's name, so that slices made by either are kept by whichever runs.
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// Upstream's limit.
@@ -27,6 +31,7 @@ pub struct EndpointSlices {
     services: Reader<Service>,
     pods: Reader<Pod>,
     slices: Reader<EndpointSlice>,
+    nodes: Reader<Node>,
 }
 
 /// What it looks at.
@@ -38,6 +43,8 @@ pub struct View {
     pub pods: Vec<Arc<Pod>>,
     /// The slices that this controller made for it.
     pub slices: Vec<Arc<EndpointSlice>>,
+    /// The zones of the pods' nodes, by the nodes' names.
+    pub zones: BTreeMap<String, String>,
 }
 
 fn by_service() -> Index<EndpointSlice> {
@@ -51,7 +58,7 @@ fn by_service() -> Index<EndpointSlice> {
     })
 }
 
-fn selects(service: &Service, pod: &Pod) -> bool {
+pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|selector| {
         !selector.is_empty() && selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
@@ -66,7 +73,14 @@ impl Controller for EndpointSlices {
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
         let (services, pods) = (world.reader::<Service>(), world.reader::<Pod>());
-        let slices = world.reader::<EndpointSlice>();
+        let (slices, nodes) = (world.reader::<EndpointSlice>(), world.reader::<Node>());
+        let (add, all) = (queue.clone(), services.clone());
+        nodes.informer().on_change(move |change| {
+            // It seldom moves to another zone; then anybody's endpoints may have.
+            if change.before().and_then(|node| zone(node)) != change.after().and_then(|node| zone(node)) {
+                all.informer().store().list().iter().for_each(|service| add.add(ObjectKey::of(&**service)));
+            }
+        });
         services.informer().index_by(by_namespace());
         pods.informer().index_by(by_namespace());
         slices.informer().index_by(by_service());
@@ -88,15 +102,20 @@ impl Controller for EndpointSlices {
                 add.add(ObjectKey::new(slice.namespace().unwrap_or_default(), service));
             }
         });
-        Self { services, pods, slices }
+        Self { services, pods, slices, nodes }
     }
 
     fn view(&self, key: &ObjectKey) -> View {
         let slices = self.slices.by_index("service", &key.to_string());
         let Some(service) = self.services.get(key) else { return View { slices, ..View::default() } };
         let pods = self.pods.by_index("namespace", &key.namespace);
-        let pods = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
-        View { service: Some(service), pods, slices }
+        let pods: Vec<_> = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
+        let zone_of = |pod: &Arc<Pod>| {
+            let node = self.nodes.get(&ObjectKey::cluster(node_of(pod)))?;
+            Some((node.name_any(), zone(&node)?.to_owned()))
+        };
+        let zones = pods.iter().filter_map(zone_of).collect();
+        View { service: Some(service), pods, slices, zones }
     }
 
     fn plan(_key: &ObjectKey, view: &View, (): &(), _now: Timestamp) -> Plan<()> {
@@ -115,14 +134,17 @@ pub fn plan(view: &View) -> Plan<()> {
                 && spec.type_.as_deref() != Some("ExternalName")
         })
     });
-    let Some(service) = service.filter(|service| !is_terminating(*service)) else {
-        let ours = view.slices.iter().filter(|slice| !is_terminating(&***slice));
-        ours.for_each(|slice| plan.then(delete(&**slice)));
-        return plan;
-    };
-    let mut current: Vec<_> = view.slices.iter().filter(|slice| !is_terminating(&***slice)).collect();
+    let service = service.filter(|service| !is_terminating(*service));
+    let wanted = service.map(|service| wanted(service, view)).unwrap_or_default();
+    settle(&mut plan, &view.slices, wanted);
+    plan
+}
+
+/// Makes of the slices that are there those that are wanted, with as few writes as that takes.
+pub(crate) fn settle(plan: &mut Plan<()>, slices: &[Arc<EndpointSlice>], wanted: Vec<EndpointSlice>) {
+    let mut current: Vec<_> = slices.iter().filter(|slice| !is_terminating(&***slice)).collect();
     current.sort_by_key(|slice| slice.name_any());
-    for wanted in wanted(service, &view.pods) {
+    for wanted in wanted {
         let fits = |slice: &&Arc<EndpointSlice>| slice.address_type == wanted.address_type;
         match current.iter().position(fits).map(|at| current.remove(at)) {
             None => plan.then(create(&wanted)),
@@ -137,7 +159,6 @@ pub fn plan(view: &View) -> Plan<()> {
         }
     }
     current.into_iter().for_each(|slice| plan.then(delete(&**slice)));
-    plan
 }
 
 fn same(current: &EndpointSlice, wanted: &EndpointSlice) -> bool {
@@ -148,7 +169,7 @@ fn same(current: &EndpointSlice, wanted: &EndpointSlice) -> bool {
 }
 
 /// The slices as they should be: pods with the same ports together, so many in each, for each address family.
-fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
+fn wanted(service: &Service, view: &View) -> Vec<EndpointSlice> {
     let families = service
         .spec
         .as_ref()
@@ -157,9 +178,9 @@ fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
     let mut slices = Vec::new();
     for family in families {
         let mut groups: BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
-        for pod in pods.iter().filter(|pod| !is_finished(pod)) {
+        for pod in view.pods.iter().filter(|pod| !is_finished(pod)) {
             let ports = ports(service, pod);
-            if let Some(endpoint) = endpoint(service, pod, &family) {
+            if let Some(endpoint) = endpoint(service, pod, &family, &view.zones) {
                 let key = serde_json::to_string(&ports).unwrap_or_default();
                 groups.entry(key).or_insert_with(|| (ports, Vec::new())).1.push(endpoint);
             }
@@ -208,7 +229,12 @@ fn slice(
     }
 }
 
-fn endpoint(service: &Service, pod: &Pod, family: &str) -> Option<Endpoint> {
+fn endpoint(
+    service: &Service,
+    pod: &Pod,
+    family: &str,
+    zones: &BTreeMap<String, String>,
+) -> Option<Endpoint> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().filter_map(|address| address.ip.as_str().into());
     let mut addresses = all.chain(status.pod_ip.as_deref()).filter(|address: &&str| !address.is_empty());
@@ -220,7 +246,10 @@ fn endpoint(service: &Service, pod: &Pod, family: &str) -> Option<Endpoint> {
         .spec
         .as_ref()
         .and_then(|spec| spec.hostname.clone().filter(|_| spec.subdomain == service.metadata.name));
+    let zone = zones.get(node_of(pod)).cloned();
     Some(Endpoint {
+        hints: hints(service, node_of(pod), zone.as_deref()),
+        zone,
         addresses: vec![address],
         conditions: Some(EndpointConditions {
             ready: Some(early || (serving && !terminating)),
@@ -240,6 +269,23 @@ fn endpoint(service: &Service, pod: &Pod, family: &str) -> Option<Endpoint> {
     })
 }
 
+/// For whom the endpoint is meant first, where the Service says that near ones are preferred (`trafficDistribution`).
+fn hints(service: &Service, node: &str, zone: Option<&str>) -> Option<EndpointHints> {
+    let same_node = match service.spec.as_ref()?.traffic_distribution.as_deref()? {
+        "PreferClose" | "PreferSameZone" => false,
+        "PreferSameNode" => true,
+        _ => return None,
+    };
+    let for_nodes = (same_node && !node.is_empty()).then(|| vec![ForNode { name: node.to_owned() }]);
+    let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    let any = for_nodes.is_some() || for_zones.is_some();
+    any.then_some(EndpointHints { for_nodes, for_zones })
+}
+
+fn zone(node: &Node) -> Option<&str> {
+    node.labels().get("topology.kubernetes.io/zone").map(String::as_str)
+}
+
 /// The Service's ports as they are in a pod; those that the pod does not have are left out.
 fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
@@ -255,7 +301,7 @@ fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
         .collect()
 }
 
-fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
+pub(crate) fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
     match port.target_port.as_ref() {
         None => Some(port.port),
         Some(IntOrString::Int(0)) => Some(port.port),
@@ -312,7 +358,8 @@ mod tests {
 
     #[test]
     fn pods_are_listed_with_their_own_ports_and_readiness() {
-        let view = View { service: Some(service()), pods: vec![pod(1, true), pod(2, false)], slices: vec![] };
+        let view =
+            View { service: Some(service()), pods: vec![pod(1, true), pod(2, false)], ..View::default() };
         let slices = made(&plan(&view));
         assert_eq!(slices.len(), 1);
         assert_eq!(slices[0]["ports"][0]["port"], 8080);
@@ -329,9 +376,27 @@ mod tests {
     }
 
     #[test]
+    fn near_ones_are_preferred_where_the_service_says_so() {
+        let mut service = (*service()).clone();
+        let zones: BTreeMap<String, String> = [("n".to_owned(), "z".to_owned())].into();
+        let mut hinted = |distribution: Option<&str>| {
+            service.spec.as_mut().unwrap().traffic_distribution = distribution.map(str::to_owned);
+            let (service, pods) = (Some(Arc::new(service.clone())), vec![pod(1, true)]);
+            let view = View { service, pods, zones: zones.clone(), ..View::default() };
+            let endpoint = made(&plan(&view))[0]["endpoints"][0].clone();
+            assert_eq!(endpoint["zone"], "z");
+            endpoint["hints"].clone()
+        };
+        let (node, zone) = (json!([{ "name": "n" }]), json!([{ "name": "z" }]));
+        assert_eq!(hinted(None), json!(null));
+        assert_eq!(hinted(Some("PreferClose")), json!({ "forZones": zone }));
+        assert_eq!(hinted(Some("PreferSameNode")), json!({ "forNodes": node, "forZones": zone }));
+    }
+
+    #[test]
     fn many_are_shared_out_and_surplus_slices_go() {
         let pods: Vec<_> = (0..250).map(|number| pod(number, true)).collect();
-        let view = View { service: Some(service()), pods, slices: vec![] };
+        let view = View { service: Some(service()), pods, ..View::default() };
         let slices: Vec<Arc<EndpointSlice>> = made(&plan(&view))
             .into_iter()
             .enumerate()
@@ -344,11 +409,16 @@ mod tests {
             slices.iter().map(|slice| slice.endpoints.as_ref().unwrap().len()).collect::<Vec<_>>(),
             [100, 100, 50]
         );
-        let fewer = View { service: Some(service()), pods: vec![pod(0, true)], slices: slices.clone() };
+        let fewer = View {
+            service: Some(service()),
+            pods: vec![pod(0, true)],
+            slices: slices.clone(),
+            ..View::default()
+        };
         let deletes =
             plan(&fewer).actions.iter().filter(|action| matches!(action, Action::Delete(_))).count();
         assert_eq!(deletes, 2);
-        let gone = View { service: None, pods: vec![], slices };
+        let gone = View { slices, ..View::default() };
         assert_eq!(plan(&gone).actions.len(), 3);
     }
 }

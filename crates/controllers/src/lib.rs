@@ -9,8 +9,11 @@
 //! Begin with [`Controller`] and [`plan`], then read [`replicaset`]: it is the smallest that has everything.
 
 mod actor;
+pub mod cluster_dns;
 pub mod deployment;
+pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslicemirroring;
 pub mod garbage;
 mod merge;
 pub mod namespace;

@@ -66,6 +66,9 @@ async fn lead(
     start::<crate::nodelifecycle::NodeLifecycle>(&world);
     start::<crate::podgc::PodGarbage>(&world);
     start::<crate::endpointslice::EndpointSlices>(&world);
+    start::<crate::endpoints::Endpoints>(&world);
+    start::<crate::endpointslicemirroring::Mirroring>(&world);
+    start::<crate::cluster_dns::ClusterDns>(&world);
     let outcome = tokio::select! {
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),

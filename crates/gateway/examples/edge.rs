@@ -85,6 +85,10 @@ async fn gateway(listener: TcpListener) -> Outcome {
     );
     let options = Options {
         listeners: vec![listener],
+        tls_listeners: Vec::new(),
+        default_certificate: None,
+        addresses: Vec::new(),
+        trusted: Vec::new(),
         client: api.client(),
         ambient: Ambient::system(),
         node: None,
@@ -96,6 +100,7 @@ async fn gateway(listener: TcpListener) -> Outcome {
         allow_files: false,
         maxima: gateway::Maxima::default(),
         limits: ServerLimits::default(),
+        proxy: gateway::ProxyLimits::default(),
     };
     Ok(gateway::serve(options, CancellationToken::new()).await?)
 }

@@ -12,12 +12,14 @@
 
 mod http;
 mod manifest;
+mod oci;
 mod plane;
 mod redis;
 mod wait;
 
 pub use http::{Answer, send};
 pub use manifest::component;
-pub use plane::{Plane, Said};
+pub use oci::Registry;
+pub use plane::{Plane, Said, tools};
 pub use redis::Redis;
 pub use wait::{PATIENCE, eventually, is_root, kill};

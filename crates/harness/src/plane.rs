@@ -74,6 +74,8 @@ impl Plane {
                 "0",
                 "--http-port",
                 "0",
+                "--https-port",
+                "0",
                 "--kubelet-port",
                 "0",
                 "--node-name",
@@ -87,6 +89,8 @@ impl Plane {
                 "--service-cidr",
                 &format!("172.{}.{}.0/24", 16 + self.number % 16, self.number / 16 % 256),
             ])
+            // How full this machine's disk is has nothing to do with what is tested.
+            .args(["--eviction-hard", "memory.available<20Mi", "--image-gc-high-threshold", "100"])
             .args(["--log", "info"])
             .args(&self.flags)
             .stdin(Stdio::null())
@@ -156,6 +160,18 @@ impl Plane {
         }
         let mut up = self.up.take().expect("the plane runs");
         up.wait().expect("up can be waited for");
+    }
+
+    /// Ends a role's process with a signal and waits until its supervisor has another that serves.
+    pub fn restart(&self, role: &str, signal: i32) {
+        let before = self.pid(role);
+        kill(before, signal);
+        eventually("another process of the role", || {
+            let text = std::fs::read_to_string(self.data().join("processes.json")).ok()?;
+            let processes: Value = serde_json::from_str(&text).ok()?;
+            let next = &processes[role];
+            (next["pid"] != before && next["ready"] == true).then_some(())
+        });
     }
 
     /// Runs kubectl as the administrator.
@@ -239,10 +255,14 @@ fn marks(number: u32) -> [String; 4] {
     ["--bridge".to_owned(), bridge, "--cgroup-root".to_owned(), cgroups]
 }
 
+/// Where the tools of tests are.
+pub fn tools() -> PathBuf {
+    std::env::var_os("MONOPLANE_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"), PathBuf::from)
+}
+
 fn kubectl() -> PathBuf {
-    let tools = std::env::var_os("MONOPLANE_TOOLS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"), PathBuf::from);
-    let kubectl = tools.join("kubectl");
+    let kubectl = tools().join("kubectl");
     assert!(kubectl.exists(), "{} is missing: run `cargo xtask tools`", kubectl.display());
     kubectl
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ReferenceError;
+use crate::{ReferenceError, RegistryError};
 
 /// Why a call on the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,9 @@ pub enum Error {
         /// The limit that it passed.
         limit: u64,
     },
+    /// A registry refused, or could not be reached.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The machine refused.
     #[error("{path}: {source}")]
     Io {

@@ -10,11 +10,9 @@ use rustix::fs::FlockOperation;
 use serde::Deserialize;
 
 use crate::archive::Archive;
-use crate::store::{self, NAME, oci_digest};
+use crate::document::Document;
+use crate::store::{self, MAX_DEPTH, NAME, oci_digest};
 use crate::{Digest, Error, Reference, Result, Store, StoredImage, layer, platform};
-
-/// How deep indexes may be nested.
-const MAX_DEPTH: u8 = 4;
 
 /// One image of a docker-archive's `manifest.json`.
 #[derive(Deserialize)]
@@ -63,7 +61,7 @@ impl Store {
             )),
             _ => {
                 for image in &images {
-                    image.names.iter().try_for_each(|name| self.tag(image.manifest, name))?;
+                    image.names.iter().try_for_each(|name| self.tag(image.target, name))?;
                 }
                 Ok(images)
             }
@@ -84,22 +82,31 @@ impl Store {
         Ok(found)
     }
 
-    /// Stores the manifest that an index entry leads to, with all it needs.
+    /// Stores what an index entry leads to, with all it needs. Of an index all images come that the archive holds.
     fn import_entry(&self, archive: &Archive, entry: &Descriptor, depth: u8) -> Result<Digest> {
         let digest: Digest = entry.digest().to_string().parse()?;
         let bytes = archive.document(&blob_name(digest), &self.limits)?;
         if Digest::of(&bytes) != digest {
             return Err(Error::Invalid(format!("the archive's blob {digest} is damaged")));
         }
-        if is_index(entry, &bytes) {
-            let index: ImageIndex = store::parse(&bytes)?;
-            let fitting = platform::pick(index.manifests())?;
-            return match depth {
-                0 => Err(Error::invalid("indexes are nested too deeply")),
-                _ => self.import_entry(archive, fitting, depth - 1),
-            };
+        match Document::parse(&bytes)? {
+            Document::Index(_) if depth == 0 => return Err(Error::invalid("indexes are nested too deeply")),
+            Document::Index(index) => {
+                let fitting = platform::pick(index.manifests())?.digest().clone();
+                for child in index.manifests() {
+                    let digest: Digest = child.digest().to_string().parse()?;
+                    if *child.digest() == fitting || archive.has(&blob_name(digest)) {
+                        self.import_entry(archive, child, depth - 1)?;
+                    }
+                }
+            }
+            Document::Manifest(manifest) => self.import_blobs(archive, &manifest)?,
         }
-        let manifest: ImageManifest = store::parse(&bytes)?;
+        self.put(&bytes[..], Some(digest))?;
+        Ok(digest)
+    }
+
+    fn import_blobs(&self, archive: &Archive, manifest: &ImageManifest) -> Result<()> {
         if manifest.layers().len() > self.limits.layers {
             return Err(Error::TooLarge { what: "number of layers", limit: self.limits.layers as u64 });
         }
@@ -110,8 +117,7 @@ impl Store {
                 return Err(Error::Invalid(format!("blob {digest} has {size} bytes, not {}", blob.size())));
             }
         }
-        self.put(&bytes[..], Some(digest))?;
-        Ok(digest)
+        Ok(())
     }
 
     fn import_docker(&self, archive: &Archive) -> Result<Vec<(Digest, Vec<Reference>)>> {
@@ -167,15 +173,6 @@ impl Store {
 
 fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
-}
-
-fn is_index(entry: &Descriptor, bytes: &[u8]) -> bool {
-    // Docker's media types are other words for the same shapes: the shape decides where the type is not OCI's.
-    match entry.media_type() {
-        MediaType::ImageIndex => true,
-        MediaType::ImageManifest => false,
-        _ => store::parse::<serde_json::Value>(bytes).is_ok_and(|value| value.get("manifests").is_some()),
-    }
 }
 
 /// The name that a layout gives an entry: containerd's and docker's annotation, or OCI's if it is more than a tag.

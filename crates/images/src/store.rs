@@ -4,11 +4,17 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use rustix::fs::FlockOperation;
 
 use crate::digest::Hashing;
+use crate::document::{self, Document};
 use crate::{Digest, Error, Reference, Result, platform};
+
+/// The annotation of an index entry that has its image stay (containerd's word for it).
+const PINNED: &str = "io.cri-containerd.pinned";
+/// How deep indexes may be nested.
+pub(crate) const MAX_DEPTH: u8 = 4;
 
 /// The annotation of an index entry that holds the image's full name (containerd's word for it).
 pub(crate) const NAME: &str = "io.containerd.image.name";
@@ -54,10 +60,14 @@ pub struct StoredImage {
     pub id: Digest,
     /// The digest of its manifest.
     pub manifest: Digest,
+    /// What its names point at: the manifest, or an index that offers it among others.
+    pub target: Digest,
     /// Names that point at it, sorted.
     pub names: Vec<Reference>,
     /// Bytes of its layers as stored.
     pub size: u64,
+    /// Whether it stays though nobody uses it.
+    pub pinned: bool,
     /// Its configuration.
     pub config: ImageConfiguration,
     pub(crate) layers: Vec<Descriptor>,
@@ -79,7 +89,7 @@ impl Store {
     /// Opens it with limits of one's own.
     pub fn open_with(root: impl Into<PathBuf>, limits: Limits) -> Result<Self> {
         let store = Self { root: root.into(), limits };
-        for directory in ["blobs/sha256", "layers/sha256", "locks", "work"] {
+        for directory in ["blobs/sha256", "layers/sha256", "locks", "partial", "work"] {
             let path = store.root.join(directory);
             fs::create_dir_all(&path).map_err(Error::io(&path))?;
         }
@@ -98,53 +108,86 @@ impl Store {
 
     /// All images, by name.
     pub fn list(&self) -> Result<Vec<StoredImage>> {
+        self.list_where(|_, _| true)
+    }
+
+    fn list_where(&self, wanted: impl Fn(Digest, Option<&Reference>) -> bool) -> Result<Vec<StoredImage>> {
         let mut images: Vec<StoredImage> = Vec::new();
         for entry in self.index()?.manifests() {
-            let digest: Digest = entry.digest().to_string().parse()?;
+            let target: Digest = entry.digest().to_string().parse()?;
             let name = name_of(entry);
-            if let Some(known) = images.iter_mut().find(|image| image.manifest == digest) {
-                known.names.extend(name);
-                known.names.sort();
+            if !wanted(target, name.as_ref()) {
                 continue;
             }
-            match self.load(digest, name) {
-                Ok(image) => images.push(image),
+            if let Some(known) = images.iter_mut().find(|image| image.target == target) {
+                known.names.extend(name);
+                known.names.sort();
+                known.pinned |= is_pinned(entry);
+                continue;
+            }
+            match self.load(target, name) {
+                Ok(image) => images.push(StoredImage { pinned: is_pinned(entry), ..image }),
                 // One damaged image must not hide the others.
-                Err(error) => tracing::warn!(manifest = %digest, %error, "image left out of the list"),
+                Err(error) => tracing::warn!(manifest = %target, %error, "image left out of the list"),
             }
         }
         images.sort_by(|a, b| a.names.cmp(&b.names));
         Ok(images)
     }
 
-    /// The image of this name, name with digest, or id (`sha256:…` or its hexadecimal part).
+    /// The image of this name, name with digest, or id (`sha256:…` or its hexadecimal part), with all its names.
     pub fn find(&self, image: &str) -> Result<Option<StoredImage>> {
         let id = match image.len() {
             64 => format!("sha256:{image}").parse::<Digest>().ok(),
             _ => image.parse::<Digest>().ok(),
         };
-        let images = self.list()?;
         if let Some(id) = id {
-            return Ok(images.into_iter().find(|image| image.id == id || image.manifest == id));
+            let fits = |image: &StoredImage| image.id == id || image.manifest == id || image.target == id;
+            return Ok(self.list()?.into_iter().find(fits));
         }
         let wanted: Reference = image.parse()?;
-        Ok(images.into_iter().find(|image| match wanted.digest() {
-            Some(digest) => {
-                image.manifest == digest
-                    && image.names.iter().any(|name| name.repository() == wanted.repository())
-            }
-            None => image.names.contains(&wanted),
+        if wanted.digest().is_none() {
+            let index = self.index()?;
+            let entry = index.manifests().iter().find(|entry| name_of(entry).as_ref() == Some(&wanted));
+            let Some(entry) = entry else { return Ok(None) };
+            let digest: Digest = entry.digest().to_string().parse()?;
+            return Ok(self.list_where(|target, _| target == digest)?.pop());
+        }
+        Ok(self.list()?.into_iter().find(|image| {
+            [Some(image.manifest), Some(image.target)].contains(&wanted.digest())
+                && image.names.iter().any(|name| name.repository() == wanted.repository())
         }))
     }
 
-    /// Points a name at a manifest that the store holds; the name leaves what it pointed at before.
-    pub fn tag(&self, manifest: Digest, name: &Reference) -> Result<()> {
-        let size = self.blob_size(manifest)?;
+    /// Points a name at a manifest or an index that the store holds; the name leaves what it pointed at before.
+    pub fn tag(&self, target: Digest, name: &Reference) -> Result<()> {
+        let document = self.document(target)?;
+        let (size, media_type) = (document.len() as u64, document::media_type(&document)?);
         self.change_index(|manifests| {
+            let same = |entry: &&Descriptor| entry.digest().to_string() == target.to_string();
+            let pinned = manifests.iter().filter(same).any(is_pinned);
             manifests.retain(|entry| name_of(entry).as_ref() != Some(name));
-            let mut entry = Descriptor::new(MediaType::ImageManifest, size, oci_digest(manifest)?);
-            entry.set_annotations(Some([(NAME.to_owned(), name.to_string())].into()));
+            let mut entry = Descriptor::new(media_type, size, oci_digest(target)?);
+            let pinned = pinned.then(|| (PINNED.to_owned(), "pinned".to_owned()));
+            let named = [(NAME.to_owned(), name.to_string())].into_iter().chain(pinned);
+            entry.set_annotations(Some(named.collect()));
             manifests.push(entry);
+            Ok(())
+        })
+    }
+
+    /// Has an image stay, or not any more, though nobody uses it.
+    pub fn pin(&self, image: &StoredImage, pinned: bool) -> Result<()> {
+        let target = image.target.to_string();
+        self.change_index(|manifests| {
+            for entry in manifests.iter_mut().filter(|entry| entry.digest().to_string() == target) {
+                let mut annotations = entry.annotations().clone().unwrap_or_default();
+                match pinned {
+                    true => drop(annotations.insert(PINNED.to_owned(), "pinned".to_owned())),
+                    false => drop(annotations.remove(PINNED)),
+                }
+                entry.set_annotations(Some(annotations));
+            }
             Ok(())
         })
     }
@@ -159,26 +202,6 @@ impl Store {
             Ok(())
         })?;
         Ok(found)
-    }
-
-    /// Removes blobs that no name leads to, and returns the bytes freed. Unpacked layers stay: containers may use them.
-    pub fn prune(&self) -> Result<u64> {
-        let _nobody_writes = self.writers(FlockOperation::LockExclusive)?;
-        let mut wanted = std::collections::BTreeSet::new();
-        for image in self.list()? {
-            wanted.extend([image.manifest.hex(), image.id.hex()]);
-            wanted.extend(image.layers.iter().map(|layer| layer.digest().digest().to_owned()));
-        }
-        let blobs = self.root.join("blobs/sha256");
-        let mut freed = 0;
-        for entry in fs::read_dir(&blobs).map_err(Error::io(&blobs))? {
-            let entry = entry.map_err(Error::io(&blobs))?;
-            if !wanted.contains(&*entry.file_name().to_string_lossy()) {
-                freed += entry.metadata().map(|metadata| metadata.len()).unwrap_or(0);
-                fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
-            }
-        }
-        Ok(freed)
     }
 
     /// Stores a stream under its digest; refuses it if that is not `expected`.
@@ -228,13 +251,21 @@ impl Store {
         }
     }
 
-    fn blob_size(&self, digest: Digest) -> Result<u64> {
-        let path = self.blob_path(digest);
-        Ok(fs::metadata(&path).map_err(Error::io(&path))?.len())
+    /// The manifest for this machine that a manifest or index leads to, with its digest.
+    pub(crate) fn resolve(&self, mut digest: Digest) -> Result<(Digest, ImageManifest)> {
+        for _ in 0..MAX_DEPTH {
+            match Document::parse(&self.document(digest)?)? {
+                Document::Manifest(manifest) => return Ok((digest, *manifest)),
+                Document::Index(index) => {
+                    digest = platform::pick(index.manifests())?.digest().to_string().parse()?;
+                }
+            }
+        }
+        Err(Error::invalid("indexes are nested too deeply"))
     }
 
-    fn load(&self, digest: Digest, name: Option<Reference>) -> Result<StoredImage> {
-        let manifest: ImageManifest = parse(&self.document(digest)?)?;
+    fn load(&self, target: Digest, name: Option<Reference>) -> Result<StoredImage> {
+        let (digest, manifest) = self.resolve(target)?;
         let id: Digest = manifest.config().digest().to_string().parse()?;
         let config: ImageConfiguration = parse(&self.document(id)?)?;
         let layers = manifest.layers().clone();
@@ -250,15 +281,25 @@ impl Store {
             return Err(Error::Platform { wanted, offered: format!("{os}/{architecture}") });
         }
         let size = layers.iter().map(Descriptor::size).fold(0, u64::saturating_add);
-        Ok(StoredImage { id, manifest: digest, names: name.into_iter().collect(), size, config, layers })
+        let pinned = false;
+        Ok(StoredImage {
+            id,
+            manifest: digest,
+            target,
+            pinned,
+            names: name.into_iter().collect(),
+            size,
+            config,
+            layers,
+        })
     }
 
-    /// Reads a manifest that was just stored, as [`Store::list`] will, to refuse what could not be used.
-    pub(crate) fn check(&self, manifest: Digest) -> Result<StoredImage> {
-        self.load(manifest, None)
+    /// Reads what was just stored, as [`Store::list`] will, to refuse what could not be used.
+    pub(crate) fn check(&self, target: Digest) -> Result<StoredImage> {
+        self.load(target, None)
     }
 
-    fn index(&self) -> Result<ImageIndex> {
+    pub(crate) fn index(&self) -> Result<ImageIndex> {
         let path = self.root.join("index.json");
         match fs::read(&path) {
             Ok(bytes) => parse(&bytes),
@@ -272,7 +313,7 @@ impl Store {
         }
     }
 
-    fn change_index(&self, change: impl FnOnce(&mut Vec<Descriptor>) -> Result<()>) -> Result<()> {
+    pub(crate) fn change_index(&self, change: impl FnOnce(&mut Vec<Descriptor>) -> Result<()>) -> Result<()> {
         let _one_at_a_time = self.lock("index.lock", FlockOperation::LockExclusive)?;
         let mut index = self.index()?;
         let mut manifests = index.manifests().clone();
@@ -333,6 +374,10 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// Our digest as the OCI types want it.
 pub(crate) fn oci_digest(digest: Digest) -> Result<oci_spec::image::Digest> {
     digest.to_string().parse().map_err(Error::invalid)
+}
+
+fn is_pinned(entry: &Descriptor) -> bool {
+    entry.annotations().as_ref().is_some_and(|annotations| annotations.contains_key(PINNED))
 }
 
 pub(crate) fn name_of(entry: &Descriptor) -> Option<Reference> {

@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::digest::Hashing;
-use crate::remove::remove_at;
+use crate::remove::{remove_at, remove_tree};
 use crate::{Digest, Error, Limits, Result, Store, StoredImage, store};
 
 /// A file of this prefix hides the file of the rest of its name in the layers below.
@@ -38,15 +38,18 @@ impl Store {
     ///
     /// Needs root: owners and device nodes (overlayfs marks a deleted file with one) are the point of it.
     pub fn unpack(&self, image: &StoredImage) -> Result<Vec<PathBuf>> {
+        self.unpack_first(image, image.layers.len())
+    }
+
+    /// The same for the first so many layers, of which the blobs have to be here.
+    pub(crate) fn unpack_first(&self, image: &StoredImage, count: usize) -> Result<Vec<PathBuf>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
         let diffs = image.config.rootfs().diff_ids();
-        let mut directories = Vec::with_capacity(diffs.len());
-        let (mut chain, mut left): (Option<Digest>, _) = (None, self.limits.image_bytes);
-        for (layer, diff) in image.layers.iter().zip(diffs) {
+        let mut directories = Vec::with_capacity(count);
+        let mut left = self.limits.image_bytes;
+        for ((layer, diff), id) in image.layers.iter().zip(diffs).zip(image.chains()?).take(count) {
             let (layer, diff) = (layer.digest().to_string().parse()?, diff.parse()?);
-            let id = chain.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes()));
             directories.push(self.unpack_layer(layer, diff, id, &directories, &mut left)?);
-            chain = Some(id);
         }
         Ok(directories)
     }
@@ -70,8 +73,8 @@ impl Store {
             return Ok(done.join("fs"));
         }
         let work = tempfile::Builder::new().prefix("layer-").tempdir_in(self.root.join("work"));
-        let work = work.map_err(Error::io(&parent))?;
-        let root = work.path().join("fs");
+        let work = Work(work.map_err(Error::io(&parent))?.keep());
+        let root = work.0.join("fs");
         fs::create_dir(&root).map_err(Error::io(&root))?;
         let mut stream = Hashing::new(self.layer_stream(layer)?, self.limits.layer_bytes);
         extract(&mut stream, &root, below, &self.limits, image_left)?;
@@ -81,10 +84,34 @@ impl Store {
         // Everything is on disk before the name says that it is.
         let directory = File::open(&root).map_err(Error::io(&root))?;
         rustix::fs::syncfs(&directory).map_err(Error::os(&root))?;
-        fs::rename(work.path(), &done).map_err(Error::io(&done))?;
-        drop(work.keep());
+        fs::rename(&work.0, &done).map_err(Error::io(&done))?;
         store::sync_directory(&parent)?;
         Ok(done.join("fs"))
+    }
+}
+
+impl StoredImage {
+    /// What its unpacked layers are kept by, the base first: a layer with all that it lies upon.
+    pub(crate) fn chains(&self) -> Result<Vec<Digest>> {
+        let mut chains: Vec<Digest> = Vec::new();
+        for diff in self.config.rootfs().diff_ids() {
+            let diff = diff.parse()?;
+            let below = chains.last();
+            chains.push(below.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes())));
+        }
+        Ok(chains)
+    }
+}
+
+/// A directory that goes with this value, unless it was moved away: however deep a layer made it, which a temporary
+/// directory's own removal would run out of descriptors for.
+struct Work(PathBuf);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "what is left of a layer stays until the next start");
+        }
     }
 }
 
@@ -310,31 +337,43 @@ impl Extraction<'_> {
             Err(Errno::NOENT) => {}
             other => return other.map_err(Error::os(path)),
         }
-        let mut so_far = PathBuf::new();
-        for component in parent.components() {
-            let above = open_inside(&self.root, &so_far).map_err(Error::os(path))?;
-            so_far.push(component);
-            match rustix::fs::mkdirat(&above, component.as_os_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) => self.inherit(&so_far)?,
-                Err(Errno::EXIST) => {}
+        let components: Vec<Component<'_>> = parent.components().collect();
+        let upto = |count: usize| components.iter().take(count).collect::<PathBuf>();
+        // Where a directory is missing, all below it are: the first is found by halving, so that a deep path costs its
+        // length and not the square of it.
+        let (mut there, mut missing) = (0, components.len());
+        while missing - there > 1 {
+            let middle = there.midpoint(missing);
+            match open_inside(&self.root, &upto(middle)) {
+                Ok(_) => there = middle,
+                Err(Errno::NOENT) => missing = middle,
                 Err(error) => return Err(Error::os(path)(error)),
             }
         }
-        open_inside(&self.root, parent).map_err(Error::os(path))
+        let mut so_far = upto(there);
+        let mut above = open_inside(&self.root, &so_far).map_err(Error::os(path))?;
+        for component in components.iter().skip(there) {
+            let name = component.as_os_str();
+            so_far.push(name);
+            // One that is there and yet was not found is a link to nowhere.
+            rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)).map_err(Error::os(path))?;
+            above = rustix::fs::openat(&above, name, DIRECTORY, Mode::empty()).map_err(Error::os(path))?;
+            self.inherit(&so_far, above.as_fd())?;
+        }
+        Ok(above)
     }
 
     /// Gives a directory that the layer only implies what the layers below say of it: for who looks from above, this one
     /// hides theirs.
-    fn inherit(&mut self, path: &Path) -> Result<()> {
+    fn inherit(&mut self, path: &Path, made: BorrowedFd<'_>) -> Result<()> {
         let Some(found) = self.below.iter().rev().find_map(|layer| beneath(layer, path).transpose()) else {
             return Ok(());
         };
         let Some(stat) = found.map_err(Error::os(path))? else { return Ok(()) };
-        let made = open_inside(&self.root, path).map_err(Error::os(path))?;
         let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-        rustix::fs::fchown(&made, owner.0, owner.1).map_err(Error::os(path))?;
+        rustix::fs::fchown(made, owner.0, owner.1).map_err(Error::os(path))?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-        rustix::fs::fchmod(&made, mode).map_err(Error::os(path))?;
+        rustix::fs::fchmod(made, mode).map_err(Error::os(path))?;
         let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: 0 };
         self.remember_times(path, Timestamps { last_access: time, last_modification: time })
     }
@@ -375,25 +414,19 @@ fn inside(bytes: &[u8]) -> Result<PathBuf> {
 /// What a layer says of a directory: nothing (`None`), that there is none for the layers above (`Some(None)`), or what
 /// it is.
 fn beneath(layer: &Path, path: &Path) -> Result<Option<Option<Stat>>, Errno> {
-    let root = rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty())?;
-    let mut so_far = PathBuf::new();
+    let mut directory = rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty())?;
     let mut hides = false;
     for component in path.components() {
-        so_far.push(component);
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let directory = match rustix::fs::openat2(&root, &so_far, DIRECTORY, Mode::empty(), resolve) {
-            Ok(directory) => directory,
+        directory = match rustix::fs::openat(&directory, component.as_os_str(), DIRECTORY, Mode::empty()) {
+            Ok(below) => below,
             Err(Errno::NOENT) => return Ok(hides.then_some(None)),
             // A file, a link or a whiteout: what lies below is not there any more.
             Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Some(None)),
             Err(error) => return Err(error),
         };
-        if so_far == path {
-            return rustix::fs::fstat(&directory).map(|stat| Some(Some(stat)));
-        }
         hides |= rustix::fs::fgetxattr(&directory, "trusted.overlay.opaque", &mut [0; 1]).is_ok();
     }
-    Ok(None)
+    rustix::fs::fstat(&directory).map(|stat| Some(Some(stat)))
 }
 
 /// Copies a file's content; what is nothing but zeros becomes a hole.

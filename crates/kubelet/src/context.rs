@@ -4,13 +4,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::k8s::api::core::v1::Pod;
+use api::k8s::api::core::v1::{Pod, Service};
 use apimachinery::quantity::Quantity;
-use client::{Ambient, Client, EventRecorder, Store};
+use client::{Ambient, Client, EventRecorder, Informer, Store};
 use clock::Tasks;
-use runtime::Runtime;
+use runtime::{Groups, Runtime};
+use tokio::sync::watch;
 
+use crate::allocation::Allocations;
+use crate::eviction::{Evictions, Pressure};
+use crate::images::ImageManager;
+use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
+use crate::pod::security::Defaults;
+use crate::pods::Inbox;
+use crate::static_pods::{StaticPods, mirrored};
 
 /// The runtimes of a node, found by the handlers that RuntimeClasses name.
 #[derive(Clone)]
@@ -63,8 +71,12 @@ pub(crate) struct Context {
     pub(crate) ambient: Ambient,
     pub(crate) recorder: EventRecorder,
     pub(crate) runtimes: Runtimes,
-    /// The pods of this node, as the API holds them.
+    /// The pods that the node's own files ask for.
+    pub(crate) statics: StaticPods,
+    /// The pods of this node, as the API holds them; images of the static ones among them.
     pub(crate) pods: Arc<Store<Pod>>,
+    /// All Services: containers find them by their environment.
+    pub(crate) services: Informer<Service>,
     pub(crate) tasks: Tasks,
     /// To where probes and hooks may go beside their own pods.
     pub(crate) connector: egress::Connector,
@@ -74,10 +86,37 @@ pub(crate) struct Context {
     pub(crate) dns: Dns,
     /// Parent of the pods' cgroups.
     pub(crate) cgroup: String,
+    /// By which the groups above pods' are set.
+    pub(crate) groups: Arc<dyn Groups>,
+    /// Told whenever a pod has come, changed or gone.
+    pub(crate) pods_changed: watch::Sender<()>,
+    /// Which pods something has happened to.
+    pub(crate) inbox: Arc<Inbox>,
+    /// What the node runs short of.
+    pub(crate) pressure: watch::Sender<Pressure>,
+    /// Which pods have to leave for it.
+    pub(crate) evictions: Evictions,
+    /// What pods have been given.
+    pub(crate) allocations: Allocations,
+    /// What the node does not keep for itself, by resource name: the limit of all pods.
+    pub(crate) of_pods: BTreeMap<String, Quantity>,
     /// What the node has for pods.
     pub(crate) allocatable: BTreeMap<String, Quantity>,
     /// Bytes of the node's memory.
     pub(crate) memory: i64,
+    /// What containers are confined by where their pods say nothing.
+    pub(crate) security: Defaults,
+    /// What it takes for a pod to be let in.
+    pub(crate) admission: admission::Node,
     /// The node's own `/etc/hosts`.
     pub(crate) hosts: String,
+    pub(crate) images: ImageManager,
+}
+
+impl Context {
+    /// All pods that are to run here, each once.
+    pub(crate) fn all_pods(&self) -> Vec<Arc<Pod>> {
+        let of_api = self.pods.list().into_iter().filter(|pod| mirrored(pod).is_none());
+        of_api.chain(self.statics.list()).collect()
+    }
 }

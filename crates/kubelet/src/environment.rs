@@ -53,14 +53,17 @@ pub(crate) fn references<'a>(
     (config_maps, secrets)
 }
 
-/// The environment, in order; a name occurs once, with its last value.
+/// The environment, in order; a name occurs once, with its last value. `services` are the variables that Services make:
+/// the pod's own words come before them.
 pub(crate) fn of(
     pod: &Pod,
     container: &Container,
     sources: &Sources,
     place: &Place,
+    services: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>, Unresolved> {
     let mut environment = Environment::default();
+    services.into_iter().for_each(|(name, value)| environment.set(name, value));
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         if let Some(reference) = &from.config_map_ref {
@@ -324,7 +327,8 @@ mod tests {
             secrets: [("s".to_owned(), serde_json::from_value(json!({"data": {"k": "eA=="}})).unwrap())]
                 .into(),
         };
-        of(&pod, &pod.spec.as_ref().unwrap().containers[0], &sources, &place()).map_err(|error| error.0)
+        of(&pod, &pod.spec.as_ref().unwrap().containers[0], &sources, &place(), vec![])
+            .map_err(|error| error.0)
     }
 
     #[test]

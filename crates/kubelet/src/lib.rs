@@ -8,17 +8,29 @@
 //! for each thing that can happen, and `pod::worker`, which has it happen. What runs outlives this process: a new one
 //! finds it again.
 
+mod allocation;
+mod cgroups;
 mod context;
 mod environment;
+mod eviction;
+mod filesystem;
+mod images;
+mod mirror;
 mod node;
 mod pod;
 mod pods;
 mod resources;
 mod run;
 mod server;
+mod service_links;
+mod static_pods;
 
+pub use self::images::ImageOptions;
 pub use context::Runtimes;
+pub use eviction::{Eviction, Written as WrittenEviction, duration};
 pub use node::machine::Machine;
+pub use node::reserved::Reserved;
+pub use pod::admission::Sysctls;
 pub use pod::config::Dns;
 pub use pod::volume::unmount_volumes;
 pub use run::{Admits, Error, Options, Serving, run};

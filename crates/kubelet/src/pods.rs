@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::context::Context;
 use crate::pod::volume;
 use crate::pod::worker::{Assignment, Worker};
+use crate::static_pods::mirrored;
 
 /// How often everything is looked at though nothing has happened: a net below the events, which drive all.
 const RESYNC: Duration = Duration::from_secs(90);
@@ -19,13 +20,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Pods that something has happened to, each once, however much it was.
 #[derive(Default)]
-struct Inbox {
+pub(crate) struct Inbox {
     pods: Mutex<BTreeMap<String, Option<ObjectKey>>>,
     arrived: Notify,
 }
 
 impl Inbox {
-    fn add(&self, uid: &str, key: Option<ObjectKey>) {
+    pub(crate) fn add(&self, uid: &str, key: Option<ObjectKey>) {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         let known = pods.entry(uid.to_owned()).or_default();
         *known = key.or(known.take());
@@ -49,22 +50,27 @@ pub(crate) struct Pods {
 
 /// Gives every pod of the informer, and every sandbox that has none, its worker; for ever.
 pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
-    let inbox = Arc::new(Inbox::default());
+    let inbox = cx.inbox.clone();
     let told = inbox.clone();
     informer.on_change(move |change: &Change<Pod>| {
         let pod = change.object();
-        if let Some(uid) = &pod.metadata.uid {
+        if let Some(uid) = mirrored(pod) {
+            told.add(uid, None);
+        } else if let Some(uid) = &pod.metadata.uid {
             told.add(uid, Some(ObjectKey::of(&**pod)));
         }
     });
-    informer.ready().await;
+    let ended = Arc::new(Inbox::default());
+    let mut pods =
+        Pods { cx: cx.clone(), inbox: inbox.clone(), workers: HashMap::new(), ended, swept: false };
+    // What the node runs by itself does not wait for the API.
+    pods.until(informer.ready()).await;
     for runtime in cx.runtimes.all() {
         let (runtime, inbox, cx) = (runtime.clone(), inbox.clone(), cx.clone());
         let tasks = cx.tasks.clone();
         tasks.spawn("runtime events", async move { follow(&cx, &runtime, &inbox).await });
     }
-    let ended = Arc::new(Inbox::default());
-    Pods { cx, inbox, workers: HashMap::new(), ended, swept: false }.run().await;
+    pods.run().await;
 }
 
 /// Passes a runtime's events on.
@@ -84,23 +90,29 @@ impl Pods {
     async fn run(mut self) {
         loop {
             self.adopt().await;
-            let resync = self.cx.ambient.clock.monotonic() + RESYNC;
-            loop {
-                tokio::select! {
-                    () = self.inbox.arrived.notified() => self.deliver(),
-                    () = self.ended.arrived.notified() => self.forget(),
-                    () = self.cx.ambient.clock.sleep_until(resync) => break,
-                }
-            }
+            let clock = self.cx.ambient.clock.clone();
+            self.until(clock.sleep_until(clock.monotonic() + RESYNC)).await;
             for worker in self.workers.values() {
                 worker.notify_one();
             }
         }
     }
 
+    /// Passes on what happens, until something has.
+    async fn until(&mut self, something: impl Future<Output = ()>) {
+        let mut something = std::pin::pin!(something);
+        loop {
+            tokio::select! {
+                () = self.inbox.arrived.notified() => self.deliver(),
+                () = self.ended.arrived.notified() => self.forget(),
+                () = &mut something => return,
+            }
+        }
+    }
+
     /// Finds pods without a worker, and sandboxes whose pods are no more.
     async fn adopt(&mut self) {
-        for pod in self.cx.pods.list() {
+        for pod in self.cx.all_pods() {
             if let Some(uid) = pod.metadata.uid.clone().filter(|uid| !self.workers.contains_key(uid)) {
                 self.employ(Assignment { uid, key: Some(ObjectKey::of(&*pod)), runtime: None });
             }
@@ -114,7 +126,8 @@ impl Pods {
                         let metadata = &sandbox.metadata;
                         let key = ObjectKey::new(&metadata.namespace, &metadata.name);
                         let pod = self.cx.pods.get(&key);
-                        let known = pod.is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&metadata.uid));
+                        let known = pod.is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&metadata.uid))
+                            || self.cx.statics.get(&metadata.uid).is_some();
                         if !known && !self.workers.contains_key(&metadata.uid) {
                             tracing::info!(sandbox = sandbox.id, pod = %key, "removing a sandbox without a pod");
                             let runtime = Some(runtime.clone());
@@ -163,7 +176,8 @@ impl Pods {
     }
 
     fn is_held(&self, uid: &str, key: &ObjectKey) -> bool {
-        self.cx.pods.get(key).is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid))
+        self.cx.statics.get(uid).is_some()
+            || self.cx.pods.get(key).is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid))
     }
 
     fn employ(&mut self, assignment: Assignment) {

@@ -75,12 +75,34 @@ pub(crate) fn limit(container: &Container, name: &str) -> Option<Quantity> {
     amount(container.resources.as_ref()?.limits.as_ref(), name)
 }
 
-fn shares(milli: i64) -> u64 {
+/// A weight of control groups v1 from thousandths of CPUs.
+pub(crate) fn shares(milli: i64) -> u64 {
     let milli = u64::try_from(milli).unwrap_or(0);
     (milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
 }
 
-fn quota(milli: i64) -> i64 {
+/// Thousandths of CPUs from a weight, rounded up.
+pub(crate) fn milli_of_shares(shares: u64) -> i64 {
+    i64::try_from(shares.saturating_mul(1000).div_ceil(1024)).unwrap_or(i64::MAX)
+}
+
+/// Thousandths of CPUs from a quota.
+pub(crate) fn milli_of_quota(quota: i64, period: u64) -> i64 {
+    quota.saturating_mul(1000) / i64::try_from(period).unwrap_or(i64::MAX).max(1)
+}
+
+/// Thousandths of CPUs, whole units of anything else.
+pub(crate) fn in_units(name: &str, amount: &Quantity) -> i64 {
+    if name == "cpu" { amount.milli_value() } else { amount.value() }
+}
+
+/// What a pod asks for of one resource: the most that it has in use at one time, in [`in_units`].
+pub(crate) fn pod_request(pod: &Pod, name: &str) -> i64 {
+    together(pod, name, |amount| in_units(name, amount)).0
+}
+
+/// Microseconds a period from thousandths of CPUs.
+pub(crate) fn quota(milli: i64) -> i64 {
     (milli.saturating_mul(PERIOD as i64) / 1000).max(MIN_QUOTA)
 }
 
@@ -118,11 +140,11 @@ pub(crate) fn of_pod(pod: &Pod) -> Resources {
 }
 
 /// What a pod asks for of one resource, and what it may use.
-fn together(pod: &Pod, name: &str, value: fn(&Quantity) -> i64) -> (i64, Option<i64>) {
+fn together(pod: &Pod, name: &str, value: impl Fn(&Quantity) -> i64) -> (i64, Option<i64>) {
     let members: Vec<_> = containers::all(pod).filter(|found| found.kind != Kind::Ephemeral).collect();
     let limit_of =
-        |member: &PodContainer<'_>| limit(&member.spec, name).as_ref().map(value).and_then(positive);
-    let request_of = |member: &PodContainer<'_>| request(&member.spec, name).as_ref().map(value);
+        |member: &PodContainer<'_>| limit(&member.spec, name).as_ref().map(&value).and_then(positive);
+    let request_of = |member: &PodContainer<'_>| request(&member.spec, name).as_ref().map(&value);
     let requests = members.iter().map(|one| (one.kind, request_of(one).or(limit_of(one)).unwrap_or(0)));
     let limits: Option<Vec<_>> = members.iter().map(|one| Some((one.kind, limit_of(one)?))).collect();
     let (request, limit) = (at_once(requests), limits.map(|limits| at_once(limits.into_iter())));
@@ -131,9 +153,9 @@ fn together(pod: &Pod, name: &str, value: fn(&Quantity) -> i64) -> (i64, Option<
     let whole = spec.and_then(|spec| spec.resources.as_ref());
     let whole_limit = amount(whole.and_then(|whole| whole.limits.as_ref()), name);
     let whole_request = amount(whole.and_then(|whole| whole.requests.as_ref()), name).or(whole_limit);
-    let overhead = amount(spec.and_then(|spec| spec.overhead.as_ref()), name).as_ref().map_or(0, value);
-    let request = whole_request.as_ref().map_or(request, value);
-    let limit = whole_limit.as_ref().map(value).and_then(positive).or(limit);
+    let overhead = amount(spec.and_then(|spec| spec.overhead.as_ref()), name).as_ref().map_or(0, &value);
+    let request = whole_request.as_ref().map_or(request, &value);
+    let limit = whole_limit.as_ref().map(&value).and_then(positive).or(limit);
     (request.saturating_add(overhead), limit.map(|limit| limit.saturating_add(overhead)))
 }
 
@@ -160,12 +182,40 @@ fn oom_score(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 {
         Qos::Guaranteed => GUARANTEED_SCORE,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let request = request(container, "memory").map_or(0, |amount| amount.value());
-            let score = 1000 - request.saturating_mul(1000) / memory_capacity.max(1);
+            let score = |bytes: i64| 1000 - bytes.saturating_mul(1000) / memory_capacity.max(1);
+            let own = score(memory_request(container).saturating_add(undivided(pod)));
+            let score = match least_of_apps(pod, container) {
+                // A sidecar serves the others, so it does not go before them.
+                Some(least) => own.min(score(least)),
+                None => own,
+            };
             // Never as safe as a guaranteed pod, never as exposed as one that asked for nothing.
             score.clamp(1000 + GUARANTEED_SCORE, 999)
         }
     }
+}
+
+fn memory_request(container: &Container) -> i64 {
+    request(container, "memory").map_or(0, |amount| amount.value())
+}
+
+/// For a sidecar, the least that an ordinary container of its pod asks for.
+fn least_of_apps(pod: &Pod, container: &Container) -> Option<i64> {
+    let kind = containers::find(pod, &container.name)?.kind;
+    let apps = containers::all(pod).filter(|found| found.kind == Kind::App);
+    apps.map(|app| memory_request(&app.spec)).min().filter(|_| kind == Kind::Sidecar)
+}
+
+/// What the pod as a whole asks for beyond what its containers do, for each of them.
+fn undivided(pod: &Pod) -> i64 {
+    let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+    let Some(whole) = amount(whole, "memory").map(|amount| amount.value()) else { return 0 };
+    let members: Vec<_> = containers::all(pod)
+        .filter(|found| matches!(found.kind, Kind::App | Kind::Sidecar))
+        .map(|found| memory_request(&found.spec))
+        .collect();
+    let divided = members.iter().fold(0_i64, |sum, request| sum.saturating_add(*request));
+    whole.saturating_sub(divided).max(0) / i64::try_from(members.len().max(1)).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -219,6 +269,24 @@ mod tests {
         check(json!({"limits": {"cpu": "1m"}}), 2, Some(1000), None, 999);
         check(json!({"limits": {"cpu": "2", "memory": "1Gi"}}), 2048, Some(200_000), Some(1 << 30), -997);
         check(json!({"requests": {"memory": "100Gi"}}), 2, None, None, 3);
+    }
+
+    #[test]
+    fn a_sidecar_is_killed_for_memory_no_sooner_than_those_it_serves() {
+        let asks =
+            |name: &str, amount: &str| json!({"name": name, "resources": {"requests": {"memory": amount}}});
+        let mut sidecar = asks("s", "1Mi");
+        sidecar["restartPolicy"] = json!("Always");
+        let spec = json!({"initContainers": [sidecar], "containers": [asks("a", "5Gi"), asks("b", "2Gi")]});
+        let score = |spec: &serde_json::Value, name: &str| {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            let found = containers::find(&pod, name).unwrap().spec.into_owned();
+            of_container(&pod, &found, 10 << 30).oom_score_adj
+        };
+        assert_eq!(["s", "a", "b"].map(|name| score(&spec, name)), [800, 500, 800]);
+        let whole = json!({"resources": {"requests": {"memory": "6Gi"}}, "containers": [asks("a", "1Gi"), {"name": "b"}]});
+        // 5 GiB that nobody has named are shared by two.
+        assert_eq!(["a", "b"].map(|name| score(&whole, name)), [650, 750]);
     }
 
     #[test]

@@ -9,14 +9,22 @@ use api::k8s::api::core::v1::Pod;
 use client::reflector::Selection;
 use client::{Ambient, Api, Client, EventRecorder, Informer, InformerOptions};
 use clock::Tasks;
-use tokio::sync::oneshot;
+use runtime::Groups;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::allocation::Allocations;
 use crate::context::{Context, Runtimes};
+use crate::eviction::{self, Eviction, Evictions};
+use crate::images::{self, ImageManager, ImageOptions};
 use crate::node::machine::Machine;
+use crate::node::reserved::{self, Reserved};
 use crate::node::{Description, Heartbeat};
+use crate::pod::admission::{self, Sysctls};
 use crate::pod::config::{Dns, PODS, Paths};
-use crate::{pods, server};
+use crate::pod::security::Defaults;
+use crate::static_pods::{self, StaticPods};
+use crate::{cgroups, filesystem, mirror, pods, server};
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
 pub type Admits = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
@@ -60,12 +68,26 @@ pub struct Options {
     pub dns: Dns,
     /// The node's own `/etc/hosts`, for pods on its network.
     pub hosts: String,
+    /// Containers that name no seccomp profile get the runtime's own.
+    pub seccomp_default: bool,
+    /// Which kernel settings pods may ask for.
+    pub sysctls: Sysctls,
+    /// The directory of the pods that the node runs by itself.
+    pub manifests: PathBuf,
     /// How many pods it takes (110).
     pub max_pods: u32,
+    /// The machine's control groups.
+    pub groups: Arc<dyn Groups>,
+    /// What it keeps from pods.
+    pub reserved: Reserved,
+    /// When pods are evicted.
+    pub eviction: Eviction,
     /// The range of its pods' addresses, if it is known here.
     pub pod_cidr: Option<String>,
     /// Labels beside those that every node has.
     pub labels: BTreeMap<String, String>,
+    /// How it deals with images.
+    pub images: ImageOptions,
     /// What it calls its version (`v1.36.0+monoplane`).
     pub version: String,
     /// Told once the Node is registered and ready.
@@ -81,6 +103,9 @@ pub enum Error {
     /// The listener cannot be used.
     #[error("the node's server cannot listen: {0}")]
     Listen(std::io::Error),
+    /// An option has no sense; the message names it.
+    #[error("{0}")]
+    Option(String),
     /// The default runtime handler is not among the handlers.
     #[error("there is no runtime handler {0:?}")]
     NoDefaultRuntime(String),
@@ -94,14 +119,24 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     if options.runtimes.get("").is_none() {
         return Err(Error::NoDefaultRuntime(options.runtimes.default_handler().to_owned()));
     }
+    options.images.check().map_err(Error::Option)?;
     let tasks = Tasks::under(&token);
     let listener = server::Listener::new(options.listener, &options.serving)?;
+    let mut machine = options.machine;
+    let apparmor = machine.apparmor;
+    if machine.storage == 0 {
+        machine.storage = storage(&options.data_dir);
+    }
+    let capacity = reserved::capacity(&machine, options.max_pods);
+    let of_pods = reserved::of_pods(&capacity, &options.reserved);
+    let allocatable = reserved::allocatable(&of_pods, &capacity, &options.eviction);
     let description = Description {
         name: options.node_name.clone(),
         addresses: options.addresses.clone(),
         port: listener.port(),
-        machine: options.machine.clone(),
-        max_pods: options.max_pods,
+        machine,
+        capacity,
+        allocatable: allocatable.clone(),
         pod_cidr: options.pod_cidr,
         labels: options.labels,
         version: options.version,
@@ -115,22 +150,43 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         options.ambient.clone(),
         &tasks,
     );
+    let paths = Paths { pods: options.data_dir.join(PODS), logs: options.data_dir.join("logs") };
     let cx = Arc::new(Context {
         client: options.client.clone(),
         ambient: options.ambient.clone(),
         recorder,
         runtimes: options.runtimes.clone(),
         pods: informer.store().clone(),
+        services: Informer::start(
+            Api::all(options.client.clone()),
+            InformerOptions::default(),
+            &options.ambient,
+            &tasks,
+        ),
         tasks: tasks.child(),
         connector: connector(&options.addresses),
         node_name: options.node_name,
         host_ips: options.addresses,
-        paths: Paths { pods: options.data_dir.join(PODS), logs: options.data_dir.join("logs") },
+        allocations: Allocations::new(paths.clone(), allocatable.clone()),
+        paths,
+        security: Defaults {
+            seccomp_root: options.data_dir.join("seccomp"),
+            seccomp_default: options.seccomp_default,
+        },
+        admission: admission::Node { sysctls: options.sysctls, apparmor },
         dns: options.dns,
         cgroup: options.cgroup,
-        allocatable: description.allocatable(),
+        groups: options.groups,
+        pods_changed: watch::Sender::new(()),
+        inbox: Arc::default(),
+        statics: StaticPods::default(),
+        pressure: watch::Sender::default(),
+        evictions: Evictions::default(),
+        of_pods,
+        allocatable,
         memory: description.machine.memory,
         hosts: options.hosts,
+        images: ImageManager::new(&options.images, options.data_dir.join("image_manager/pulled")),
     });
     tasks.spawn("kubelet server", listener.run(cx.clone()));
     let heartbeat = Heartbeat {
@@ -138,6 +194,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         ambient: options.ambient,
         description,
         runtimes: options.runtimes,
+        pressure: cx.pressure.subscribe(),
     };
     let ready = options.ready;
     tasks.spawn("node", async move {
@@ -148,12 +205,32 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         }
         heartbeat.run(node).await;
     });
+    let changed = cx.pods_changed.clone();
+    informer.on_change(move |_| changed.send_modify(|()| {}));
+    tasks.spawn("static pods", static_pods::run(cx.clone(), options.manifests));
+    tasks.spawn("mirror pods", mirror::run(cx.clone()));
+    tasks.spawn("eviction", eviction::run(cx.clone(), options.eviction));
+    tasks.spawn("control groups", cgroups::run(cx.clone()));
+    let images = images::gc::run(cx.clone(), options.images, options.data_dir);
+    cx.tasks.spawn("image garbage collection", images);
     let all = cx.clone();
     tasks.spawn("pods", pods::run(all, informer));
     token.cancelled().await;
     cx.tasks.stop().await;
     tasks.stop().await;
     Ok(())
+}
+
+/// Bytes of the file system of a node's data; 0 where it cannot be asked, and so is not told.
+fn storage(data_dir: &std::path::Path) -> i64 {
+    let space = std::fs::create_dir_all(data_dir).and_then(|()| filesystem::space(data_dir));
+    match space {
+        Ok(space) => i64::try_from(space.capacity).unwrap_or(i64::MAX),
+        Err(error) => {
+            tracing::warn!(%error, directory = %data_dir.display(), "the file system cannot be measured");
+            0
+        }
+    }
 }
 
 /// Reaches what a pod may have its node reach: not the node itself.

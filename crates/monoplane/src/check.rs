@@ -145,7 +145,7 @@ fn namespaces() -> Finding {
             "namespaces",
             Verdict::Less,
             "no user namespaces",
-            "pods with hostUsers: false are refused",
+            "pods with hostUsers: false do not start",
         ),
         _ => finding(
             "namespaces",

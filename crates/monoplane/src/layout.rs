@@ -22,6 +22,9 @@ pub struct Endpoints {
     /// The gateway, as `http://address:port`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gateway: Option<String>,
+    /// The gateway over TLS, as `https://address:port`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gateway_tls: Option<String>,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
 }
@@ -56,6 +59,16 @@ impl Layout {
     /// The node's own folder: images, pods, shims.
     pub fn node(&self) -> PathBuf {
         self.root.join("node")
+    }
+
+    /// What the node's runtime keeps of sandboxes and containers.
+    pub fn containers(&self) -> PathBuf {
+        self.node().join("containers")
+    }
+
+    /// What the node knows of registries, if nothing else is named.
+    pub fn registries(&self) -> PathBuf {
+        self.node().join("registries.yaml")
     }
 
     /// The names of what the node makes outside of its folder.

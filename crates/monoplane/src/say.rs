@@ -26,7 +26,8 @@ pub fn up(endpoints: &Endpoints, without_node: bool) {
     line(format!("{} {}", bold("Monoplane is up."), "Ctrl-C stops it; its state stays."));
     line(format!("  API      {}", endpoints.api));
     if let Some(gateway) = &endpoints.gateway {
-        line(format!("  gateway  {gateway}"));
+        let encrypted = endpoints.gateway_tls.iter().map(|tls| format!(", {tls}")).collect::<String>();
+        line(format!("  gateway  {gateway}{encrypted}"));
     }
     line(format!(
         "  next     export KUBECONFIG={}   then: kubectl get nodes",

@@ -1,5 +1,5 @@
 //! Pod networking on one machine: a bridge, an address and a veth pair for each pod, virtual addresses of Services,
-//! masquerading to the outside.
+//! policies, masquerading to the outside.
 //!
 //! Everything that a pod sends passes the machine's network layer, what it sends to the next pod too.
 //!
@@ -9,19 +9,23 @@
 //! [`Network::retain`] does not find.
 //!
 //! It knows nothing of Kubernetes' objects, and makes no network namespaces: it is given their paths.
-//! IPv4 only for now. Forwarding is switched on and nothing is filtered here; where another program's rules drop
+//! IPv4 only for now. Forwarding is switched on, and only [`policies`] filter here; where another program's rules drop
 //! forwarded packets (Docker's do), pods reach neither each other nor the outside until those rules allow it.
 //!
 //! Begin with [`Network`].
 
+mod conntrack;
 mod error;
 mod forwarding;
+mod ids;
 mod leases;
 mod links;
 mod masquerade;
 mod nft;
+pub mod policies;
 pub mod services;
 mod subnet;
+mod uplink;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -139,6 +143,7 @@ impl Network {
             links.forget(config.subnet).await?;
             masquerade::remove(&table(&config.bridge))?;
             services::Balancer::remove(&config.bridge)?;
+            policies::Filter::remove(&config.bridge)?;
         }
         forwarding::restore(&config.state_dir)?;
         match std::fs::remove_dir_all(&config.state_dir) {

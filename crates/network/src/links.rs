@@ -30,7 +30,7 @@ fn alias(owner: &str) -> String {
 
 /// Netlink to the machine's own network namespace.
 pub(crate) struct Links {
-    handle: Handle,
+    pub(crate) handle: Handle,
     _connection: Connection,
 }
 
@@ -194,9 +194,12 @@ impl Links {
         let namespace = File::open(plug.namespace)
             .map_err(|source| Error::File { path: plug.namespace.to_owned(), source })?;
         self.remove(&plug.host).await?;
-        let peer = LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).build();
+        let mtu = self.uplink_mtu().await?;
+        let peer =
+            LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).mtu(mtu).build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(plug.host.clone())
+            .mtu(mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         self.handle.link().add(pair).execute().await.map_err(Error::link(pod("making the pair")))?;

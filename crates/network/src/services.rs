@@ -10,16 +10,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::Result;
-use crate::nft::expression::{self as e, End};
-use crate::nft::table::{Chain, Hook, Point, Set, Table, Value, Verdict};
-use crate::nft::{self, Family};
+use crate::conntrack::{self, Flow};
+use crate::ids::Ids;
+use crate::nft::expression::{self as e, End, Refusal};
+use crate::nft::installed::Installed;
+use crate::nft::key;
+use crate::nft::table::{Hook, Point, Set, Table, Value, Verdict};
 
 /// How many clients are remembered at once, of all Services with affinity.
 const CLIENTS: u32 = 65_536;
 /// The mark of packets that are to leave with the machine's own address. The bit that upstream's proxies use.
 const MARK: u32 = 0x4000;
-/// What the `nft` program calls types, six bits each.
-const TYPES: [(u32, &str); 4] = [(7, "ipv4"), (8, "ipv6"), (12, "protocol"), (13, "port")];
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,12 +66,23 @@ pub enum Masquerade {
 }
 
 /// What answers a frontend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// The pool's name in [`Services::pools`].
     pub pool: String,
     /// Whose addresses are hidden.
     pub masquerade: Masquerade,
+    /// The pool of this machine's pods and of the machine itself, where theirs is another one.
+    pub insiders: Option<String>,
+    /// Networks whose packets alone are taken; all others' vanish. `None` for everybody's.
+    pub sources: Option<BTreeSet<(IpAddr, u8)>>,
+}
+
+impl Target {
+    /// A pool that answers everybody in the same way.
+    pub fn new(pool: impl Into<String>, masquerade: Masquerade) -> Self {
+        Self { pool: pool.into(), masquerade, insiders: None, sources: None }
+    }
 }
 
 /// All Services as one machine's kernel is to know them.
@@ -82,40 +94,38 @@ pub struct Services {
     pub frontends: BTreeMap<Frontend, Target>,
 }
 
+impl Services {
+    fn datagrams(&self) -> Datagrams {
+        let of_udp = self.frontends.iter().filter(|(frontend, _)| frontend.protocol == Protocol::Udp);
+        let endpoints = |target: &Target| {
+            let pools = std::iter::once(&target.pool).chain(&target.insiders);
+            pools.filter_map(|pool| self.pools.get(pool)).flat_map(|pool| pool.endpoints.clone()).collect()
+        };
+        of_udp.map(|(frontend, target)| (*frontend, endpoints(target))).collect()
+    }
+}
+
 /// Keeps the kernel's tables as Services are.
 #[derive(Debug)]
 pub struct Balancer {
-    name: String,
     /// Where pods' addresses are, a network a family.
     pods: Vec<(IpAddr, u8)>,
-    installed: BTreeMap<bool, Table>,
-    ids: Ids,
+    installed: Installed,
+    ids: Ids<String>,
+    targets: Ids<Target>,
+    /// Where datagrams went by what is installed; `None` where nobody knows.
+    datagrams: Option<Datagrams>,
 }
 
-/// Numbers that stand for pools in keys. A pool keeps its number while it is there.
-#[derive(Debug, Default)]
-struct Ids {
-    of: BTreeMap<String, u32>,
-    next: u32,
-}
-
-impl Ids {
-    fn keep(&mut self, pools: &BTreeMap<String, Pool>) {
-        self.of.retain(|name, _| pools.contains_key(name));
-        for name in pools.keys() {
-            if !self.of.contains_key(name) {
-                self.next = self.next.wrapping_add(1);
-                self.of.insert(name.clone(), self.next);
-            }
-        }
-    }
-}
+/// The endpoints of each frontend of UDP.
+type Datagrams = BTreeMap<Frontend, BTreeSet<SocketAddr>>;
 
 impl Balancer {
     /// A balancer for the pods of a bridge. What an earlier process installed serves until the first [`Self::apply`],
     /// which replaces it.
     pub fn new(bridge: &str, pods: Vec<(IpAddr, u8)>) -> Self {
-        Self { name: table_name(bridge), pods, installed: BTreeMap::new(), ids: Ids::default() }
+        let installed = Installed::new(table_name(bridge), "nftables: Services");
+        Self { pods, installed, ids: Ids::default(), targets: Ids::default(), datagrams: None }
     }
 
     /// Makes the kernel know exactly these. Blocks for as long as the kernel takes, which is milliseconds.
@@ -123,16 +133,33 @@ impl Balancer {
     /// # Errors
     /// When the kernel refuses; the next call then starts from nothing.
     pub fn apply(&mut self, services: &Services) -> Result<()> {
-        self.ids.keep(&services.pools);
-        for v6 in [false, true] {
-            let table = Plan { services, ids: &self.ids.of, pods: &self.pods, v6 }.table(&self.name);
-            let before = self.installed.remove(&v6);
-            if before.is_none() && v6 && !std::path::Path::new("/proc/net/if_inet6").exists() {
-                continue;
-            }
-            table.install(before.as_ref(), "nftables: Services")?;
-            self.installed.insert(v6, table);
+        self.ids.keep(services.pools.keys());
+        self.targets.keep(services.frontends.values());
+        let (ids, targets, pods) = (&self.ids, &self.targets, &self.pods);
+        self.installed.apply(|table, v6| Plan { services, ids, targets, pods, v6 }.fill(table))?;
+        self.forget(services)
+    }
+
+    /// Datagrams of connections that the tables would send elsewhere now go there at once.
+    fn forget(&mut self, services: &Services) -> Result<()> {
+        let now = services.datagrams();
+        let before = self.datagrams.take();
+        let mut changed = now.clone();
+        for (frontend, endpoints) in before.iter().flatten() {
+            match now.get(frontend) {
+                Some(same) if same == endpoints => changed.remove(frontend),
+                Some(_) => None,
+                // Nobody answers there any more.
+                None => changed.insert(*frontend, BTreeSet::new()),
+            };
         }
+        if !changed.is_empty() {
+            let own = own_addresses();
+            for v6 in [false, true] {
+                conntrack::forget(v6, |flow| is_stale(flow, &changed, &own))?;
+            }
+        }
+        self.datagrams = Some(now);
         Ok(())
     }
 
@@ -141,9 +168,28 @@ impl Balancer {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(bridge: &str) -> Result<()> {
-        nft::remove(Family::Ipv4, &table_name(bridge))?;
-        nft::remove(Family::Ipv6, &table_name(bridge))
+        Installed::remove(&table_name(bridge))
     }
+}
+
+/// Whether a connection goes where its frontend does not lead. Frontends without an address are those of the machine's own.
+fn is_stale(flow: &Flow, frontends: &Datagrams, own: &BTreeSet<IpAddr>) -> bool {
+    let port = flow.destination.port();
+    let at = |address| frontends.get(&Frontend { address, protocol: Protocol::Udp, port });
+    let by_port = || at(None).filter(|_| flow.translated || own.contains(&flow.destination.ip()));
+    let found = at(Some(flow.destination.ip())).or_else(by_port);
+    found.is_some_and(|endpoints| !endpoints.contains(&flow.answers))
+}
+
+/// The machine's addresses. None where they cannot be told, which leaves some connections as they are.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let address = |of: nix::ifaddrs::InterfaceAddress| {
+        let address = of.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    all.filter_map(address).collect()
 }
 
 fn table_name(bridge: &str) -> String {
@@ -153,7 +199,8 @@ fn table_name(bridge: &str) -> String {
 /// The tables of one family.
 struct Plan<'a> {
     services: &'a Services,
-    ids: &'a BTreeMap<String, u32>,
+    ids: &'a Ids<String>,
+    targets: &'a Ids<Target>,
     pods: &'a [(IpAddr, u8)],
     v6: bool,
 }
@@ -164,19 +211,17 @@ impl Plan<'_> {
         if self.v6 { 16 } else { 4 }
     }
 
-    fn table(&self, name: &str) -> Table {
-        let mut table = Table::new(if self.v6 { Family::Ipv6 } else { Family::Ipv4 }, name);
-        self.sets(&mut table);
-        self.hooks(&mut table);
-        for (pool, id) in self.ids {
-            if let Some(pool) = self.services.pools.get(pool) {
-                self.pool(&mut table, *id, pool);
+    fn fill(&self, table: &mut Table) {
+        self.sets(table);
+        self.hooks(table);
+        for (name, pool) in &self.services.pools {
+            if let Some(id) = self.ids.get(name) {
+                self.pool(table, id, pool);
             }
         }
         for (frontend, target) in &self.services.frontends {
-            self.frontend(&mut table, frontend, target);
+            self.frontend(table, frontend, target);
         }
-        table
     }
 
     fn sets(&self, table: &mut Table) {
@@ -185,7 +230,7 @@ impl Plan<'_> {
         let mut add =
             |name: &str, kind: &[&str], key: u32, data: u32, verdicts: bool, dynamic: Option<u32>| {
                 let set =
-                    Set { kind: kind_of(kind), key, data, verdicts, dynamic, elements: BTreeMap::new() };
+                    Set { kind: key::kind_of(kind), key, data, verdicts, dynamic, elements: BTreeMap::new() };
                 table.sets.insert(name.to_owned(), set);
             };
         add("frontends", &[own, "protocol", "port"], address + 8, 0, true, None);
@@ -206,11 +251,15 @@ impl Plan<'_> {
         let nat = |point, priority| Some(Hook { kind: "nat", point, priority });
         let filter = |point| Some(Hook { kind: "filter", point, priority: -10 });
         let jump = |chain: &str| vec![e::verdict(&Verdict::Jump(chain.to_owned()))];
-        let mut add = |name: &str, hook, rules| table.chains.insert(name.to_owned(), Chain { hook, rules });
+        let mut add = |name: &str, hook, rules| table.chain(name, hook, rules);
         let protocol = self.width() / 4;
         let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)].concat();
-        let to_machine =
-            [e::destination_kind(8), e::equals(8, &e::KIND_LOCAL.to_ne_bytes()), self.to_port(0)].concat();
+        let to_machine = [
+            e::address_kind(8, End::Destination),
+            e::equals(8, &e::KIND_LOCAL.to_ne_bytes()),
+            self.to_port(0),
+        ]
+        .concat();
         add(
             "services",
             None,
@@ -221,21 +270,13 @@ impl Plan<'_> {
         );
         add("prerouting", nat(Point::Prerouting, -100), jump("services"));
         add("output", nat(Point::Output, -100), jump("services"));
-        let new = [
-            e::connection_state(8),
-            e::bits(8, &e::STATE_NEW.to_ne_bytes(), &[0; 4]),
-            e::differs(8, &[0; 4]),
-        ];
-        let refuse = e::refuse(self.v6);
-        add(
-            "refuse",
-            None,
-            vec![
-                [new.concat(), to_frontend, e::is_in("refused", 0), refuse.clone()].concat(),
-                [new.concat(), self.not_loopback(), to_machine, e::is_in("refused-node-ports", 0), refuse]
-                    .concat(),
-            ],
-        );
+        let new = e::state_is(8, e::STATE_NEW);
+        let to_refused = [new.clone(), to_frontend, e::is_in("refused", 0)].concat();
+        let to_refused_port =
+            [new, self.not_loopback(), to_machine, e::is_in("refused-node-ports", 0)].concat();
+        let refused = |which: &[u8]| [which, &e::verdict(&Verdict::Goto("turn-away".to_owned()))].concat();
+        add("turn-away", None, e::refuse(self.v6, Refusal::Unreachable));
+        add("refuse", None, vec![refused(&to_refused), refused(&to_refused_port)]);
         add("refuse-input", filter(Point::Input), jump("refuse"));
         add("refuse-forward", filter(Point::Forward), jump("refuse"));
         add("refuse-output", filter(Point::Output), jump("refuse"));
@@ -278,17 +319,15 @@ impl Plan<'_> {
         let endpoints = self.endpoints(pool);
         let Ok(count @ 1..) = u32::try_from(endpoints.len()) else { return };
         for (number, endpoint) in (0_u32..).zip(&endpoints) {
-            let (address, place) = (address_bytes(endpoint.ip()), place(endpoint));
+            let (address, place) = (key::address(endpoint.ip()), key::place(endpoint));
             let key = [id.to_be_bytes(), number.to_ne_bytes()].concat();
-            insert(table, "endpoints", key, Value::Bytes(place.clone()));
-            insert(table, "selves", [&address[..], &address].concat(), Value::Member);
+            table.insert("endpoints", key, Value::Bytes(place.clone()));
+            table.insert("selves", [&address[..], &address].concat(), Value::Member);
             if pool.affinity.is_some() {
-                insert(table, "alive", [&id.to_be_bytes()[..], &place].concat(), Value::Member);
+                table.insert("alive", [&id.to_be_bytes()[..], &place].concat(), Value::Member);
             }
         }
-        table
-            .chains
-            .insert(pool_chain(id), Chain { hook: None, rules: self.choice(id, count, pool.affinity) });
+        table.chain(pool_chain(id), None, self.choice(id, count, pool.affinity));
     }
 
     /// The rules that choose an endpoint.
@@ -329,74 +368,89 @@ impl Plan<'_> {
         if frontend.address.is_some_and(|address| address.is_ipv6() != self.v6) {
             return;
         }
-        let mut key = frontend.address.map(address_bytes).unwrap_or_default();
-        key.extend([frontend.protocol as u8, 0, 0, 0]);
-        key.extend(frontend.port.to_be_bytes());
-        key.extend([0, 0]);
+        let mut key = frontend.address.map(key::address).unwrap_or_default();
+        key.extend(key::port(frontend.protocol as u8, frontend.port));
         let (map, refused) = match frontend.address {
             Some(_) => ("frontends", "refused"),
             None => ("node-ports", "refused-node-ports"),
         };
-        let pool = self.services.pools.get(&target.pool);
-        let served = pool.is_some_and(|pool| !self.endpoints(pool).is_empty());
-        match self.ids.get(&target.pool).filter(|_| served) {
-            Some(id) => {
-                let chain = self.entry(table, *id, target.masquerade);
-                insert(table, map, key, Value::Verdict(Verdict::Goto(chain)));
-            }
-            None => insert(table, refused, key, Value::Member),
+        let served = self.served(&target.pool).is_some()
+            || target.insiders.as_ref().is_some_and(|insiders| self.served(insiders).is_some());
+        if served && let Some(chain) = self.entry(table, target) {
+            table.insert(map, key, Value::Verdict(Verdict::Goto(chain)));
+        } else {
+            table.insert(refused, key, Value::Member);
         }
     }
 
-    /// The chain that a frontend sends packets to: hides the client's address where it must, then chooses.
-    fn entry(&self, table: &mut Table, id: u32, masquerade: Masquerade) -> String {
-        let mark =
-            [e::mark(0), e::bits(0, &(!MARK).to_ne_bytes(), &MARK.to_ne_bytes()), e::set_mark(0)].concat();
-        let (name, rule) = match masquerade {
-            Masquerade::Never => return pool_chain(id),
-            Masquerade::Always => (format!("hide-{id}"), mark),
-            Masquerade::Outsiders => {
-                let mut rule = Vec::new();
-                for (network, prefix) in self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6)
-                {
-                    rule.extend(e::address(0, End::Source, self.v6));
-                    rule.extend(e::in_network(0, *network, *prefix, false));
-                }
-                (format!("hide-outsiders-{id}"), [rule, mark].concat())
+    /// The chain of a pool that has endpoints of this family.
+    fn served(&self, pool: &String) -> Option<String> {
+        let endpoints = self.services.pools.get(pool).map(|pool| self.endpoints(pool));
+        endpoints.filter(|endpoints| !endpoints.is_empty())?;
+        self.ids.get(pool).map(pool_chain)
+    }
+
+    /// The chain that a frontend sends packets to: judges their sources and hides them where it must, then chooses.
+    fn entry(&self, table: &mut Table, target: &Target) -> Option<String> {
+        let pool = self.served(&target.pool);
+        let plain = target.insiders.is_none() && target.sources.is_none();
+        if plain && target.masquerade == Masquerade::Never {
+            return pool;
+        }
+        let name = format!("target-{}", self.targets.get(target)?);
+        if table.chains.contains_key(&name) {
+            return Some(name);
+        }
+        let goto = |chain: String| e::verdict(&Verdict::Goto(chain));
+        let drop = || e::verdict(&Verdict::Drop);
+        let mut rules = Vec::new();
+        if let Some(insiders) = &target.insiders {
+            let chosen = self.served(insiders).map_or_else(drop, goto);
+            let machine = [e::address_kind(0, End::Source), e::equals(0, &e::KIND_LOCAL.to_ne_bytes())];
+            rules.extend(self.own_networks().map(|from| [from, chosen.clone()].concat()));
+            rules.push([machine.concat(), self.hide(), chosen.clone()].concat());
+        }
+        if target.masquerade != Masquerade::Never {
+            let mut hide = Vec::new();
+            if target.masquerade == Masquerade::Outsiders {
+                let networks = self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6);
+                hide.extend(networks.flat_map(|network| self.from(*network, false)));
             }
+            hide.extend(self.hide());
+            rules.push(hide);
+        }
+        rules.push(pool.map_or_else(drop, goto));
+        let Some(sources) = &target.sources else {
+            table.chain(name.clone(), None, rules);
+            return Some(name);
         };
-        let rules = vec![rule, e::verdict(&Verdict::Goto(pool_chain(id)))];
-        table.chains.insert(name.clone(), Chain { hook: None, rules });
-        name
+        let admitted = format!("{name}-admitted");
+        table.chain(admitted.clone(), None, rules);
+        let own = sources.iter().filter(|(network, _)| network.is_ipv6() == self.v6);
+        let mut gates: Vec<Vec<u8>> =
+            own.map(|from| [self.from(*from, true), goto(admitted.clone())].concat()).collect();
+        gates.push(drop());
+        table.chain(name.clone(), None, gates);
+        Some(name)
+    }
+
+    /// Goes on with packets from a network, or with all others.
+    fn from(&self, (network, prefix): (IpAddr, u8), inside: bool) -> Vec<u8> {
+        [e::address(0, End::Source, self.v6), e::in_network(0, network, prefix, inside)].concat()
+    }
+
+    /// A condition for each network of pods.
+    fn own_networks(&self) -> impl Iterator<Item = Vec<u8>> {
+        let own = self.pods.iter().filter(|(network, _)| network.is_ipv6() == self.v6);
+        own.map(|network| self.from(*network, true))
+    }
+
+    /// Marks a packet as one that is to leave with the machine's own address.
+    fn hide(&self) -> Vec<u8> {
+        [e::mark(0), e::bits(0, &(!MARK).to_ne_bytes(), &MARK.to_ne_bytes()), e::set_mark(0)].concat()
     }
 }
 
 fn pool_chain(id: u32) -> String {
     format!("pool-{id}")
-}
-
-fn insert(table: &mut Table, set: &str, key: Vec<u8>, value: Value) {
-    if let Some(set) = table.sets.get_mut(set) {
-        set.elements.insert(key, value);
-    }
-}
-
-fn kind_of(fields: &[&str]) -> u32 {
-    let number = |field: &&str| TYPES.iter().find(|(_, name)| name == field).map_or(0, |(number, _)| *number);
-    fields.iter().map(number).fold(0, |kind, field| kind << 6 | field)
-}
-
-fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// Address and port as a value in registers.
-fn place(endpoint: &SocketAddr) -> Vec<u8> {
-    let mut bytes = address_bytes(endpoint.ip());
-    bytes.extend(endpoint.port().to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes
 }

@@ -1,39 +1,46 @@
-//! Services as a node's network knows them.
+//! Services and policies as a node's network knows them.
 //!
-//! Owns: what Services and their EndpointSlices mean for one node ([`translate`], a pure function), cluster DNS ([`dns`]),
-//! and the loop that keeps both so. It is an ordinary client of the API, under upstream's identity of a proxy
+//! Owns: what Services and their EndpointSlices mean for one node (`translate`, a pure function), what NetworkPolicies
+//! mean for it (`policy`, another), cluster DNS ([`dns`]), and the loops that keep all three so. It is an ordinary client of the API, under upstream's identity of a proxy
 //! (`system:kube-proxy`), and can be swapped for upstream's.
 //!
 //! Never does: talk to the kernel (`network` does), or write to the API.
 //!
-//! Begin with [`translate::services`].
+//! Begin with [`run`]; then `translate::services`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use client::{Ambient, Backoff, Client, Informer, Informers};
+use client::reflector::Selection;
+use client::{Ambient, Client, Informer, InformerOptions, Informers};
 use clock::Tasks;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use network::policies::Policies;
 use network::services::Services;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use dns::Zone;
+use health::HealthChecks;
+use keep::keep;
+use placements::Placements;
+use translate::Here;
 
 pub mod dns;
-pub mod translate;
+mod health;
+mod keep;
+pub mod placements;
+mod pods;
+mod policy;
+mod translate;
 
 #[cfg(test)]
 mod tests;
 
-/// Changes that come together are installed together: a rollout touches a slice many times in a moment.
-const GATHER: Duration = Duration::from_millis(10);
-/// How long to wait after the kernel refused.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-
 /// What a proxy is given.
-pub struct Options<A> {
+pub struct Options<A, F> {
     /// The API, under the proxy's identity.
     pub client: Client,
     /// Clock and randomness.
@@ -44,56 +51,86 @@ pub struct Options<A> {
     pub domain: String,
     /// Told the cluster's names whenever they change.
     pub names: watch::Sender<Arc<Zone>>,
-    /// Makes the node's network so; may block.
-    pub apply: A,
+    /// The addresses of this machine's pods, as far as they were given out here.
+    pub placements: Arc<Placements>,
+    /// Where load balancers ask whether this node has endpoints of a Service: an address of the node, or all.
+    pub outside: IpAddr,
+    /// Makes the node's network balance so; may block.
+    pub balance: A,
+    /// Makes the node's network filter so; may block.
+    pub filter: F,
 }
 
-/// Keeps the node's network as Services are, until `stop`. What is installed then stays.
-pub async fn run<A, E>(options: Options<A>, stop: CancellationToken)
+/// Keeps the node's network as Services and policies are, until `stop`. What is installed then stays.
+pub async fn run<A, F, E>(options: Options<A, F>, stop: CancellationToken)
 where
     A: FnMut(&Services) -> Result<(), E> + Send + 'static,
+    F: FnMut(&Policies) -> Result<(), E> + Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    let Options { client, ambient, node, domain, names, apply } = options;
     let tasks = Tasks::under(&stop);
-    let changed = Arc::new(Notify::new());
-    let informers = Informers::new(client, ambient.clone(), tasks.clone());
-    let services = watched::<Service>(&informers, &changed);
-    let slices = watched::<EndpointSlice>(&informers, &changed);
-    let keep = async {
-        tokio::join!(services.ready(), slices.ready());
-        let mut apply = Some(apply);
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        loop {
+    let informers = Informers::new(options.client, options.ambient.clone(), tasks.clone());
+    let (ambient, node, placements) = (options.ambient, options.node, options.placements);
+    let services = async {
+        let changed = Arc::new(Notify::new());
+        let services = watched::<Service>(&informers, &changed, InformerOptions::default);
+        let slices = watched::<EndpointSlice>(&informers, &changed, InformerOptions::default);
+        let pods = watched::<Pod>(&informers, &changed, pods::trimmed);
+        let own = watched::<Node>(&informers, &changed, || only(&node));
+        placements.listen(&changed);
+        tokio::join!(services.ready(), slices.ready(), pods.ready(), own.ready());
+        let look = || {
             let (all, behind) = (services.store().list(), slices.store().list());
-            names.send_replace(Arc::new(Zone::new(&domain, &all, &behind)));
-            let found = translate::services(&all, &behind, &node);
-            let Some(mut install) = apply.take() else { return };
-            // The kernel's answer is waited for on a thread that may wait.
-            let installed = tokio::task::spawn_blocking(move || {
-                let result = install(&found);
-                (install, result)
-            });
-            let Ok((install, result)) = installed.await else { return };
-            apply = Some(install);
-            match result {
-                Ok(()) => {
-                    backoff.reset();
-                    changed.notified().await;
-                    ambient.clock.sleep(GATHER).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the node's tables are not as Services are");
-                    ambient.clock.sleep(backoff.next(ambient.random.u64())).await;
-                }
-            }
-        }
+            options.names.send_replace(Arc::new(Zone::new(&options.domain, &all, &behind)));
+            let here =
+                Here { node: node.clone(), zone: own.store().list().first().and_then(|own| zone(own)) };
+            let mut found = translate::services(&all, &behind, &here);
+            let pods = pods::all(&pods.store().list(), &placements.snapshot().0, &node).0;
+            translate::host_ports(&mut found, &pods);
+            (found, translate::health_checks(&all, &behind, &here))
+        };
+        let checks = HealthChecks::new(options.outside, &ambient, &tasks);
+        let done = |found| checks.keep(&found);
+        keep("Services", &ambient, &changed, look, options.balance, done).await;
     };
-    stop.run_until_cancelled(keep).await;
+    let policies = async {
+        let changed = Arc::new(Notify::new());
+        let policies = watched::<NetworkPolicy>(&informers, &changed, InformerOptions::default);
+        let namespaces = watched::<Namespace>(&informers, &changed, InformerOptions::default);
+        let pods = watched::<Pod>(&informers, &changed, pods::trimmed);
+        placements.listen(&changed);
+        tokio::join!(policies.ready(), namespaces.ready(), pods.ready());
+        let look = || {
+            let (placed, changes) = placements.snapshot();
+            let (pods, known) = pods::all(&pods.store().list(), &placed, &node);
+            let (policies, namespaces) = (policies.store().list(), namespaces.store().list());
+            let world = policy::World { policies: &policies, namespaces: &namespaces, pods: &pods };
+            (policy::policies(&world), (changes, known))
+        };
+        let done = |(changes, known)| placements.enforced(changes, known);
+        keep("NetworkPolicies", &ambient, &changed, look, options.filter, done).await;
+    };
+    let both = async { tokio::join!(services, policies) };
+    stop.run_until_cancelled(both).await;
     tasks.stop().await;
 }
 
-fn watched<K>(informers: &Informers, changed: &Arc<Notify>) -> Informer<K>
+/// The object of that name alone.
+fn only(name: &str) -> InformerOptions<Node> {
+    let fields = Some(format!("metadata.name={name}"));
+    let selection = Selection { fields, ..Selection::default() };
+    InformerOptions { selection, ..InformerOptions::default() }
+}
+
+fn zone(node: &Node) -> Option<String> {
+    node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()
+}
+
+fn watched<K>(
+    informers: &Informers,
+    changed: &Arc<Notify>,
+    options: impl FnOnce() -> InformerOptions<K>,
+) -> Informer<K>
 where
     K: client::Resource<DynamicType = ()>
         + Clone
@@ -103,7 +140,7 @@ where
         + Sync
         + 'static,
 {
-    let (informer, changed) = (informers.of::<K>(), changed.clone());
+    let (informer, changed) = (informers.with(options), changed.clone());
     informer.on_change(move |_| changed.notify_one());
     informer
 }

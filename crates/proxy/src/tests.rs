@@ -2,12 +2,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use network::services::{Frontend, Masquerade, Protocol, Services};
 use serde_json::{Value, json};
 
-use crate::translate::services;
+use crate::health::HealthChecks;
+use crate::placements::Placement;
+use crate::translate::{self, HealthCheck, Here};
+
+fn services(all: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Services {
+    translate::services(all, slices, &Here { node: node.to_owned(), zone: Some("near".to_owned()) })
+}
 
 fn service(spec: Value) -> Arc<Service> {
     let object = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec});
@@ -81,7 +87,11 @@ fn local_policies_keep_to_the_node_and_show_the_client() {
     assert_eq!(endpoints(&found, at(Some("10.96.0.10"), 80)).len(), 2);
     assert_eq!(endpoints(&found, at(None, 30080)), texts(&["10.0.0.1:8080"]));
     assert_eq!(endpoints(&found, at(Some("192.0.2.7"), 80)), texts(&["10.0.0.1:8080"]));
-    assert_eq!(found.frontends[&at(None, 30080)].masquerade, Masquerade::Never);
+    let target = &found.frontends[&at(None, 30080)];
+    assert_eq!(target.masquerade, Masquerade::Never);
+    // What begins on the node is nobody's client whose address must be shown.
+    let insiders = target.insiders.as_ref().expect("a pool of the node's own");
+    assert_eq!(found.pools[insiders].endpoints.len(), 2);
     let spec = http(json!({"internalTrafficPolicy": "Local"}));
     let found = services(&[service(spec)], &[two], "there");
     assert_eq!(endpoints(&found, at(Some("10.96.0.10"), 80)), texts(&["10.0.0.2:8080"]));
@@ -127,6 +137,157 @@ fn the_elder_of_two_services_keeps_an_address() {
     assert_eq!(found.frontends[&at(Some("192.0.2.7"), 80)].pool, "shop/zebra:http");
 }
 
+#[test]
+fn hints_are_heeded_when_every_endpoint_has_one_and_some_are_for_here() {
+    let found = |hints: &[Value]| {
+        let one = |(n, hints): (usize, &Value)| json!({"addresses": [format!("10.0.0.{n}")], "nodeName": format!("n{n}"), "hints": hints});
+        let object = json!({
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": hints.iter().enumerate().map(one).collect::<Vec<_>>(),
+        });
+        let slice = Arc::new(serde_json::from_value(object).expect("a slice"));
+        let found = services(&[service(http(json!({})))], &[slice], "n0");
+        endpoints(&found, at(Some("10.96.0.10"), 80))
+    };
+    let zone = |zone: &str| json!({"forZones": [{"name": zone}]});
+    let both = |zone: &str, node: &str| json!({"forZones": [{"name": zone}], "forNodes": [{"name": node}]});
+    let all = texts(&["10.0.0.0:8080", "10.0.0.1:8080"]);
+    assert_eq!(found(&[zone("far"), zone("near")]), texts(&["10.0.0.1:8080"]));
+    assert_eq!(found(&[zone("far"), zone("far")]), all);
+    assert_eq!(found(&[Value::Null, zone("near")]), all);
+    assert_eq!(found(&[both("near", "n0"), both("near", "n1")]), texts(&["10.0.0.0:8080"]));
+    assert_eq!(found(&[both("near", "n7"), both("far", "n8")]), texts(&["10.0.0.0:8080"]));
+}
+
+#[test]
+fn load_balancers_have_sources_and_ask_for_endpoints_that_are_here() {
+    let mut balanced = Service::clone(&service(http(json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
+        "externalIPs": ["192.0.2.7"], "loadBalancerSourceRanges": ["198.51.100.0/24", "2001:db8::/64"],
+    }))));
+    let status =
+        json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
+    balanced.status = Some(serde_json::from_value(status).expect("a status"));
+    let all = [Arc::new(balanced)];
+    let slices = [slice(&[("10.0.0.1", "here", true, true), ("10.0.0.2", "here", false, true)])];
+    let found = services(&all, &slices, "here");
+    let expected = BTreeSet::from([(IpAddr::from([198, 51, 100, 0]), 24)]);
+    assert_eq!(found.frontends[&at(Some("192.0.2.8"), 80)].sources, Some(expected));
+    assert_eq!(found.frontends[&at(Some("192.0.2.7"), 80)].sources, None);
+    assert!(!found.frontends.contains_key(&at(Some("192.0.2.9"), 80)));
+    let count = |node: &str| {
+        let here = Here { node: node.to_owned(), zone: None };
+        let checks = translate::health_checks(&all, &slices, &here);
+        let check = &checks[&32000];
+        assert_eq!((check.namespace.as_str(), check.name.as_str()), ("shop", "web"));
+        check.local_endpoints
+    };
+    assert_eq!((count("here"), count("there")), (1, 0));
+}
+
+#[test]
+fn ports_of_the_node_lead_to_the_pods_that_ask_for_them() {
+    let pod = |name: &str, node: &str, address: &str, port: Value| {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": name},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "ports": [port]}]},
+            "status": {"podIP": address, "phase": "Running"},
+        });
+        Arc::new(serde_json::from_value::<Pod>(object).expect("a pod"))
+    };
+    let pods = [
+        pod("a", "here", "10.0.0.1", json!({"containerPort": 80, "hostPort": 8080})),
+        pod("b", "here", "10.0.0.2", json!({"containerPort": 80, "hostPort": 8080, "hostIP": "192.0.2.1"})),
+        pod("c", "there", "10.0.0.3", json!({"containerPort": 80, "hostPort": 8081})),
+        pod("d", "here", "10.0.0.4", json!({"containerPort": 80, "hostPort": 30080})),
+        pod("e", "here", "10.0.0.5", json!({"containerPort": 80})),
+    ];
+    let mut found =
+        services(&[service(http(json!({})))], &[slice(&[("10.0.0.9", "here", true, true)])], "here");
+    let (at_pods, _) = crate::pods::all(&pods, &Default::default(), "here");
+    translate::host_ports(&mut found, &at_pods);
+    assert_eq!(endpoints(&found, at(None, 8080)), texts(&["10.0.0.1:80"]));
+    assert_eq!(endpoints(&found, at(Some("192.0.2.1"), 8080)), texts(&["10.0.0.2:80"]));
+    assert!(!found.frontends.contains_key(&at(None, 8081)));
+    // The Service's node port was there first.
+    assert_eq!(endpoints(&found, at(None, 30080)), texts(&["10.0.0.9:8080"]));
+}
+
+#[test]
+fn an_address_is_that_pods_which_has_it_here() {
+    let pod = |name: &str, address: &str| {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": name},
+            "spec": {"nodeName": "here", "containers": []}, "status": {"podIP": address, "phase": "Running"},
+        });
+        Arc::new(serde_json::from_value::<Pod>(object).expect("a pod"))
+    };
+    let new = Placement { uid: "new".to_owned(), addresses: vec![IpAddr::from([10, 0, 0, 1])] };
+    let nobody = Placement { uid: "nobody".to_owned(), ..new.clone() };
+    let pods = [pod("old", "10.0.0.1"), pod("new", "10.0.0.2")];
+    let placements = [("s1".to_owned(), new), ("s2".to_owned(), nobody)].into();
+    let (found, known) = crate::pods::all(&pods, &placements, "here");
+    let found: Vec<_> =
+        found.iter().map(|at| (at.pod.metadata.name.as_deref(), at.addresses.clone())).collect();
+    assert_eq!(found, [(Some("new"), vec![IpAddr::from([10, 0, 0, 1])])]);
+    assert_eq!(known, BTreeSet::from(["s1".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_port_for_health_checks_says_how_many_endpoints_are_here() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let tasks = clock::Tasks::default();
+    let checks = HealthChecks::new([127, 0, 0, 1].into(), &client::Ambient::system(), &tasks);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let ask = async || loop {
+        // It may not listen yet.
+        let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("asked");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.expect("an answer");
+        return said;
+    };
+    for (count, status) in [(2, "HTTP/1.1 200"), (0, "HTTP/1.1 503")] {
+        let check = HealthCheck { namespace: "shop".into(), name: "web".into(), local_endpoints: count };
+        checks.keep(&[(port, check)].into());
+        let said = ask().await;
+        assert!(said.starts_with(status) && said.contains(&format!("\"localEndpoints\":{count}")), "{said}");
+    }
+    tasks.stop().await;
+}
+
+fn manual() -> (client::Ambient, Arc<clock::ManualClock>) {
+    let clock = Arc::new(clock::ManualClock::new("2026-01-01T00:00:00Z".parse().expect("a time")));
+    let random = Arc::new(clock::SeededRandom::new(1));
+    (client::Ambient { clock: clock.clone(), random }, clock)
+}
+
+#[tokio::test]
+async fn a_pod_waits_until_its_policies_are_in_force() {
+    let placements = crate::placements::Placements::default();
+    let (ambient, clock) = manual();
+    let placement = Placement { uid: "u".to_owned(), addresses: Vec::new() };
+    placements.add("s", placement);
+    // Nobody says what is in force.
+    let (refused, ()) = tokio::join!(placements.in_force("s", &ambient), async {
+        tokio::task::yield_now().await;
+        clock.advance(std::time::Duration::from_secs(6));
+    });
+    assert!(refused.is_err());
+    let known = BTreeSet::from(["s".to_owned()]);
+    let (passed, ()) = tokio::join!(placements.in_force("s", &ambient), async {
+        placements.enforced(placements.snapshot().1, known);
+    });
+    passed.expect("in force");
+}
+
 #[tokio::test]
 async fn the_node_follows_the_api_and_tries_again_when_the_kernel_refuses() {
     let api = testkit::FakeApi::new(client::Ambient::system());
@@ -142,7 +303,10 @@ async fn the_node_follows_the_api_and_tries_again_when_the_kernel_refuses() {
         node: "here".to_owned(),
         domain: "cluster.local".to_owned(),
         names,
-        apply: move |services: &Services| {
+        placements: Arc::default(),
+        outside: IpAddr::from([127, 0, 0, 1]),
+        filter: |_: &_| Ok(()),
+        balance: move |services: &Services| {
             if refusals > 0 {
                 refusals -= 1;
                 return Err("not now");

@@ -8,7 +8,9 @@ use apimachinery::gvk::GroupResource;
 
 use crate::resource::Resource;
 use crate::strategy::Builtin;
-use crate::{Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, node, rbac};
+use crate::{
+    Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, networking, node, rbac,
+};
 
 pub(crate) const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -17,6 +19,7 @@ pub(crate) const VERBS: &[&str] =
 fn builtins() -> Vec<Builtin> {
     vec![
         crate::core::config_map::builtin(),
+        crate::core::endpoints::builtin(),
         crate::core::event::builtin(),
         crate::core::namespace::builtin(),
         crate::core::node::builtin(),
@@ -30,6 +33,9 @@ fn builtins() -> Vec<Builtin> {
         coordination::lease::builtin(),
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
+        networking::ingress::builtin(),
+        networking::ingress_class::builtin(),
+        networking::network_policy::builtin(),
         node::runtime_class::builtin(),
         rbac::binding::of_cluster(),
         rbac::binding::of_namespace(),
@@ -44,6 +50,13 @@ fn storage(facts: &BuiltinKind) -> GroupResource {
         ("events.k8s.io", plural) => GroupResource::of("", plural),
         _ => facts.group_resource(),
     }
+}
+
+/// What users of a kind are told that something better has taken the place of.
+fn deprecation(facts: &BuiltinKind) -> Option<String> {
+    let endpoints = (facts.group, facts.kind) == ("", "Endpoints");
+    endpoints
+        .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
 }
 
 pub(crate) fn builtin_kinds(limits: Limits) -> Vec<Arc<Kind>> {
@@ -93,7 +106,7 @@ fn kind_of(builtin: Builtin, facts: &BuiltinKind, resource: Arc<Resource>, slot:
         schema: api::schemas::builtin().kind_ref(&facts.gvk()),
         custom: false,
         storage: slot == 0,
-        deprecation: None,
+        deprecation: deprecation(facts),
         gvk: facts.gvk(),
         columns: builtin.columns,
         rules: builtin.rules,

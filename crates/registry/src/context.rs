@@ -89,6 +89,10 @@ pub enum Part {
     Finalize,
     /// `/binding` of a pod; written through [`Registry::bind`](crate::Registry::bind) only.
     Binding,
+    /// `/ephemeralcontainers` of a pod: containers are added to look at it.
+    EphemeralContainers,
+    /// `/resize` of a pod: only its containers' resources change.
+    Resize,
 }
 
 impl Part {
@@ -100,6 +104,8 @@ impl Part {
             Part::Scale => "scale",
             Part::Finalize => "finalize",
             Part::Binding => "binding",
+            Part::EphemeralContainers => "ephemeralcontainers",
+            Part::Resize => "resize",
         }
     }
 }

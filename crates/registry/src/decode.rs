@@ -16,11 +16,10 @@ pub(crate) fn decode(cx: &RequestContext, kind: &Kind, body: &mut Value) -> Resu
 }
 
 /// The same for a kind that is sent to a subresource and never stored.
-pub(crate) fn decode_sent(
-    cx: &RequestContext,
-    gvk: &GroupVersionKind,
-    body: &mut Value,
-) -> Result<(), Status> {
+///
+/// # Errors
+/// As for any object that is written.
+pub fn decode_sent(cx: &RequestContext, gvk: &GroupVersionKind, body: &mut Value) -> Result<(), Status> {
     type_meta(gvk, body)?;
     let Some(schema) = api::schemas::builtin().kind(gvk) else { return Err(Status::no_such_path()) };
     let done = schema.conform(body).map_err(|error| error.to_status(gvk))?;

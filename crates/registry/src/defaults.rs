@@ -1,5 +1,7 @@
 //! The objects that every plane begins with. The composition creates them through the API, like any client.
 
+use std::net::Ipv4Addr;
+
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
@@ -8,10 +10,31 @@ use crate::{Options, ranges::Ranges};
 /// Namespaces that are always there.
 pub const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// The namespaces, and the service by which pods find the API at `port`: it has the first address of the service range.
+/// Where the cluster's DNS answers, of a range of service addresses; `None` if that is too small for it.
+///
+/// # Errors
+/// When the range is none.
+pub fn dns_address(options: &Options) -> Result<Option<Ipv4Addr>, Status> {
+    Ok(ranges(options)?.dns_address())
+}
+
+/// The address by which pods find the API, of a range of service addresses.
+///
+/// # Errors
+/// When the range is none.
+pub fn api_address(options: &Options) -> Result<Ipv4Addr, Status> {
+    Ok(ranges(options)?.first_address())
+}
+
+fn ranges(options: &Options) -> Result<Ranges, Status> {
+    Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())
+}
+
+/// The namespaces; the service by which pods find the API at `port`: it has the first address of the service range; and
+/// that of the cluster's DNS.
 /// In the order in which they are to be created; what exists already is left alone.
 pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
-    let ranges = Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())?;
+    let ranges = ranges(options)?;
     let namespace = |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let mut all: Vec<Value> = NAMESPACES.iter().map(namespace).collect();
     let address = ranges.first_address().to_string();
@@ -28,5 +51,27 @@ pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     }));
+    all.extend(ranges.dns_address().map(dns));
     Ok(all)
+}
+
+/// Every node answers for its own pods, so that a question never leaves it.
+fn dns(address: Ipv4Addr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true"},
+        },
+        "spec": {
+            "clusterIP": address.to_string(),
+            "internalTrafficPolicy": "Local",
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+            ],
+        },
+    })
 }

@@ -64,7 +64,7 @@ pub struct Kind {
     pub custom: bool,
     /// Whether this is the version that objects are stored in.
     pub storage: bool,
-    /// For custom resources of a deprecated version, the warning that requests get.
+    /// For what is deprecated, the warning that requests get.
     pub deprecation: Option<String>,
     /// Group, version and kind.
     pub gvk: apimachinery::gvk::GroupVersionKind,

@@ -50,6 +50,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod events;
+mod networking;
 mod node;
 mod rbac;
 
@@ -59,6 +60,7 @@ pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,
     ResourceVersionMatch, Warnings,
 };
+pub use decode::decode_sent;
 pub use kind::{Column, Kind, Subresource};
 pub use kinds::{Group, Kinds};
 pub use object::{Head, List, Object, Row, WatchEvent};

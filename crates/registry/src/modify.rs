@@ -104,6 +104,13 @@ impl Registry {
                 Vec::new()
             }
             Part::Binding => meta::validate_update(kind, new, old),
+            Part::EphemeralContainers | Part::Resize => {
+                kind.strategy.keep_part(part, new, old);
+                grow(kind, new, old);
+                let mut errors = meta::validate_update(kind, new, old);
+                kind.strategy.validate_part(part, new, old, &mut errors);
+                errors
+            }
             Part::Whole | Part::Scale => {
                 if kind.rules.status {
                     copy(new, old, "status");

@@ -35,9 +35,18 @@ impl Ranges {
         Ipv4Addr::from(self.first + 1)
     }
 
+    /// Where the cluster's DNS answers: the tenth address, where that is among those that nobody gets by chance.
+    pub(crate) fn dns_address(&self) -> Option<Ipv4Addr> {
+        (self.reserved() > 10).then(|| Ipv4Addr::from(self.first + 10))
+    }
+
+    fn reserved(&self) -> u32 {
+        (self.size / 16).clamp(1, 256)
+    }
+
     /// Some address. The lowest sixteenth (at most 256) is left to those who choose for themselves, as upstream does.
     pub(crate) fn address(&self) -> Ipv4Addr {
-        let reserved = (self.size / 16).clamp(1, 256);
+        let reserved = self.reserved();
         let choice = self.size - reserved - 1;
         Ipv4Addr::from(self.first + reserved + self.below(choice.max(1)))
     }

@@ -147,6 +147,11 @@ impl Registry {
         item.extract.fields.get(index).map(|text| text.to_string())
     }
 
+    /// An object as readers see it now, without waiting for anything; `None` if there is no such object.
+    pub fn known(&self, kind: &Kind, namespace: &str, name: &str) -> Option<Object> {
+        self.item(kind, namespace, name).ok().map(|item| kind.object(&item))
+    }
+
     /// One object, or its scale.
     pub async fn get(
         &self,

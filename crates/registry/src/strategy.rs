@@ -8,6 +8,7 @@ use apimachinery::status::Status;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::Part;
 use crate::cache::Field;
 use crate::claims::Claims;
 use crate::kind::{Column, Subresource};
@@ -107,6 +108,14 @@ pub(crate) trait Strategy: Send + Sync + 'static {
 
     /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// Brings an object that was changed through a part of its own back to the old one, but for that part.
+    fn keep_part(&self, _part: Part, object: &mut Value, old: &Value) {
+        *object = old.clone();
+    }
+
+    /// What is wrong with a changed part.
+    fn validate_part(&self, _part: Part, _object: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
     /// What a client should know about an object that is all right otherwise.
     fn warnings(&self, _object: &Value) -> Vec<String> {

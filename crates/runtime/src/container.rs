@@ -43,8 +43,32 @@ pub struct Mount {
     pub sub_path: PathBuf,
     /// Whether writing is refused.
     pub readonly: bool,
+    /// Whether writing is refused in the mounts below it too.
+    pub recursive_readonly: bool,
     /// Propagation.
     pub propagation: MountPropagation,
+}
+
+/// A profile of what a container's processes may do, enforced by the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecurityProfile {
+    /// None.
+    #[default]
+    Unconfined,
+    /// The runtime's own.
+    RuntimeDefault,
+    /// One of the machine's: for seccomp the absolute path of its file, for AppArmor the name of a loaded one.
+    Localhost(String),
+}
+
+/// Which groups a container's processes have beside their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SupplementalGroupsPolicy {
+    /// Those that are asked for, and those that list the user in the image's `/etc/group`.
+    #[default]
+    Merge,
+    /// Those that are asked for.
+    Strict,
 }
 
 /// Who and what a container's processes are. The default is CRI's: the image's user and the default capabilities.
@@ -57,6 +81,8 @@ pub struct SecurityContext {
     pub run_as_group: Option<i64>,
     /// Further groups.
     pub supplemental_groups: Vec<i64>,
+    /// Whether the user's groups in the image come along.
+    pub supplemental_groups_policy: SupplementalGroupsPolicy,
     /// Whether the root file system refuses writing.
     pub readonly_rootfs: bool,
     /// Whether gaining privileges through set-uid files is refused.
@@ -67,6 +93,12 @@ pub struct SecurityContext {
     pub add_capabilities: Vec<String>,
     /// Capabilities taken from it; `ALL` for every one.
     pub drop_capabilities: Vec<String>,
+    /// Which system calls they may make. Not looked at for a privileged container.
+    pub seccomp: SecurityProfile,
+    /// The AppArmor profile that they run under. Not looked at for a privileged container.
+    pub apparmor: SecurityProfile,
+    /// Nothing of /proc and /sys is hidden or made read-only. For who has a user namespace of its own.
+    pub unmasked_proc: bool,
 }
 
 /// A container to create.
@@ -95,6 +127,8 @@ pub struct ContainerConfig {
     pub log_path: PathBuf,
     /// Whether a stdin is kept open.
     pub stdin: bool,
+    /// Whether that stdin ends with the first caller that was attached to it.
+    pub stdin_once: bool,
     /// Whether it runs on a terminal.
     pub tty: bool,
     /// Limits.
@@ -105,6 +139,9 @@ pub struct ContainerConfig {
     pub stop_signal: Option<String>,
     /// Ports that its program is said to listen on, for handlers that open them themselves.
     pub ports: Vec<u16>,
+    /// A running container of the same sandbox whose process namespace this one joins. Without meaning where the sandbox
+    /// has one namespace for all, or the machine's.
+    pub pid_target: Option<String>,
 }
 
 /// Where a container is in its life.
@@ -147,12 +184,25 @@ pub struct ContainerStatus {
     pub image: String,
     /// The image's id.
     pub image_id: String,
+    /// Limits as they were set last.
+    pub resources: Resources,
+    /// The image's name with its digest, if it has one: what anybody else would know it by.
+    pub image_ref: String,
     /// Absolute path of its log file.
     pub log_path: PathBuf,
     /// As given.
     pub labels: BTreeMap<String, String>,
     /// As given.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What files use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files and directories.
+    pub inodes: u64,
 }
 
 /// What a container uses.

@@ -15,4 +15,26 @@ pub struct Image {
     pub uid: Option<i64>,
     /// The user name of its configuration, when it is a name.
     pub username: String,
+    /// Whether it is to stay though nobody uses it.
+    pub pinned: bool,
+}
+
+/// Who asks a registry for an image.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// Exchanged for a token at the registry's token server; goes before the password.
+    pub identity_token: String,
+    /// Shown to the registry as it is; goes before all others.
+    pub registry_token: String,
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its secrets are nobody's business in a log.
+        f.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
+    }
 }

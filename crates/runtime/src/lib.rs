@@ -11,12 +11,16 @@
 
 mod container;
 mod error;
+mod groups;
 mod image;
 mod sandbox;
 mod service;
+mod streams;
 
 pub use container::*;
 pub use error::Error;
+pub use groups::{GroupUsage, Groups};
 pub use image::*;
 pub use sandbox::*;
 pub use service::{ExecOutput, Runtime, RuntimeEvent};
+pub use streams::{Connection, ReadStream, Resize, Session, StreamOptions, WriteStream};

@@ -62,6 +62,23 @@ pub struct Resources {
     pub oom_score_adj: i64,
 }
 
+/// A user namespace: the ids from 0 inside are as many from `base` on the machine, users' and groups' alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserNamespace {
+    /// The machine's id that is 0 inside.
+    pub base: u32,
+    /// How many ids there are.
+    pub size: u32,
+}
+
+impl UserNamespace {
+    /// The machine's id of one inside, if there is such an id inside.
+    pub fn on_machine(self, id: u32) -> Option<u32> {
+        (id < self.size).then(|| self.base.checked_add(id)).flatten()
+    }
+}
+
 /// A sandbox to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -88,6 +105,9 @@ pub struct SandboxConfig {
     pub pid: NamespaceMode,
     /// IPC namespace.
     pub ipc: NamespaceMode,
+    /// The pod's own user namespace, which then owns its other namespaces; `None`: the machine's. The ids on the disk of
+    /// what is mounted into its containers are those inside.
+    pub user_namespace: Option<UserNamespace>,
     /// Kernel settings inside the namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Which of the runtime's handlers runs its containers; empty: the one that runs the programs of their images.

@@ -1,11 +1,15 @@
 //! The calls.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{ContainerConfig, ContainerStats, ContainerStatus, Error, Image, SandboxConfig, SandboxStatus};
+use crate::{
+    Connection, ContainerConfig, ContainerStats, ContainerStatus, DiskUsage, Error, Image, RegistryAuth,
+    Resources, SandboxConfig, SandboxStatus, Session, StreamOptions,
+};
 
 /// What a command run inside a container gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop_sandbox(&self, id: &str) -> Result<(), Error>;
     /// Stops and forgets it and its containers.
     async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
+    /// Sets those limits of the sandbox's own control group that are given. Memory that is in use is not taken away.
+    async fn update_sandbox(&self, id: &str, _resources: Resources) -> Result<(), Error> {
+        Err(Error::Unsupported(format!("sandbox {id} cannot be resized by its runtime")))
+    }
     /// One sandbox.
     async fn sandbox_status(&self, id: &str) -> Result<SandboxStatus, Error>;
     /// All sandboxes.
@@ -62,11 +70,35 @@ pub trait Runtime: Send + Sync + 'static {
     async fn container_status(&self, id: &str) -> Result<ContainerStatus, Error>;
     /// All containers.
     async fn list_containers(&self) -> Result<Vec<ContainerStatus>, Error>;
+    /// Sets those of its limits that are given, while it runs. Memory that is in use is not taken away.
+    async fn update_container(&self, id: &str, _resources: Resources) -> Result<(), Error> {
+        Err(Error::Unsupported(format!("container {id} cannot be resized by its runtime")))
+    }
     /// Runs a command in it and waits, at most `timeout`.
     async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration)
     -> Result<ExecOutput, Error>;
+    /// Runs a command in it whose streams the caller keeps. The command goes on when they are dropped.
+    async fn exec(&self, id: &str, command: Vec<String>, options: StreamOptions) -> Result<Session, Error> {
+        let _ = (command, options);
+        Err(Error::Unsupported(format!("{} cannot run commands in container {id}", self.name())))
+    }
+    /// Joins its streams, from what it writes next on. Others may be attached too. A caller that takes nothing is cut off
+    /// rather than waited for.
+    async fn attach(&self, id: &str, options: StreamOptions) -> Result<Session, Error> {
+        let _ = options;
+        Err(Error::Unsupported(format!("{} cannot attach to container {id}", self.name())))
+    }
+    /// Connects to a port of the sandbox' own loopback address.
+    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Connection>, Error> {
+        let _ = port;
+        Err(Error::Unsupported(format!("{} cannot reach ports of sandbox {sandbox_id}", self.name())))
+    }
     /// What it uses now.
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error>;
+    /// What it has written to its own root. Walks through all of it.
+    async fn container_disk(&self, _id: &str) -> Result<DiskUsage, Error> {
+        Ok(DiskUsage::default())
+    }
     /// Closes and opens its log file again, after it was rotated.
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;
 
@@ -78,6 +110,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error>;
     /// All images.
     async fn list_images(&self) -> Result<Vec<Image>, Error>;
-    /// Fetches an image and returns its id.
-    async fn pull_image(&self, image: &str) -> Result<String, Error>;
+    /// Fetches an image, as far as it is not here, and returns its id. Its registry is asked in any case: for what the
+    /// name stands for now, and whether who asks may have it.
+    async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error>;
+    /// Forgets an image, given by name or id, and all its names; gives back the room that no container and no other image
+    /// needs.
+    async fn remove_image(&self, image: &str) -> Result<(), Error>;
+    /// A directory of the file system that holds images and what containers write; `None`: that of the caller's data.
+    fn image_directory(&self) -> Option<PathBuf> {
+        None
+    }
 }

@@ -1,94 +1,123 @@
-//! A container's whole life, and a sandbox's; beside crun and runc where they are installed. `cargo bench -p sandbox`.
+//! Lives of containers and sandboxes, one for each line read, as the node makes them: `cargo xtask bench node` sets them
+//! beside other runtimes. `cargo bench -p sandbox` alone prints their medians.
+//!
+//! A line is `sandbox`, `container` or `memory`, and `machine` or `own` for whose users; the answer is one number:
+//! nanoseconds of a life from creation to removal, of a new sandbox with one container or of a container in a sandbox that
+//! is there; or KiB of proportional set size of a shim among ten that each hold a running container. The environment's
+//! `MONOPLANE_BINARY` plays the shims as in earnest; without it a program with nothing else in it does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // figures go to the terminal
 #![allow(dead_code)] // the machine is the tests'
 
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Instant;
 
-use runtime::Runtime;
+use runtime::{ContainerConfig, Runtime, SandboxConfig, UserNamespace};
 
 #[path = "../tests/it/machine.rs"]
 mod machine;
 
-const TIMES: usize = 60;
+use machine::Machine;
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
+/// Lives of each kind, when nobody asks.
+const TIMES: usize = 40;
+const SHIMS: usize = 10;
 
 fn main() {
+    let served = std::env::args().any(|word| word == "--serve");
     machine::with_machine(async |machine| {
-        let runtime = &machine.runtime;
-        let mut sandboxes = Vec::new();
-        for _ in 0..TIMES / 3 {
-            let began = Instant::now();
-            let id = machine.run_sandbox().await;
-            sandboxes.push(began.elapsed());
-            runtime.remove_sandbox(&id).await.unwrap();
-        }
-        println!("sandbox, run:                {:>9.2?}", median(sandboxes));
-
-        let sandbox = machine.run_sandbox().await;
-        let mut steps = [const { Vec::new() }; 5];
-        for _ in 0..TIMES {
-            let began = Instant::now();
-            let id = runtime.create_container(&sandbox, machine::shell("true")).await.unwrap();
-            let created = Instant::now();
-            runtime.start_container(&id).await.unwrap();
-            let started = Instant::now();
-            machine.ended(&id).await;
-            let ended = Instant::now();
-            runtime.remove_container(&id).await.unwrap();
-            let took =
-                [created - began, started - created, ended - started, ended.elapsed(), began.elapsed()];
-            steps.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
-        }
-        for (name, times) in ["create", "start", "end", "delete", "whole life"].into_iter().zip(steps) {
-            println!("container, {name:<17} {:>9.2?}", median(times));
-        }
-        println!("shim memory: {}", memory(&machine, &sandbox));
-        for program in ["crun", "runc"] {
-            match other(program, machine.directory.path()) {
-                Some(took) => println!("{program}, whole life:            {took:>9.2?}"),
-                None => println!("{program}: not here, or refuses this machine"),
+        let mut bench = Bench { machine: &machine, sandboxes: BTreeMap::new() };
+        if served {
+            println!("ready");
+            for line in std::io::stdin().lines() {
+                println!("{}", bench.figure(&line.unwrap()).await);
+                std::io::stdout().flush().unwrap();
             }
+            return;
         }
+        for kind in ["sandbox machine", "sandbox own", "container machine", "container own"] {
+            let mut times = Vec::new();
+            for _ in 0..TIMES {
+                times.push(bench.figure(kind).await);
+            }
+            times.sort_unstable();
+            println!("{kind:<20} {:>7} µs", times[TIMES / 2] / 1000);
+        }
+        println!("shim                 {:>7} KiB", bench.figure("memory machine").await);
     });
 }
 
-/// What the shim of a sandbox holds, in the kernel's words.
-fn memory(machine: &machine::Machine, sandbox: &str) -> String {
-    let path = machine.directory.path().join("state/sandboxes").join(sandbox).join("shim.json");
-    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim["pid"])).unwrap();
-    let wanted = ["Rss:", "Pss:", "Private_Clean:", "Private_Dirty:", "Anonymous:"];
-    let lines = rollup.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
-    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+struct Bench<'a> {
+    machine: &'a Machine,
+    /// By whose users.
+    sandboxes: BTreeMap<bool, String>,
 }
 
-/// `run` of another runtime, with the same root file system and command, in a mount namespace without the hybrid
-/// layout's v2 tree, which crun refuses.
-fn other(program: &str, directory: &Path) -> Option<Duration> {
-    let bundle = directory.join(program);
-    std::fs::create_dir_all(bundle.join("rootfs/bin")).ok()?;
-    for name in ["busybox", "true", "sh"] {
-        std::fs::copy("/bin/busybox", bundle.join("rootfs/bin").join(name)).ok()?;
+impl Bench<'_> {
+    async fn figure(&mut self, line: &str) -> u64 {
+        let own = line.ends_with(" own");
+        match line.split(' ').next() {
+            Some("sandbox") => self.sandbox(own).await,
+            Some("container") => self.container(own).await,
+            Some("memory") => self.memory(own).await,
+            _ => panic!("{line:?}"),
+        }
     }
-    Command::new(program).arg("spec").current_dir(&bundle).output().ok()?;
-    let text = std::fs::read_to_string(bundle.join("config.json")).ok()?;
-    let mut spec: serde_json::Value = serde_json::from_str(&text).ok()?;
-    spec["process"]["terminal"] = false.into();
-    spec["process"]["args"] = ["/bin/sh", "-c", "true"].as_slice().into();
-    std::fs::write(bundle.join("config.json"), spec.to_string()).ok()?;
-    let script =
-        "umount /sys/fs/cgroup/unified 2>/dev/null; for n in $(seq 20); do $0 run x$n || exit 1; done";
-    let began = Instant::now();
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, program])
-        .current_dir(&bundle)
-        .output()
-        .ok()?;
-    output.status.success().then(|| began.elapsed() / 20)
+
+    fn config(&self, own: bool) -> SandboxConfig {
+        let ids = UserNamespace { base: 65536, size: 65536 };
+        SandboxConfig { user_namespace: own.then_some(ids), ..self.machine.sandbox() }
+    }
+
+    async fn sandbox(&self, own: bool) -> u64 {
+        let began = Instant::now();
+        let sandbox = self.machine.runtime.run_sandbox(self.config(own)).await.unwrap();
+        self.life(&sandbox).await;
+        self.machine.runtime.remove_sandbox(&sandbox).await.unwrap();
+        since(began)
+    }
+
+    async fn container(&mut self, own: bool) -> u64 {
+        if !self.sandboxes.contains_key(&own) {
+            let sandbox = self.machine.runtime.run_sandbox(self.config(own)).await.unwrap();
+            self.sandboxes.insert(own, sandbox);
+        }
+        let began = Instant::now();
+        self.life(&self.sandboxes[&own]).await;
+        since(began)
+    }
+
+    async fn life(&self, sandbox: &str) {
+        let config = ContainerConfig { command: vec!["true".into()], ..machine::shell("") };
+        let id = self.machine.start_with(sandbox, config).await;
+        assert_eq!(self.machine.ended(&id).await.exit_code, 0);
+        self.machine.runtime.remove_container(&id).await.unwrap();
+    }
+
+    async fn memory(&self, own: bool) -> u64 {
+        let mut sandboxes = Vec::new();
+        for _ in 0..SHIMS {
+            let sandbox = self.machine.runtime.run_sandbox(self.config(own)).await.unwrap();
+            self.machine.start(&sandbox, "echo running; exec sleep 1000").await;
+            sandboxes.push(sandbox);
+        }
+        let sizes = sandboxes.iter().map(|sandbox| self.pss(sandbox));
+        let largest = sizes.max().unwrap();
+        for sandbox in &sandboxes {
+            self.machine.runtime.remove_sandbox(sandbox).await.unwrap();
+        }
+        largest
+    }
+
+    fn pss(&self, sandbox: &str) -> u64 {
+        let path = self.machine.directory.path().join("state/sandboxes").join(sandbox).join("shim.json");
+        let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim["pid"])).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+fn since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap()
 }

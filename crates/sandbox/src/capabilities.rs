@@ -2,8 +2,8 @@
 
 use runtime::SecurityContext;
 
-/// What containers get by default: containerd's set without MKNOD, since a device node that a container makes is only
-/// kept from use by the device cgroup, which is not there on every machine.
+/// What containers get by default: containerd's set without MKNOD. Nobody but the device cgroup would keep a container from
+/// using the nodes that it makes, and that is not there on every machine.
 const DEFAULT: [&str; 13] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -65,15 +65,16 @@ const ALL: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// The names, with `CAP_`, in the kernel's order. `last` is the highest number that the running kernel knows.
+/// The names, with `CAP_`, in the kernel's order. `available` are those that there are to give, as the kernel numbers them.
 /// `devices_limited`: whether the kernel keeps a container from devices that are not given to it. Where it does not,
 /// whoever may make a device node has the machine's disks, so nobody unprivileged may.
 pub(crate) fn granted(
     security: &SecurityContext,
-    last: usize,
+    available: u64,
     devices_limited: bool,
 ) -> Result<Vec<String>, String> {
-    let known: Vec<&str> = ALL.iter().take(last + 1).copied().collect();
+    let known = ALL.iter().enumerate().filter(|(number, _)| available >> number & 1 == 1);
+    let known: Vec<&str> = known.map(|(_, name)| *name).collect();
     let plain = |name: &String| {
         let upper = name.to_ascii_uppercase();
         upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
@@ -87,7 +88,7 @@ pub(crate) fn granted(
     }
     if !devices_limited && !security.privileged && add.iter().any(|name| name == "MKNOD") {
         return Err(
-            "MKNOD is for privileged containers only on this machine: cgroup v2 does not limit devices yet"
+            "MKNOD is for privileged containers only on this machine: its cgroups do not limit devices"
                 .to_owned(),
         );
     }
@@ -107,10 +108,15 @@ pub(crate) fn granted(
     Ok(granted.map(|name| format!("CAP_{name}")).collect())
 }
 
-/// The highest capability of the running kernel.
-pub(crate) fn last() -> usize {
-    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
-    text.trim().parse().unwrap_or(ALL.len() - 1)
+/// Names, with `CAP_`, as the kernel numbers them.
+pub(crate) fn bits(names: &[String]) -> u64 {
+    let has = |name: &str| names.iter().any(|listed| listed.strip_prefix("CAP_") == Some(name));
+    ALL.iter().enumerate().filter(|(_, name)| has(name)).fold(0, |bits, (number, _)| bits | 1 << number)
+}
+
+/// What this process has itself, and so can give: root may have less than all where it is itself confined.
+pub(crate) fn available() -> u64 {
+    rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits())
 }
 
 #[cfg(test)]
@@ -125,7 +131,7 @@ mod tests {
             drop_capabilities: own(drop),
             ..SecurityContext::default()
         };
-        granted(&context, ALL.len() - 1, true)
+        granted(&context, u64::MAX, true)
     }
 
     #[test]
@@ -136,6 +142,9 @@ mod tests {
         assert!(check(&["cap_net_admin"], &[], false).unwrap().contains(&"CAP_NET_ADMIN".to_owned()));
         assert_eq!(check(&[], &[], true).unwrap().len(), ALL.len());
         assert!(check(&["FLY"], &[], false).unwrap_err().contains("FLY"));
+        // Who has less gives less.
+        let privileged = SecurityContext { privileged: true, ..SecurityContext::default() };
+        assert_eq!(granted(&privileged, 0b101, true).unwrap(), ["CAP_CHOWN", "CAP_DAC_READ_SEARCH"]);
     }
 
     #[test]
@@ -145,11 +154,11 @@ mod tests {
             add_capabilities: vec![add.to_owned()],
             ..SecurityContext::default()
         };
-        let last = ALL.len() - 1;
-        assert!(granted(&context("MKNOD", false), last, false).unwrap_err().contains("MKNOD"));
+        let all = u64::MAX;
+        assert!(granted(&context("MKNOD", false), all, false).unwrap_err().contains("MKNOD"));
         let mknod = "CAP_MKNOD".to_owned();
-        assert!(!granted(&context("ALL", false), last, false).unwrap().contains(&mknod));
-        assert!(granted(&context("ALL", false), last, true).unwrap().contains(&mknod));
-        assert!(granted(&context("MKNOD", true), last, false).unwrap().contains(&mknod));
+        assert!(!granted(&context("ALL", false), all, false).unwrap().contains(&mknod));
+        assert!(granted(&context("ALL", false), all, true).unwrap().contains(&mknod));
+        assert!(granted(&context("MKNOD", true), all, false).unwrap().contains(&mknod));
     }
 }

@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Resources;
 
+use crate::devices::{self, Device};
+
 /// How often a group is killed again before it counts as immortal.
 const ATTEMPTS: u32 = 50;
 
@@ -102,20 +104,48 @@ impl Tree {
         self.limit(group, resources)
     }
 
-    /// Sets a group's limits.
+    /// Sets a group's limits: all that can be, and the first that cannot is the error.
     pub(crate) fn limit(&self, group: &str, resources: &Resources) -> io::Result<()> {
+        let mut result = Ok(());
         for (controller, file, value) in self.settings(resources) {
             if let Some(directory) = self.directory(controller, group) {
-                let path = directory.join(file);
-                fs::write(&path, &value).map_err(|error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!("cannot write {value} to {}: {error}", path.display()),
-                    )
-                })?;
+                result = result.and(write_setting(&directory.join(file), &value));
             }
         }
-        Ok(())
+        result
+    }
+
+    /// Changes the limits of a group that is in use. Memory that is in use is not taken away, which the kernel would do by
+    /// killing.
+    pub(crate) fn update(&self, group: &str, resources: &Resources) -> io::Result<()> {
+        let rest = Resources { memory_limit: None, ..resources.clone() };
+        let memory = match resources.memory_limit.filter(|limit| *limit > 0) {
+            Some(limit) => self.update_memory(group, limit),
+            None => Ok(()),
+        };
+        self.limit(group, &rest).and(memory)
+    }
+
+    fn update_memory(&self, group: &str, limit: i64) -> io::Result<()> {
+        let used = self.usage(group)?.memory_working_set;
+        if u64::try_from(limit).is_ok_and(|limit| limit < used) {
+            let why = format!("the memory limit of {limit} bytes is below what is in use: {used}");
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
+        let only = Resources { memory_limit: Some(limit), ..Resources::default() };
+        let with_swap = self.directory("memory", group).map(|d| d.join("memory.memsw.limit_in_bytes"));
+        let Some(file) = with_swap.filter(|file| file.exists() && matches!(self, Self::V1(_))) else {
+            return self.limit(group, &only);
+        };
+        // Of memory alone there may never be more than with swap: whichever is in the way moves first.
+        let swap = |limit: i64| write_setting(&file, &limit.to_string());
+        let known = number(&file)?;
+        match u64::try_from(limit).is_ok_and(|limit| limit > known) {
+            true => swap(limit).and_then(|()| self.limit(group, &only)),
+            // Not limited so far.
+            false if known > i64::MAX as u64 / 2 => self.limit(group, &only),
+            false => self.limit(group, &only).and_then(|()| swap(limit)),
+        }
     }
 
     /// Whether swap can be limited in a group.
@@ -125,6 +155,22 @@ impl Tree {
             Self::V2(_) => "memory.swap.max",
         };
         self.directory("memory", group).is_some_and(|directory| directory.join(file).exists())
+    }
+
+    /// Whether a container's group keeps it from devices that are not given to it. On v2 it is not made without.
+    pub(crate) fn limits_devices(&self) -> bool {
+        match self {
+            Self::V1(controllers) => controllers.contains_key("devices"),
+            Self::V2(_) => true,
+        }
+    }
+
+    /// Lets a group use these devices and no others, where that is not the device controller's.
+    pub(crate) fn limit_devices(&self, group: &str, devices: &[Device]) -> io::Result<()> {
+        match self {
+            Self::V1(_) => Ok(()),
+            Self::V2(root) => devices::limit(&relative(root, group), devices),
+        }
     }
 
     /// The files that carry limits: controller, file, value.
@@ -297,6 +343,12 @@ fn pass_on_controllers(root: &Path, group: &str) {
             let _ = fs::write(path.join("cgroup.subtree_control"), controller);
         }
     }
+}
+
+fn write_setting(path: &Path, value: &str) -> io::Result<()> {
+    fs::write(path, value).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write {value} to {}: {error}", path.display()))
+    })
 }
 
 fn relative(root: &Path, group: &str) -> PathBuf {

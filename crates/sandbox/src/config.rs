@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use runtime::SandboxMetadata;
 use serde::{Deserialize, Serialize};
 
-/// How the program that plays the shim is started: `executable args… --sandbox DIRECTORY`. It must call
+/// How the program that plays the shims is started: `executable args…` and further words. It must call
 /// [`crate::shim::main`] with the words after `args`, before it starts any thread.
 #[derive(Clone, Debug)]
 pub struct ShimCommand {
@@ -53,8 +54,13 @@ pub struct Config {
 #[async_trait]
 pub trait PodNetwork: Send + Sync + 'static {
     /// Connects the network namespace at this path (its loopback is down, it has nothing else) and returns the pod's
-    /// addresses, the primary one first. Repeating it returns the same.
-    async fn attach(&self, sandbox_id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String>;
+    /// addresses, the primary one first, once what it sends and is sent may pass. Repeating it returns the same.
+    async fn attach(
+        &self,
+        sandbox_id: &str,
+        pod: &SandboxMetadata,
+        namespace: &Path,
+    ) -> Result<Vec<IpAddr>, String>;
     /// Takes the addresses back; the namespace may be gone. Repeating it succeeds.
     async fn detach(&self, sandbox_id: &str) -> Result<(), String>;
     /// Takes back what belongs to none of these sandboxes: what a crash left over.

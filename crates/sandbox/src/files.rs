@@ -8,13 +8,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use runtime::{ContainerConfig, SandboxConfig};
+use runtime::{ContainerConfig, SandboxConfig, UserNamespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WorkloadConfig;
 use crate::process;
+use crate::seccomp::Filter;
 
 /// A sandbox's directory.
 #[derive(Clone, Debug)]
@@ -61,6 +62,8 @@ pub(crate) struct ShimProcess {
 pub(crate) struct ContainerFile {
     pub(crate) id: String,
     pub(crate) image_id: String,
+    /// The image's name with its digest; empty in records of the first release.
+    pub(crate) image_ref: String,
     pub(crate) stop_signal: i32,
     pub(crate) config: ContainerConfig,
 }
@@ -74,9 +77,22 @@ pub(crate) struct Plan {
     pub(crate) log: PathBuf,
     /// Whether standard input stays open.
     pub(crate) stdin: bool,
+    /// Whether it ends with the first caller that was attached to it.
+    pub(crate) stdin_once: bool,
+    /// Whether it runs on a terminal.
+    pub(crate) tty: bool,
     pub(crate) user: UserPlan,
-    /// Parts of volumes, to be found and bound before the container's other mounts.
+    /// What is to be found and bound before the container's other mounts: parts of volumes, and all that is mounted where
+    /// the pod has a user namespace.
     pub(crate) parts: Vec<Part>,
+    /// Whether it is kept from all devices but those that every container has.
+    pub(crate) limit_devices: bool,
+    /// Which system calls its processes may make; `None`: all.
+    pub(crate) seccomp: Option<Filter>,
+    /// The container whose process namespace it joins.
+    pub(crate) pid_target: Option<String>,
+    /// The pod's user namespace: layers and `parts` are mounted with its ids.
+    pub(crate) user_namespace: Option<UserNamespace>,
     /// Who may run the container's program in place of the kernel.
     pub(crate) workload: Option<WorkloadPlan>,
 }
@@ -93,13 +109,26 @@ pub(crate) struct WorkloadPlan {
     pub(crate) memory_limit: Option<u64>,
 }
 
-/// A part of a volume that is mounted instead of the whole.
+impl WorkloadPlan {
+    pub(crate) fn new(config: WorkloadConfig, container: &ContainerConfig) -> Self {
+        let volumes = container.mounts.iter().map(|mount| (mount.container_path.clone(), mount.readonly));
+        let limit = container.resources.memory_limit.and_then(|limit| u64::try_from(limit).ok());
+        Self {
+            config,
+            volumes: volumes.collect(),
+            ports: container.ports.clone(),
+            memory_limit: limit.filter(|limit| *limit > 0),
+        }
+    }
+}
+
+/// A part of a volume that is mounted instead of the whole, or the whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Part {
     /// The volume.
     pub(crate) volume: PathBuf,
-    /// The part, relative to it.
+    /// The part, relative to it; empty: the whole.
     pub(crate) path: PathBuf,
     /// Where the OCI configuration expects it.
     pub(crate) at: PathBuf,
@@ -114,6 +143,8 @@ pub(crate) struct UserPlan {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Vec<u32>,
+    /// No groups beside those, whatever the image says.
+    pub(crate) strict: bool,
 }
 
 impl SandboxFiles {
@@ -168,6 +199,10 @@ impl ContainerFiles {
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.0.join("rootfs")
     }
+    /// What the container has written to its root.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
     /// Where the part of a volume with this number is bound, in the mount namespace of the container's making.
     pub(crate) fn part(&self, number: usize) -> PathBuf {
         self.0.join("m").join(number.to_string())
@@ -198,9 +233,13 @@ impl ShimProcess {
     }
 }
 
-/// The form of the records that this release writes. Counted up by the release whose records an earlier one would
+/// The latest form of records that this release knows. Counted up by the release whose records an earlier one would
 /// misread; a new field that may be left out needs no new number.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
+/// Of ordinary records.
+const FIRST_FORM: u32 = 1;
+/// Of those that tell of a user namespace: a release that knows none would run what comes later outside of it.
+const USER_NAMESPACE_FORM: u32 = 2;
 
 #[derive(Serialize)]
 struct Written<'a, T> {
@@ -218,7 +257,17 @@ struct Version {
 
 /// Replaces a record.
 pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> io::Result<()> {
-    write(path, &Written { version: FORM, record })
+    write(path, &Written { version: FIRST_FORM, record })
+}
+
+/// Replaces a record about a sandbox of this configuration.
+pub(crate) fn write_sandbox_record(
+    path: &Path,
+    config: &SandboxConfig,
+    record: &impl Serialize,
+) -> io::Result<()> {
+    let version = if config.user_namespace.is_some() { USER_NAMESPACE_FORM } else { FIRST_FORM };
+    write(path, &Written { version, record })
 }
 
 /// Reads a record of this or an earlier release. An error of kind `NotFound`, and no other, says that there is none.
@@ -291,11 +340,18 @@ mod tests {
         assert_eq!(read_record::<Plan>(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::write(&path, r#"{"version":1,"a_field_of_tomorrow":[1]}"#).unwrap();
         read_record::<Plan>(&path).unwrap();
-        fs::write(&path, r#"{"version":2,"stdin":true}"#).unwrap();
+        fs::write(&path, r#"{"version":3,"stdin":true}"#).unwrap();
         let error = read_record::<Plan>(&path).unwrap_err();
         assert!(error.to_string().contains("later release"), "{error}");
         write_record(&path, &Plan { stdin: true, ..Plan::default() }).unwrap();
         assert!(read_record::<Plan>(&path).unwrap().stdin);
+        // One that knows no user namespaces leaves a sandbox that has one alone, and reads the others.
+        for (user_namespace, form) in [(None, 1), (Some(UserNamespace { base: 65536, size: 65536 }), 2)] {
+            let config = SandboxConfig { user_namespace, ..SandboxConfig::default() };
+            write_sandbox_record(&path, &config, &config).unwrap();
+            assert_eq!(read::<Version>(&path).unwrap().version, form);
+            assert_eq!(read_record::<SandboxConfig>(&path).unwrap(), config);
+        }
     }
 
     #[test]

@@ -6,29 +6,36 @@
 //!
 //! It knows nothing of Kubernetes' objects and does not set up networks: [`PodNetwork`] is given to it.
 //!
-//! Not there yet, and refused or said where asked for: terminals, seccomp profiles (containers run unconfined by
-//! seccomp, which is Kubernetes' default too), user namespaces, `Bidirectional` mounts. Device access is limited by
-//! the device controller on cgroup v1 only; on v2 unprivileged containers are kept from devices by never having MKNOD,
-//! nor device nodes on their root file system and volumes. One with SYS_ADMIN can mount its way to them there.
+//! Not there yet, and refused or said where asked for: `Bidirectional` mounts.
 //!
 //! Begin with [`Containers`]; then `manager` and `adoption` for the node's side and `shim::server` for the shim's.
 
 mod adoption;
+mod apparmor;
+mod attributes;
 mod capabilities;
 mod cgroup;
 mod config;
+mod devices;
 mod files;
 mod group;
+mod groups;
+mod image;
 mod link;
 mod manager;
 mod process;
 mod program;
 mod protocol;
 mod sandbox;
+mod seccomp;
 mod service;
 pub mod shim;
+mod spawner;
 mod spec;
+mod streams;
 
 pub use config::{Config, PodNetwork, ShimCommand, WorkloadConfig};
 pub use group::Group;
+pub use groups::MachineGroups;
+pub use image::{InUse, in_use};
 pub use manager::Containers;

@@ -1,6 +1,6 @@
 //! The node's end of the protocol with a shim.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use runtime::Error;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::io::{AsyncReadExt, Interest};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::files::{SOCKET, SandboxFiles};
-use crate::protocol::{self, Call, MAX_FRAME, Reply, Request, VERSIONS};
+use crate::protocol::{self, Call, Reply, Request, VERSIONS};
 
 /// How long a shim may take for any call but exec. Making a container is the slowest.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,6 +25,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection with one call on its way.
 pub(crate) struct Link {
     stream: UnixStream,
+    received: Vec<u8>,
+    files: Vec<OwnedFd>,
 }
 
 impl Link {
@@ -40,18 +45,30 @@ impl Link {
             let with = if sent == 0 { fds } else { &[] };
             sent += stream.async_io(Interest::WRITABLE, || send(&stream, part, with)).await?;
         }
-        Ok(Self { stream })
+        Ok(Self { stream, received: Vec::new(), files: Vec::new() })
     }
 
     /// The next answer; an error of kind `UnexpectedEof` when the shim hung up.
     pub(crate) async fn next(&mut self) -> io::Result<Reply> {
-        let length = self.stream.read_u32().await? as usize;
-        if length > MAX_FRAME {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame too long"));
+        loop {
+            let too_long = |_| io::Error::new(io::ErrorKind::InvalidData, "a frame too long");
+            if let Some(frame) = protocol::take_frame(&mut self.received).map_err(too_long)? {
+                return Ok(serde_json::from_slice(&frame)?);
+            }
+            let mut piece = [0; 4096];
+            let (count, files) =
+                self.stream.async_io(Interest::READABLE, || receive(&self.stream, &mut piece)).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.received.extend_from_slice(&piece[..count]);
+            self.files.extend(files);
         }
-        let mut frame = vec![0; length];
-        self.stream.read_exact(&mut frame).await?;
-        Ok(serde_json::from_slice(&frame)?)
+    }
+
+    /// The file that came with the answers so far.
+    pub(crate) fn take_file(&mut self) -> Option<OwnedFd> {
+        self.files.pop()
     }
 }
 
@@ -92,6 +109,18 @@ fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(sendmsg(stream.as_fd(), &[IoSlice::new(bytes)], &mut ancillary, flags)?)
+}
+
+fn receive(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let count = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?.bytes;
+    let files = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(files) => Some(files),
+        _ => None,
+    });
+    Ok((count, files.flatten().collect()))
 }
 
 /// Connects by way of a descriptor of the directory: its path may be longer than a socket's address can be.

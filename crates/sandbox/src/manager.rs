@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +15,7 @@ use crate::config::{Config, PodNetwork};
 use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord, ShimConfig, ShimProcess};
 use crate::protocol::{Call, ContainerRecord};
 use crate::sandbox::Sandbox;
+use crate::spawner::Spawner;
 
 /// Most processes and threads of all pods together: what one pod's fork bomb takes, the machine must do without.
 const MAX_PIDS: i64 = 32_768;
@@ -40,10 +40,10 @@ pub struct Containers {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) images: Arc<images::Store>,
+    pub(crate) registries: Arc<images::Registries>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) tree: Tree,
-    /// The shims' program.
-    program: OwnedFd,
+    spawner: Spawner,
     /// Processes that a pod may have which says nothing of it.
     pod_pids: i64,
     sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
@@ -56,6 +56,7 @@ impl Containers {
     pub async fn open(
         config: Config,
         images: Arc<images::Store>,
+        registries: Arc<images::Registries>,
         network: Arc<dyn PodNetwork>,
     ) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
@@ -69,9 +70,10 @@ impl Containers {
         tree.create(&config.pods_cgroup, &limit).map_err(failed(&"the pods' control group"))?;
         let inner = Arc::new(Inner {
             pod_pids: pids / POD_SHARE,
-            program,
+            spawner: Spawner::new(program, config.shim.clone()),
             config,
             images,
+            registries,
             network,
             tree,
             sandboxes: Mutex::default(),
@@ -195,22 +197,24 @@ impl Inner {
         let own_group = self.config.shim_cgroup.clone();
         let shim = ShimConfig { config: config.clone(), own_group };
         // Before the group, which is found again by it.
-        files::write_record(&files.shim_config(), &shim).map_err(failed(&"sandbox directory"))?;
+        files::write_sandbox_record(&files.shim_config(), &config, &shim)
+            .map_err(failed(&"sandbox directory"))?;
         let mut limits = config.resources.clone();
         limits.pids_limit = limits.pids_limit.or(Some(self.pod_pids));
         self.tree.create(&config.cgroup_parent, &limits).map_err(failed(&"pod's control group"))?;
-        crate::service::start_shim(&self.program, &self.config.shim, files).await?;
+        self.spawner.start_shim(files).await?;
         let process: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
         let ips = match config.network {
             NamespaceMode::Node => Vec::new(),
             _ => {
                 let namespace = PathBuf::from(format!("/proc/{}/ns/net", process.pid));
-                self.network.attach(id, &namespace).await.map_err(Error::Failed)?
+                self.network.attach(id, &config.metadata, &namespace).await.map_err(Error::Failed)?
             }
         };
         crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;
         let record = SandboxRecord { id: id.to_owned(), created_at: now(), ips, config };
-        files::write_record(&files.record(), &record).map_err(failed(&"sandbox directory"))?;
+        files::write_sandbox_record(&files.record(), &record.config, &record)
+            .map_err(failed(&"sandbox directory"))?;
         Ok(Arc::new(Sandbox::new(files.clone(), record, true)))
     }
 

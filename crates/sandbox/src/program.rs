@@ -4,38 +4,21 @@
 //! of a shared process namespace stays there: what traces them reaches the program's file by `/proc/<pid>/exe`
 //! (CVE-2019-5736). So it is run from a read-only mount of that one file, which hangs nowhere and goes with the last
 //! process that runs from it; the file stays one file, of which all share the memory.
-#![allow(unsafe_code)] // mount_setattr has no safe form
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::libc;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use crate::attributes;
+
 /// Holds a program; `/proc/self/fd` of what is returned runs it.
 pub(crate) fn hold(path: &Path) -> io::Result<OwnedFd> {
     let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: the descriptor, the empty path and the structure live through the call, which writes to none of them.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    match result {
-        0 => Ok(tree),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let fixed = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    attributes::set(&tree, false, fixed, None)?;
+    Ok(tree)
 }

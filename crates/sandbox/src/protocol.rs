@@ -10,8 +10,12 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-/// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`.
-pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=1;
+/// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`; who speaks
+/// version 2 honours all of a plan that confines a container.
+pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=2;
+/// The first version whose shims confine a container's system calls, limit its devices on v2, and leave out the image's
+/// groups.
+pub(crate) const CONFINES: u32 = 2;
 /// The longest frame that either end takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 
@@ -69,6 +73,15 @@ pub(crate) enum Call {
     /// Runs a command in it with the three files that come along; answered by [`Reply::Exited`]. A caller that hangs up
     /// ends the command.
     Exec { container: String, command: Vec<String> },
+    /// Runs a command in it whose streams the caller keeps: on the three files that come along, or on a terminal, which
+    /// comes with the answer. Answered by [`Reply::Started`] and then [`Reply::Exited`]. The command outlives its caller.
+    Run { container: String, command: Vec<String>, terminal: bool },
+    /// Copies what it writes from now on into the two files that come along. Answered by [`Reply::Started`], with the file
+    /// that its input or its terminal is, if asked for or there; and by [`Reply::Exited`] when it has ended. Until the
+    /// caller hangs up.
+    Attach { container: String, stdin: bool },
+    /// Begins to connect to a port of the pod's loopback address; answered by [`Reply::Started`] with the socket.
+    Connect { port: u16, ipv6: bool },
     /// Ends all containers and then the shim.
     Shutdown,
 }
@@ -85,6 +98,8 @@ pub(crate) enum Reply {
     },
     /// There is no such call.
     Unsupported,
+    /// What was asked for has begun; files that belong to it come along.
+    Started,
     State(Vec<ContainerRecord>),
     Container(ContainerRecord),
     Exited(i32),

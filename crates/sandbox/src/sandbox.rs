@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use runtime::{ContainerState, ContainerStatus, Error, SandboxState, SandboxStatus};
+use runtime::{ContainerState, ContainerStatus, Error, Resources, SandboxState, SandboxStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +70,17 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Refuses what a shim of an earlier release would leave out in silence.
+    pub(crate) fn needs_version(&self, version: u32) -> Result<(), Error> {
+        match self.version.load(Ordering::Relaxed) >= version {
+            true => Ok(()),
+            false => Err(Error::Unsupported(
+                "this pod's shim is of an earlier release and cannot confine a container so; start the pod anew"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// Makes a call to its shim and waits for the answer.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
         link::call(&self.files, self.version.load(Ordering::Relaxed), call).await
@@ -123,12 +134,35 @@ impl Sandbox {
         self.state().containers.insert(file.id.clone(), Known { file, record });
     }
 
+    /// Writes down a container's limits as they have been set, for those that are given.
+    pub(crate) fn resized(&self, container: &str, resources: &Resources) -> io::Result<()> {
+        let mut state = self.state();
+        let Some(known) = state.containers.get_mut(container) else { return Ok(()) };
+        let mut file = known.file.clone();
+        let limits = &mut file.config.resources;
+        limits.cpu_shares = resources.cpu_shares.or(limits.cpu_shares);
+        limits.cpu_quota = resources.cpu_quota.or(limits.cpu_quota);
+        limits.cpu_period = resources.cpu_period.or(limits.cpu_period);
+        limits.memory_limit = resources.memory_limit.or(limits.memory_limit);
+        limits.pids_limit = resources.pids_limit.or(limits.pids_limit);
+        files::write_record(&self.files.container(container).record(), &file)?;
+        known.file = file;
+        Ok(())
+    }
+
     pub(crate) fn forget(&self, container: &str) {
         self.state().containers.remove(container);
     }
 
     pub(crate) fn container_file(&self, container: &str) -> Option<ContainerFile> {
         self.state().containers.get(container).map(|known| known.file.clone())
+    }
+
+    /// The number of a running container's first process.
+    pub(crate) fn running_pid(&self, container: &str) -> Option<i32> {
+        let state = self.state();
+        let record = &state.containers.get(container)?.record;
+        (record.pid > 0 && record.started_at > 0 && record.finished_at == 0).then_some(record.pid)
     }
 
     pub(crate) fn container_ids(&self) -> Vec<String> {
@@ -211,6 +245,8 @@ impl Sandbox {
             message: record.message.clone(),
             image: file.config.image.clone(),
             image_id: file.image_id.clone(),
+            resources: file.config.resources.clone(),
+            image_ref: file.image_ref.clone(),
             log_path: self.record.config.log_directory.join(&file.config.log_path),
             labels: file.config.labels.clone(),
             annotations: file.config.annotations.clone(),

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,26 +11,27 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use runtime::{
-    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image,
-    NamespaceMode, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus,
+    Connection, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, DiskUsage, Error,
+    ExecOutput, Image, NamespaceMode, RegistryAuth, Resources, Runtime, RuntimeEvent, SandboxConfig,
+    SandboxStatus, Session, StreamOptions, SupplementalGroupsPolicy,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
+use tokio_util::compat::TokioAsyncReadCompatExt;
 
+use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::config::WorkloadConfig;
 use crate::files::{
     self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan, WorkloadPlan,
 };
+use crate::image::{describe, image_error};
 use crate::manager::{Containers, blocking, failed, new_id, now};
-use crate::protocol::{Call, Reply};
+use crate::protocol::{self, Call, Reply};
 use crate::sandbox::Sandbox;
-use crate::spec;
-use crate::{ShimCommand, capabilities};
+use crate::{seccomp, spec, streams};
 
-/// How long a shim may take to become reachable.
-const SHIM_START: Duration = Duration::from_secs(20);
 /// How long a killed container may take to be gone: the kernel's time, not the program's.
 const KILLED: Duration = Duration::from_secs(20);
 /// Most that is kept of each output of a command.
@@ -151,6 +151,23 @@ impl Runtime for Containers {
         Ok(self.inner.all().iter().flat_map(|sandbox| sandbox.container_statuses()).collect())
     }
 
+    async fn update_sandbox(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let sandbox = self.inner.sandbox(id)?;
+        let tree = self.inner.tree.clone();
+        let group = sandbox.record.config.cgroup_parent.clone();
+        blocking(move || tree.update(&group, &resources).map_err(failed(&"pod's control group"))).await
+    }
+
+    async fn update_container(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        let (tree, id) = (self.inner.tree.clone(), id.to_owned());
+        blocking(move || {
+            tree.update(&sandbox.group(&id), &resources).map_err(failed(&"control group"))?;
+            sandbox.resized(&id, &resources).map_err(failed(&"container directory"))
+        })
+        .await
+    }
+
     async fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Result<ExecOutput, Error> {
         let (sandbox, _) = self.inner.sandbox_of(id)?;
         if command.is_empty() {
@@ -159,6 +176,24 @@ impl Runtime for Containers {
         // Hanging up, which leaving this function does, ends the command.
         let late = |_| Error::Timeout(format!("command {:?} ran longer than {limit:?}", command.join(" ")));
         timeout(limit, exec(&sandbox, id, command.clone())).await.map_err(late)?
+    }
+
+    async fn exec(&self, id: &str, command: Vec<String>, options: StreamOptions) -> Result<Session, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        if command.is_empty() {
+            return Err(Error::Invalid("exec: no command".to_owned()));
+        }
+        streams::exec(&sandbox, id, command, options).await
+    }
+
+    async fn attach(&self, id: &str, options: StreamOptions) -> Result<Session, Error> {
+        let (sandbox, file) = self.inner.sandbox_of(id)?;
+        streams::attach(&sandbox, id, file.config.tty, options).await
+    }
+
+    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Connection>, Error> {
+        let sandbox = self.inner.sandbox(sandbox_id)?;
+        Ok(Box::new(streams::connect(&sandbox, port).await?.compat()))
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats, Error> {
@@ -171,6 +206,13 @@ impl Runtime for Containers {
             memory_working_set: usage.memory_working_set,
             pids: usage.pids,
         })
+    }
+
+    async fn container_disk(&self, id: &str) -> Result<DiskUsage, Error> {
+        let (sandbox, _) = self.inner.sandbox_of(id)?;
+        let layer = sandbox.files.container(id).upper();
+        let used = blocking(move || images::tree_usage(&layer).map_err(failed(&"writable layer"))).await?;
+        Ok(DiskUsage { bytes: used.bytes, inodes: used.inodes })
     }
 
     async fn reopen_log(&self, id: &str) -> Result<(), Error> {
@@ -190,24 +232,23 @@ impl Runtime for Containers {
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {
-        let store = Arc::clone(&self.inner.images);
-        let images = blocking(move || store.list().map_err(image_error)).await?;
-        Ok(images.iter().map(describe).collect())
+        self.images().await
     }
 
-    async fn pull_image(&self, image: &str) -> Result<String, Error> {
-        Err(Error::Unsupported(format!(
-            "pulling {image} from a registry is not there yet: import it with `monoplane image import`"
-        )))
+    async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error> {
+        self.pull(image, auth).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), Error> {
+        self.forget_image(image).await
+    }
+
+    fn image_directory(&self) -> Option<PathBuf> {
+        Some(self.inner.images.root().to_owned())
     }
 }
 
 impl Containers {
-    async fn image(&self, name: &str) -> Result<Option<images::StoredImage>, Error> {
-        let (store, name) = (Arc::clone(&self.inner.images), name.to_owned());
-        blocking(move || store.find(&name).map_err(image_error)).await
-    }
-
     async fn create(&self, sandbox: &Arc<Sandbox>, config: ContainerConfig) -> Result<String, Error> {
         let missing = || Error::NotFound { kind: "image", id: config.image.clone() };
         let image = self.image(&config.image).await?.ok_or_else(missing)?;
@@ -217,9 +258,8 @@ impl Containers {
         let (of, to) = (Arc::clone(sandbox), files.clone());
         let name = id.clone();
         let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
-        let workload = workload.map(|workload| workload_plan(workload, &config));
-        let file =
-            blocking(move || prepare(&of, &to, &name, config, workload, &image, &store, &tree)).await?;
+        let prepare = move || prepare(&of, &to, &name, config, workload, &image, &store, &tree);
+        let file = blocking(prepare).await?;
         sandbox.add(file);
         let reply = sandbox.call(Call::Create { container: id.clone() }).await;
         let error = match reply {
@@ -254,7 +294,7 @@ fn prepare(
     files: &ContainerFiles,
     id: &str,
     config: ContainerConfig,
-    workload: Option<WorkloadPlan>,
+    workload: Option<WorkloadConfig>,
     image: &images::StoredImage,
     store: &images::Store,
     tree: &Tree,
@@ -263,41 +303,60 @@ fn prepare(
     let image_config = image.config.config().clone().unwrap_or_default();
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
-    let etc = |name: &str| sandbox.files.0.join(name);
-    let parts = parts(files, &config)?;
+    let security = &config.security;
+    let granted = capabilities::granted(security, capabilities::available(), tree.limits_devices())
+        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
+    let seccomp = seccomp::filter(security, &granted)?;
+    let strict = security.supplemental_groups_policy == SupplementalGroupsPolicy::Strict;
+    let makes_devices = !security.privileged && granted.iter().any(|name| name == "CAP_MKNOD");
+    if seccomp.is_some() || strict || makes_devices {
+        sandbox.needs_version(protocol::CONFINES)?;
+    }
+    let found = found(sandbox, files, &config)?;
     let spec = spec::build(&spec::Input {
         container: &config,
         sandbox: pod,
         image: &image.config,
         group: sandbox.group(id),
-        files: vec![("/etc/hostname", etc("hostname")), ("/etc/resolv.conf", etc("resolv.conf"))],
+        sources: &found.mounts,
+        files: found.files,
         shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
-        pid_namespace: pid_namespace(&sandbox.files, pod)?,
+        pid_namespace: pid_namespace(sandbox, &config)?,
+        user_namespace: pod.user_namespace.is_some(),
         tree,
-        parts: &parts,
-        last_capability: capabilities::last(),
+        capabilities: &granted,
     })?;
     let id_number = |field: &str, id: i64| {
         u32::try_from(id)
             .map_err(|_| Error::Invalid(format!("securityContext.{field}: {id} is out of range")))
     };
-    let security = &config.security;
     let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
+    // Until the plan is written nobody sees that the layers are used.
+    let _kept = store.hold().map_err(image_error)?;
     let plan = Plan {
         layers: store.unpack(image).map_err(image_error)?,
         log: pod.log_directory.join(&config.log_path),
         stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        tty: config.tty,
         user: UserPlan {
             image: image_config.user().clone().unwrap_or_default(),
             uid: security.run_as_user.map(|id| id_number("runAsUser", id)).transpose()?,
             gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
             groups: groups.collect::<Result<_, _>>()?,
+            strict,
         },
-        parts,
-        workload,
+        parts: found.parts,
+        limit_devices: !config.security.privileged,
+        seccomp,
+        user_namespace: pod.user_namespace,
+        workload: workload.map(|workload| WorkloadPlan::new(workload, &config)),
+        pid_target: config.pid_target.clone().filter(|_| pod.pid == NamespaceMode::Container),
     };
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
-    let file = ContainerFile { id: id.to_owned(), image_id: image.id.to_string(), stop_signal, config };
+    let image_ref = crate::image::reference(image, &config.image);
+    let image_id = image.id.to_string();
+    let file = ContainerFile { id: id.to_owned(), image_id, image_ref, stop_signal, config };
     let write = || {
         fs::create_dir_all(&files.0)?;
         files::write(&files.spec(), &spec)?;
@@ -308,38 +367,57 @@ fn prepare(
     Ok(file)
 }
 
-fn workload_plan(config: WorkloadConfig, container: &ContainerConfig) -> WorkloadPlan {
-    let volumes = container.mounts.iter().map(|mount| (mount.container_path.clone(), mount.readonly));
-    let limit = container.resources.memory_limit.and_then(|limit| u64::try_from(limit).ok());
-    WorkloadPlan {
-        config,
-        volumes: volumes.collect(),
-        ports: container.ports.clone(),
-        memory_limit: limit.filter(|limit| *limit > 0),
-    }
+/// Where all that a container mounts is found.
+struct Found {
+    /// What the shim binds first, for the container to find it there.
+    parts: Vec<Part>,
+    /// The source of each of the configuration's mounts.
+    mounts: Vec<PathBuf>,
+    /// The sandbox's files, by the path they take in the container.
+    files: Vec<(&'static str, PathBuf)>,
 }
 
-/// The parts of volumes that a container mounts, for its shim to find.
-fn parts(files: &ContainerFiles, config: &ContainerConfig) -> Result<Vec<Part>, Error> {
-    let mounts = config.mounts.iter().filter(|mount| !mount.sub_path.as_os_str().is_empty());
-    let part = |(number, mount): (usize, &runtime::Mount)| {
+/// Parts of volumes are the shim's to find; so is everything where ids are mapped.
+fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) -> Result<Found, Error> {
+    let mapped = sandbox.record.config.user_namespace.is_some();
+    let mut parts = Vec::new();
+    let mut find = |source: PathBuf, part: PathBuf| {
+        if part.as_os_str().is_empty() && !mapped {
+            return source;
+        }
+        let at = files.part(parts.len());
+        parts.push(Part { volume: source, path: part, at: at.clone() });
+        at
+    };
+    let mut mounts = Vec::new();
+    for mount in &config.mounts {
         use std::path::Component::{CurDir, Normal};
         if !mount.sub_path.components().all(|part| matches!(part, Normal(_) | CurDir)) {
             let path = mount.sub_path.display();
             return Err(Error::Invalid(format!("mounts: the part {path} must be relative, without \"..\"")));
         }
-        Ok(Part { volume: mount.host_path.clone(), path: mount.sub_path.clone(), at: files.part(number) })
-    };
-    mounts.enumerate().map(part).collect()
+        mounts.push(find(mount.host_path.clone(), mount.sub_path.clone()));
+    }
+    let etc = [("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
+    let etc = etc.map(|(path, name)| (path, find(sandbox.files.0.join(name), PathBuf::new())));
+    Ok(Found { mounts, files: etc.into(), parts })
 }
 
-/// The pod's shared process namespace, which its shim keeps.
-fn pid_namespace(files: &SandboxFiles, pod: &SandboxConfig) -> Result<Option<PathBuf>, Error> {
-    if pod.pid != NamespaceMode::Pod {
-        return Ok(None);
-    }
-    let shim: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
-    Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", shim.pause_pid))))
+/// The pod's shared process namespace, which its shim keeps, or that of the container that is to be joined. The shim, which
+/// can be sure of whose it is, finds it again.
+fn pid_namespace(sandbox: &Sandbox, config: &ContainerConfig) -> Result<Option<PathBuf>, Error> {
+    let pid = match (sandbox.record.config.pid, &config.pid_target) {
+        (NamespaceMode::Pod, _) => {
+            let shim: ShimProcess =
+                files::read_record(&sandbox.files.shim_process()).map_err(failed(&"shim"))?;
+            shim.pause_pid
+        }
+        (NamespaceMode::Container, Some(target)) => sandbox.running_pid(target).ok_or_else(|| {
+            Error::Invalid(format!("pid_target: container {target} is not running in the sandbox"))
+        })?,
+        _ => return Ok(None),
+    };
+    Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))))
 }
 
 async fn exec(sandbox: &Sandbox, id: &str, command: Vec<String>) -> Result<ExecOutput, Error> {
@@ -389,32 +467,6 @@ async fn collect(mut from: Receiver, kept: &mut Vec<u8>) {
     }
 }
 
-/// Starts a shim and waits until it can be reached.
-pub(crate) async fn start_shim(
-    held: &OwnedFd,
-    shim: &ShimCommand,
-    files: &SandboxFiles,
-) -> Result<(), Error> {
-    // The descriptor closes when the program runs, and its name is looked up before that.
-    let mut command = tokio::process::Command::new(format!("/proc/self/fd/{}", held.as_raw_fd()));
-    command.arg0(&shim.executable);
-    command.args(&shim.args).arg("--sandbox").arg(&files.0);
-    // Nothing of ours is for it, and it lives long: whatever secrets an environment holds do not.
-    command.env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let run = async { command.spawn()?.wait_with_output().await };
-    let program = shim.executable.display().to_string();
-    match timeout(SHIM_START, run).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Error::Failed(format!("the sandbox's shim did not start ({}): {why}", output.status)))
-        }
-        Ok(Err(error)) => Err(failed(&program)(error)),
-        Err(_) => Err(Error::Timeout(format!("the sandbox's shim did not start within {SHIM_START:?}"))),
-    }
-}
-
 /// The pod's host name and name resolution; each may be replaced by a mount of the caller's, who also knows best what
 /// `/etc/hosts` says.
 pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig) -> io::Result<()> {
@@ -432,35 +484,11 @@ pub(crate) fn write_etc(files: &SandboxFiles, config: &SandboxConfig) -> io::Res
     fs::write(files.0.join("resolv.conf"), text)
 }
 
-fn describe(image: &images::StoredImage) -> Image {
-    let user = image.config.config().as_ref().and_then(|config| config.user().clone()).unwrap_or_default();
-    let user = user.split(':').next().unwrap_or_default();
-    let (uid, username) = match user.parse() {
-        Ok(uid) => (Some(uid), String::new()),
-        // No user is root.
-        Err(_) if user.is_empty() => (Some(0), String::new()),
-        Err(_) => (None, user.to_owned()),
-    };
-    let tagged = image.names.iter().filter(|name| name.tag().is_some()).map(ToString::to_string).collect();
-    let mut digests: Vec<String> =
-        image.names.iter().map(|name| name.at(image.manifest).to_string()).collect();
-    digests.dedup();
-    Image { id: image.id.to_string(), tags: tagged, digests, size: image.size, uid, username }
-}
-
-fn image_error(error: images::Error) -> Error {
-    match error {
-        images::Error::Reference(error) => Error::Invalid(error.to_string()),
-        images::Error::NotFound(id) => Error::NotFound { kind: "image", id },
-        other => Error::Failed(other.to_string()),
-    }
-}
-
 fn not_found(container: &str) -> Error {
     Error::NotFound { kind: "container", id: container.to_owned() }
 }
 
-fn refused(reply: Reply, container: &str) -> Error {
+pub(crate) fn refused(reply: Reply, container: &str) -> Error {
     match reply {
         Reply::NotFound => not_found(container),
         Reply::Error(why) => Error::Failed(why),

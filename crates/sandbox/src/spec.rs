@@ -7,17 +7,17 @@ use images::ImageConfiguration;
 use runtime::{ContainerConfig, Error, MountPropagation, NamespaceMode, SandboxConfig};
 use serde_json::{Value, json};
 
-use crate::capabilities;
 use crate::cgroup::Tree;
-use crate::files::Part;
+use crate::{apparmor, devices};
 
 /// What a container searches for programs if its image says nothing.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Parts of /proc and /sys that tell of the machine, or steer it.
-const MASKED: [&str; 10] = [
+/// Parts of /proc and /sys that tell of the machine, or steer it; upstream's lists.
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -25,8 +25,11 @@ const MASKED: [&str; 10] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+/// Beside them, how hot each processor has been, from which can be told what others do.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// All that a configuration is made of.
@@ -36,29 +39,28 @@ pub(crate) struct Input<'a> {
     pub(crate) image: &'a ImageConfiguration,
     /// The container's control group, absolute in the hierarchy.
     pub(crate) group: String,
+    /// Where each of the container's mounts is found.
+    pub(crate) sources: &'a [PathBuf],
     /// The sandbox's files by the path they take in the container, unless a mount takes it.
     pub(crate) files: Vec<(&'static str, PathBuf)>,
     /// The pod's shared memory; `None`: the machine's.
     pub(crate) shm: Option<&'a Path>,
     /// The pod's process namespace, where its containers share one.
     pub(crate) pid_namespace: Option<PathBuf>,
+    /// Whether the pod has a user namespace, of which the shim says where it is.
+    pub(crate) user_namespace: bool,
     /// The machine's control groups.
     pub(crate) tree: &'a Tree,
-    /// Where the shim binds the parts of volumes, in the order of the mounts that have one.
-    pub(crate) parts: &'a [Part],
-    pub(crate) last_capability: usize,
+    /// What the container may do beyond an ordinary user, with `CAP_`.
+    pub(crate) capabilities: &'a [String],
 }
 
 /// Builds the configuration. The user is filled in by the shim, which sees the image's files.
 pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
     let (container, security) = (input.container, &input.container.security);
-    if container.tty {
-        return Err(Error::Unsupported("terminals (tty) are not there yet".to_owned()));
-    }
     let args = arguments(container, input.image)?;
-    let devices_limited = matches!(input.tree, Tree::V1(controllers) if controllers.contains_key("devices"));
-    let capabilities = capabilities::granted(security, input.last_capability, devices_limited)
-        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
+    let capabilities = input.capabilities;
+    let open = security.privileged || security.unmasked_proc;
     let image = image_config(input.image);
     let cwd = match (container.working_dir.as_str(), image.working_dir().as_deref()) {
         ("", None | Some("")) => "/",
@@ -72,7 +74,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
         "ociVersion": "1.0.2",
         "root": { "path": "rootfs", "readonly": security.readonly_rootfs },
         "process": {
-            "terminal": false,
+            "terminal": container.tty,
             "user": { "uid": 0, "gid": 0 },
             "args": args,
             "env": environment(container, input.image, &input.sandbox.hostname),
@@ -82,6 +84,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
                 "inheritable": [], "ambient": [],
             },
             "noNewPrivileges": security.no_new_privs,
+            "apparmorProfile": apparmor::profile(security)?,
             "oomScoreAdj": container.resources.oom_score_adj.clamp(-1000, 1000),
         },
         "mounts": mounts(input)?,
@@ -89,10 +92,17 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
             "cgroupsPath": input.group,
             "namespaces": namespaces(input),
             "resources": resources(input),
-            "maskedPaths": if security.privileged { json!([]) } else { json!(MASKED) },
-            "readonlyPaths": if security.privileged { json!([]) } else { json!(READONLY) },
+            "maskedPaths": if open { vec![] } else { masked() },
+            "readonlyPaths": if open { json!([]) } else { json!(READONLY) },
         },
     }))
+}
+
+fn masked() -> Vec<String> {
+    let processors = std::fs::read_dir(PROCESSORS).into_iter().flatten().flatten();
+    let throttles = processors.map(|entry| entry.path().join("thermal_throttle"));
+    let throttles = throttles.filter(|path| path.exists()).map(|path| path.display().to_string());
+    MASKED.into_iter().map(str::to_owned).chain(throttles).collect()
 }
 
 fn image_config(image: &ImageConfiguration) -> oci_spec::image::Config {
@@ -122,8 +132,10 @@ fn environment(container: &ContainerConfig, image: &ImageConfiguration, hostname
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     let image = image_config(image).env().clone().unwrap_or_default();
     let image = std::iter::once(PATH.to_owned()).chain(image);
+    let terminal = container.tty.then(|| ("TERM".to_owned(), "xterm".to_owned()));
     let pairs = image
         .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .chain(terminal)
         .chain((!hostname.is_empty()).then(|| ("HOSTNAME".to_owned(), hostname.to_owned())))
         .chain(container.envs.iter().cloned());
     for (name, value) in pairs {
@@ -166,8 +178,7 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             mounts.push(mount(path, "bind", &source.to_string_lossy(), &options));
         }
     }
-    let mut parts = input.parts.iter();
-    for volume in &input.container.mounts {
+    for (volume, source) in input.container.mounts.iter().zip(input.sources) {
         if !volume.container_path.starts_with('/') || volume.container_path.contains("..") {
             let path = &volume.container_path;
             return Err(Error::Invalid(format!(
@@ -181,11 +192,13 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
                 return Err(Error::Unsupported("mount propagation Bidirectional".to_owned()));
             }
         };
-        let access = if volume.readonly { "ro" } else { "rw" };
-        let part = if volume.sub_path.as_os_str().is_empty() { None } else { parts.next() };
-        let source = part.map_or(&volume.host_path, |part| &part.at).to_string_lossy();
+        let access = match (volume.readonly, volume.recursive_readonly) {
+            (_, true) => "rro",
+            (true, false) => "ro",
+            (false, false) => "rw",
+        };
         let options = ["rbind", propagation, access, devices];
-        mounts.push(mount(&volume.container_path, "bind", &source, &options));
+        mounts.push(mount(&volume.container_path, "bind", &source.to_string_lossy(), &options));
     }
     // A mount over a directory would hide mounts made below it before.
     let (system, rest) = mounts.split_at(count);
@@ -221,6 +234,10 @@ fn group_mounts(input: &Input<'_>, access: &str) -> Vec<Value> {
 /// Network, IPC and UTS namespaces are the shim's, which the container's first process is born into.
 fn namespaces(input: &Input<'_>) -> Vec<Value> {
     let mut namespaces = vec![json!({ "type": "mount" })];
+    if input.user_namespace {
+        // Without a path it would be a new one.
+        namespaces.push(json!({ "type": "user", "path": "/proc/self/ns/user" }));
+    }
     match (&input.pid_namespace, input.sandbox.pid) {
         (Some(path), _) => namespaces.push(json!({ "type": "pid", "path": path })),
         (None, NamespaceMode::Node) => {}
@@ -235,6 +252,11 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
 fn resources(input: &Input<'_>) -> Value {
     let (resources, security) = (&input.container.resources, &input.container.security);
     let mut found = json!({ "devices": devices(security.privileged) });
+    if matches!(input.tree, Tree::V2(_)) {
+        // One process of a container killed for memory and the others left is a state nobody planned for; it is the pod's
+        // or the node's limit that is met, where the container has none.
+        found["unified"] = json!({ "memory.oom.group": "1" });
+    }
     let limited = |limit: Option<i64>| limit.filter(|limit| *limit > 0);
     if let Some(limit) = limited(resources.memory_limit) {
         // No swap, where it can be counted: a limit that swap evades is none.
@@ -244,8 +266,6 @@ fn resources(input: &Input<'_>) -> Value {
             Tree::V1(_) => found["memory"] = json!({ "limit": limit }),
             Tree::V2(_) => {
                 found["memory"] = json!({ "limit": limit });
-                // One process of a container killed for memory and the others left is a state nobody planned for.
-                found["unified"] = json!({ "memory.oom.group": "1" });
                 if swap {
                     found["unified"]["memory.swap.max"] = "0".into();
                 }
@@ -267,24 +287,20 @@ fn resources(input: &Input<'_>) -> Value {
     found
 }
 
-/// Device rules: nothing but the harmless ones that every program expects.
+/// Device rules, for v1: nothing but the harmless ones that every program expects.
 fn devices(privileged: bool) -> Value {
-    let rule = |kind: &str, major: i64, minor: i64, access: &str| json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": access });
     if privileged {
         return json!([{ "allow": true, "type": "a", "access": "rwm" }]);
     }
-    json!([
-        { "allow": false, "type": "a", "access": "rwm" },
-        rule("c", 1, 3, "rwm"),   // null
-        rule("c", 1, 5, "rwm"),   // zero
-        rule("c", 1, 7, "rwm"),   // full
-        rule("c", 1, 8, "rwm"),   // random
-        rule("c", 1, 9, "rwm"),   // urandom
-        rule("c", 5, 0, "rwm"),   // tty
-        rule("c", 5, 1, "rwm"),   // console
-        rule("c", 5, 2, "rwm"),   // ptmx
-        { "allow": true, "type": "c", "major": 136, "access": "rwm" }, // pts
-    ])
+    let mut rules = vec![json!({ "allow": false, "type": "a", "access": "rwm" })];
+    for (major, minor) in devices::DEFAULT {
+        let mut rule = json!({ "allow": true, "type": "c", "major": major, "access": "rwm" });
+        if let Some(minor) = minor {
+            rule["minor"] = minor.into();
+        }
+        rules.push(rule);
+    }
+    rules.into()
 }
 
 #[cfg(test)]
@@ -313,12 +329,13 @@ mod tests {
             sandbox: &SandboxConfig { hostname: "pod".into(), ..SandboxConfig::default() },
             image: &image,
             group: "/a/b".into(),
+            sources: &container.mounts.iter().map(|mount| mount.host_path.clone()).collect::<Vec<_>>(),
             files: vec![("/etc/hosts", "/s/hosts".into())],
             shm: Some(Path::new("/s/shm")),
             pid_namespace: None,
             tree: &tree,
-            parts: &[],
-            last_capability: 40,
+            user_namespace: false,
+            capabilities: &[],
         })
     }
 
@@ -393,9 +410,15 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_comes_with_a_name_of_its_kind() {
+        let tty = ContainerConfig { tty: true, command: words(&["a"]), ..ContainerConfig::default() };
+        let process = built(&tty, json!({}), false).unwrap()["process"].clone();
+        assert_eq!(process["terminal"], true);
+        assert!(process["env"].as_array().unwrap().contains(&"TERM=xterm".into()));
+    }
+
+    #[test]
     fn what_cannot_be_given_is_refused_by_name() {
-        let tty = ContainerConfig { tty: true, command: words(&["x"]), ..ContainerConfig::default() };
-        assert!(matches!(built(&tty, json!({}), false), Err(Error::Unsupported(_))));
         let bad = runtime::Mount { container_path: "/a/../b".into(), ..runtime::Mount::default() };
         let mount =
             ContainerConfig { mounts: vec![bad], command: words(&["x"]), ..ContainerConfig::default() };

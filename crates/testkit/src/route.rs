@@ -44,6 +44,7 @@ pub(crate) fn built_in() -> Vec<Kind> {
         Kind::new("v1", "ConfigMap", "configmaps", true),
         Kind::new("v1", "Secret", "secrets", true),
         Kind::new("v1", "Service", "services", true),
+        Kind::new("v1", "Endpoints", "endpoints", true),
         Kind::new("v1", "ServiceAccount", "serviceaccounts", true),
         Kind::new("v1", "Event", "events", true),
         Kind::new("apps/v1", "Deployment", "deployments", true),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::tools;
@@ -11,8 +11,12 @@ use wrk::Found;
 
 mod api;
 mod components;
+mod gateway;
+pub mod hop;
 mod idle;
 mod nginx;
+mod node;
+mod unpack;
 mod wrk;
 
 /// A family of figures.
@@ -22,20 +26,64 @@ pub enum Family {
     Api,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
+    /// A Service through an Ingress, beside nginx as a reverse proxy
+    Gateway,
+    /// From pod to pod, directly and by way of a Service
+    Hop,
     /// Start, memory and CPU at rest
     Idle,
+    /// Images from a directory and a registry to unpacked layers, beside skopeo and umoci
+    Unpack,
+    /// Containers' lives and shims' memory, beside runc and crun
+    Node,
     /// Micro-benchmarks (`cargo bench`): instantiation, the registry, the engines
     Micro,
+}
+
+/// Which build is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// What users run.
+    Release,
+    /// To see that a benchmark runs: its figures mean nothing.
+    Dev,
+}
+
+impl Build {
+    /// Words for `cargo bench`, whose own profile is as `release`.
+    fn profile(self) -> &'static [&'static str] {
+        match self {
+            Build::Release => &[],
+            Build::Dev => &["--profile", "dev"],
+        }
+    }
+
+    fn binary(self, root: &Path) -> Result<String> {
+        let folder = if self == Build::Release { "release" } else { "debug" };
+        let path = root.join("target").join(folder).join("monoplane");
+        path.to_str().map(str::to_owned).context("a path that is no text")
+    }
 }
 
 /// Runs the families, all of them when none is named.
 ///
 /// # Errors
 /// When a server cannot be started, or answers wrongly.
-pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
+pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Result<()> {
     tools::install(root)?;
-    tools::run(Command::new("cargo").args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
     let wanted = |family| families.is_empty() || families.contains(&family);
+    if wanted(Family::Hop) {
+        hop::run(seconds)?;
+    }
+    if families == [Family::Hop] {
+        return Ok(());
+    }
+    ensure!(build == Build::Release || families == [Family::Node], "only `node` runs with the dev build");
+    let profile: &[&str] = if build == Build::Release { &["--release"] } else { &[] };
+    tools::run(Command::new("cargo").args(["build", "-p", "monoplane"]).args(profile).current_dir(root))?;
+    if wanted(Family::Node) {
+        node::run(root, build)?;
+    }
     if wanted(Family::Idle) {
         idle::run(root, seconds.max(10) * 6)?;
     }
@@ -45,6 +93,12 @@ pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
     if wanted(Family::Components) {
         components::run(root, seconds)?;
     }
+    if wanted(Family::Gateway) {
+        gateway::run(root, seconds)?;
+    }
+    if wanted(Family::Unpack) {
+        unpack::run(root, seconds.clamp(3, 9))?;
+    }
     if wanted(Family::Micro) {
         tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;
     }
@@ -52,8 +106,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32) -> Result<()> {
 }
 
 fn binary(root: &Path) -> Result<String> {
-    let path = root.join("target/release/monoplane");
-    path.to_str().map(str::to_owned).context("a path that is no text")
+    Build::Release.binary(root)
 }
 
 fn free_port() -> Result<u16> {

@@ -1,4 +1,4 @@
-//! nginx as the limit of what a well-made server does on this machine: fixed files over TLS.
+//! nginx as the limit of what a well-made server does on this machine: fixed files over TLS, and a reverse proxy.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,29 +28,65 @@ impl Nginx {
     /// # Errors
     /// When nginx cannot be installed or started.
     pub fn start(credential: &Path, sizes: &[usize]) -> Result<Self> {
-        tools::debian_program("nginx", "nginx-light")?;
         let work = tempfile::tempdir()?;
         let files = work.path().join("files");
         std::fs::create_dir(&files)?;
         for size in sizes {
             std::fs::write(files.join(size.to_string()), vec![b'x'; *size])?;
         }
+        let server = format!(
+            "listen 127.0.0.1:PORT ssl; root {root}; ssl_protocols TLSv1.3;\n\
+             ssl_certificate {credential}; ssl_certificate_key {credential};",
+            root = files.display(),
+            credential = credential.display(),
+        );
+        Self::serve(work, 2, "", &server)
+    }
+
+    /// Passes everything on to servers at these addresses, over connections that it keeps, from two workers.
+    ///
+    /// # Errors
+    /// When nginx cannot be installed or started.
+    pub fn proxy(to: &[String]) -> Result<Self> {
+        let servers: String = to.iter().map(|address| format!("server {address}; ")).collect();
+        let upstream = format!(
+            "upstream behind {{ {servers} keepalive 64; keepalive_requests 1000000000; }}\n\
+             proxy_http_version 1.1;"
+        );
+        let server = "listen 127.0.0.1:PORT; location / { proxy_pass http://behind; \
+                      proxy_set_header Connection \"\"; proxy_set_header Host $http_host; \
+                      proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; \
+                      proxy_set_header X-Forwarded-Host $http_host; }";
+        Self::serve(tempfile::tempdir()?, 2, &upstream, server)
+    }
+
+    /// Answers every path with a few bytes, from one worker.
+    ///
+    /// # Errors
+    /// When nginx cannot be installed or started.
+    pub fn small() -> Result<Self> {
+        let server = "listen 127.0.0.1:PORT; location / { return 200 \"hello\"; }";
+        Self::serve(tempfile::tempdir()?, 1, "", server)
+    }
+
+    /// Starts one with this inside of `http` and this of its `server`, where `PORT` stands for the port that it gets.
+    fn serve(work: tempfile::TempDir, workers: u32, http: &str, server: &str) -> Result<Self> {
+        tools::debian_program("nginx", "nginx-light")?;
         let port = super::free_port()?;
         let at = |name: &str| work.path().join(name).display().to_string();
         let configuration = format!(
-            "user root; worker_processes 2; daemon off; pid {pid}; error_log {errors};\n\
+            "user root; worker_processes {workers}; daemon off; pid {pid}; error_log {errors};\n\
              events {{ worker_connections 1024; }}\n\
              http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000;\n\
              open_file_cache max=100; client_body_temp_path {body}; proxy_temp_path {proxy};\n\
              fastcgi_temp_path {body}; uwsgi_temp_path {body}; scgi_temp_path {body};\n\
-             server {{ listen 127.0.0.1:{port} ssl; root {root}; ssl_protocols TLSv1.3;\n\
-             ssl_certificate {credential}; ssl_certificate_key {credential}; }} }}\n",
+             {http}\n\
+             server {{ {server} }} }}\n",
+            server = server.replace("PORT", &port.to_string()),
             pid = at("pid"),
             errors = at("errors"),
             body = at("body"),
             proxy = at("proxy"),
-            root = files.display(),
-            credential = credential.display(),
         );
         std::fs::write(work.path().join("nginx.conf"), configuration)?;
         let child = Command::new("nginx")
@@ -65,6 +101,11 @@ impl Nginx {
         let nginx = Self { child, work, port };
         harness::eventually("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         Ok(nginx)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Where the file of this size is.

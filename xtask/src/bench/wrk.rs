@@ -18,6 +18,8 @@ pub struct Load {
     pub seconds: u32,
     /// Headers of each request.
     pub headers: Vec<String>,
+    /// The network namespace that it runs in; `None` for this one.
+    pub inside: Option<PathBuf>,
     /// A script that makes the requests.
     pub script: Option<PathBuf>,
     /// Environment of the script.
@@ -41,7 +43,14 @@ impl Load {
     /// # Errors
     /// When wrk cannot run, or any answer was not a success.
     pub fn run(&self) -> Result<Found> {
-        let mut command = Command::new("wrk");
+        let mut command = match &self.inside {
+            None => Command::new("wrk"),
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", namespace.display())).arg("wrk");
+                command
+            }
+        };
         command.args(["--latency", &format!("-t{}", self.threads), &format!("-c{}", self.connections)]);
         command.arg(format!("-d{}s", self.seconds));
         for header in &self.headers {

@@ -1,5 +1,6 @@
 //! The plugins, one file each.
 
+mod default_ingress_class;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -7,6 +8,7 @@ mod priority;
 mod runtime_class;
 mod service_account;
 
+pub use default_ingress_class::DefaultIngressClass;
 pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;

@@ -77,6 +77,9 @@ impl Plugin for NodeRestriction {
         if attributes.is(LEASES, "leases") {
             return lease(attributes, node, object);
         }
+        if attributes.is_any("", "serviceaccounts") && attributes.subresource == "token" {
+            return token(attributes, node, object.unwrap_or(&Value::Null), lookup).await;
+        }
         Ok(())
     }
 }
@@ -232,6 +235,49 @@ fn is_own_label(key: &str) -> bool {
     !GUARDED.iter().any(|parent| within(parent))
         || OWN_LABELS.contains(&key)
         || OWN_PREFIXES.iter().any(|parent| within(parent))
+}
+
+/// A token that a kubelet asks for is for one of its own pods, and for somebody whom the pod names.
+async fn token(
+    attributes: &Attributes<'_>,
+    node: &str,
+    request: &Value,
+    lookup: &dyn Lookup,
+) -> Result<(), Status> {
+    let reference = |field: &str| text(request, &["spec", "boundObjectRef", field]);
+    let (name, uid) = (reference("name"), reference("uid"));
+    if reference("apiVersion") != "v1" || reference("kind") != "Pod" || name.is_empty() {
+        return Err(attributes.forbid("node requested token not bound to a pod"));
+    }
+    if uid.is_empty() {
+        return Err(attributes.forbid("node requested token with a pod binding without a uid"));
+    }
+    let found = lookup.get(&PODS, attributes.namespace, name).await?;
+    let pod = found.ok_or_else(|| Status::not_found(&PODS, name))?;
+    let own = apimachinery::meta::uid(&pod);
+    if own != uid {
+        return Err(attributes.forbid(format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        )));
+    }
+    if text(&pod, &["spec", "nodeName"]) != node {
+        return Err(attributes.forbid("node requested token bound to a pod scheduled on a different node"));
+    }
+    let sources = items(&pod, &["spec", "volumes"]).iter();
+    let sources = sources.flat_map(|volume| items(volume, &["projected", "sources"]));
+    let mut named = sources
+        .filter_map(|source| source.get("serviceAccountToken"))
+        .map(|token| text(token, &["audience"]));
+    // To name nobody means the API, in the pod's projection as in the request.
+    let audience = match items(request, &["spec", "audiences"]) {
+        [] => "",
+        [one] => one.as_str().unwrap_or_default(),
+        _ => return Err(attributes.forbid("node may only request 0 or 1 audiences")),
+    };
+    match named.any(|named| named == audience) {
+        true => Ok(()),
+        false => Err(attributes.forbid(format!("audience {audience:?} not found in pod spec volume"))),
+    }
 }
 
 fn lease(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {

@@ -10,7 +10,7 @@ use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use async_trait::async_trait;
 use auth::{Authorizer, Decision, Target, UserInfo};
-use registry::{Admit, Operation, Part, Registry};
+use registry::{Admit, ListOptions, Operation, Part, Registry};
 use serde_json::Value;
 
 use crate::ApiServer;
@@ -118,6 +118,16 @@ impl Lookup for Objects<'_> {
             Err(status) if status.is_not_found() => Ok(None),
             Err(status) => Err(status),
         }
+    }
+
+    async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        let kinds = self.0.kinds();
+        let versions = kinds.versions_of(&resource.group, &resource.resource);
+        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
+            return Ok(Vec::new());
+        };
+        let list = self.0.list(kind, namespace, &ListOptions::default()).await?;
+        Ok(list.objects().map(|object| object.tree()).collect())
     }
 
     async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {

@@ -17,9 +17,12 @@ pub(super) fn of_token(asked: &Asked<'_>) -> Result<Value, Status> {
         return Err(asked
             .invalid(vec![FieldError::required(&spec.child("token"), "token is required for TokenReview")]));
     }
-    let status = match asked.server.authenticators.user_of_token(token) {
-        Some(user) => json!({"authenticated": true, "user": &*user}),
-        None => json!({"user": {}, "error": "[invalid bearer token]"}),
+    let wanted = asked.object.pointer("/spec/audiences").and_then(Value::as_array);
+    let wanted: Vec<String> =
+        wanted.into_iter().flatten().filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
+    let status = match asked.server.authenticators.user_of_token(token, &wanted, asked.call.now) {
+        Ok((user, audiences)) => json!({"authenticated": true, "user": &*user, "audiences": audiences}),
+        Err(why) => json!({"user": {}, "error": why}),
     };
     Ok(asked.with_status(status))
 }

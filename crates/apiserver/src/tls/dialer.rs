@@ -1,6 +1,8 @@
 //! The direct way to kubelets: HTTPS, with the server's own client certificate, to a serving certificate of the plane's
 //! authority that names the address dialled.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clock::Clock;
 use futures::StreamExt;
-use http::{Request, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyDataStream, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use pki::Authority;
 use rustls::ClientConfig;
@@ -20,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use super::Presented;
 use super::config::{TlsError, provider, roots};
 use crate::body::BodyError;
-use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer};
+use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer, NodeUpgrade};
 
 /// How long connecting and the head of the answer may take; the body may go on for as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +58,8 @@ impl HttpsDialer {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), clock })
     }
 
-    async fn ask(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError> {
+    /// Sends a request over a connection of its own; gives the answer's head, and what drives the connection.
+    async fn send(&self, node: &NodeAddress, request: Request<()>) -> Result<Sent, DialError> {
         let failed = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
         let host = node.host.trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, node.port)).await.map_err(|error| failed(&error))?;
@@ -63,18 +68,19 @@ impl HttpsDialer {
         let tls = self.connector.connect(name, stream).await.map_err(|error| failed(&error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|error| failed(&error))?;
-        let request = Request::get(path)
-            .header(header::HOST, format!("{}:{}", node.host, node.port))
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| failed(&error))?;
+        let mut request = request.map(|()| Empty::<Bytes>::new());
+        let host = HeaderValue::try_from(format!("{}:{}", node.host, node.port));
+        request.headers_mut().insert(header::HOST, host.map_err(|error| failed(&error))?);
         // The connection is driven here until the answer has a head, and then by whoever reads the body: it needs no
         // task of its own, and ends when the reader goes.
-        let mut connection = Box::pin(connection);
+        let mut driving: Driving = Box::pin(connection.with_upgrades());
+        let mut has_ended = false;
         let response = {
             let mut response = std::pin::pin!(sender.send_request(request));
             tokio::select! {
                 response = &mut response => response.map_err(|error| failed(&error))?,
-                ended = &mut connection => {
+                ended = &mut driving => {
+                    has_ended = true;
                     let ended = ended.err().map_or_else(|| "connection closed".to_owned(), |error| error.to_string());
                     // The answer may have arrived with the end.
                     match futures::FutureExt::now_or_never(response) {
@@ -84,9 +90,40 @@ impl HttpsDialer {
                 }
             }
         };
+        Ok(Sent { response, connection: (!has_ended).then_some(driving), sender })
+    }
+
+    async fn patiently<T>(
+        &self,
+        node: &NodeAddress,
+        asked: impl Future<Output = Result<T, DialError>>,
+    ) -> Result<T, DialError> {
+        tokio::select! {
+            answer = asked => answer,
+            () = self.clock.sleep(PATIENCE) => {
+                Err(DialError::Unreachable(format!("no answer from {}:{} in time", node.host, node.port)))
+            }
+        }
+    }
+}
+
+/// Drives a connection to its end.
+type Driving = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// A request that was answered.
+struct Sent {
+    response: Response<Incoming>,
+    /// `None`: it has ended.
+    connection: Option<Driving>,
+    sender: SendRequest<Empty<Bytes>>,
+}
+
+impl Sent {
+    fn answer(self) -> NodeAnswer {
+        let Self { response, connection, sender } = self;
         let code = response.status();
         let body = BodyDataStream::new(response.into_body());
-        let state = (body, Some(connection), sender);
+        let state = (body, connection, sender);
         let body = futures::stream::unfold(state, |(mut body, mut connection, sender)| async move {
             let chunk = loop {
                 let Some(driving) = connection.as_mut() else { break body.next().await };
@@ -99,18 +136,38 @@ impl HttpsDialer {
             let chunk = chunk?.map_err(BodyError::from);
             Some((chunk, (body, connection, sender)))
         });
-        Ok(NodeAnswer { code, body: body.boxed() })
+        NodeAnswer { code, body: body.boxed() }
+    }
+
+    async fn upgraded(self) -> Result<NodeUpgrade, DialError> {
+        let failed = |error: hyper::Error| DialError::Unreachable(error.to_string());
+        let Self { mut response, connection, .. } = self;
+        let headers = std::mem::take(response.headers_mut());
+        // The connection ends by giving itself away.
+        if let Some(connection) = connection {
+            connection.await.map_err(failed)?;
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await;
+        Ok(NodeUpgrade::Switched(headers, Box::new(TokioIo::new(upgraded.map_err(failed)?))))
     }
 }
 
 #[async_trait]
 impl NodeDialer for HttpsDialer {
     async fn get(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError> {
-        tokio::select! {
-            answer = self.ask(node, path) => answer,
-            () = self.clock.sleep(PATIENCE) => {
-                Err(DialError::Unreachable(format!("no answer from {}:{} in time", node.host, node.port)))
+        let request =
+            Request::get(path).body(()).map_err(|error| DialError::Unreachable(error.to_string()))?;
+        self.patiently(node, async { Ok(self.send(node, request).await?.answer()) }).await
+    }
+
+    async fn upgrade(&self, node: &NodeAddress, request: Request<()>) -> Result<NodeUpgrade, DialError> {
+        let asked = async {
+            let sent = self.send(node, request).await?;
+            match sent.response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => sent.upgraded().await,
+                _ => Ok(NodeUpgrade::Refused(sent.answer())),
             }
-        }
+        };
+        self.patiently(node, asked).await
     }
 }

@@ -1,7 +1,9 @@
 //! Sockets: accepting, TLS, and one HTTP connection after the other, each bounded in number and in time.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -183,27 +184,30 @@ impl One {
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(15))
                 .max_send_buf_size(self.sockets.buffer);
-            self.drive(builder.serve_connection(io, service), &connection, &activity, stranger).await
+            let serving = builder.serve_connection(io, service);
+            self.drive(serving, |serving| serving.graceful_shutdown(), &connection, &activity, stranger).await
         } else {
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(self.sockets.idle);
-            self.drive(builder.serve_connection(io, service), &connection, &activity, stranger).await
+            let serving = builder.serve_connection(io, service).with_upgrades();
+            self.drive(serving, |serving| serving.graceful_shutdown(), &connection, &activity, stranger).await
         };
         if let Err(error) = outcome {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }
 
-    /// Serves the connection until either side ends it, or nothing has happened on it for long enough.
-    async fn drive<C>(
+    /// Serves the connection until either side ends it, it is given to another protocol, or nothing has happened on it for long enough.
+    async fn drive<C, E>(
         &self,
         serving: C,
+        shut_down: impl Fn(Pin<&mut C>),
         connection: &Connection,
         activity: &Activity,
         stranger: Stranger,
-    ) -> Result<(), C::Error>
+    ) -> Result<(), E>
     where
-        C: GracefulConnection,
+        C: Future<Output = Result<(), E>>,
     {
         let mut serving = std::pin::pin!(serving);
         let over = async {
@@ -219,12 +223,12 @@ impl One {
         tokio::select! {
             outcome = serving.as_mut() => return outcome,
             () = self.stop.cancelled() => {
-                serving.as_mut().graceful_shutdown();
+                shut_down(serving.as_mut());
                 return serving.await;
             }
             over = over => match over {
                 Over::AtOnce => return Ok(()),
-                Over::Gracefully => serving.as_mut().graceful_shutdown(),
+                Over::Gracefully => shut_down(serving.as_mut()),
             },
         }
         tokio::select! {

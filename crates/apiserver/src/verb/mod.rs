@@ -1,8 +1,11 @@
 //! The verbs on resources: from what a request names to the registry's calls and back.
 
+mod connect;
 mod delete;
+mod kubelet;
 mod log;
 mod read;
+mod token;
 mod write;
 
 use std::sync::Arc;
@@ -44,6 +47,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
         ("list", Some(Part::Whole)) => read::list(on).await,
         ("create", Some(Part::Whole)) => write::create(on).await,
         ("create", None) if info.subresource == "binding" => write::bind(on).await,
+        ("create", None) if info.subresource == "token" => token::create(on).await,
         ("update", Some(part)) => write::update(on, part).await,
         ("patch", Some(part)) => write::patch(on, part).await,
         ("delete", Some(Part::Whole)) => delete::one(on).await,
@@ -52,7 +56,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
     }
 }
 
-/// A request that goes on: a watch or a log.
+/// A request that goes on: a watch, a log, or streams.
 pub(crate) async fn dispatch_stream(
     server: &Arc<ApiServer>,
     call: Call<'_>,
@@ -64,12 +68,13 @@ pub(crate) async fn dispatch_stream(
     match (info.verb, &*info.subresource) {
         ("watch", "") => read::watch(on, permit).await,
         ("get", "log") => log::get(on, permit).await,
+        ("get" | "create", "attach" | "exec" | "portforward") => connect::connect(on, &info, permit).await,
         _ => Err(not_supported(&info)),
     }
 }
 
 fn part_of(subresource: &str) -> Option<Part> {
-    [Part::Whole, Part::Status, Part::Scale, Part::Finalize]
+    [Part::Whole, Part::Status, Part::Scale, Part::Finalize, Part::EphemeralContainers, Part::Resize]
         .into_iter()
         .find(|part| part.name() == subresource)
 }

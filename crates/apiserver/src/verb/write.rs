@@ -68,7 +68,7 @@ fn unknown_patch(strategic: bool) -> Status {
 
 impl On<'_> {
     /// The context and the object of a create or update.
-    fn write(&self, options: &'static str) -> Result<(RequestContext, Value), Status> {
+    pub(super) fn write(&self, options: &'static str) -> Result<(RequestContext, Value), Status> {
         let options = self.call.query.write_options(options)?;
         let syntax = negotiate::body_syntax(&self.call.parts.headers)?;
         let (body, errors) = incoming::decode(&self.call.body, syntax)?;

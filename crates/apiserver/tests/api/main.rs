@@ -11,6 +11,7 @@ mod objects;
 #[allow(dead_code, unreachable_pub, reason = "shared with the example")]
 mod plane;
 mod sockets;
+mod tokens;
 
 use std::path::Path;
 

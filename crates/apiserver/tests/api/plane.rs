@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Connection, Limits, Options};
+use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, ServiceAccounts};
 use auth::TokenFile;
 use clock::{Clock, SystemClock, SystemRandom, Tasks};
 use pki::{Authority, Identity};
@@ -30,6 +30,22 @@ pub struct Plane {
     listening: JoinHandle<()>,
 }
 
+/// Static tokens, and those of service accounts.
+fn authenticators(
+    directory: &Path,
+    verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
+    tokens: &str,
+    now: jiff::Timestamp,
+    registry: Arc<Registry>,
+) -> Authenticators {
+    let keys = pki::TokenKeys::open(directory, now).unwrap();
+    let accounts = ServiceAccounts::new(ISSUER, keys, Arc::new(SystemRandom::default()), registry);
+    Authenticators::new(verifier, TokenFile::parse(tokens).unwrap()).with_service_accounts(Arc::new(accounts))
+}
+
+/// Who issues tokens of service accounts.
+pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
 impl Plane {
     /// Starts one on what the directory holds; `tokens` in the form of a token file.
     pub async fn start(directory: &Path, address: SocketAddr, tokens: &str, limits: Limits) -> Self {
@@ -50,8 +66,14 @@ impl Plane {
         let server = ApiServer::start(
             Options {
                 registry: registry.clone(),
-                authenticators: Authenticators::new(verifier.clone(), TokenFile::parse(tokens).unwrap()),
-                admission: admission::Chain::standard(),
+                authenticators: authenticators(
+                    &directory.join("pki"),
+                    verifier.clone(),
+                    tokens,
+                    now,
+                    registry.clone(),
+                ),
+                admission: admission::Chain::standard(Arc::new(SystemRandom::default())),
                 dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
                 clock: clock.clone(),
                 advertise: address.to_string(),

@@ -45,6 +45,8 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
     ),
     same("system:controller:node-controller", &[ServiceAccount("kube-system", "node-controller")]),
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
+    // What upstream leaves to network plugins is the proxy's here.
+    same("system:monoplane:network", &[User("system:kube-proxy")]),
     same("system:monoplane:edge", &[Group("system:monoplane:edges")]),
     same("system:monoplane:bootstrap", &[Group(super::BOOTSTRAP_GROUP)]),
     BindingSpec {

@@ -68,7 +68,8 @@ const OURS: &[RuleSpec] = &[
     rule(&["patch", "update"], CORE, &["namespaces/finalize", "namespaces/status"]),
     // Service account controller, and what every namespace gets with it: the authority's certificate.
     rule(&["create"], CORE, &["configmaps", "serviceaccounts"]),
-    // Endpoint slices.
+    // Endpoints and endpoint slices.
+    rule(&["create"], CORE, &["endpoints"]),
     rule(&["create"], &["discovery.k8s.io"], &["endpointslices"]),
     // Node lifecycle.
     rule(READ, &["coordination.k8s.io"], &["leases"]),

@@ -121,6 +121,13 @@ pub(super) const ROLES: &[RoleSpec] = &[
         "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/selfnodeclient"])],
     ),
+    role(
+        "system:monoplane:network",
+        &[
+            rule(LIST_WATCH, CORE, &["namespaces", "pods"]),
+            rule(LIST_WATCH, &["networking.k8s.io"], &["networkpolicies"]),
+        ],
+    ),
     role("system:monoplane:edge", EDGE),
     role("system:monoplane:bootstrap", BOOTSTRAP),
 ];
@@ -191,6 +198,9 @@ const EDGE: &[RuleSpec] = &[
     rule(&["patch", "update"], OURS, &["components/status", "keyvaluestores/status"]),
     rule(READ, CORE, &["namespaces", "services"]),
     rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+    // The Secrets that Ingresses name for TLS are the edge authorizer's to grant, one by one.
+    rule(READ, &["networking.k8s.io"], &["ingressclasses", "ingresses"]),
+    rule(&["patch", "update"], &["networking.k8s.io"], &["ingresses/status"]),
     rule(&["create", "patch"], &["", "events.k8s.io"], &["events"]),
 ];
 
@@ -208,9 +218,10 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     ),
     rule(&["create", "get", "list", "watch"], CORE, &["namespaces"]),
     rule(READ, CORE, &["pods"]),
-    rule(&["create", "get", "update"], CORE, &["services"]),
+    rule(&["create", "get", "update"], CORE, &["endpoints", "services"]),
     rule(&["create", "get", "update"], &["discovery.k8s.io"], &["endpointslices"]),
     rule(&["create", "get", "update"], &["node.k8s.io"], &["runtimeclasses"]),
+    rule(CREATE, &["networking.k8s.io"], &["ingressclasses"]),
     named(&["get", "update"], CORE, &["configmaps"], &["extension-apiserver-authentication"]),
     rule(CREATE, CORE, &["configmaps"]),
 ];

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bootstrap;
+mod edge;
 mod model;
 mod node;
 

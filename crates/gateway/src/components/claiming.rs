@@ -4,18 +4,22 @@
 //! somebody's host does not take it. The times are kept in the objects' status, and so in the snapshot.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use api::monoplane::v1alpha1::{ClaimedHost, Component, component_reason as reason};
 use client::ObjectKey;
 use jiff::{Timestamp, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
+use super::Controller;
 use super::deploy::Record;
 use super::translate::Refusal;
-use super::{Controller, Item};
-use crate::routing::claims::{Claim, decide};
-use crate::routing::{HostPattern, PathPrefix};
+use crate::routing::claims::{Claim, Claimant, Kind};
+use crate::routing::{HostPattern, PathPrefix, Route};
+
+/// A component as one that claims.
+pub(super) fn claimant(key: &ObjectKey) -> Claimant {
+    Claimant { namespace: key.namespace.clone(), name: key.name.clone(), kind: Kind::Component }
+}
 
 /// The times of claims as a status has them.
 pub(super) fn recorded(since: &BTreeMap<HostPattern, Timestamp>) -> Vec<ClaimedHost> {
@@ -64,34 +68,28 @@ impl Controller {
         self.swap_table();
     }
 
-    /// Decides anew who has which route. Those whose conflicts changed are looked at.
+    /// Says anew what components claim. Those whose conflicts change are looked at.
     pub(super) fn swap_table(&self) {
-        let mut records = self.records();
-        let claims = records.iter().map(|(key, record)| Claim {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            created: record.created,
-            since: record.since.clone(),
-            routes: record.routes.clone(),
-            target: record.target.clone(),
-        });
-        let mut decision = decide(claims);
-        for (key, record) in records.iter_mut() {
-            let found =
-                decision.conflicts.remove(&(key.namespace.clone(), key.name.clone())).unwrap_or_default();
-            let conflicts: Vec<_> = found.iter().map(ToString::to_string).collect();
-            if record.conflicts != conflicts {
-                record.conflicts = conflicts;
-                self.queue.add(Item::Component(key.clone()));
+        // Held until the board has it, so that an older word never replaces a newer one.
+        let records = self.records();
+        let claims = records.iter().map(|(key, record)| {
+            let route = |(host, path): &(HostPattern, PathPrefix)| Route {
+                host: host.clone(),
+                path: path.clone().into(),
+                target: record.target.clone(),
+            };
+            Claim {
+                claimant: claimant(key),
+                created: record.created,
+                since: record.since.clone(),
+                routes: record.routes.iter().map(route).collect(),
             }
-        }
-        // Under the lock, so that an older decision never replaces a newer one.
-        self.edge.routes.store(Arc::new(decision.table));
+        });
+        self.edge.board.set(Kind::Component, claims.collect());
     }
 
     pub(super) fn conflict(&self, key: &ObjectKey) -> Option<Refusal> {
-        let records = self.records();
-        let conflicts = &records.get(key)?.conflicts;
+        let conflicts = self.edge.board.conflicts(&claimant(key));
         (!conflicts.is_empty()).then(|| Refusal::new(reason::ROUTE_CONFLICT, conflicts.join("; ")))
     }
 }

@@ -34,8 +34,6 @@ pub(super) struct Record {
     deployed: Option<Arc<wasm::Component>>,
     /// Revisions that the host holds.
     revisions: BTreeSet<String>,
-    /// The routes that are somebody else's.
-    pub(super) conflicts: Vec<String>,
 }
 
 impl Record {
@@ -49,7 +47,6 @@ impl Record {
             applied: None,
             deployed: None,
             revisions: BTreeSet::new(),
-            conflicts: Vec::new(),
         }
     }
 }

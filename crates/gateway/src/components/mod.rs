@@ -34,6 +34,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::request::Edge;
+use crate::routing::claims::Kind;
 use compiling::Compiled;
 use condition::{Change, Readiness};
 use deploy::Record;
@@ -67,7 +68,7 @@ const STORES: Duration = Duration::from_secs(2);
 pub(crate) struct Setup {
     pub(crate) client: Client,
     pub(crate) ambient: Ambient,
-    pub(crate) node: Option<String>,
+    pub(crate) events: EventRecorder,
     pub(crate) host: wasm::Host,
     pub(crate) stores: Arc<Stores>,
     pub(crate) egress: Connector,
@@ -126,13 +127,7 @@ impl Controller {
     /// Makes a controller of what is on disk, which does nothing yet.
     pub(crate) async fn open(setup: Setup, edge: Arc<Edge>, tasks: &Tasks) -> std::io::Result<Arc<Self>> {
         let informers = Informers::new(setup.client.clone(), setup.ambient.clone(), tasks.clone());
-        let events = EventRecorder::start(
-            setup.client.clone(),
-            "monoplane-edge",
-            setup.node.as_deref(),
-            setup.ambient.clone(),
-            tasks,
-        );
+        let events = setup.events.clone();
         let folder = setup.data_dir.join("objects");
         let components = Known::open(informers.of::<Component>(), &folder, "components").await?;
         let stores = Known::open(informers.of::<KeyValueStore>(), &folder, "keyvaluestores").await?;
@@ -142,6 +137,11 @@ impl Controller {
             Settling::new(components.kept().map(Item::Component)),
         ];
         let queue = WorkQueue::new(setup.ambient.clone());
+        let changed = queue.clone();
+        edge.board.tell(Kind::Component, move |claimant| {
+            let key = ObjectKey::new(claimant.namespace.clone(), claimant.name.clone());
+            changed.add(Item::Component(key));
+        });
         Ok(Arc::new(Self {
             compiling: Slow::new(queue.clone(), tasks, COMPILING),
             binding: Slow::new(queue.clone(), tasks, BINDING),

@@ -1,4 +1,4 @@
-//! The body of a reply: what a guest writes, or bytes that are there.
+//! The body of a reply: what a guest writes, what an endpoint sends, or bytes that are there.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,11 +7,14 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 
+use super::transfer::Download;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// See the module.
 pub(crate) enum Body {
     Guest(wasm::Body),
+    Relayed(Download),
     Whole(Full<Bytes>),
 }
 
@@ -35,6 +38,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Guest(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Relayed(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
         }
     }
@@ -42,6 +46,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Guest(body) => body.is_end_stream(),
+            Self::Relayed(body) => body.is_end_stream(),
             Self::Whole(body) => body.is_end_stream(),
         }
     }
@@ -49,6 +54,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Guest(body) => body.size_hint(),
+            Self::Relayed(body) => body.size_hint(),
             Self::Whole(body) => body.size_hint(),
         }
     }

@@ -3,46 +3,48 @@
 mod authority;
 mod body;
 mod durable;
+mod headers;
 mod problem;
+mod relay;
+mod transfer;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::durable::{Terms, Worker};
-use arc_swap::ArcSwap;
-use bytes::Bytes;
 use clock::Random;
-use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body::Body as HttpBody;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use body::Body;
+pub(crate) use transfer::Upload;
 
-use crate::routing::Table;
+use crate::board::Board;
+use crate::upstream::{Backend, Ways};
 use problem::problem;
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What else clients could say of where a request came from: nobody in front of this edge does.
-const FORWARDED: [HeaderName; 5] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-];
 
 /// What the table's routes lead to.
 pub(crate) struct Target {
-    /// `namespace/name`.
+    /// `namespace/name`; of a Service with its port.
     pub(crate) name: String,
     pub(crate) state: State,
 }
 
+impl Target {
+    fn is_component(&self, name: &str) -> bool {
+        self.name == name && !matches!(self.state, State::Service(_))
+    }
+}
+
 /// Whether a target can answer.
 pub(crate) enum State {
+    /// Each request goes to an endpoint.
+    Service(Arc<Backend>),
     /// Each request gets an instance.
     Serving(Arc<wasm::Component>),
     /// Each request is a durable invocation under these terms.
@@ -65,32 +67,48 @@ impl State {
     }
 }
 
-/// The table that is swapped as components come and go.
-pub(crate) type Routes = ArcSwap<Table<Arc<Target>>>;
-
-/// The client's end of a connection.
-pub(crate) struct Peer {
+/// Where a connection comes from, as endpoints and guests are told.
+pub(crate) struct Origin {
     address: HeaderValue,
     scheme: HeaderValue,
+    /// Whether it is a proxy whose own word is taken.
+    trusted: bool,
 }
 
-impl Peer {
-    /// Of a connection without TLS.
-    pub(crate) fn plain(peer: SocketAddr) -> Self {
-        let address = peer.ip().to_canonical().to_string();
+impl Origin {
+    pub(crate) fn new(peer: SocketAddr, secure: bool, trusted: &[IpNet]) -> Self {
+        let address = peer.ip().to_canonical();
+        let text = HeaderValue::try_from(address.to_string());
         Self {
-            address: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
-            scheme: HeaderValue::from_static("http"),
+            address: text.unwrap_or(HeaderValue::from_static("unknown")),
+            scheme: HeaderValue::from_static(if secure { "https" } else { "http" }),
+            trusted: trusted.iter().any(|network| network.contains(&address)),
         }
     }
 }
 
+/// The client's end of a connection, for as long as anything of it goes on.
+pub(crate) struct Peer {
+    pub(crate) origin: Origin,
+    /// The thread that serves it.
+    pub(crate) thread: usize,
+    /// The tasks of that thread, which it waits for at its end.
+    pub(crate) tasks: TaskTracker,
+    /// Its place among the connections at a time.
+    pub(crate) _place: Box<dyn Send + Sync>,
+}
+
 /// What every connection shares.
 pub(crate) struct Edge {
-    pub(crate) routes: Routes,
+    /// Who claims which hosts and paths, and the table that follows.
+    pub(crate) board: Board,
+    /// The way to what stands behind Services.
+    pub(crate) ways: Arc<Ways>,
+    /// Networks of proxies in front of this edge.
+    pub(crate) trusted: Vec<IpNet>,
     /// The durable worker, while there is one.
     pub(crate) worker: watch::Receiver<Option<Worker>>,
-    /// Cancelled when those who still wait for a durable reply have to be sent away.
+    /// Cancelled when those who still wait for a durable reply have to be sent away, and upgraded connections end.
     pub(crate) leaving: CancellationToken,
     pub(crate) random: Arc<dyn Random>,
 }
@@ -101,31 +119,21 @@ impl Edge {
     }
 
     /// Answers a request.
-    pub(crate) async fn handle<B>(&self, peer: &Peer, mut request: Request<B>) -> Response<Body>
-    where
-        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) async fn handle(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
         let target = match self.find(&request) {
             Ok(target) => target,
             Err(reply) => return *reply,
         };
-        // An edge is what clients reach first: what they say about themselves in these is not believed.
-        claim_nothing(request.headers_mut());
-        request.headers_mut().insert(FORWARDED_FOR, peer.address.clone());
-        request.headers_mut().insert(FORWARDED_PROTO, peer.scheme.clone());
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            return self.answer_logged(&target, request).await;
+        headers::tell_origin(request.headers_mut(), &peer.origin);
+        if tracing::enabled!(target: "gateway::access", tracing::Level::DEBUG) {
+            return self.answer_logged(peer, &target, request).await;
         }
-        self.answer(&target, request).await
+        self.answer(peer, &target, request).await
     }
 
-    async fn answer<B>(&self, target: &Target, request: Request<B>) -> Response<Body>
-    where
-        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn answer(&self, peer: &Arc<Peer>, target: &Target, request: Request<Incoming>) -> Response<Body> {
         match &target.state {
+            State::Service(backend) => self.relay(peer, backend, request).await,
             State::Serving(component) => match component.serve(request).await {
                 Ok(reply) => reply.map(Body::from_guest),
                 Err(error) => refused(&target.name, &error),
@@ -138,43 +146,42 @@ impl Edge {
         }
     }
 
-    async fn answer_logged<B>(&self, target: &Target, request: Request<B>) -> Response<Body>
-    where
-        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    /// The access log, a line a request.
+    async fn answer_logged(
+        &self,
+        peer: &Arc<Peer>,
+        target: &Target,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let host = authority::host(&request).map(|host| host.into_owned()).unwrap_or_default();
         let began = std::time::Instant::now();
-        let reply = self.answer(target, request).await;
-        let (status, elapsed) = (reply.status().as_u16(), began.elapsed());
-        tracing::debug!(target: "gateway::access", component = target.name, %method, path, status, ?elapsed);
+        let reply = self.answer(peer, target, request).await;
+        let (status, elapsed, client) = (reply.status().as_u16(), began.elapsed(), &peer.origin.address);
+        tracing::debug!(target: "gateway::access", to = target.name, ?client, host, %method, path, status, ?elapsed);
         reply
     }
 
     /// The target of a request, or the reply to one that has none.
     fn find<B>(&self, request: &Request<B>) -> Result<Arc<Target>, Box<Response<Body>>> {
         let host = authority::host(request).map_err(|why| Box::new(problem(StatusCode::BAD_REQUEST, why)))?;
+        if request.method() == Method::CONNECT {
+            let refusal = problem(StatusCode::METHOD_NOT_ALLOWED, "the gateway is no proxy of its clients");
+            return Err(Box::new(refusal));
+        }
         let path = request.uri().path();
-        let routes = self.routes.load();
+        let routes = self.board.routes.load();
         // Before the routes: the one for all paths would hide where the recorded replies of another component are.
         if let Some(known) = durable::recorded_path(path)
-            && let Some(target) = routes.on_host(&host).find(|target| target.name == known)
+            && let Some(target) = routes.on_host(&host).find(|target| target.is_component(known))
         {
             return Ok(target.clone());
         }
         if let Some(target) = routes.find(&host, path) {
             return Ok(target.clone());
         }
-        let detail = format!("no component has a route for host {host:?} and path {path:?}");
+        let detail = format!("nothing has a route for host {host:?} and path {path:?}");
         Err(Box::new(problem(StatusCode::NOT_FOUND, &detail)))
-    }
-}
-
-/// Takes off what a client may not say.
-fn claim_nothing(headers: &mut HeaderMap) {
-    // Few clients say any of it: looking costs less than removing five.
-    if headers.keys().any(|name| FORWARDED.contains(name)) {
-        FORWARDED.iter().for_each(|name| drop(headers.remove(name)));
     }
 }
 
@@ -185,20 +192,4 @@ fn refused(name: &str, error: &wasm::ServeError) -> Response<Body> {
         tracing::warn!(component = name, %error, "request failed");
     }
     problem(status, &error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_says_of_itself_is_taken_off() {
-        let mut headers = HeaderMap::new();
-        for name in ["forwarded", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "accept"] {
-            headers.append(name, HeaderValue::from_static("a"));
-            headers.append(name, HeaderValue::from_static("b"));
-        }
-        claim_nothing(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
-    }
 }

@@ -1,51 +1,76 @@
-//! Which component a request goes to.
+//! Which component or Service a request goes to.
 //!
-//! A [`Table`] is immutable: [`claims::decide`] makes a new one from what the components claim, and the gateway swaps it
-//! for the one before. The most specific host that is claimed and covers the request's wins (exact, then the longest
-//! wildcard, then any), and among its routes the longest path prefix. A host belongs to one namespace, so a request
-//! never falls through from a claimed host to a less specific one of somebody else's.
+//! A [`Table`] is immutable: [`claims::decide`] makes a new one from what Components and Ingresses claim, and the gateway
+//! swaps it for the one before. The most specific host that is claimed and covers the request's wins (exact, then the
+//! wildcard of one label, then the longest wildcard, then any), and among its routes the exact path, then the longest
+//! prefix. A host belongs to one namespace, so a request never falls through from a claimed host to a less specific one
+//! of somebody else's.
 
 pub mod claims;
 mod pattern;
 
 use std::collections::HashMap;
 
-pub use pattern::{HostPattern, InvalidRoute, PathPrefix};
+pub use pattern::{HostPattern, InvalidRoute, PathMatch, PathPrefix};
 
 /// Hosts and paths to targets.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     exact: HashMap<Box<str>, Paths<T>>,
+    /// By the suffix with its leading dot: hosts of one label more.
+    label: HashMap<Box<str>, Paths<T>>,
     /// By the suffix with its leading dot.
     wildcard: HashMap<Box<str>, Paths<T>>,
     any: Option<Paths<T>>,
 }
 
-/// The routes of one host, longest prefix first.
+/// The routes of one host.
 #[derive(Clone, Debug)]
-struct Paths<T>(Vec<(PathPrefix, T)>);
+struct Paths<T> {
+    exact: HashMap<Box<str>, T>,
+    /// Longest first.
+    prefixes: Vec<(PathPrefix, T)>,
+    rest: Option<T>,
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route<T> {
+    /// On which hosts.
+    pub host: HostPattern,
+    /// Which of their paths.
+    pub path: PathMatch,
+    /// Where it leads.
+    pub target: T,
+}
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None }
+        Self { exact: HashMap::new(), label: HashMap::new(), wildcard: HashMap::new(), any: None }
     }
 }
 
 impl<T> Table<T> {
     /// A table of these routes. Of two with the same host and path the first counts.
-    pub fn new(routes: impl IntoIterator<Item = (HostPattern, PathPrefix, T)>) -> Self {
+    pub fn new(routes: impl IntoIterator<Item = Route<T>>) -> Self {
         let mut table = Self::default();
-        for (host, path, target) in routes {
+        for Route { host, path, target } in routes {
             let paths = match host {
-                HostPattern::Exact(host) => table.exact.entry(host).or_insert_with(Paths::empty),
-                HostPattern::Wildcard(suffix) => table.wildcard.entry(suffix).or_insert_with(Paths::empty),
-                HostPattern::Any => table.any.get_or_insert_with(Paths::empty),
+                HostPattern::Exact(host) => table.exact.entry(host).or_default(),
+                HostPattern::Label(suffix) => table.label.entry(suffix).or_default(),
+                HostPattern::Wildcard(suffix) => table.wildcard.entry(suffix).or_default(),
+                HostPattern::Any => table.any.get_or_insert_default(),
             };
-            paths.0.push((path, target));
+            match path {
+                PathMatch::Exact(path) => drop(paths.exact.entry(path).or_insert(target)),
+                PathMatch::Prefix(prefix) => paths.prefixes.push((prefix, target)),
+                PathMatch::Rest => drop(paths.rest.get_or_insert(target)),
+            }
         }
-        let all = table.exact.values_mut().chain(table.wildcard.values_mut()).chain(table.any.as_mut());
+        let named = [&mut table.exact, &mut table.label, &mut table.wildcard];
+        let all = named.into_iter().flat_map(HashMap::values_mut).chain(table.any.as_mut());
         // The sort is stable: of equal prefixes the first stays first.
-        all.for_each(|paths| paths.0.sort_by_key(|(path, _)| std::cmp::Reverse(path.len())));
+        all.for_each(|paths| paths.prefixes.sort_by_key(|(path, _)| std::cmp::Reverse(path.len())));
         table
     }
 
@@ -56,11 +81,17 @@ impl<T> Table<T> {
 
     /// All targets that answer on a host.
     pub fn on_host(&self, host: &str) -> impl Iterator<Item = &T> {
-        self.host(host).into_iter().flat_map(|paths| paths.0.iter().map(|(_, target)| target))
+        self.host(host).into_iter().flat_map(Paths::targets)
     }
 
     fn host(&self, host: &str) -> Option<&Paths<T>> {
         if let Some(paths) = self.exact.get(host) {
+            return Some(paths);
+        }
+        if !self.label.is_empty()
+            && let Some(dot) = host.find('.').filter(|dot| *dot > 0)
+            && let Some(paths) = self.label.get(&host[dot..])
+        {
             return Some(paths);
         }
         if !self.wildcard.is_empty() {
@@ -73,13 +104,22 @@ impl<T> Table<T> {
     }
 }
 
+impl<T> Default for Paths<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), prefixes: Vec::new(), rest: None }
+    }
+}
+
 impl<T> Paths<T> {
-    fn empty() -> Self {
-        Self(Vec::new())
+    /// An exact path is never shorter than a prefix that covers the same request.
+    fn find(&self, path: &str) -> Option<&T> {
+        let exact = if self.exact.is_empty() { None } else { self.exact.get(path) };
+        let below = || self.prefixes.iter().find(|(prefix, _)| prefix.covers(path)).map(|(_, target)| target);
+        exact.or_else(below).or(self.rest.as_ref())
     }
 
-    fn find(&self, path: &str) -> Option<&T> {
-        self.0.iter().find(|(prefix, _)| prefix.covers(path)).map(|(_, target)| target)
+    fn targets(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.prefixes.iter().map(|(_, target)| target)).chain(&self.rest)
     }
 }
 
@@ -92,7 +132,8 @@ mod tests {
     fn table(routes: &[(&str, &str)]) -> Table<usize> {
         Table::new(routes.iter().enumerate().map(|(target, (host, path))| {
             let host = if host.is_empty() { None } else { Some(*host) };
-            (HostPattern::parse(host).unwrap(), PathPrefix::parse(path).unwrap(), target)
+            let path = PathPrefix::parse(path).unwrap().into();
+            Route { host: HostPattern::parse(host).unwrap(), path, target }
         }))
     }
 
@@ -120,6 +161,42 @@ mod tests {
             ("only.test", "/here", Some(6)),
             // A claimed host does not fall through to whoever answers for any.
             ("only.test", "/", None),
+        ] {
+            assert_eq!(table.find(host, path).copied(), want, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn an_ingress_has_exact_paths_a_rest_and_wildcards_of_one_label() {
+        let prefix = |path| PathPrefix::parse(path).unwrap().into();
+        let exact = |path: &str| PathMatch::Exact(path.into());
+        let routes: [(&str, PathMatch); 7] = [
+            ("*.a.test", prefix("/foo")),
+            ("*.a.test", exact("/foo")),
+            ("*.a.test", exact("/foo/")),
+            ("*.a.test", PathMatch::Rest),
+            ("*.a.test", prefix("/foo/bar/")),
+            ("b.a.test", exact("/only")),
+            ("", prefix("/")),
+        ];
+        let table = Table::new(routes.into_iter().enumerate().map(|(target, (host, path))| {
+            let host = HostPattern::parse(Some(host).filter(|host| !host.is_empty())).unwrap();
+            Route { host: host.of_one_label(), path, target }
+        }));
+        for (host, path, want) in [
+            ("x.a.test", "/foo", Some(1)),
+            ("x.a.test", "/foo/", Some(2)),
+            ("x.a.test", "/foo/x", Some(0)),
+            ("x.a.test", "/foo/bar", Some(4)),
+            ("x.a.test", "/foo/bar/x", Some(4)),
+            ("x.a.test", "/foo/barx", Some(0)),
+            ("x.a.test", "/FOO", Some(3)),
+            ("x.a.test", "/", Some(3)),
+            ("b.a.test", "/only", Some(5)),
+            ("b.a.test", "/only/", None),
+            ("a.test", "/", Some(6)),
+            (".a.test", "/", Some(6)),
+            ("x.y.a.test", "/", Some(6)),
         ] {
             assert_eq!(table.find(host, path).copied(), want, "{host}{path}");
         }

@@ -21,6 +21,8 @@ pub enum HostPattern {
     Exact(Box<str>),
     /// Those that end so; begins with a dot.
     Wildcard(Box<str>),
+    /// Those that are one label and end so, as an Ingress means its wildcards; begins with a dot.
+    Label(Box<str>),
     /// Those that nobody claims more specifically.
     Any,
 }
@@ -50,12 +52,12 @@ impl HostPattern {
         })
     }
 
-    /// Whether every host of the other is one of this. [`HostPattern::Any`] stands for what is left over, and covers
-    /// only itself.
-    pub fn covers(&self, other: &HostPattern) -> bool {
-        match (self, other) {
-            (Self::Wildcard(suffix), Self::Exact(name) | Self::Wildcard(name)) => name.ends_with(&**suffix),
-            _ => self == other,
+    /// The same, with a wildcard that stands for one label.
+    #[must_use]
+    pub fn of_one_label(self) -> Self {
+        match self {
+            Self::Wildcard(suffix) => Self::Label(suffix),
+            other => other,
         }
     }
 }
@@ -64,7 +66,7 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(name) => f.write_str(name),
-            Self::Wildcard(suffix) => write!(f, "*{suffix}"),
+            Self::Wildcard(suffix) | Self::Label(suffix) => write!(f, "*{suffix}"),
             Self::Any => f.write_str("*"),
         }
     }
@@ -106,6 +108,33 @@ impl PathPrefix {
     }
 }
 
+/// Which paths of its host a route takes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathMatch {
+    /// This one.
+    Exact(Box<str>),
+    /// This one and everything below it.
+    Prefix(PathPrefix),
+    /// What no other route of the host takes.
+    Rest,
+}
+
+impl From<PathPrefix> for PathMatch {
+    fn from(prefix: PathPrefix) -> Self {
+        Self::Prefix(prefix)
+    }
+}
+
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(prefix) => prefix.fmt(f),
+            Self::Rest => f.write_str("/"),
+        }
+    }
+}
+
 impl fmt::Display for PathPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "/" } else { &self.0 })
@@ -134,18 +163,5 @@ mod tests {
             let error = PathPrefix::parse(path).unwrap_err().to_string();
             assert!(error.starts_with(&format!("path: Invalid value: {path:?}: ")), "{error}");
         }
-    }
-
-    #[test]
-    fn a_wildcard_covers_what_ends_so_and_any_covers_only_itself() {
-        let of = |host| HostPattern::parse(Some(host)).unwrap();
-        assert!(of("*.a").covers(&of("b.a")));
-        assert!(of("*.a").covers(&of("*.a")));
-        assert!(of("*.a").covers(&of("*.b.a")));
-        assert!(!of("*.a").covers(&of("a")));
-        assert!(!of("*.a").covers(&of("xa")));
-        assert!(!of("b.a").covers(&of("*.a")));
-        assert!(!HostPattern::Any.covers(&of("a")));
-        assert!(HostPattern::Any.covers(&HostPattern::Any));
     }
 }

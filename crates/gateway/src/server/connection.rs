@@ -1,7 +1,6 @@
 //! One connection: HTTP/1.1, or HTTP/2 when the client begins with its preface.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::ServerLimits;
@@ -72,15 +71,14 @@ impl Requests {
 }
 
 /// Serves a connection to its end. When `stop` is cancelled, what is under way is finished within the time for draining.
-pub(super) async fn serve(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder: Builder<TokioExecutor>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: S,
+    peer: Arc<Peer>,
     edge: Arc<Edge>,
     limits: ServerLimits,
     stop: CancellationToken,
 ) {
-    let peer = Arc::new(Peer::plain(peer));
     let requests = Arc::new(Requests::default());
     let seen = requests.clone();
     let service = service_fn(move |request| {
@@ -92,7 +90,7 @@ pub(super) async fn serve(
         }
     });
     let stream = TokioIo::new(Patient::new(stream, limits.write_timeout));
-    let mut connection = pin!(builder.serve_connection(stream, service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
     // Until its first request nobody else bounds a connection: hyper's own timer begins after the protocol is known, and
     // for HTTP/2 there is none.
     let mut deadline = pin!(tokio::time::sleep(limits.head_timeout));

@@ -2,6 +2,7 @@
 
 mod connection;
 mod patient;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +12,12 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::request::Edge;
+use crate::request::{Edge, Origin, Peer};
 
 /// Bounds of the listeners and their connections.
 #[derive(Clone, Debug)]
@@ -46,11 +49,19 @@ impl Default for ServerLimits {
     }
 }
 
+/// A listening socket, and what is spoken there.
+pub(crate) struct Entrance {
+    pub(crate) listener: std::net::TcpListener,
+    /// Where there is TLS, how.
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
 /// A connection on its way to a thread.
 struct Accepted {
     stream: std::net::TcpStream,
     peer: SocketAddr,
-    _room: OwnedSemaphorePermit,
+    tls: Option<TlsAcceptor>,
+    room: OwnedSemaphorePermit,
 }
 
 /// A thread that serves connections.
@@ -62,7 +73,7 @@ struct Thread {
 
 /// Serves the listeners until `stop` is cancelled, then finishes what is under way.
 pub(crate) async fn serve(
-    listeners: Vec<std::net::TcpListener>,
+    entrances: Vec<Entrance>,
     edge: Arc<Edge>,
     limits: ServerLimits,
     stop: &CancellationToken,
@@ -74,14 +85,14 @@ pub(crate) async fn serve(
         .map(|number| start(number, edge.clone(), limits.clone(), stop.clone()))
         .collect::<std::io::Result<_>>()?;
     let room = Arc::new(Semaphore::new(limits.connections));
-    let listeners: Vec<TcpListener> = listeners
+    let listeners: Vec<(TcpListener, Option<TlsAcceptor>)> = entrances
         .into_iter()
-        .map(|listener| {
+        .map(|Entrance { listener, tls }| {
             listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
+            Ok((TcpListener::from_std(listener)?, tls))
         })
         .collect::<std::io::Result<_>>()?;
-    let accepting = listeners.iter().map(|listener| accept(listener, &threads, &room));
+    let accepting = listeners.iter().map(|(listener, tls)| accept(listener, tls.as_ref(), &threads, &room));
     stop.run_until_cancelled(futures::future::join_all(accepting)).await;
     drop(listeners);
     for thread in threads {
@@ -95,7 +106,12 @@ pub(crate) async fn serve(
 }
 
 /// Accepts connections for ever and gives each to the thread that has the fewest.
-async fn accept(listener: &TcpListener, threads: &[Thread], room: &Arc<Semaphore>) {
+async fn accept(
+    listener: &TcpListener,
+    tls: Option<&TlsAcceptor>,
+    threads: &[Thread],
+    room: &Arc<Semaphore>,
+) {
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
@@ -118,7 +134,8 @@ async fn accept(listener: &TcpListener, threads: &[Thread], room: &Arc<Semaphore
             return;
         };
         thread.open.fetch_add(1, Ordering::Relaxed);
-        if thread.connections.send(Accepted { stream, peer, _room: permit }).await.is_err() {
+        let accepted = Accepted { stream, peer, tls: tls.cloned(), room: permit };
+        if thread.connections.send(accepted).await.is_err() {
             return;
         }
     }
@@ -139,8 +156,13 @@ fn start(
         let tasks = TaskTracker::new();
         let builder = connection::builder(&limits);
         while let Some(accepted) = receiver.recv().await {
-            let closed = Closed(count.clone());
-            let Accepted { stream, peer, _room } = accepted;
+            let Accepted { stream, peer, tls, room } = accepted;
+            let peer = Arc::new(Peer {
+                origin: Origin::new(peer, tls.is_some(), &edge.trusted),
+                thread: number,
+                tasks: tasks.clone(),
+                _place: Box::new((Closed(count.clone()), room)),
+            });
             let stream = match prepare(stream) {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -148,12 +170,20 @@ fn start(
                     continue;
                 }
             };
-            let connection =
-                connection::serve(builder.clone(), stream, peer, edge.clone(), limits.clone(), stop.clone());
-            tasks.spawn(async move {
-                connection.await;
-                drop((closed, _room));
-            });
+            let (builder, edge, limits, stop) = (builder.clone(), edge.clone(), limits.clone(), stop.clone());
+            match tls {
+                None => drop(tasks.spawn(connection::serve(builder, stream, peer, edge, limits, stop))),
+                Some(tls) => drop(tasks.spawn(async move {
+                    let shaken = timeout(limits.head_timeout, tls.accept(stream));
+                    match stop.run_until_cancelled(shaken).await {
+                        Some(Ok(Ok(stream))) => {
+                            connection::serve(builder, stream, peer, edge, limits, stop).await;
+                        }
+                        Some(Ok(Err(error))) => tracing::debug!(%error, "TLS with a client failed"),
+                        Some(Err(_)) | None => {}
+                    }
+                })),
+            }
         }
         tasks.close();
         tasks.wait().await;

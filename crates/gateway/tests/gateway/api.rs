@@ -76,6 +76,38 @@ impl FakeApi {
         self.put(state, key, object, kind);
     }
 
+    /// Creates an object of any kind, or replaces it.
+    pub fn place(&self, plural: &str, mut object: Value) {
+        let state = self.state();
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let key = (plural.to_owned(), text("namespace"), text("name"));
+        let before = state.objects.get(&key).map(|known| known["metadata"].clone());
+        let kind = if before.is_none() { "ADDED" } else { "MODIFIED" };
+        let meta = &mut object["metadata"];
+        let number = state.revision;
+        let known = before.unwrap_or_else(|| {
+            json!({ "generation": 0, "uid": format!("uid-{number}"),
+            "creationTimestamp": format!("2026-01-01T00:00:{:02}Z", number % 60) })
+        });
+        meta["uid"] = known["uid"].clone();
+        meta["creationTimestamp"] = known["creationTimestamp"].clone();
+        meta["generation"] = json!(known["generation"].as_i64().unwrap_or(0) + 1);
+        self.put(state, key, object, kind);
+    }
+
+    /// An object as it is now.
+    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Value {
+        let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+        self.state().objects.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// Messages of the events of a reason so far.
+    pub fn messages(&self, reason: &str) -> Vec<String> {
+        let state = self.state();
+        let of = state.events.iter().filter(|event| event["reason"] == reason);
+        of.map(|event| event["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     pub fn delete(&self, plural: &str, namespace: &str, name: &str) {
         let mut state = self.state();
         let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
@@ -134,11 +166,21 @@ impl FakeApi {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let query = head.uri.query().unwrap_or_default();
         Ok(match (&head.method, path.as_slice()) {
-            (&Method::GET, ["apis", _, _, plural]) if query.contains("watch=true") => {
-                let from = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
-                self.watch(plural, from.and_then(|from| from.parse().ok()).unwrap_or(0))
+            (
+                &Method::GET,
+                ["apis", _, _, plural] | ["api", _, plural] | ["api", _, "namespaces", _, plural],
+            ) => {
+                let named =
+                    query.split('&').find_map(|part| part.strip_prefix("fieldSelector=metadata.name%3D"));
+                // One is asked for by name within its namespace, the others all together.
+                let named = named.map(|name| (path[3].to_owned(), name.to_owned()));
+                if query.contains("watch=true") {
+                    let from = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
+                    self.watch(plural, named, from.and_then(|from| from.parse().ok()).unwrap_or(0))
+                } else {
+                    self.list(plural, named)
+                }
             }
-            (&Method::GET, ["apis", _, _, plural]) => self.list(plural),
             (&Method::PATCH, ["apis", _, _, "namespaces", namespace, plural, name, "status"]) => {
                 self.patch_status(plural, namespace, name, &sent)
             }
@@ -150,9 +192,11 @@ impl FakeApi {
         })
     }
 
-    fn list(&self, plural: &str) -> Response<ReplyBody> {
+    fn list(&self, plural: &str, named: Option<(String, String)>) -> Response<ReplyBody> {
         let state = self.state();
-        let of = state.objects.iter().filter(|((found, _, _), _)| found == plural);
+        let of = state.objects.iter().filter(|((found, namespace, name), _)| {
+            found == plural && named.as_ref().is_none_or(|named| (&named.0, &named.1) == (namespace, name))
+        });
         let items: Vec<_> = of.map(|(_, object)| object.clone()).collect();
         let list = json!({
             "apiVersion": "monoplane.dev/v1alpha1", "kind": "List",
@@ -161,20 +205,29 @@ impl FakeApi {
         whole(StatusCode::OK, &list)
     }
 
-    fn watch(&self, plural: &str, from: u64) -> Response<ReplyBody> {
-        let start = (self.clone(), plural.to_owned(), from, self.changed.subscribe());
-        let events = futures::stream::unfold(start, |(api, plural, seen, mut changed)| async move {
+    fn watch(&self, plural: &str, named: Option<(String, String)>, from: u64) -> Response<ReplyBody> {
+        let start = (self.clone(), (plural.to_owned(), named), from, self.changed.subscribe());
+        let events = futures::stream::unfold(start, |(api, (plural, named), seen, mut changed)| async move {
+            let is_wanted = |event: &Value| {
+                let meta = &event["object"]["metadata"];
+                named.as_ref().is_none_or(|(namespace, name)| {
+                    meta["namespace"] == **namespace && meta["name"] == **name
+                })
+            };
             loop {
                 {
                     let state = api.state();
                     if state.down {
                         return None;
                     }
-                    let next = state.log.iter().find(|(at, of, _)| *at > seen && *of == plural).cloned();
+                    let of_it = |(at, of, event): &&(u64, String, Value)| {
+                        *at > seen && *of == plural && is_wanted(event)
+                    };
+                    let next = state.log.iter().find(of_it).cloned();
                     drop(state);
                     if let Some((at, _, event)) = next {
                         let line = Bytes::from(format!("{event}\n"));
-                        return Some((Ok(Frame::data(line)), (api, plural, at, changed)));
+                        return Some((Ok(Frame::data(line)), (api, (plural, named), at, changed)));
                     }
                 }
                 changed.changed().await.ok()?;

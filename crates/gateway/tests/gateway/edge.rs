@@ -26,6 +26,8 @@ use crate::api::FakeApi;
 /// A running gateway.
 pub struct Edge {
     pub address: SocketAddr,
+    /// Where it speaks TLS.
+    pub tls_address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), gateway::Error>>,
     worker: durable::Worker,
@@ -71,9 +73,15 @@ impl Edge {
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let tls = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tls_address = tls.local_addr().unwrap();
         let (workers, known) = watch::channel(Some(worker.clone()));
         let mut options = Options {
             listeners: vec![listener],
+            tls_listeners: vec![tls],
+            default_certificate: None,
+            addresses: vec!["192.0.2.80".into()],
+            trusted: Vec::new(),
             client: api.client(),
             ambient,
             node: Some("test".into()),
@@ -89,10 +97,11 @@ impl Edge {
                 head_timeout: Duration::from_secs(2),
                 ..ServerLimits::default()
             },
+            proxy: gateway::ProxyLimits::default(),
         };
         change(&mut options);
         let serving = tokio::spawn(gateway::serve(options, stop.clone()));
-        Self { address, stop, serving, worker, workers }
+        Self { address, tls_address, stop, serving, worker, workers }
     }
 
     /// The durable worker.

@@ -6,4 +6,8 @@ mod components;
 mod durable;
 mod edge;
 mod http;
+mod ingress;
 mod kill;
+mod relay;
+mod tls;
+mod upstream;

@@ -8,9 +8,11 @@ use api::k8s::api::core::v1::{Node, NodeStatus};
 use api::k8s::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use client::{Ambient, Api, Backoff, Client, Error, ObjectMeta, Patch, PatchParams, PostParams, write};
 use serde_json::json;
+use tokio::sync::watch;
 
-use super::Description;
+use super::{Description, images};
 use crate::context::Runtimes;
+use crate::eviction::Pressure;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
@@ -23,6 +25,16 @@ pub(crate) struct Heartbeat {
     pub(crate) ambient: Ambient,
     pub(crate) description: Description,
     pub(crate) runtimes: Runtimes,
+    pub(crate) pressure: watch::Receiver<Pressure>,
+}
+
+/// What changes of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    /// Why it cannot run pods, if it cannot.
+    pub(crate) trouble: Option<String>,
+    /// The conditions of running short that hold.
+    pub(crate) pressure: Pressure,
 }
 
 impl Heartbeat {
@@ -42,8 +54,8 @@ impl Heartbeat {
 
     async fn try_register(&self) -> Result<Node, Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let trouble = self.trouble().await;
-        let node = self.description.node(trouble.as_deref(), self.ambient.clock.now());
+        let standing = self.standing().await;
+        let node = self.description.node(&standing, self.ambient.clock.now());
         let node = match nodes.create(&PostParams::default(), &node).await {
             Ok(node) => node,
             Err(error) if write::is_already_exists(&error) => {
@@ -54,48 +66,68 @@ impl Heartbeat {
             Err(error) => return Err(error),
         };
         // A server may keep what a creation says of the status, or not.
-        self.report(node.status.as_ref(), trouble.as_deref()).await
+        self.report(node.status.as_ref(), &standing).await
     }
 
-    async fn report(&self, before: Option<&NodeStatus>, trouble: Option<&str>) -> Result<Node, Error> {
+    async fn report(&self, before: Option<&NodeStatus>, standing: &Standing) -> Result<Node, Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let status = self.description.status(before, trouble, self.ambient.clock.now());
-        let patch = Patch::Merge(json!({"status": status}));
+        let status = self.description.status(before, standing, self.ambient.clock.now());
+        let mut patch = json!({"status": status});
+        if let Some(images) = images::of(&self.runtimes).await {
+            patch["status"]["images"] = json!(images);
+        }
+        let patch = Patch::Merge(patch);
         nodes.patch_status(&self.description.name, &PatchParams::default(), &patch).await
     }
 
-    /// Why the node cannot run pods, if it cannot.
-    async fn trouble(&self) -> Option<String> {
-        let runtime = self.runtimes.get("")?;
+    async fn standing(&self) -> Standing {
+        let pressure = self.pressure.borrow().clone();
+        let Some(runtime) = self.runtimes.get("") else {
+            return Standing { trouble: None, pressure };
+        };
         let asked = runtime.list_sandboxes().await.err();
-        asked.map(|error| format!("container runtime is down: {error}"))
+        let trouble = asked.map(|error| format!("container runtime is down: {error}"));
+        Standing { trouble, pressure }
     }
 
     /// Renews the Lease, and reports the status when it changes or has not been reported for long; for ever.
     pub(crate) async fn run(&self, mut node: Node) {
         let clock = &self.ambient.clock;
+        let mut pressure = self.pressure.clone();
         let (mut reported, mut told) = (clock.monotonic(), None);
-        let mut lease = None;
+        let mut here = images::of(&self.runtimes).await;
+        let (mut lease, mut renewed) = (None, None);
         loop {
-            match self.renew(lease.take(), &node).await {
-                Ok(renewed) => lease = Some(renewed),
-                Err(error) => tracing::warn!(%error, "the node's lease could not be renewed"),
+            if renewed.is_none_or(|at| clock.monotonic().since(at) >= RENEW) {
+                match self.renew(lease.take(), &node).await {
+                    Ok(renewed) => lease = Some(renewed),
+                    Err(error) => tracing::warn!(%error, "the node's lease could not be renewed"),
+                }
+                renewed = Some(clock.monotonic());
             }
-            let trouble = self.trouble().await;
-            if trouble != told || clock.monotonic() - reported >= REPORT {
-                match self.report_fresh(trouble.as_deref()).await {
-                    Ok(fresh) => (node, reported, told) = (fresh, clock.monotonic(), trouble),
+            let standing = self.standing().await;
+            let images = images::of(&self.runtimes).await;
+            if told.as_ref() != Some(&standing) || images != here || clock.monotonic() - reported >= REPORT {
+                match self.report_fresh(&standing).await {
+                    Ok(fresh) => {
+                        (node, reported, told) = (fresh, clock.monotonic(), Some(standing));
+                        here = images;
+                    }
                     Err(error) => tracing::warn!(%error, "the node's status could not be reported"),
                 }
             }
-            clock.sleep(RENEW).await;
+            tokio::select! {
+                () = clock.sleep(RENEW) => {}
+                // Nobody is to send more pods to a node that runs short.
+                Ok(()) = pressure.changed() => {}
+            }
         }
     }
 
-    async fn report_fresh(&self, trouble: Option<&str>) -> Result<Node, Error> {
+    async fn report_fresh(&self, standing: &Standing) -> Result<Node, Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         match nodes.get_opt(&self.description.name).await? {
-            Some(node) => self.report(node.status.as_ref(), trouble).await,
+            Some(node) => self.report(node.status.as_ref(), standing).await,
             // Somebody deleted it, and this machine is still here.
             None => self.try_register().await,
         }

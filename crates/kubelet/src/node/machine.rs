@@ -1,5 +1,6 @@
 //! What the machine is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Facts about the machine that its Node tells.
@@ -9,6 +10,10 @@ pub struct Machine {
     pub milli_cpus: i64,
     /// Bytes of memory.
     pub memory: i64,
+    /// Bytes of the file system that volumes and logs are on; 0: not known.
+    pub storage: i64,
+    /// Bytes of huge pages, by their size in bytes.
+    pub huge_pages: BTreeMap<i64, i64>,
     /// Kernel release.
     pub kernel: String,
     /// The operating system, as people call it.
@@ -21,6 +26,8 @@ pub struct Machine {
     pub boot_id: String,
     /// As Go calls it (`amd64`).
     pub architecture: String,
+    /// Whether the kernel enforces AppArmor profiles.
+    pub apparmor: bool,
 }
 
 impl Machine {
@@ -35,12 +42,15 @@ impl Machine {
         Self {
             milli_cpus: i64::try_from(cpus).unwrap_or(1) * 1000,
             memory: memory(&text("/proc/meminfo")),
+            storage: 0,
+            huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
             kernel: text("/proc/sys/kernel/osrelease"),
             os_image: os_image(&text("/etc/os-release")),
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
             machine_id,
             boot_id: text("/proc/sys/kernel/random/boot_id"),
             architecture: architecture(std::env::consts::ARCH).to_owned(),
+            apparmor: text("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         }
     }
 }
@@ -49,6 +59,19 @@ fn memory(meminfo: &str) -> i64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<i64>().ok());
     kilobytes.unwrap_or(0).saturating_mul(1024)
+}
+
+/// What the kernel has set aside, by the size of a page.
+fn huge_pages(directory: &Path) -> BTreeMap<i64, i64> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let read = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let size =
+            name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<i64>().ok()?.checked_mul(1024)?;
+        let count = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+        Some((size, count.trim().parse::<i64>().ok()?.checked_mul(size)?))
+    });
+    read.collect()
 }
 
 fn os_image(os_release: &str) -> String {
@@ -75,5 +98,9 @@ mod tests {
         assert_eq!(memory(""), 0);
         assert_eq!(os_image("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
         assert_eq!(os_image(""), "Linux");
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("hugepages-2048kB")).unwrap();
+        std::fs::write(root.path().join("hugepages-2048kB/nr_hugepages"), "3\n").unwrap();
+        assert_eq!(huge_pages(root.path()), [(2 << 20, 6 << 20)].into());
     }
 }

@@ -1,8 +1,11 @@
 //! The Node object, and the Lease that says it is alive.
 
 mod heartbeat;
+mod images;
 pub(crate) mod machine;
 mod object;
+pub(crate) mod reserved;
 
 pub(crate) use heartbeat::Heartbeat;
+pub(crate) use machine::Machine;
 pub(crate) use object::Description;

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::k8s::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec,
-    NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
-use apimachinery::quantity::Quantity;
 use client::ObjectMeta;
 use jiff::Timestamp;
 
+use super::heartbeat::Standing;
 use super::machine::Machine;
+use super::reserved::Amounts;
 
 /// What a node is.
 #[derive(Clone, Debug)]
@@ -22,7 +23,10 @@ pub(crate) struct Description {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) port: u16,
     pub(crate) machine: Machine,
-    pub(crate) max_pods: u32,
+    /// All that there is, by resource name.
+    pub(crate) capacity: Amounts,
+    /// What pods may have of it.
+    pub(crate) allocatable: Amounts,
     pub(crate) pod_cidr: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) version: String,
@@ -30,19 +34,32 @@ pub(crate) struct Description {
     pub(crate) handlers: Vec<String>,
 }
 
-impl Description {
-    /// What pods may use, by resource name.
-    pub(crate) fn allocatable(&self) -> BTreeMap<String, Quantity> {
-        [
-            ("cpu", Quantity::from_milli(self.machine.milli_cpus)),
-            ("memory", Quantity::from_bytes(self.machine.memory)),
-            ("pods", Quantity::from_units(i64::from(self.max_pods))),
-        ]
-        .into_iter()
-        .map(|(name, amount)| (name.to_owned(), amount))
-        .collect()
-    }
+/// Conditions of running short, each with reason and message for when it holds and when it does not: upstream's words.
+const PRESSURES: [[&str; 5]; 3] = [
+    [
+        "MemoryPressure",
+        "KubeletHasInsufficientMemory",
+        "kubelet has insufficient memory available",
+        "KubeletHasSufficientMemory",
+        "kubelet has sufficient memory available",
+    ],
+    [
+        "DiskPressure",
+        "KubeletHasDiskPressure",
+        "kubelet has disk pressure",
+        "KubeletHasNoDiskPressure",
+        "kubelet has no disk pressure",
+    ],
+    [
+        "PIDPressure",
+        "KubeletHasInsufficientPID",
+        "kubelet has insufficient PID available",
+        "KubeletHasSufficientPID",
+        "kubelet has sufficient PID available",
+    ],
+];
 
+impl Description {
     /// The labels that every node has, and the node's own.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let arch = &self.machine.architecture;
@@ -57,8 +74,8 @@ impl Description {
         self.labels.clone().into_iter().chain(ours).collect()
     }
 
-    /// The Node to create. `trouble`: why it is not ready.
-    pub(crate) fn node(&self, trouble: Option<&str>, now: Timestamp) -> Node {
+    /// The Node to create.
+    pub(crate) fn node(&self, standing: &Standing, now: Timestamp) -> Node {
         Node {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -70,7 +87,7 @@ impl Description {
                 pod_cidrs: self.pod_cidr.clone().map(|cidr| vec![cidr]),
                 ..NodeSpec::default()
             }),
-            status: Some(self.status(None, trouble, now)),
+            status: Some(self.status(None, standing, now)),
         }
     }
 
@@ -78,23 +95,21 @@ impl Description {
     pub(crate) fn status(
         &self,
         before: Option<&NodeStatus>,
-        trouble: Option<&str>,
+        standing: &Standing,
         now: Timestamp,
     ) -> NodeStatus {
-        let amounts: BTreeMap<String, Written> = self
-            .allocatable()
-            .into_iter()
-            .map(|(name, amount)| (name, Written(amount.to_string())))
-            .collect();
+        let written = |amounts: &Amounts| -> BTreeMap<String, Written> {
+            amounts.iter().map(|(name, amount)| (name.clone(), Written(amount.to_string()))).collect()
+        };
         let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
         let addresses = self.addresses.iter().map(|ip| address("InternalIP", ip.to_string()));
         let machine = &self.machine;
         let runtime = self.handlers.first().map_or("unknown", String::as_str);
         NodeStatus {
             addresses: Some(addresses.chain([address("Hostname", self.name.clone())]).collect()),
-            allocatable: Some(amounts.clone()),
-            capacity: Some(amounts),
-            conditions: Some(self.conditions(before, trouble, now)),
+            allocatable: Some(written(&self.allocatable)),
+            capacity: Some(written(&self.capacity)),
+            conditions: Some(self.conditions(before, standing, now)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(self.port) }),
             }),
@@ -111,12 +126,16 @@ impl Description {
                 system_uuid: machine.system_uuid.clone(),
                 ..NodeSystemInfo::default()
             }),
+            features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
             runtime_handlers: Some(
                 self.handlers
                     .iter()
                     .map(|name| NodeRuntimeHandler {
                         name: Some(name.clone()),
-                        ..NodeRuntimeHandler::default()
+                        features: Some(NodeRuntimeHandlerFeatures {
+                            recursive_read_only_mounts: Some(true),
+                            ..NodeRuntimeHandlerFeatures::default()
+                        }),
                     })
                     .collect(),
             ),
@@ -127,25 +146,23 @@ impl Description {
     fn conditions(
         &self,
         before: Option<&NodeStatus>,
-        trouble: Option<&str>,
+        standing: &Standing,
         now: Timestamp,
     ) -> Vec<NodeCondition> {
         let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-        let ready = match trouble {
+        let ready = match &standing.trouble {
             None => ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-            Some(trouble) => ("Ready", "False", "KubeletNotReady", trouble),
+            Some(trouble) => ("Ready", "False", "KubeletNotReady", trouble.as_str()),
         };
-        let facts = [
-            (
-                "MemoryPressure",
-                "False",
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            ready,
-        ];
+        let fact = |[name, short, words_short, fine, words_fine]: [&'static str; 5]| match standing
+            .pressure
+            .contains(name)
+        {
+            true => (name, "True", short, words_short),
+            false => (name, "False", fine, words_fine),
+        };
+        let [memory, disk, processes] = PRESSURES.map(fact);
+        let facts = [memory, disk, processes, ready];
         let known = before.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let ours = facts.map(|(name, status, reason, message)| {
             let old = known.iter().find(|old| old.type_ == name && old.status == status);
@@ -167,6 +184,7 @@ impl Description {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reserved;
     use super::*;
 
     fn description() -> Description {
@@ -180,7 +198,8 @@ mod tests {
                 architecture: "amd64".into(),
                 ..Machine::default()
             },
-            max_pods: 110,
+            capacity: reserved::capacity(&Machine { milli_cpus: 2000, ..Machine::default() }, 110),
+            allocatable: reserved::capacity(&Machine { milli_cpus: 1500, ..Machine::default() }, 110),
             pod_cidr: None,
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             version: "v1.36.0".into(),
@@ -192,11 +211,15 @@ mod tests {
     fn a_condition_keeps_the_time_of_its_change() {
         let (first, later): (Timestamp, Timestamp) =
             ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-01T01:00:00Z".parse().unwrap());
-        let before = description().status(None, Some("starting"), first);
-        let after = description().status(Some(&before), None, later);
+        let starting = Standing { trouble: Some("starting".into()), ..Standing::default() };
+        let before = description().status(None, &starting, first);
+        let short = Standing { pressure: ["MemoryPressure"].into(), ..Standing::default() };
+        let after = description().status(Some(&before), &short, later);
         let of =
             |name: &str| after.conditions.as_ref().unwrap().iter().find(|c| c.type_ == name).unwrap().clone();
         assert_eq!(of("Ready").status, "True");
+        assert_eq!(of("MemoryPressure").reason.as_deref(), Some("KubeletHasInsufficientMemory"));
+        assert_eq!(of("MemoryPressure").last_transition_time, Some(Time(later)));
         assert_eq!(of("Ready").last_transition_time, Some(Time(later)));
         assert_eq!(of("DiskPressure").last_transition_time, Some(Time(first)));
         assert_eq!(of("DiskPressure").last_heartbeat_time, Some(Time(later)));
@@ -204,13 +227,11 @@ mod tests {
 
     #[test]
     fn amounts_and_labels() {
-        let node = description().node(None, Timestamp::UNIX_EPOCH);
+        let node = description().node(&Standing::default(), Timestamp::UNIX_EPOCH);
         let status = node.status.unwrap();
-        let capacity = status.capacity.unwrap();
-        assert_eq!(
-            (capacity["cpu"].0.as_str(), capacity["memory"].0.as_str(), capacity["pods"].0.as_str()),
-            ("2", "1Gi", "110")
-        );
+        let (capacity, allocatable) = (status.capacity.unwrap(), status.allocatable.unwrap());
+        assert_eq!((capacity["cpu"].0.as_str(), capacity["pods"].0.as_str()), ("2", "110"));
+        assert_eq!(allocatable["cpu"].0, "1500m");
         let labels = node.metadata.labels.unwrap();
         assert_eq!((labels["kubernetes.io/hostname"].as_str(), labels["zone"].as_str()), ("here", "a"));
     }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use api::k8s::api::core::v1::{Container, Pod, PodSpec, SecurityContext as Security, Volume, VolumeMount};
+use api::k8s::api::core::v1::{Container, Pod, PodSpec, Volume, VolumeMount};
 use runtime::{
-    ContainerConfig, ContainerMetadata, DnsConfig, Image, Mount, MountPropagation, NamespaceMode,
-    SandboxConfig, SandboxMetadata, SecurityContext,
+    ContainerConfig, ContainerMetadata, DnsConfig, Mount, MountPropagation, NamespaceMode, SandboxConfig,
+    SandboxMetadata,
 };
 
+use super::admission;
+use super::security::{self, Defaults};
+use crate::cgroups;
 use crate::environment::{Unresolved, expand};
 use crate::resources;
 
@@ -53,6 +56,11 @@ impl Paths {
         self.pod(uid).join("etc-hosts")
     }
 
+    /// What the pod has been given of the node.
+    pub(crate) fn allocation(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("allocation.json")
+    }
+
     /// The termination message of one run.
     pub(crate) fn message(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
         self.pod(uid).join("containers").join(container).join(attempt.to_string())
@@ -89,13 +97,6 @@ pub(crate) fn restart_policy(pod: &Pod) -> &str {
 pub(crate) fn grace_seconds(pod: &Pod) -> u64 {
     let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     seconds.map_or(DEFAULT_GRACE, |seconds| u64::try_from(seconds).unwrap_or(0))
-}
-
-/// How long a container has to end when its liveness or startup probe is why, if that differs.
-pub(crate) fn probe_grace(container: &Container) -> Option<u64> {
-    let probes = [&container.liveness_probe, &container.startup_probe];
-    let seconds = probes.into_iter().flatten().find_map(|probe| probe.termination_grace_period_seconds);
-    seconds.and_then(|seconds| u64::try_from(seconds).ok())
 }
 
 /// What of a container may change in a pod that exists: a run with another one is replaced.
@@ -147,21 +148,24 @@ pub(crate) fn sandbox(
         _ => NamespaceMode::Container,
     };
     let sysctls = spec.security_context.iter().flat_map(|security| security.sysctls.iter().flatten());
+    let sysctls = sysctls.map(|sysctl| (admission::dotted(&sysctl.name), sysctl.value.clone()));
     SandboxConfig {
         hostname: if spec.host_network == Some(true) { node.to_owned() } else { hostname(spec, &name) },
         log_directory: paths.log(&namespace, &name, &uid),
         dns: resolver(spec, &namespace, dns),
         labels: pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(labels(pod)).collect(),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
-        cgroup_parent: format!("{cgroup}/pod{uid}"),
+        cgroup_parent: cgroups::of_pod(cgroup, pod),
         resources: resources::of_pod(pod),
         network: mode(spec.host_network),
         pid,
         ipc: mode(spec.host_ipc),
-        sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
-        metadata: SandboxMetadata { name, namespace, uid, attempt },
-        // The worker knows.
+        // Where the pod wants one, its ids are claimed when the sandbox is made.
+        user_namespace: None,
+        // The worker knows it.
         handler: String::new(),
+        sysctls: sysctls.collect(),
+        metadata: SandboxMetadata { name, namespace, uid, attempt },
     }
 }
 
@@ -276,6 +280,7 @@ pub(crate) fn container(
     container: &Container,
     attempt: u32,
     paths: &Paths,
+    defaults: &Defaults,
     environment: Vec<(String, String)>,
     node_memory: i64,
 ) -> Result<(ContainerConfig, Vec<SubPath>), Unresolved> {
@@ -298,10 +303,12 @@ pub(crate) fn container(
         annotations: [(HASH.to_owned(), hash(container))].into(),
         log_path: Path::new(&name).join(format!("{attempt}.log")),
         stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         resources: resources::of_container(pod, container, node_memory),
-        security: security(pod, container),
+        security: security::of(pod, container, defaults).map_err(Unresolved)?,
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
+        pid_target: None,
         ports: ports(container),
         envs: environment,
         metadata: ContainerMetadata { name, attempt },
@@ -314,51 +321,6 @@ fn ports(container: &Container) -> Vec<u16> {
     let ports = container.ports.iter().flatten();
     let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
     tcp.filter_map(|port| u16::try_from(port.container_port).ok()).collect()
-}
-
-fn security(pod: &Pod, container: &Container) -> SecurityContext {
-    let empty = Security::default();
-    let own = container.security_context.as_ref().unwrap_or(&empty);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let capabilities = own.capabilities.as_ref();
-    let list = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
-    let groups = of_pod.and_then(|security| security.supplemental_groups.clone()).unwrap_or_default();
-    SecurityContext {
-        run_as_user: own.run_as_user.or(of_pod.and_then(|security| security.run_as_user)),
-        run_as_group: own.run_as_group.or(of_pod.and_then(|security| security.run_as_group)),
-        supplemental_groups: groups
-            .into_iter()
-            .chain(of_pod.and_then(|security| security.fs_group))
-            .collect(),
-        readonly_rootfs: own.read_only_root_filesystem == Some(true),
-        no_new_privs: own.allow_privilege_escalation == Some(false),
-        privileged: own.privileged == Some(true),
-        add_capabilities: list(capabilities.and_then(|capabilities| capabilities.add.as_ref())),
-        drop_capabilities: list(capabilities.and_then(|capabilities| capabilities.drop.as_ref())),
-    }
-}
-
-/// Refuses a container that may not run as root and would, in upstream's words.
-pub(crate) fn check_root(pod: &Pod, container: &Container, image: &Image) -> Result<(), String> {
-    let own = container.security_context.as_ref();
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let must_not = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|all| all.run_as_non_root));
-    if must_not != Some(true) {
-        return Ok(());
-    }
-    let asked = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|all| all.run_as_user));
-    let about = format!("(pod: \"{}\", container: {})", full_name(pod), container.name);
-    match (asked, image.uid) {
-        (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {about}")),
-        (Some(_), _) => Ok(()),
-        (None, Some(1..)) => Ok(()),
-        (None, None) if !image.username.is_empty() => Err(format!(
-            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {about}",
-            image.username
-        )),
-        // An image that names nobody runs as root.
-        (None, _) => Err(format!("container has runAsNonRoot and image will run as root {about}")),
-    }
 }
 
 fn mounts(
@@ -422,6 +384,8 @@ fn volume_mount(volume: &Volume, mount: &VolumeMount, uid: &str, paths: &Paths) 
         container_path: absolute(&mount.mount_path),
         host_path: root,
         readonly: generated || mount.read_only == Some(true),
+        // Where it is only wished for, too: this runtime can always do it.
+        recursive_readonly: matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => MountPropagation::HostToContainer,
             Some("Bidirectional") => MountPropagation::Bidirectional,
@@ -484,7 +448,7 @@ mod tests {
         let check = |spec: serde_json::Value, expected| {
             let config = sandbox(&pod(spec), 0, &paths(), &Dns::default(), "node", "plane");
             assert_eq!((config.hostname.as_str(), config.network, config.pid, config.ipc), expected);
-            assert_eq!(config.cgroup_parent, "plane/podu");
+            assert_eq!(config.cgroup_parent, "plane/besteffort/podu");
         };
         let (own, each, node) = (NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Node);
         check(json!({"containers": []}), ("p", own, each, own));
@@ -494,55 +458,6 @@ mod tests {
         );
         let host = json!({"containers": [], "hostNetwork": true, "hostPID": true, "hostIPC": true});
         check(host, ("node", node, node, node));
-    }
-
-    #[test]
-    fn a_container_takes_what_it_does_not_say_from_its_pod() {
-        let pod = pod(json!({
-            "securityContext": {"runAsUser": 7, "runAsGroup": 8, "fsGroup": 9, "runAsNonRoot": true},
-            "containers": [{
-                "name": "c",
-                "securityContext": {"runAsUser": 1, "capabilities": {"drop": ["ALL"]}, "allowPrivilegeEscalation": false},
-            }],
-        }));
-        let container = &pod.spec.as_ref().unwrap().containers[0];
-        let found = security(&pod, container);
-        assert_eq!(
-            (found.run_as_user, found.run_as_group, found.supplemental_groups),
-            (Some(1), Some(8), vec![9])
-        );
-        assert!(found.no_new_privs && !found.privileged && found.drop_capabilities == ["ALL"]);
-    }
-
-    #[test]
-    fn who_may_not_be_root_is_checked_against_the_image() {
-        let check = |security: serde_json::Value, uid: Option<i64>, username: &str, expected: &str| {
-            let pod = pod(json!({"containers": [{"name": "c", "securityContext": security}]}));
-            let image = Image {
-                id: String::new(),
-                tags: vec![],
-                digests: vec![],
-                size: 0,
-                uid,
-                username: username.into(),
-            };
-            let found = check_root(&pod, &pod.spec.as_ref().unwrap().containers[0], &image);
-            let about = " (pod: \"p_n(u)\", container: c)";
-            let expected = if expected.is_empty() { Ok(()) } else { Err(format!("{expected}{about}")) };
-            assert_eq!(found, expected);
-        };
-        let (plain, must) = (json!({}), json!({"runAsNonRoot": true}));
-        check(plain, Some(0), "", "");
-        check(must.clone(), Some(5), "", "");
-        let root = "container has runAsNonRoot and image will run as root";
-        check(must.clone(), Some(0), "", root);
-        check(must.clone(), None, "", root);
-        let named = "container has runAsNonRoot and image has non-numeric user (web), \
-                     cannot verify user is non-root";
-        check(must, None, "web", named);
-        check(json!({"runAsNonRoot": true, "runAsUser": 5}), Some(0), "", "");
-        let broken = "container's runAsUser breaks non-root policy";
-        check(json!({"runAsNonRoot": true, "runAsUser": 0}), Some(5), "", broken);
     }
 
     #[test]

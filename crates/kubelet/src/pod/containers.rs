@@ -70,6 +70,12 @@ pub(crate) fn find<'a>(pod: &'a Pod, name: &str) -> Option<PodContainer<'a>> {
     all(pod).find(|container| container.name() == name)
 }
 
+/// The container that an ephemeral one was added to look at.
+pub(crate) fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let added = pod.spec.as_ref()?.ephemeral_containers.as_ref()?.iter().find(|added| added.name == name)?;
+    added.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
 /// What was told of all containers, in the order of [`all`].
 pub(crate) fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     let lists =
@@ -148,7 +154,7 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({"spec": {
             "containers": [{"name": "a"}, {"name": "b"}],
             "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
-            "ephemeralContainers": [{"name": "e", "image": "debug"}],
+            "ephemeralContainers": [{"name": "e", "image": "debug", "targetContainerName": "b"}],
         }}))
         .unwrap();
         let found: Vec<_> = all(&pod).map(|container| (container.kind, container.field_path())).collect();
@@ -162,5 +168,6 @@ mod tests {
         assert_eq!(found, expected.map(|(kind, path)| (kind, path.to_owned())));
         assert_eq!(find(&pod, "e").unwrap().spec.image.as_deref(), Some("debug"));
         assert!(find(&pod, "x").is_none());
+        assert_eq!((target(&pod, "e"), target(&pod, "a")), (Some("b"), None));
     }
 }

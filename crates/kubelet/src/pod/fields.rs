@@ -6,29 +6,13 @@
 use std::fmt::Display;
 
 use api::k8s::api::core::v1::{
-    AppArmorProfile, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, EphemeralContainer,
-    Lifecycle, LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SELinuxOptions, SeccompProfile, SecurityContext, Sysctl, Volume, VolumeMount,
+    Container, ContainerPort, ContainerRestartRule, EnvFromSource, EnvVar, EnvVarSource, Lifecycle,
+    LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SELinuxOptions,
+    SecurityContext, Volume, VolumeMount,
 };
 
-use super::containers::{self, Kind};
+use super::containers;
 use super::volume;
-
-/// Kernel settings that a pod may change without its node being any the worse for it: upstream's list.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 
 /// What of a pod is not honoured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,10 +40,6 @@ fn filled<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
-fn is(value: &Option<String>, name: &str) -> bool {
-    value.as_deref() == Some(name)
-}
-
 impl Sorter {
     fn refuse(&mut self, when: bool, field: impl Display) {
         if when {
@@ -80,13 +60,16 @@ impl Sorter {
             containers: _,
             dns_config: _,
             dns_policy: _,
-            ephemeral_containers,
+            enable_service_links: _,
+            ephemeral_containers: _,
             host_aliases: _,
-            host_ipc,
+            host_ipc: _,
             host_network,
             host_pid: _,
+            host_users: _,
             hostname: _,
             hostname_override: _,
+            image_pull_secrets: _,
             init_containers: _,
             overhead: _,
             readiness_gates: _,
@@ -114,15 +97,10 @@ impl Sorter {
             tolerations: _,
             topology_spread_constraints: _,
             // Not, or not wholly.
-            enable_service_links: _,
-            host_users,
-            image_pull_secrets,
             os,
             resource_claims,
             set_hostname_as_fqdn,
         } = spec;
-        self.refuse(*host_users == Some(false), "spec.hostUsers: false");
-        self.ignore(filled(image_pull_secrets), "spec.imagePullSecrets");
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");
@@ -131,75 +109,46 @@ impl Sorter {
         self.refuse(qualified, "spec.setHostnameAsFQDN");
         self.resources("spec.resources", resources.as_ref());
         if let Some(security) = security_context {
-            self.pod_security(security, *host_network == Some(true), *host_ipc == Some(true));
+            self.pod_security(security);
         }
         for volume in volumes.iter().flatten() {
             self.volume(volume);
         }
-        self.containers(pod, ephemeral_containers.as_deref(), *host_network == Some(true));
+        self.containers(pod, *host_network == Some(true));
     }
 
-    fn containers(&mut self, pod: &Pod, ephemeral: Option<&[EphemeralContainer]>, host_network: bool) {
-        for added in ephemeral.unwrap_or_default() {
-            let field = format!("spec.ephemeralContainers{{{}}}.targetContainerName", added.name);
-            self.ignore(added.target_container_name.is_some(), field);
-        }
+    fn containers(&mut self, pod: &Pod, host_network: bool) {
         for container in containers::all(pod) {
-            self.container(&container.field_path(), container.kind, &container.spec, host_network);
+            self.container(&container.field_path(), &container.spec, host_network);
         }
     }
 
-    fn pod_security(&mut self, security: &PodSecurityContext, host_network: bool, host_ipc: bool) {
+    fn pod_security(&mut self, security: &PodSecurityContext) {
         let PodSecurityContext {
             fs_group: _,
-            // Of what it says something there are no volumes here.
-            fs_group_change_policy: _,
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
+            seccomp_profile: _,
             supplemental_groups: _,
-            sysctls,
-            app_armor_profile,
-            se_linux_change_policy: _,
+            supplemental_groups_policy: _,
+            // Honoured, or the pod is not admitted.
+            app_armor_profile: _,
+            sysctls: _,
+            // About kinds of volumes that are not here.
+            fs_group_change_policy,
+            se_linux_change_policy,
             se_linux_options,
-            seccomp_profile,
-            supplemental_groups_policy,
             windows_options,
         } = security;
         let field = "spec.securityContext";
-        self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
-        let strict = is(supplemental_groups_policy, "Strict");
-        self.refuse(strict, format_args!("{field}.supplementalGroupsPolicy: Strict"));
+        self.se_linux(field, se_linux_options.as_ref());
+        self.ignore(fs_group_change_policy.is_some(), format_args!("{field}.fsGroupChangePolicy"));
+        self.ignore(se_linux_change_policy.is_some(), format_args!("{field}.seLinuxChangePolicy"));
         self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
-        for Sysctl { name, value: _ } in sysctls.iter().flatten() {
-            // In the node's own namespace it would be the node's setting.
-            let shared = if name.starts_with("net.") { host_network } else { host_ipc };
-            let unsafe_one = shared || !SAFE_SYSCTLS.contains(&name.as_str());
-            self.refuse(unsafe_one, format_args!("{field}.sysctls: {name}"));
-        }
     }
 
-    fn profiles(
-        &mut self,
-        field: &str,
-        seccomp: Option<&SeccompProfile>,
-        app_armor: Option<&AppArmorProfile>,
-        se_linux: Option<&SELinuxOptions>,
-    ) {
-        if let Some(SeccompProfile { type_, localhost_profile: _ }) = seccomp {
-            self.refuse(type_ == "Localhost", format_args!("{field}.seccompProfile of type Localhost"));
-            self.ignore(
-                type_ == "RuntimeDefault",
-                format_args!("{field}.seccompProfile of type RuntimeDefault"),
-            );
-        }
-        if let Some(AppArmorProfile { type_, localhost_profile: _ }) = app_armor {
-            self.refuse(type_ == "Localhost", format_args!("{field}.appArmorProfile of type Localhost"));
-            self.ignore(
-                type_ == "RuntimeDefault",
-                format_args!("{field}.appArmorProfile of type RuntimeDefault"),
-            );
-        }
+    fn se_linux(&mut self, field: &str, se_linux: Option<&SELinuxOptions>) {
         let asked = se_linux.is_some_and(|options| *options != SELinuxOptions::default());
         self.refuse(asked, format_args!("{field}.seLinuxOptions"));
     }
@@ -209,7 +158,6 @@ impl Sorter {
         self.refuse(filled(claims), format_args!("{field}.claims"));
         for name in limits.iter().flatten().map(|(name, _)| name) {
             self.refuse(name.starts_with("hugepages-"), format_args!("{field}.limits: {name}"));
-            self.ignore(name == "ephemeral-storage", format_args!("{field}.limits: {name}"));
         }
         // What is asked for is the scheduler's to find.
         let _ = requests;
@@ -220,14 +168,9 @@ impl Sorter {
         if let Err(why) = volume::kind(volume) {
             self.0.refused.push(format!("spec.volumes{{{name}}}: {why}"));
         }
-        if let Some(empty) = &volume.empty_dir {
-            let on_disk = empty.medium.as_deref().unwrap_or_default().is_empty();
-            let field = format!("spec.volumes{{{name}}}.emptyDir.sizeLimit");
-            self.ignore(on_disk && empty.size_limit.is_some(), field);
-        }
     }
 
-    fn container(&mut self, field: &str, kind: Kind, container: &Container, host_network: bool) {
+    fn container(&mut self, field: &str, container: &Container, host_network: bool) {
         let Container {
             // Honoured.
             args: _,
@@ -244,32 +187,33 @@ impl Sorter {
             resources,
             security_context,
             startup_probe,
-            stdin,
             termination_message_path: _,
             termination_message_policy: _,
+            stdin: _,
+            stdin_once: _,
             tty: _,
             volume_mounts,
             working_dir: _,
-            // There is nothing that would resize it.
             resize_policy: _,
+            restart_policy: _,
             // Not, or not wholly.
-            restart_policy,
             restart_policy_rules,
-            stdin_once,
             volume_devices,
         } = container;
         for EnvVar { name: _, value: _, value_from } in env.iter().flatten() {
             self.env_source(field, value_from.as_ref());
         }
         for EnvFromSource { config_map_ref: _, prefix: _, secret_ref: _ } in env_from.iter().flatten() {}
-        for ContainerPort { container_port: _, host_ip: _, host_port, name: _, protocol: _ } in
+        for ContainerPort { container_port: _, host_ip, host_port, name: _, protocol: _ } in
             ports.iter().flatten()
         {
-            // On the node's own network every port is one of the node's.
+            // The kernel routes nothing from loopback addresses to pods; on the node's own network nothing is routed.
             let mapped = !host_network && host_port.is_some_and(|port| port != 0);
-            self.refuse(mapped, format_args!("{field}.ports.hostPort"));
+            let loopback = host_ip.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
+            let loopback = loopback.is_some_and(|ip| ip.is_loopback());
+            self.refuse(mapped && loopback, format_args!("{field}.ports.hostIP of the loopback interface"));
         }
-        self.lifecycle(field, lifecycle.as_ref());
+        lifecycle_fields(lifecycle.as_ref());
         for probe in [liveness_probe, readiness_probe, startup_probe].into_iter().flatten() {
             probe_fields(probe);
         }
@@ -277,14 +221,10 @@ impl Sorter {
         if let Some(security) = security_context {
             self.security(&format!("{field}.securityContext"), security);
         }
-        for mount in volume_mounts.iter().flatten() {
-            self.mount(field, mount);
+        volume_mounts.iter().flatten().for_each(mount_fields);
+        for ContainerRestartRule { action, exit_codes: _ } in restart_policy_rules.iter().flatten() {
+            self.refuse(action != "Restart", format_args!("{field}.restartPolicyRules.action: {action}"));
         }
-        let own = kind != Kind::Sidecar && restart_policy.is_some();
-        self.refuse(own, format_args!("{field}.restartPolicy of a container that is no sidecar"));
-        self.refuse(filled(restart_policy_rules), format_args!("{field}.restartPolicyRules"));
-        let once = *stdin == Some(true) && *stdin_once == Some(true);
-        self.ignore(once, format_args!("{field}.stdinOnce"));
         self.refuse(filled(volume_devices), format_args!("{field}.volumeDevices"));
     }
 
@@ -302,16 +242,6 @@ impl Sorter {
         self.refuse(file_key_ref.is_some(), format_args!("{field}.env.valueFrom.fileKeyRef"));
     }
 
-    fn lifecycle(&mut self, field: &str, lifecycle: Option<&Lifecycle>) {
-        let Some(Lifecycle { post_start, pre_stop, stop_signal: _ }) = lifecycle else { return };
-        for (name, handler) in [("postStart", post_start), ("preStop", pre_stop)] {
-            let Some(LifecycleHandler { exec: _, http_get: _, sleep: _, tcp_socket }) = handler else {
-                continue;
-            };
-            self.ignore(tcp_socket.is_some(), format_args!("{field}.lifecycle.{name}.tcpSocket"));
-        }
-    }
-
     fn security(&mut self, field: &str, security: &SecurityContext) {
         let SecurityContext {
             allow_privilege_escalation: _,
@@ -321,29 +251,36 @@ impl Sorter {
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
-            app_armor_profile,
-            proc_mount,
+            proc_mount: _,
+            seccomp_profile: _,
+            // Honoured, or the pod is not admitted.
+            app_armor_profile: _,
             se_linux_options,
-            seccomp_profile,
             windows_options,
         } = security;
-        self.profiles(field, seccomp_profile.as_ref(), app_armor_profile.as_ref(), se_linux_options.as_ref());
-        self.refuse(is(proc_mount, "Unmasked"), format_args!("{field}.procMount: Unmasked"));
+        self.se_linux(field, se_linux_options.as_ref());
         self.refuse(windows_options.is_some(), format_args!("{field}.windowsOptions"));
     }
+}
 
-    fn mount(&mut self, field: &str, mount: &VolumeMount) {
-        let VolumeMount {
-            mount_path: _,
-            mount_propagation: _,
-            name,
-            read_only: _,
-            recursive_read_only,
-            sub_path: _,
-            sub_path_expr: _,
-        } = mount;
-        let recursive = is(recursive_read_only, "Enabled");
-        self.refuse(recursive, format_args!("{field}.volumeMounts{{{name}}}.recursiveReadOnly: Enabled"));
+/// All of a mount is honoured.
+fn mount_fields(mount: &VolumeMount) {
+    let VolumeMount {
+        mount_path: _,
+        mount_propagation: _,
+        name: _,
+        read_only: _,
+        recursive_read_only: _,
+        sub_path: _,
+        sub_path_expr: _,
+    } = mount;
+}
+
+/// All of it is honoured; a hook of `tcpSocket` fails, as upstream's does.
+fn lifecycle_fields(lifecycle: Option<&Lifecycle>) {
+    let Some(Lifecycle { post_start, pre_stop, stop_signal: _ }) = lifecycle else { return };
+    for handler in [post_start, pre_stop].into_iter().flatten() {
+        let LifecycleHandler { exec: _, http_get: _, sleep: _, tcp_socket: _ } = handler;
     }
 }
 
@@ -389,34 +326,24 @@ mod tests {
             container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
             json!({"containers": [container]})
         };
-        let localhost = json!({"type": "Localhost", "localhostProfile": "p"});
         check(json!({}), "");
         check(json!({"hostUsers": true}), "");
-        check(json!({"hostUsers": false}), "spec.hostUsers: false");
-        for (profile, name) in [("seccompProfile", "seccompProfile"), ("appArmorProfile", "appArmorProfile")]
-        {
-            let security = json!({"securityContext": {profile: localhost}});
-            check(security.clone(), &format!("spec.securityContext.{name} of type Localhost"));
-            check(
-                container(security),
-                &format!("spec.containers{{c}}.securityContext.{name} of type Localhost"),
-            );
-        }
-        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1}]});
-        check(container(ports.clone()), "spec.containers{c}.ports.hostPort");
+        check(json!({"hostUsers": false}), "");
+        let security = json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}});
+        check(security.clone(), "spec.securityContext.seLinuxOptions");
+        check(container(security), "spec.containers{c}.securityContext.seLinuxOptions");
+        let ports = json!({"ports": [{"containerPort": 1, "hostPort": 1, "hostIP": "127.0.0.1"}]});
+        check(container(ports.clone()), "spec.containers{c}.ports.hostIP of the loopback interface");
         let mut on_host = container(ports);
         on_host["hostNetwork"] = json!(true);
         check(on_host, "");
-        let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
-        check(sysctl("net.ipv4.tcp_syncookies"), "");
-        check(sysctl("net.core.somaxconn"), "spec.securityContext.sysctls: net.core.somaxconn");
-        let mut on_host = sysctl("net.ipv4.tcp_syncookies");
-        on_host["hostNetwork"] = json!(true);
-        check(on_host, "spec.securityContext.sysctls: net.ipv4.tcp_syncookies");
         let claim = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
         check(claim, "spec.volumes{v}: persistentVolumeClaim");
-        let app = "spec.containers{c}.restartPolicy of a container that is no sidecar";
-        check(container(json!({"restartPolicy": "Never"})), app);
+        let rules =
+            |action: &str| json!({"restartPolicy": "Never", "restartPolicyRules": [{"action": action}]});
+        check(container(rules("Restart")), "");
+        let all = "spec.containers{c}.restartPolicyRules.action: RestartAllContainers";
+        check(container(rules("RestartAllContainers")), all);
         let file = json!({"fileKeyRef": {"key": "k", "path": "p", "volumeName": "v"}});
         check(
             container(json!({"env": [{"name": "A", "valueFrom": file}]})),
@@ -426,12 +353,10 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_said() {
-        let profile = json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}});
-        let found = sorted(profile);
+        let once = json!({"containers": [{"name": "c", "stdin": true, "stdinOnce": true}]});
+        let found = sorted(once);
         assert!(found.refused.is_empty());
-        let expected =
-            "spec.securityContext.seccompProfile of type RuntimeDefault has no effect on this node";
-        assert_eq!(found.ignored, [expected]);
+        assert_eq!(found.ignored, ["spec.containers{c}.stdinOnce has no effect on this node"]);
         // An ordinary pod, with what the API fills in, is told nothing.
         let ordinary = json!({
             "enableServiceLinks": true, "schedulerName": "s", "dnsPolicy": "ClusterFirst",

@@ -73,8 +73,7 @@ impl Target {
 
     /// Runs a lifecycle hook. The error says what went wrong.
     pub(crate) async fn run(&self, hook: &LifecycleHandler, timeout: Duration) -> Result<(), String> {
-        // Upstream has never run the last one.
-        let LifecycleHandler { exec, http_get, sleep, tcp_socket: _ } = hook;
+        let LifecycleHandler { exec, http_get, sleep, tcp_socket } = hook;
         let work = async {
             if let Some(exec) = exec {
                 let done = self.exec(exec.command.as_ref(), timeout).await;
@@ -86,6 +85,10 @@ impl Target {
             }
             if let Some(sleep) = sleep {
                 self.clock.sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
+            }
+            if tcp_socket.is_some() {
+                // Upstream takes it, and has never run it: such a hook fails.
+                return Err("invalid handler: tcpSocket".to_owned());
             }
             Ok(())
         };

@@ -22,6 +22,9 @@ impl Waiting {
     }
 }
 
+/// Why a pod has failed that had to leave.
+pub(crate) const EVICTED: &str = "Evicted";
+
 /// A pod's memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
@@ -30,6 +33,8 @@ pub(crate) struct Memory {
     pub(crate) sandbox: Option<Failure>,
     /// A reason for which the pod has failed as a whole.
     pub(crate) failed: Option<Waiting>,
+    /// How long its containers have to end then, if that is not theirs to say.
+    pub(crate) rest_grace: Option<Duration>,
     /// By when all of the pod has to have ended, once it ends.
     pub(crate) ending: Option<Ending>,
     /// What is known of the ends of runs, by their id.
@@ -38,6 +43,17 @@ pub(crate) struct Memory {
     pub(crate) unstarted: Vec<ContainerStatus>,
     /// When what the API gives to volumes is looked at again.
     pub(crate) renew_at: Option<Timestamp>,
+    /// How its resize fares.
+    pub(crate) resize: Resize,
+}
+
+/// A pod's resize in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resize {
+    /// Why it has not been given what its spec wants: `Deferred` or `Infeasible`.
+    pub(crate) pending: Option<Waiting>,
+    /// Why what it was given could not be set, and when that is tried again.
+    pub(crate) failed: Option<(String, Timestamp)>,
 }
 
 /// The end of a whole pod.
@@ -74,6 +90,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) probes: Option<Probed>,
     /// The run that its hook after the start has failed for, and in which words.
     pub(crate) condemned: Option<(String, String)>,
+    /// The run that ends for another to take its place, whatever the restart policy says.
+    pub(crate) replaced: Option<String>,
 }
 
 /// Something that did not work and will be tried again.
@@ -113,8 +131,8 @@ pub(crate) struct Probed {
     pub(crate) started: bool,
     /// Readiness probe passes, or there is none.
     pub(crate) ready: bool,
-    /// Why the run has to end, if its liveness or startup probe has failed.
-    pub(crate) fatal: Option<String>,
+    /// Why the run has to end, if its liveness or startup probe has failed, and how long that probe gives it.
+    pub(crate) fatal: Option<(String, Option<Duration>)>,
 }
 
 impl Memory {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::k8s::api::core::v1::{Container, Pod};
 use jiff::{SignedDuration, Timestamp};
-use runtime::{ContainerState, ContainerStatus, SandboxState};
+use runtime::{ContainerState, ContainerStatus, Resources, SandboxState};
 
 use super::backoff::Backoff;
 use super::config;
@@ -18,7 +18,8 @@ use super::fields;
 use super::memory::{Ending, Memory, Stopping, Waiting};
 use super::observed::Observed;
 use super::operation::Key;
-use super::volume;
+use super::{resize, restart, volume};
+use crate::resources;
 
 /// A pod has no more than one new sandbox in so long, however often they are lost.
 const SANDBOX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
@@ -53,6 +54,8 @@ pub(crate) enum Action {
     Start { container: String, attempt: u32, crash: Option<Backoff> },
     /// Stop a run by then; one that is being stopped may have to be gone sooner than was said before.
     Stop { id: String, container: String, deadline: Timestamp, message: String },
+    /// Give runs, by their id, other limits, and the pod that holds them.
+    Resize { runs: Vec<(String, Resources)>, pod: Resources },
     /// Forget an old run.
     Remove { id: String },
     /// Give up what is being done, as far as it can be.
@@ -67,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) waiting: BTreeMap<String, Waiting>,
     /// When to look again though nothing has happened.
     pub(crate) wake_at: Option<Timestamp>,
+    /// Something that runs has other limits than it should have.
+    pub(crate) resizing: bool,
     /// What to remember.
     pub(crate) memory: Memory,
 }
@@ -85,7 +90,10 @@ pub(crate) fn plan(pod: &Pod, goal: &Goal, observed: &Observed, memory: &Memory,
     let mut planner = Planner { pod, containers: &containers, observed, now, plan };
     match goal {
         Goal::Run => planner.run(),
-        Goal::Rest => planner.rest(planner.grace()),
+        Goal::Rest => {
+            let grace = planner.grace();
+            planner.rest(memory.rest_grace.map_or(grace, |given| given.min(grace)));
+        }
         Goal::Leave(grace) => planner.leave(*grace),
     }
     planner.plan
@@ -156,6 +164,13 @@ impl<'a> Planner<'a> {
         self.plan.memory.ending = None;
         self.renew_volumes();
         let begun = self.of(Kind::App).any(|app| self.observed.latest_in(sandbox, app.name()).is_some());
+        self.resize(sandbox);
+        // Whoever wants to look need not wait for what may be the trouble.
+        for container in self.of(Kind::Ephemeral) {
+            if self.observed.latest(container.name()).is_none() {
+                self.start(&container.spec, None);
+            }
+        }
         for container in self.containers {
             match container.kind {
                 Kind::Init | Kind::Sidecar if !self.run_init(sandbox, container, begun) => return,
@@ -163,10 +178,35 @@ impl<'a> Planner<'a> {
             }
         }
         self.run_apps();
-        for container in self.of(Kind::Ephemeral) {
-            if self.observed.latest(container.name()).is_none() {
-                self.start(&container.spec, None);
+    }
+
+    /// Plans new limits for what runs with others than it should have. What wants to be started again for them is ended
+    /// elsewhere, and begins with them.
+    fn resize(&mut self, sandbox: &str) {
+        let mut runs = Vec::new();
+        for container in self.containers.iter().filter(|one| matches!(one.kind, Kind::App | Kind::Sidecar)) {
+            let run = self.observed.latest_in(sandbox, container.name());
+            let Some(run) = run.filter(|run| run.state == ContainerState::Running) else { continue };
+            let Some((difference, wanted)) = resize::difference(self.pod, &container.spec, run) else {
+                continue;
+            };
+            self.plan.resizing = true;
+            if !difference.restarts(&container.spec) {
+                runs.push((run.id.clone(), wanted));
             }
+        }
+        if !self.plan.resizing {
+            self.plan.memory.resize.failed = None;
+        }
+        if runs.is_empty() {
+            return;
+        }
+        match &self.plan.memory.resize.failed {
+            Some((_, until)) if *until > self.now => {
+                let until = *until;
+                self.plan.wake(until);
+            }
+            _ => self.plan.actions.push(Action::Resize { runs, pod: resources::of_pod(self.pod) }),
         }
     }
 
@@ -223,8 +263,10 @@ impl<'a> Planner<'a> {
     fn is_over(&self) -> bool {
         let failed_init = self.of(Kind::Init).any(|container| {
             let run = self.observed.latest(container.name());
-            self.policy() == "Never"
-                && run.is_some_and(|run| run.state == ContainerState::Exited && run.exit_code != 0)
+            run.is_some_and(|run| {
+                let failed = run.state == ContainerState::Exited && run.exit_code != 0;
+                failed && !restart::again(self.pod, &container.spec, run.exit_code)
+            })
         });
         failed_init
             || self.of(Kind::App).all(|container| matches!(self.standing(&container.spec), Standing::Done))
@@ -236,12 +278,18 @@ impl<'a> Planner<'a> {
             ContainerState::Running => Standing::Running(run),
             // Lost between being made and being started, or lost track of.
             ContainerState::Created | ContainerState::Unknown => Standing::Again(run),
-            ContainerState::Exited => match self.policy() {
-                "Never" => Standing::Done,
-                "OnFailure" if run.exit_code == 0 => Standing::Done,
-                _ => Standing::Again(run),
-            },
+            ContainerState::Exited if self.is_replaced(run) => Standing::Again(run),
+            ContainerState::Exited if restart::again(self.pod, container, run.exit_code) => {
+                Standing::Again(run)
+            }
+            ContainerState::Exited => Standing::Done,
         }
+    }
+
+    /// Whether a run ended for another to take its place.
+    fn is_replaced(&self, run: &ContainerStatus) -> bool {
+        let memory = self.plan.memory.containers.get(&run.metadata.name);
+        memory.is_some_and(|memory| memory.replaced.as_ref() == Some(&run.id))
     }
 
     /// Ends a run that may not go on: a probe or its hook failed, or it is not what the spec says any more.
@@ -253,20 +301,32 @@ impl<'a> Planner<'a> {
         let mut grace = self.grace();
         let message = if let Some((_, message)) = condemned {
             message
-        } else if let Some(fatal) = probed.and_then(|probed| probed.fatal.clone()) {
-            grace = config::probe_grace(container).map_or(grace, Duration::from_secs);
-            fatal
-        } else if run.annotations.get(config::HASH).is_some_and(|hash| *hash != config::hash(container)) {
-            format!("Container {name} definition changed, will be restarted")
+        } else if let Some((message, own)) = probed.and_then(|probed| probed.fatal.clone()) {
+            grace = own.unwrap_or(grace);
+            message
+        } else if let Some(message) = self.outdated(container, run) {
+            self.plan.memory.container(name).replaced = Some(run.id.clone());
+            message
         } else {
             return;
         };
         self.stop(run, grace, later(self.now, grace), message);
     }
 
+    /// Why a run is not what the spec says any more, and cannot become it while it runs.
+    fn outdated(&self, container: &Container, run: &ContainerStatus) -> Option<String> {
+        let name = &container.name;
+        if run.annotations.get(config::HASH).is_some_and(|hash| *hash != config::hash(container)) {
+            return Some(format!("Container {name} definition changed, will be restarted"));
+        }
+        let (difference, _) = resize::difference(self.pod, container, run)?;
+        difference.restarts(container).then(|| format!("Container {name} resize requires restart"))
+    }
+
     /// Starts the run after `before`; whether it really does so now.
     fn start(&mut self, container: &Container, before: Option<&ContainerStatus>) -> bool {
-        self.start_after(container, before, before)
+        let crashed = before.filter(|run| !self.is_replaced(run));
+        self.start_after(container, before, crashed)
     }
 
     /// Starts the run after `before`, unless the one that `crashed` makes it wait.
@@ -346,7 +406,7 @@ impl<'a> Planner<'a> {
     /// Gives up what would make more of the pod. Whether there is any: it has to be waited for, since what is half made is
     /// known to nobody else.
     fn abandon(&mut self) -> bool {
-        let ending = |key: &&Key| matches!(key, Key::Stop(_) | Key::Status);
+        let ending = |key: &&Key| matches!(key, Key::Stop(_) | Key::Status | Key::Resize);
         let before = self.plan.actions.len();
         for key in self.observed.in_flight.iter().filter(|key| !ending(key)) {
             self.plan.actions.push(Action::Abandon { key: key.clone() });
@@ -435,10 +495,6 @@ impl<'a> Planner<'a> {
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = &'a PodContainer<'a>> + use<'a> {
         self.containers.iter().filter(move |container| container.kind == kind)
-    }
-
-    fn policy(&self) -> &'a str {
-        config::restart_policy(self.pod)
     }
 
     fn grace(&self) -> Duration {

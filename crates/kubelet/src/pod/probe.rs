@@ -279,7 +279,10 @@ impl Watch {
                 (Kind::Liveness, true) => {}
                 (Kind::Startup | Kind::Liveness, false) => {
                     let kind = self.kind.name().to_lowercase();
-                    probed.fatal = Some(format!("Container {name} failed {kind} probe, will be restarted"));
+                    let grace = self.probe.termination_grace_period_seconds;
+                    let grace = grace.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+                    let message = format!("Container {name} failed {kind} probe, will be restarted");
+                    probed.fatal = Some((message, grace));
                 }
             }
             *probed != before

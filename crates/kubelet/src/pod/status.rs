@@ -11,12 +11,18 @@ use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::Timestamp;
 use runtime::{ContainerState, ContainerStatus};
 
-use super::config;
 use super::containers::{self, Kind, PodContainer};
-use super::memory::{Memory, Waiting};
+use super::memory::{EVICTED, Memory, Waiting};
 use super::observed::Observed;
 use super::plan::{Goal, Plan};
+use super::{resize, restart};
 use crate::resources::Qos;
+
+const RESIZE_PENDING: &str = "PodResizePending";
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
+/// Why a resize is pending, in upstream's words: there is no room now, or there never will be.
+pub(crate) const DEFERRED: &str = "Deferred";
+pub(crate) const INFEASIBLE: &str = "Infeasible";
 
 /// What surrounds a pod.
 pub(crate) struct Surroundings<'a> {
@@ -54,7 +60,7 @@ pub(crate) fn status(
     let phase = match (&plan.memory.failed, before.phase.as_deref()) {
         (_, Some(phase @ ("Succeeded" | "Failed"))) => phase.to_owned(),
         (Some(_), _) if ended => "Failed".to_owned(),
-        _ => phase(config::restart_policy(pod), &all, &init, &apps, ended).to_owned(),
+        _ => phase(pod, &all, &init, &apps, ended).to_owned(),
     };
     let sandbox = observed.ready_sandbox();
     let host_network = spec.host_network == Some(true);
@@ -80,7 +86,16 @@ pub(crate) fn status(
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..before.clone()
     };
-    let facts = conditions(pod, &all, &status, sandbox.is_some());
+    let mut facts = conditions(pod, &all, &status, sandbox.is_some());
+    facts.extend(resize_conditions(plan));
+    if let Some(failed) = plan.memory.failed.as_ref().filter(|failed| failed.reason == EVICTED) {
+        facts.push(Fact {
+            name: "DisruptionTarget",
+            holds: true,
+            reason: Some("TerminationByKubelet"),
+            message: Some(failed.message.clone()),
+        });
+    }
     status.conditions = Some(merged(before.conditions.unwrap_or_default(), facts, pod, around.now));
     status
 }
@@ -135,13 +150,19 @@ impl Teller<'_> {
             started: Some(false),
             ..Told::default()
         };
+        if kind != Kind::Ephemeral {
+            let running = latest.filter(|run| run.state == ContainerState::Running);
+            told.resources = Some(resize::actual(container, running));
+            let asked = container.resources.as_ref().and_then(|resources| resources.requests.clone());
+            told.allocated_resources = asked.filter(|asked| !asked.is_empty());
+        }
         let Some(run) = latest else {
             let shown = waiting.cloned().unwrap_or_else(|| Waiting::new(not_yet, ""));
             told.state = Some(waits(&shown));
             return told;
         };
         told.container_id = Some(self.id(run));
-        told.image_id = run.image_id.clone();
+        told.image_id = if run.image_ref.is_empty() { &run.image_id } else { &run.image_ref }.clone();
         told.last_state =
             earlier.filter(|run| run.state == ContainerState::Exited).map(|run| self.ended(run));
         match run.state {
@@ -220,8 +241,8 @@ fn is_running(told: &Told) -> bool {
 }
 
 /// The phase, by upstream's rules. `ended`: the pod goes away and nothing of it runs any more.
-fn phase(policy: &str, all: &[PodContainer<'_>], init: &[Told], apps: &[Told], ended: bool) -> &'static str {
-    let (mut pending, mut failed) = (0, 0);
+fn phase(pod: &Pod, all: &[PodContainer<'_>], init: &[Told], apps: &[Told], ended: bool) -> &'static str {
+    let (mut pending, mut failed, mut failed_for_good) = (0, 0, false);
     for (container, told) in all.iter().zip(init) {
         let code = exit_code(told.state.as_ref()).or_else(|| exit_code(told.last_state.as_ref()));
         if container.kind == Kind::Sidecar {
@@ -231,25 +252,33 @@ fn phase(policy: &str, all: &[PodContainer<'_>], init: &[Told], apps: &[Told], e
         } else {
             match code {
                 Some(0) => {}
-                Some(_) => failed += 1,
+                Some(code) => {
+                    failed += 1;
+                    failed_for_good |= !restart::again(pod, &container.spec, code);
+                }
                 None => pending += 1,
             }
         }
     }
-    let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
-    for told in apps {
+    let (mut running, mut waiting, mut stopped, mut succeeded, mut again) = (0, 0, 0, 0, false);
+    let containers = all.iter().filter(|container| container.kind == Kind::App);
+    for (container, told) in containers.zip(apps) {
         let waits = told.state.as_ref().is_some_and(|state| state.waiting.is_some());
         match exit_code(told.state.as_ref()) {
             Some(code) => {
                 stopped += 1;
                 succeeded += usize::from(code == 0);
+                again |= restart::again(pod, &container.spec, code);
             }
             None if is_running(told) => running += 1,
-            None if waits && told.last_state.is_some() => stopped += 1,
+            None if waits && told.last_state.is_some() => {
+                stopped += 1;
+                again = true;
+            }
             None => waiting += 1,
         }
     }
-    if failed > 0 && policy == "Never" {
+    if failed_for_good {
         return "Failed";
     }
     if ended {
@@ -260,10 +289,9 @@ fn phase(policy: &str, all: &[PodContainer<'_>], init: &[Told], apps: &[Told], e
         () if pending + failed > 0 && running + stopped == 0 => "Pending",
         () if waiting > 0 => "Pending",
         () if running > 0 => "Running",
-        () if stopped > 0 && policy == "Always" => "Running",
+        () if stopped > 0 && again => "Running",
         () if stopped > 0 && stopped == succeeded => "Succeeded",
-        () if stopped > 0 && policy == "Never" => "Failed",
-        () if stopped > 0 => "Running",
+        () if stopped > 0 => "Failed",
         () => "Pending",
     }
 }
@@ -345,6 +373,25 @@ fn conditions(pod: &Pod, all: &[PodContainer<'_>], status: &PodStatus, sandboxed
     vec![sandboxed, initialized, ready, containers, fact("PodScheduled", true)]
 }
 
+/// What is only told while there is something to tell.
+fn resize_conditions(plan: &Plan) -> impl Iterator<Item = Fact> {
+    let resize = &plan.memory.resize;
+    let pending = resize.pending.as_ref().map(|pending| Fact {
+        name: RESIZE_PENDING,
+        holds: true,
+        reason: Some(if pending.reason == DEFERRED { DEFERRED } else { INFEASIBLE }),
+        message: Some(pending.message.clone()),
+    });
+    let error = resize.failed.as_ref().map(|(error, _)| error.clone());
+    let in_progress = plan.resizing.then_some(Fact {
+        name: RESIZE_IN_PROGRESS,
+        holds: true,
+        reason: error.as_ref().map(|_| "Error"),
+        message: error,
+    });
+    pending.into_iter().chain(in_progress)
+}
+
 /// Our facts among the conditions that others wrote; a time moves only when its condition does.
 fn merged(before: Vec<PodCondition>, facts: Vec<Fact>, pod: &Pod, now: Timestamp) -> Vec<PodCondition> {
     let mut conditions: Vec<PodCondition> = Vec::new();
@@ -362,7 +409,11 @@ fn merged(before: Vec<PodCondition>, facts: Vec<Fact>, pod: &Pod, now: Timestamp
             ..PodCondition::default()
         });
     }
-    let others = before.into_iter().filter(|old| !conditions.iter().any(|ours| ours.type_ == old.type_));
+    let passing = [RESIZE_PENDING, RESIZE_IN_PROGRESS];
+    let ours = |old: &PodCondition| {
+        passing.contains(&old.type_.as_str()) || conditions.iter().any(|ours| ours.type_ == old.type_)
+    };
+    let others = before.into_iter().filter(|old| !ours(old));
     let others: Vec<_> = others.collect();
     conditions.into_iter().chain(others).collect()
 }

@@ -7,23 +7,27 @@ use std::time::Duration;
 
 use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::k8s::api::node::v1::RuntimeClass;
-use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, write};
+use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, Resource, write};
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, Runtime};
 use tokio::sync::Notify;
 
+use super::admission;
 use super::backoff::Backoff;
 use super::config;
+use super::containers;
 use super::given::Given;
 use super::last_words;
-use super::memory::{Failure, Memory, Waiting};
+use super::memory::{EVICTED, Failure, Memory, Waiting};
 use super::observed::{self, Observed};
 use super::operation::{Began, Operations, Outcome, Refused, Scope, Told};
 use super::plan::{Action, Goal, Plan, UNSUPPORTED, plan};
 use super::probe::Prober;
-use super::status::{Surroundings, status};
+use super::status::{DEFERRED, INFEASIBLE, Surroundings, status};
 use super::volume;
+use crate::allocation::Verdict;
 use crate::context::Context;
+use crate::static_pods::{self, mirrored};
 
 /// How long a sandbox that outlived its pod's record has to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -54,6 +58,8 @@ pub(crate) struct Worker {
     prober: Prober,
     /// The last status that the API took.
     told: Option<PodStatus>,
+    /// The UID of the API's image of it, which took that.
+    image: Option<String>,
     /// The reason that was last given for a container's waiting, by its name.
     announced: BTreeMap<String, String>,
     /// What ended runs have left to say, by their id.
@@ -62,6 +68,8 @@ pub(crate) struct Worker {
     /// Which of the runtime's handlers the pod wants.
     handler: String,
     given: Arc<Given>,
+    /// The generation of the pod that was last given what it asks for, or refused.
+    settled: Option<Option<i64>>,
     /// With which the last operations were begun.
     scope: Option<Scope>,
     operations: Operations,
@@ -84,11 +92,13 @@ impl Worker {
             memory: Memory::default(),
             prober: Prober::new(cx.clone(), nudged.clone()),
             told: None,
+            image: None,
             announced: BTreeMap::new(),
             messages: BTreeMap::new(),
             runtime: None,
             handler: String::new(),
             given: Arc::default(),
+            settled: None,
             scope: None,
             operations: Operations::new(cx.ambient.clock.clone()),
             nudged,
@@ -98,7 +108,9 @@ impl Worker {
 
     /// Works until nothing of the pod is left, here or in the API.
     pub(crate) async fn run(mut self) {
+        let mut others = self.cx.pods_changed.subscribe();
         while let Pass::Wait(until) = self.pass().await {
+            let deferred = self.is_deferred();
             let clock = self.cx.ambient.clock.clone();
             let alarm = async {
                 match until {
@@ -111,6 +123,7 @@ impl Worker {
             };
             tokio::select! {
                 () = self.nudged.notified() => {}
+                Ok(()) = others.changed(), if deferred => {}
                 Some(outcome) = self.operations.next() => self.hear(outcome),
                 () = alarm => {}
             }
@@ -142,12 +155,21 @@ impl Worker {
         let now = self.cx.ambient.clock.now();
         self.prober.follow(&self.pod, &runtime, &observed, &mut self.memory);
         let deadline = self.check_deadline(&goal, now);
+        self.check_admission(&goal, &observed);
+        self.check_eviction(&goal);
+        let pod = match self.allocated(&goal) {
+            Ok(pod) => pod,
+            Err(error) => {
+                tracing::warn!(uid = self.assignment.uid, %error, "what the pod was given cannot be written down");
+                return self.again(RETRY);
+            }
+        };
         let goal = if self.memory.failed.is_some() && goal == Goal::Run { Goal::Rest } else { goal };
-        let mut plan = plan(&self.pod, &goal, &observed, &self.memory, now);
+        let mut plan = plan(&pod, &goal, &observed, &self.memory, now);
         self.announce(&plan);
         let around = Surroundings { host_ips: &self.cx.host_ips, handler: runtime.name(), now };
-        let status = status(&self.pod, &goal, &observed, &plan, &around);
-        let scope = self.scope(&runtime, &observed);
+        let status = status(&pod, &goal, &observed, &plan, &around);
+        let scope = self.scope(pod, &runtime, &observed);
         let mut wakes = vec![plan.wake_at, deadline];
         // Nothing is told of what is gone; nor is anything removed that could not be told of afterwards.
         let told = gone || self.tell(&scope, status, &mut wakes);
@@ -167,7 +189,7 @@ impl Worker {
         Pass::Wait(Some(later(self.cx.ambient.clock.now(), after)))
     }
 
-    fn scope(&self, runtime: &Arc<dyn Runtime>, observed: &Observed) -> Scope {
+    fn scope(&self, pod: Arc<Pod>, runtime: &Arc<dyn Runtime>, observed: &Observed) -> Scope {
         let sandbox = observed.ready_sandbox();
         let ips = match sandbox {
             Some(_) if config::on_host_network(&self.pod) => self.cx.host_ips.clone(),
@@ -176,7 +198,7 @@ impl Worker {
         };
         Scope {
             cx: self.cx.clone(),
-            pod: self.pod.clone(),
+            pod,
             runtime: runtime.clone(),
             handler: self.handler.clone(),
             sandbox: sandbox.map(|sandbox| sandbox.id.clone()),
@@ -202,8 +224,11 @@ impl Worker {
                 self.memory.renew_at = Some(later(now, after));
             }
             Outcome::Told(told) => match *told {
-                Told::Taken(pod, status) => (self.pod, self.told) = (pod, Some(status)),
-                Told::Conflict(Some(pod)) => self.pod = pod,
+                Told::Taken(pod, status) => {
+                    self.told = Some(status);
+                    self.learn(pod);
+                }
+                Told::Conflict(Some(pod)) => self.learn(pod),
                 Told::Gone(status) => self.told = Some(status),
                 Told::Conflict(None) | Told::Failed => {}
             },
@@ -222,11 +247,22 @@ impl Worker {
                     (stopping.hooked, stopping.done) = (true, done);
                 }
             }
+            Outcome::Resized(result) => {
+                let retry_at = later(now, LONG_RETRY);
+                self.memory.resize.failed = result.err().map(|error| (error, retry_at));
+            }
             Outcome::Removed { run, done } => {
                 if done {
                     self.memory.unstarted.retain(|known| Some(&known.id) != run.as_ref());
                 }
             }
+        }
+    }
+
+    /// Takes over the pod as the API has it, unless that is but an image of it.
+    fn learn(&mut self, pod: Arc<Pod>) {
+        if pod.metadata.uid.as_ref() == Some(&self.assignment.uid) {
+            self.pod = pod;
         }
     }
 
@@ -244,9 +280,9 @@ impl Worker {
                     _ => {}
                 }
             }
-            Err(Refused { what, then, image }) => {
+            Err(Refused { what, then, .. }) => {
                 let mut after = LONG_RETRY;
-                if image && then.is_some() {
+                if then.is_some() {
                     let next = Backoff::next(remembered.pull, now, now);
                     remembered.pull = Some(next);
                     after = next.delay;
@@ -258,6 +294,12 @@ impl Worker {
 
     /// What is wanted of the pod now.
     fn goal(&mut self) -> Goal {
+        if let Some(fixed) = self.cx.statics.get(&self.assignment.uid) {
+            if self.pod.spec.is_none() {
+                self.pod = fixed;
+            }
+            return wanted(&self.pod);
+        }
         let known = self.assignment.key.as_ref().and_then(|key| self.cx.pods.get(key));
         let Some(known) = known.filter(|pod| pod.metadata.uid.as_ref() == Some(&self.assignment.uid)) else {
             let grace = match &self.pod.spec {
@@ -325,6 +367,51 @@ impl Worker {
         Ok(observed)
     }
 
+    /// Fails a pod that the node does not take, before anything of it is made.
+    fn check_admission(&mut self, goal: &Goal, observed: &Observed) {
+        let new = *goal == Goal::Run && observed.is_empty() && self.memory.failed.is_none();
+        if let Some(refusal) = new.then(|| admission::refusal(&self.pod, &self.cx.admission)).flatten() {
+            self.warn(&refusal.reason, &refusal.message);
+            self.memory.failed = Some(refusal);
+        }
+    }
+
+    /// The pod with the resources that it has been given; a resize that its spec asks for is decided upon first.
+    fn allocated(&mut self, goal: &Goal) -> std::io::Result<Arc<Pod>> {
+        let generation = self.pod.metadata.generation;
+        let deferred = self.is_deferred();
+        if *goal == Goal::Run && (self.settled != Some(generation) || deferred) {
+            let verdict = self.cx.allocations.settle(&self.pod, &self.cx.all_pods())?;
+            self.settled = Some(generation);
+            let pending = match verdict {
+                Verdict::Same => None,
+                Verdict::Given => {
+                    self.memory.resize.failed = None;
+                    self.cx.recorder.record(
+                        &*self.pod,
+                        EventType::Normal,
+                        "ResizeStarted",
+                        "Pod resize started",
+                    );
+                    None
+                }
+                Verdict::Deferred(message) => Some(Waiting::new(DEFERRED, message)),
+                Verdict::Infeasible(message) => Some(Waiting::new(INFEASIBLE, message)),
+            };
+            if let Some(waiting) = pending.as_ref().filter(|_| pending != self.memory.resize.pending) {
+                let Waiting { reason, message } = waiting;
+                self.warn(&format!("Resize{reason}"), &format!("Pod resize {reason}: {message}"));
+            }
+            self.memory.resize.pending = pending;
+        }
+        Ok(self.cx.allocations.of(&self.pod))
+    }
+
+    /// Whether the pod waits for room that others may leave.
+    fn is_deferred(&self) -> bool {
+        self.memory.resize.pending.as_ref().is_some_and(|pending| pending.reason == DEFERRED)
+    }
+
     /// Fails the pod if it has run longer than it may; else when that will be.
     fn check_deadline(&mut self, goal: &Goal, now: Timestamp) -> Option<Timestamp> {
         let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
@@ -336,6 +423,15 @@ impl Worker {
             self.warn("DeadlineExceeded", message);
         }
         (now < deadline).then_some(deadline)
+    }
+
+    /// Fails the pod if it has to leave.
+    fn check_eviction(&mut self, goal: &Goal) {
+        let Some(evicted) = self.cx.evictions.take(&self.assignment.uid) else { return };
+        if *goal == Goal::Run && self.memory.failed.is_none() {
+            self.memory.failed = Some(Waiting::new(EVICTED, evicted.message));
+            self.memory.rest_grace = Some(evicted.grace);
+        }
     }
 
     /// Events of waiting that has just begun.
@@ -357,7 +453,11 @@ impl Worker {
                 }
                 "ImagePullBackOff" => {
                     let words = waiting.message.split(": ErrImagePull").next().unwrap_or_default();
-                    self.cx.recorder.record(&*self.pod, EventType::Normal, "BackOff", words);
+                    let mut regarding = self.pod.object_ref(&());
+                    regarding.field_path = containers::find(&self.pod, name).map(|found| found.field_path());
+                    let recorder = &self.cx.recorder;
+                    recorder.record_on(regarding.clone(), EventType::Normal, "BackOff", words);
+                    recorder.record_on(regarding, EventType::Warning, "Failed", "Error: ImagePullBackOff");
                 }
                 UNSUPPORTED if !refused => {
                     refused = true;
@@ -371,6 +471,9 @@ impl Worker {
     /// Has the API brought up to date; whether it is already.
     fn tell(&mut self, scope: &Scope, status: PodStatus, wakes: &mut Vec<Option<Timestamp>>) -> bool {
         let Some(key) = self.assignment.key.clone() else { return true };
+        if self.pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(static_pods::HASH)) {
+            return self.tell_image(scope, key, status, wakes);
+        }
         if self.pod.status.as_ref() == Some(&status) || self.told.as_ref() == Some(&status) {
             return true;
         }
@@ -378,10 +481,39 @@ impl Worker {
         false
     }
 
+    /// The same for a pod that the node's own files ask for: the API holds an image of it, or none.
+    fn tell_image(
+        &mut self,
+        scope: &Scope,
+        key: ObjectKey,
+        status: PodStatus,
+        wakes: &mut Vec<Option<Timestamp>>,
+    ) -> bool {
+        if self.pod.status.as_ref() != Some(&status) {
+            self.pod = Arc::new(Pod { status: Some(status.clone()), ..(*self.pod).clone() });
+        }
+        let image = self.cx.pods.get(&key);
+        let image = image.filter(|image| mirrored(image) == Some(self.assignment.uid.as_str()));
+        let uid = image.as_ref().and_then(|image| image.metadata.uid.clone());
+        if uid != self.image {
+            // Another image has not been told anything.
+            (self.image, self.told) = (uid, None);
+        }
+        if let Some(image) = image.filter(|image| image.status.as_ref() != Some(&status))
+            && self.told.as_ref() != Some(&status)
+        {
+            let scope = Scope { pod: image, ..scope.clone() };
+            wakes.push(self.operations.tell(&scope, key, status));
+        }
+        // Nothing of it waits for the API.
+        true
+    }
+
     /// Removes what the pod left on the disk, and then its record in the API.
     async fn depart(&mut self) -> Pass {
         let (paths, uid) = (self.cx.paths.clone(), self.assignment.uid.clone());
         let removed = tokio::task::spawn_blocking(move || volume::sweep(&paths, |left| left == uid)).await;
+        self.cx.allocations.forget(&self.assignment.uid);
         if let Ok(Err(error)) = removed {
             tracing::warn!(uid = self.assignment.uid, %error, "the pod's directory could not be removed");
             return self.again(LONG_RETRY);

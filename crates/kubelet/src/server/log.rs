@@ -12,11 +12,13 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, ContainerStatus, Runtime};
 
+use super::query;
 use super::route::Refusal;
 use super::tail::Tail;
 use crate::context::Context;
 use crate::pod::containers;
 use crate::pod::observed::Observed;
+use crate::static_pods::mirrored;
 
 /// Looks for new lines so often while somebody follows.
 const POLL: Duration = Duration::from_millis(100);
@@ -31,6 +33,8 @@ pub(super) struct LogOptions {
     pub(super) timestamps: bool,
     pub(super) tail_lines: Option<u64>,
     pub(super) limit_bytes: Option<u64>,
+    /// One of the two outputs; `None`: both.
+    pub(super) stream: Option<&'static str>,
     since_seconds: Option<i64>,
     since_time: Option<Timestamp>,
 }
@@ -39,15 +43,13 @@ impl LogOptions {
     /// From a query, in upstream's words. What is not known is ignored.
     pub(super) fn parse(query: &str) -> Result<Self, Refusal> {
         let mut options = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
-            let value = decoded(value);
+        for (name, value) in query::pairs(query) {
             let bad =
                 || Refusal::new(StatusCode::BAD_REQUEST, format!("invalid value for {name}: {value:?}"));
-            match name {
-                "follow" => options.follow = truth(&value),
-                "previous" => options.previous = truth(&value),
-                "timestamps" => options.timestamps = truth(&value),
+            match name.as_str() {
+                "follow" => options.follow = query::truth(&value),
+                "previous" => options.previous = query::truth(&value),
+                "timestamps" => options.timestamps = query::truth(&value),
                 "tailLines" => options.tail_lines = Some(value.parse().map_err(|_| bad())?),
                 "limitBytes" => {
                     let limit = value.parse().ok().filter(|limit| *limit > 0);
@@ -57,12 +59,24 @@ impl LogOptions {
                     let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
                     options.since_seconds = Some(seconds.ok_or_else(bad)?);
                 }
+                "stream" => {
+                    options.stream = match value.as_str() {
+                        "All" | "" => None,
+                        "Stdout" => Some("stdout"),
+                        "Stderr" => Some("stderr"),
+                        _ => return Err(bad()),
+                    }
+                }
                 "sinceTime" => options.since_time = Some(value.parse().map_err(|_| bad())?),
                 _ => {}
             }
         }
         if options.since_seconds.is_some() && options.since_time.is_some() {
             let message = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+        if options.tail_lines.is_some() && options.stream.is_some() {
+            let message = "`tailLines` and specific `stream` are mutually exclusive for now";
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
         Ok(options)
@@ -75,32 +89,6 @@ impl LogOptions {
     }
 }
 
-fn truth(value: &str) -> bool {
-    matches!(value, "true" | "1" | "")
-}
-
-fn decoded(value: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        match (first, pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            (b'+', _) => {
-                bytes.push(b' ');
-                rest = after;
-            }
-            (byte, _) => {
-                bytes.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// Finds the log and begins to read it.
 pub(super) async fn open(
     cx: &Arc<Context>,
@@ -111,6 +99,8 @@ pub(super) async fn open(
 ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, Refusal> {
     let missing = |message: String| Refusal::new(StatusCode::NOT_FOUND, message);
     let known = cx.pods.get(&ObjectKey::new(namespace, pod));
+    // Of an image it is the pod itself that has logs.
+    let known = known.map(|pod| mirrored(&pod).and_then(|uid| cx.statics.get(uid)).unwrap_or(pod));
     let known = known.ok_or_else(|| missing(format!("pod \"{pod}\" does not exist")))?;
     if containers::find(&known, container).is_none() {
         return Err(missing(format!("container \"{container}\" not found in pod \"{pod}\"")));
@@ -131,7 +121,8 @@ pub(super) async fn open(
 async fn opened(path: PathBuf, options: &LogOptions, now: Timestamp) -> std::io::Result<Tail> {
     let (options, since) = (options.clone(), options.since(now));
     tokio::task::spawn_blocking(move || {
-        Tail::open(&path, options.tail_lines, since, options.timestamps, options.limit_bytes)
+        let tail = Tail::open(&path, options.tail_lines, since, options.timestamps, options.limit_bytes)?;
+        Ok(tail.only(options.stream))
     })
     .await
     .unwrap_or_else(|error| Err(std::io::Error::other(error)))
@@ -222,7 +213,12 @@ async fn find(
     }
     let told = pod.status.iter().flat_map(containers::statuses).find(|told| told.name == container);
     let reason = told.and_then(|told| told.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    let reason = reason.unwrap_or_else(|| "ContainerCreating".to_owned());
+    let reason = match reason.as_deref() {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
+    };
     Err(bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")))
 }
 
@@ -240,6 +236,8 @@ mod tests {
             "tailLines=-1",
             "limitBytes=0",
             "sinceSeconds=x",
+            "stream=stdout",
+            "stream=Stdout&tailLines=1",
             "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
         ] {
             assert!(LogOptions::parse(bad).is_err(), "{bad}");

@@ -1,8 +1,14 @@
-//! The node's HTTPS server: logs of its containers, for those whose client certificate admits them.
+//! The node's HTTPS server: logs of its containers, commands in them, and their ports, for those whose client certificate
+//! admits them.
 
+mod command;
+mod find;
 mod log;
+mod ports;
+mod query;
 mod route;
 mod tail;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::context::Context;
@@ -56,8 +62,7 @@ impl Listener {
                 Ok((stream, _)) => {
                     let (acceptor, admits, own) = (self.acceptor.clone(), self.admits.clone(), cx.clone());
                     cx.tasks.spawn("kubelet connection", async move {
-                        serve(stream, acceptor, admits, own).await;
-                        drop(place);
+                        serve(stream, acceptor, admits, own, Arc::new(place)).await;
                     });
                 }
                 Err(error) => {
@@ -93,7 +98,14 @@ fn secured(serving: &Serving) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, admits: Admits, cx: Arc<Context>) {
+/// Serves a connection. Its place is held until it ends, also by what it is upgraded to.
+async fn serve(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    admits: Admits,
+    cx: Arc<Context>,
+    place: Arc<OwnedSemaphorePermit>,
+) {
     // Answers are small and often last: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let stream = tokio::select! {
@@ -104,11 +116,11 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, admits: Admits, cx: Arc
     let (_, session) = stream.get_ref();
     let peer = session.peer_certificates().and_then(|certificates| certificates.first());
     let admitted = peer.is_some_and(|certificate| admits(certificate));
-    let service = service_fn(move |request| route::answer(cx.clone(), admitted, request));
+    let service = service_fn(move |request| route::answer(cx.clone(), admitted, request, place.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
     builder.http2().timer(TokioTimer::new());
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection ended");
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Tail {
     left: Option<u64>,
     /// Within a line of which a part has been given out.
     within: bool,
+    /// The output that is wanted; `None`: both.
+    stream: Option<&'static str>,
 }
 
 impl Tail {
@@ -55,7 +57,13 @@ impl Tail {
             timestamps,
             left: limit,
             within: false,
+            stream: None,
         })
+    }
+
+    /// Leaves out what is not of this output.
+    pub(super) fn only(self, stream: Option<&'static str>) -> Self {
+        Self { stream, ..self }
     }
 
     /// Whether as much has been given out as was wanted.
@@ -122,12 +130,15 @@ impl Tail {
     }
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
-        let Some((time, whole, text)) = parse(line) else {
+        let Some((time, stream, whole, text)) = parse(line) else {
             // Not of the format: better shown than lost.
             out.extend_from_slice(line);
             out.push(b'\n');
             return;
         };
+        if self.stream.is_some_and(|wanted| wanted.as_bytes() != stream) {
+            return;
+        }
         if let Some(since) = self.since
             && time.parse::<Timestamp>().is_ok_and(|time| time < since)
         {
@@ -145,8 +156,8 @@ impl Tail {
     }
 }
 
-/// The time, whether the line ends here, and the text.
-fn parse(line: &[u8]) -> Option<(&str, bool, &[u8])> {
+/// The time, the output, whether the line ends here, and the text.
+fn parse(line: &[u8]) -> Option<(&str, &[u8], bool, &[u8])> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let time = std::str::from_utf8(parts.next()?).ok()?;
     let stream = parts.next()?;
@@ -157,8 +168,8 @@ fn parse(line: &[u8]) -> Option<(&str, bool, &[u8])> {
     }
     // Tags are separated by colons; the first says whether the line is whole.
     match tag.split(|byte| *byte == b':').next()? {
-        b"F" => Some((time, true, text)),
-        b"P" => Some((time, false, text)),
+        b"F" => Some((time, stream, true, text)),
+        b"P" => Some((time, stream, false, text)),
         _ => None,
     }
 }
@@ -258,6 +269,17 @@ mod tests {
         assert_eq!(tail(Some(99), None, false, None), "one\ntwo\n three \n\n");
         assert_eq!(tail(None, Some("2026-01-01T00:00:03Z"), false, None), " three \n\n");
         assert_eq!(tail(None, None, false, Some(5)), "one\nt");
+    }
+
+    #[test]
+    fn one_output_alone() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(LOG.as_bytes()).unwrap();
+        let read = |stream| {
+            let tail = Tail::open(file.path(), None, None, false, None).unwrap();
+            tail.only(Some(stream)).read().unwrap()
+        };
+        assert_eq!((read("stdout"), read("stderr")), ("one\ntwo\n\n".into(), " three \n".into()));
     }
 
     #[test]

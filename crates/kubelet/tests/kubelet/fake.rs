@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime::{
-    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, Image, Runtime,
-    RuntimeEvent, SandboxConfig, SandboxState, SandboxStatus,
+    ContainerConfig, ContainerState, ContainerStats, ContainerStatus, Error, ExecOutput, GroupUsage, Groups,
+    Image, RegistryAuth, Resources, Runtime, RuntimeEvent, SandboxConfig, SandboxState, SandboxStatus,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -23,6 +23,23 @@ struct State {
     broken: BTreeSet<String>,
     /// How many more stops fail.
     failing_stops: u32,
+    /// Whether limits cannot be changed.
+    failing_updates: bool,
+}
+
+/// Control groups that only exist in memory.
+#[derive(Default)]
+pub struct FakeGroups(pub Mutex<BTreeMap<String, Resources>>);
+
+impl Groups for FakeGroups {
+    fn set(&self, group: &str, resources: &Resources) -> Result<(), Error> {
+        self.0.lock().unwrap().insert(group.to_owned(), resources.clone());
+        Ok(())
+    }
+
+    fn usage(&self, _: &str) -> Result<GroupUsage, Error> {
+        Ok(GroupUsage::default())
+    }
 }
 
 pub struct FakeRuntime {
@@ -71,6 +88,11 @@ impl FakeRuntime {
     /// The next stop of a container fails.
     pub fn fail_stop(&self) {
         self.state.lock().unwrap().failing_stops += 1;
+    }
+
+    /// Whether limits cannot be changed from now on.
+    pub fn fail_updates(&self, fail: bool) {
+        self.state.lock().unwrap().failing_updates = fail;
     }
 
     /// Notes a call, and waits while such are held.
@@ -215,6 +237,8 @@ impl Runtime for FakeRuntime {
             message: String::new(),
             image: config.image.clone(),
             image_id: "sha256:1".into(),
+            resources: config.resources.clone(),
+            image_ref: String::new(),
             log_path: logs.join(&config.log_path),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
@@ -262,6 +286,21 @@ impl Runtime for FakeRuntime {
         Ok(self.state.lock().unwrap().containers.values().map(|(_, status)| status.clone()).collect())
     }
 
+    async fn update_sandbox(&self, _: &str, resources: Resources) -> Result<(), Error> {
+        drop(self.note(format!("update sandbox {}", resources.memory_limit.unwrap_or(0))));
+        Ok(())
+    }
+
+    async fn update_container(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let mut state = self.note(format!("update {id} {}", resources.memory_limit.unwrap_or(0)));
+        if state.failing_updates {
+            return Err(Error::Failed("the memory limit is below what is in use".into()));
+        }
+        let (_, status) = state.containers.get_mut(id).ok_or_else(|| missing("container", id))?;
+        status.resources = resources;
+        Ok(())
+    }
+
     async fn exec_sync(&self, _: &str, command: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
         self.noted(format!("exec {}", command.join(" "))).await;
         let exit_code = i32::from(command.first().is_some_and(|word| word == "false"));
@@ -290,6 +329,7 @@ impl Runtime for FakeRuntime {
             size: 1,
             uid: None,
             username: String::new(),
+            pinned: false,
         };
         Ok(known.then_some(image))
     }
@@ -298,11 +338,16 @@ impl Runtime for FakeRuntime {
         Ok(vec![])
     }
 
-    async fn pull_image(&self, image: &str) -> Result<String, Error> {
+    async fn pull_image(&self, image: &str, _: Option<&RegistryAuth>) -> Result<String, Error> {
         let state = self.note(format!("pull {image}"));
         match state.images.contains(image) {
             true => Ok(image.to_owned()),
             false => Err(Error::Failed("no registry".into())),
         }
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), Error> {
+        self.note(format!("remove image {image}")).images.remove(image);
+        Ok(())
     }
 }

@@ -7,3 +7,5 @@ mod logs;
 mod node;
 mod operations;
 mod plane;
+mod resources;
+mod static_pods;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::k8s::api::core::v1::Pod;
 use client::{Ambient, Api, PostParams};
-use kubelet::{Dns, Machine, Options, Runtimes, Serving};
+use kubelet::{Dns, Eviction, Machine, Options, Reserved, Runtimes, Serving, Sysctls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,11 +15,12 @@ use testkit::FakeApi;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::FakeRuntime;
+use crate::fake::{FakeGroups, FakeRuntime};
 
 pub struct Plane {
     pub api: FakeApi,
     pub runtime: Arc<FakeRuntime>,
+    pub groups: Arc<FakeGroups>,
     pub directory: TempDir,
     pub pki: Pki,
     pub port: u16,
@@ -67,6 +69,7 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (ready, registered) = oneshot::channel();
+        let groups = Arc::new(FakeGroups::default());
         let handler: Arc<dyn runtime::Runtime> = runtime.clone();
         let options = Options {
             client: api.client(),
@@ -90,15 +93,22 @@ impl Plane {
                 host: String::new(),
             },
             hosts: String::new(),
+            seccomp_default: false,
+            sysctls: Sysctls::allowing(&[]).unwrap(),
+            manifests: directory.path().join("manifests"),
             max_pods: 110,
+            groups: groups.clone(),
+            reserved: Reserved::default(),
+            eviction: Eviction::parse(Default::default(), Duration::from_secs(1), Duration::ZERO).unwrap(),
             pod_cidr: None,
             labels: BTreeMap::new(),
+            images: kubelet::ImageOptions::default(),
             version: "v1.36.0".into(),
             ready: Some(ready),
         };
         let running = tokio::spawn(kubelet::run(options, stop.clone()));
         registered.await.unwrap();
-        Self { api, runtime, directory, pki, port, stop, running }
+        Self { api, runtime, groups, directory, pki, port, stop, running }
     }
 
     /// Stops the kubelet and starts another over the same API, runtime and directory.

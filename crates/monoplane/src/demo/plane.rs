@@ -75,7 +75,19 @@ impl Plane {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = Command::new("/proc/self/exe");
         command
-            .args(["up", "--api-port", "0", "--http-port", "0", "--kubelet-port", "0", "--node-name", NODE])
+            .args([
+                "up",
+                "--api-port",
+                "0",
+                "--http-port",
+                "0",
+                "--https-port",
+                "0",
+                "--kubelet-port",
+                "0",
+                "--node-name",
+                NODE,
+            ])
             .arg("--data-dir")
             .arg(self.layout.root())
             .args(["--bridge", &self.names.bridge, "--pod-cidr", &self.names.pod_cidr])

@@ -2,16 +2,16 @@
 //! use. Nothing here knows how long a certificate lives; `pki` says when one will no longer do.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use apiserver::tls::Presented;
-use apiserver::{ApiServer, Connection, InMemory};
+use apiserver::{ApiServer, Connection, InMemory, ServiceAccounts};
 use clock::Clock;
 use jiff::Timestamp;
-use pki::{Authority, Credential, Identity};
+use pki::{Authority, Credential, Identity, TokenKeys};
 
 use crate::flags::Server;
 use crate::layout::{Layout, keep_file, make_directory};
@@ -28,13 +28,18 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Those of a server that listens on this address.
-    pub fn new(flags: &Server, layout: &Layout, address: SocketAddr) -> Self {
+    /// Those of a server that listens on this address, and is reached by the others from inside the cluster.
+    pub fn new(
+        flags: &Server,
+        layout: &Layout,
+        address: SocketAddr,
+        inside: impl IntoIterator<Item = IpAddr>,
+    ) -> Self {
         Self {
             flags: flags.clone(),
             layout: layout.clone(),
             url: format!("https://{}", crate::up::reachable(address)),
-            names: names(flags, address),
+            names: names(flags, address, inside),
         }
     }
 
@@ -46,6 +51,11 @@ impl Certificates {
     /// The API's own certificate.
     pub fn serving(&self, authority: &Authority, now: Timestamp) -> Result<Credential> {
         Ok(authority.serving(&self.names, now)?)
+    }
+
+    /// The keys that sign service accounts' tokens, with a new one where that is due.
+    pub fn token_keys(&self, now: Timestamp) -> Result<TokenKeys> {
+        TokenKeys::open(&self.layout.server().join("pki"), now).context("opening the keys of tokens")
     }
 
     /// Writes the kubeconfigs of everybody who connects from outside.
@@ -84,8 +94,9 @@ impl Certificates {
     }
 }
 
-fn names(flags: &Server, address: SocketAddr) -> BTreeSet<String> {
+fn names(flags: &Server, address: SocketAddr, inside: impl IntoIterator<Item = IpAddr>) -> BTreeSet<String> {
     let mut given = flags.api.tls_san.clone();
+    given.extend(inside.into_iter().map(|address| address.to_string()));
     if !address.ip().is_unspecified() {
         given.push(address.ip().to_string());
     }
@@ -114,6 +125,8 @@ pub struct InUse {
     pub serving: Arc<Presented>,
     /// The certificate under which it asks kubelets.
     pub kubelet_client: Arc<Presented>,
+    /// Who issues tokens.
+    pub accounts: Arc<ServiceAccounts>,
     /// The connections of the roles in this process.
     pub roles: Vec<(Identity, InMemory)>,
 }
@@ -137,6 +150,7 @@ impl InUse {
         self.certificates.issue(&authority, now)?;
         self.serving.renew(&self.certificates.serving(&authority, now)?)?;
         self.kubelet_client.renew(&authority.client(&Identity::KubeletClient, now)?)?;
+        self.accounts.renew(self.certificates.token_keys(now)?);
         for (identity, role) in &self.roles {
             role.renew(connect(&self.server, &authority, identity, now)?);
         }
@@ -176,7 +190,7 @@ mod tests {
         let flags = Words::parse_from(flags).server;
         let layout = Layout::new(&flags.at).unwrap();
         make_directory(&layout.server(), 0o700).unwrap();
-        let certificates = Certificates::new(&flags, &layout, ([127, 0, 0, 1], 6443).into());
+        let certificates = Certificates::new(&flags, &layout, ([127, 0, 0, 1], 6443).into(), []);
         let now = clock.now();
         let authority = certificates.authority(now).unwrap();
         certificates.issue(&authority, now).unwrap();
@@ -189,11 +203,14 @@ mod tests {
         let registry = registry::Registry::open(store, options).await.unwrap();
         let verifier = client_verifier(&authority).unwrap();
         let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), clock.clone()).unwrap();
+        let (keys, random) = (certificates.token_keys(now).unwrap(), Arc::new(SystemRandom::default()));
+        let accounts = Arc::new(ServiceAccounts::new("https://test", keys, random, registry.clone()));
         let server = ApiServer::start(
             Options {
                 registry,
-                authenticators: Authenticators::new(verifier, auth::TokenFile::default()),
-                admission: admission::Chain::standard(),
+                authenticators: Authenticators::new(verifier, auth::TokenFile::default())
+                    .with_service_accounts(accounts.clone()),
+                admission: admission::Chain::standard(Arc::new(SystemRandom::default())),
                 dialer: Arc::new(dialer),
                 clock,
                 advertise: String::new(),
@@ -204,7 +221,7 @@ mod tests {
         let role =
             InMemory::new(server.clone(), connect(&server, &authority, &Identity::Scheduler, now).unwrap());
         let roles = vec![(Identity::Scheduler, role)];
-        InUse { certificates, server, serving, kubelet_client, roles }
+        InUse { certificates, server, serving, kubelet_client, accounts, roles }
     }
 
     #[tokio::test]

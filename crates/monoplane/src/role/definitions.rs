@@ -1,6 +1,5 @@
-//! What every plane has in its API: the definitions of our own kinds, which follow the release, and the classes that our
-//! roles serve, which are the operator's once they are there. Brought in through the API, under the bootstrap identity, at
-//! each start.
+//! The definitions of our own kinds, and the classes that our roles serve. Brought in through the API, under the
+//! bootstrap identity, at each start: definitions follow the release, and a class that is there is left as it is.
 
 use anyhow::{Context, Result};
 use client::{Client, Error};
@@ -11,7 +10,29 @@ use serde_json::{Value, json};
 use super::programs;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+
+/// The class of Ingresses that the gateway serves.
+pub fn ingress_class(is_default: bool) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {
+            "name": "monoplane",
+            "annotations": { "ingressclass.kubernetes.io/is-default-class": is_default.to_string() },
+        },
+        "spec": { "controller": gateway::INGRESS_CONTROLLER },
+    })
+}
+
+/// The class of pods whose programs are WebAssembly components.
+pub fn runtime_class() -> Value {
+    json!({
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": { "name": programs::HANDLER },
+        "handler": programs::HANDLER,
+    })
+}
 
 /// Brings them in.
 ///
@@ -19,22 +40,7 @@ const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
 /// When the API refuses.
 pub async fn install(client: &Client) -> Result<()> {
     try_join_all(api::monoplane::CRD_MANIFESTS.iter().map(|text| define(client, text))).await?;
-    let wasm = json!({
-        "apiVersion": "node.k8s.io/v1",
-        "kind": "RuntimeClass",
-        "metadata": {"name": programs::HANDLER},
-        "handler": programs::HANDLER,
-    });
-    offer(client, RUNTIME_CLASSES, &wasm).await
-}
-
-/// Creates an object, unless one of its name is there.
-async fn offer(client: &Client, collection: &str, object: &Value) -> Result<()> {
-    match send(client, "POST", collection, object).await {
-        Ok(_) => Ok(()),
-        Err(Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("creating {}", object["metadata"]["name"])),
-    }
+    Ok(())
 }
 
 /// Creates a definition, or brings its spec up to this release's.

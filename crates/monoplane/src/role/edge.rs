@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use wasm::{CompileLimits, Compiler, Host, MacKey};
 
 use super::credentials::Credentials;
-use super::{confine, descriptors, end_with_parent, stop_on_signal};
+use super::{confine, descriptors, end_with_parent, inbound, stop_on_signal};
 use crate::flags::Edge;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -36,15 +36,17 @@ pub fn run(flags: &Edge) -> Result<()> {
         );
     }
     let layout = Layout::new(&flags.at)?;
-    let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.http_port))?;
+    let at = |port| SocketAddr::new(flags.bind_address, port);
+    let (listeners, _) = inherited_or_bound([at(flags.http_port), at(flags.https_port)])?;
     // The gateway serves on threads of its own; what is left here is little.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(serve(flags, &layout, listener));
+    let outcome = runtime.block_on(serve(flags, &layout, listeners));
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
 }
 
-async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -> Result<()> {
+async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener; 2]) -> Result<()> {
+    let [plain, encrypted] = listeners;
     let stop = stop_on_signal()?;
     let folder = layout.edge();
     make_directory(&folder, 0o700)?;
@@ -82,7 +84,11 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
     // The other half is for what stands behind a connection: guests' requests, stores, journals, artifacts.
     let connections = gateway::ServerLimits::default().connections.min(descriptors() / 2);
     let options = gateway::Options {
-        listeners: vec![listener],
+        listeners: vec![plain],
+        tls_listeners: vec![encrypted],
+        default_certificate: inbound::certificate(&flags.inbound)?,
+        addresses: inbound::addresses(&flags.inbound, flags.bind_address)?,
+        trusted: inbound::trusted(&flags.inbound)?,
         client,
         ambient,
         node: flags.edge_name.clone(),
@@ -94,6 +100,7 @@ async fn serve(flags: &Edge, layout: &Layout, listener: std::net::TcpListener) -
         allow_files: flags.outbound.allow_files,
         maxima,
         limits: gateway::ServerLimits { connections, ..gateway::ServerLimits::default() },
+        proxy: inbound::limits(&flags.inbound)?,
     };
     let serving =
         async { gateway::serve_and_tell(options, notify::ready, stop.clone()).await.context("the gateway") };

@@ -73,7 +73,7 @@ impl Marks {
 
     /// Parent of all pods' cgroups.
     pub fn pods_cgroup(&self) -> String {
-        format!("{}/pods", self.cgroup_root)
+        format!("{}/kubepods", self.cgroup_root)
     }
 
     /// What `network` is told.
@@ -105,6 +105,8 @@ fn new_id() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
     use crate::flags::AtDataDir;
 
@@ -113,12 +115,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(&AtDataDir { data_dir: Some(directory.path().to_owned()) }).unwrap();
         assert_eq!(Marks::read(&layout).unwrap(), None);
-        let machine = |bridge: &str| Machine {
-            node_name: None,
-            pod_cidr: "10.42.0.0/24".to_owned(),
-            bridge: bridge.to_owned(),
-            cgroup_root: "monoplane".to_owned(),
-        };
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            machine: Machine,
+        }
+        let machine = |bridge: &str| Flags::parse_from(["node", "--bridge", bridge]).machine;
         let first = Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap();
         assert_eq!(first.plane.len(), 16);
         assert_eq!(Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap(), first);

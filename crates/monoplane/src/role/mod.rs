@@ -12,10 +12,13 @@ mod confine;
 mod credentials;
 mod definitions;
 pub mod edge;
+mod endpoints;
+mod inbound;
 pub mod marks;
 pub mod node;
 pub mod pods;
 mod programs;
+pub mod registries;
 pub mod server;
 mod services;
 

@@ -1,28 +1,27 @@
 //! The node: network, runtime and kubelet, put together.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
-use kubelet::{Dns, Machine, Runtimes, Serving};
+use kubelet::{Dns, Machine, Runtimes, Serving, Sysctls};
 use pki::Credential;
+use sandbox::MachineGroups;
 use tokio::sync::oneshot;
 
 use super::credentials::Credentials;
 use super::marks::Marks;
 use super::{end_with_parent, stop_on_signal};
-use super::{pods, services};
+use super::{pods, registries, services};
 use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 
 /// The group that the API server's certificate for kubelets carries.
 const CALLERS: &str = "system:monoplane:kubelet-clients";
-/// Pods that a node takes, as upstream's.
-const MAX_PODS: u32 = 110;
 
 /// Runs the node until it is told to stop. Its containers run on.
 ///
@@ -55,8 +54,9 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;
     let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
-    let containers = pods::open(layout, &marks).await?;
-    let ambient = Ambient::system();
+    let (ambient, placements) = (Ambient::system(), Arc::default());
+    let registries = registries::of_node(layout, machine)?;
+    let containers = pods::open(layout, &marks, registries, &placements, &ambient).await?;
     let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
     let resolver = text("/etc/resolv.conf");
     let services = services::Parts {
@@ -65,8 +65,15 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         marks: &marks,
         resolver: &resolver,
         ambient: &ambient,
+        placements,
+        outside: flags.bind_address,
     };
-    let (services, gateway) = services::start(&services, layout, &stop).await?;
+    let (services, gateway) = services::start(services, layout, &stop).await?;
+    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
+    range.service_cidr.clone_from(&flags.service_cidr);
+    let dns = registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))?;
+    // A range that has no room for it: then pods ask at their gateway.
+    let dns = dns.map_or(gateway, IpAddr::V4);
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
@@ -79,11 +86,19 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
         machine: Machine::read(),
-        dns: Dns { servers: vec![gateway], domain: services::DOMAIN.to_owned(), host: resolver },
+        dns: Dns { servers: vec![dns], domain: services::DOMAIN.to_owned(), host: resolver },
         hosts: text("/etc/hosts"),
-        max_pods: MAX_PODS,
+        seccomp_default: machine.seccomp_default,
+        sysctls: Sysctls::allowing(&machine.allowed_unsafe_sysctls)
+            .map_err(|why| anyhow!("--allowed-unsafe-sysctls: {why}"))?,
+        manifests: machine.room.pod_manifest_path.clone().unwrap_or_else(|| folder.join("manifests")),
+        max_pods: machine.room.max_pods,
+        groups: Arc::new(MachineGroups::open().context("control groups")?),
+        reserved: machine.room.reserved().map_err(anyhow::Error::msg)?,
+        eviction: machine.room.eviction().map_err(anyhow::Error::msg)?,
         pod_cidr: Some(machine.pod_cidr.clone()),
         labels: BTreeMap::new(),
+        images: machine.images.options(),
         version: crate::VERSION.to_owned(),
         ready: Some(ready),
     };

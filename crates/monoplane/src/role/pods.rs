@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use client::Ambient;
+use images::{Registries, RegistryConfig};
 use network::Network;
+use proxy::placements::{Placement, Placements};
+use runtime::{Runtime, SandboxMetadata, SandboxState};
 use sandbox::{Containers, PodNetwork, ShimCommand};
 
 use super::marks::Marks;
@@ -24,9 +28,22 @@ pub const CONTAINERS: &str = "runc";
 ///
 /// # Errors
 /// When the machine lacks something; `monoplane check` says what.
-pub async fn open(layout: &Layout, marks: &Marks) -> Result<Containers> {
+pub async fn open(
+    layout: &Layout,
+    marks: &Marks,
+    registries: Registries,
+    placements: &Arc<Placements>,
+    ambient: &Ambient,
+) -> Result<Containers> {
     let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
-    containers(layout, marks, Arc::new(Bridged(network))).await
+    let bridged = Bridged { network, placements: placements.clone(), ambient: ambient.clone() };
+    let containers = containers(layout, marks, registries, Arc::new(bridged)).await?;
+    // The API may not have heard yet of the addresses of the last ones.
+    let adopted = containers.list_sandboxes().await.context("listing what runs")?;
+    for sandbox in adopted.into_iter().filter(|sandbox| sandbox.state == SandboxState::Ready) {
+        placements.add(&sandbox.id, Placement { uid: sandbox.metadata.uid, addresses: sandbox.ips });
+    }
+    Ok(containers)
 }
 
 /// Opens the runtime to end what runs: the network is taken down whole afterwards, and may be half gone by now.
@@ -34,10 +51,17 @@ pub async fn open(layout: &Layout, marks: &Marks) -> Result<Containers> {
 /// # Errors
 /// When the machine lacks something.
 pub async fn open_to_end(layout: &Layout, marks: &Marks) -> Result<Containers> {
-    containers(layout, marks, Arc::new(Unplugged)).await
+    // Nothing is pulled any more.
+    let registries = Registries::new(RegistryConfig::default(), egress::Policy::default())?;
+    containers(layout, marks, registries, Arc::new(Unplugged)).await
 }
 
-async fn containers(layout: &Layout, marks: &Marks, network: Arc<dyn PodNetwork>) -> Result<Containers> {
+async fn containers(
+    layout: &Layout,
+    marks: &Marks,
+    registries: Registries,
+    network: Arc<dyn PodNetwork>,
+) -> Result<Containers> {
     let config = sandbox::Config {
         name: CONTAINERS.to_owned(),
         handlers: [
@@ -45,14 +69,16 @@ async fn containers(layout: &Layout, marks: &Marks, network: Arc<dyn PodNetwork>
             (programs::HANDLER.to_owned(), Some(programs::config(layout)?)),
         ]
         .into(),
-        state_dir: layout.node().join("containers"),
+        state_dir: layout.containers(),
         shim: ShimCommand { executable: executable(layout)?, args: vec!["shim".to_owned()] },
         shim_cgroup: format!("{}/shims", marks.cgroup_root),
         pods_cgroup: marks.pods_cgroup(),
         pids_limit: None,
     };
     let images = Arc::new(image::open(layout)?);
-    Containers::open(config, images, network).await.context("opening the container runtime")
+    Containers::open(config, images, Arc::new(registries), network)
+        .await
+        .context("opening the container runtime")
 }
 
 /// The program that shims run: this one, as it is now, under a name of its own. A shim outlives upgrades and rebuilds, and
@@ -78,20 +104,40 @@ fn is_same(own: &Metadata, kept: &Metadata) -> bool {
     one_file || copied
 }
 
-struct Bridged(Network);
+struct Bridged {
+    network: Network,
+    placements: Arc<Placements>,
+    ambient: Ambient,
+}
 
 #[async_trait]
 impl PodNetwork for Bridged {
-    async fn attach(&self, sandbox_id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String> {
-        self.0.attach(sandbox_id, namespace).await.map_err(|error| error.to_string())
+    /// The pod's first process runs after this, and so under its policies.
+    async fn attach(
+        &self,
+        sandbox_id: &str,
+        pod: &SandboxMetadata,
+        namespace: &Path,
+    ) -> Result<Vec<IpAddr>, String> {
+        let attached = self.network.attach(sandbox_id, namespace).await;
+        let addresses = attached.map_err(|error| error.to_string())?;
+        let placement = Placement { uid: pod.uid.clone(), addresses: addresses.clone() };
+        self.placements.add(sandbox_id, placement);
+        let in_force = self.placements.in_force(sandbox_id, &self.ambient).await;
+        in_force.map_err(|error| error.to_string())?;
+        Ok(addresses)
     }
 
     async fn detach(&self, sandbox_id: &str) -> Result<(), String> {
-        self.0.detach(sandbox_id).await.map_err(|error| error.to_string())
+        self.network.detach(sandbox_id).await.map_err(|error| error.to_string())?;
+        self.placements.remove(sandbox_id);
+        Ok(())
     }
 
     async fn retain(&self, sandbox_ids: &[String]) -> Result<(), String> {
-        self.0.retain(sandbox_ids).await.map_err(|error| error.to_string())
+        self.network.retain(sandbox_ids).await.map_err(|error| error.to_string())?;
+        self.placements.retain(sandbox_ids);
+        Ok(())
     }
 }
 
@@ -100,7 +146,7 @@ struct Unplugged;
 
 #[async_trait]
 impl PodNetwork for Unplugged {
-    async fn attach(&self, _: &str, _: &Path) -> Result<Vec<IpAddr>, String> {
+    async fn attach(&self, _: &str, _: &SandboxMetadata, _: &Path) -> Result<Vec<IpAddr>, String> {
         Err("this node is being cleaned away".to_owned())
     }
 

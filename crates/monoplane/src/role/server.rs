@@ -1,28 +1,31 @@
 //! The server: store, CA, API, controllers and scheduler, put together. The controllers and the scheduler are clients of
 //! the API like any other, over connections in memory under certificates of their own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options};
+use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, ServiceAccounts};
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
 use pki::{Authority, Identity};
-use registry::Registry;
+use registry::{Registry, defaults};
 use store::{Embedded, History};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::certificates::{Certificates, InUse, connect};
-use super::{definitions, descriptors, end_with_parent, stop_on_signal};
+use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal};
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
 
+/// Who issues service accounts' tokens, and whom they are for where nobody is named: upstream's usual.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long a server that has failed is given to end in order.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -34,26 +37,31 @@ pub fn run(flags: &Server) -> Result<()> {
     end_with_parent(flags.supervised)?;
     descriptors();
     let layout = Layout::new(&flags.at)?;
-    let listener = inherited_or_bound(SocketAddr::new(flags.bind_address, flags.api_port))?;
+    let at = SocketAddr::new(flags.bind_address, flags.api_port);
+    let ([outer], further) = inherited_or_bound([at])?;
+    // Pods come in by the further ones, where a supervisor says so.
+    let listeners = std::iter::once(outer).chain(further).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(flags, &layout, listener))
+    runtime.block_on(serve(flags, &layout, listeners))
 }
 
-async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener) -> Result<()> {
+async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpListener>) -> Result<()> {
     let stop = stop_on_signal()?;
     let ambient = Ambient::system();
     let now = ambient.clock.now();
-    let address = listener.local_addr()?;
+    let address = listeners.first().context("no socket to listen on")?.local_addr()?;
     make_directory(&layout.server(), 0o700)?;
-    let certificates = Certificates::new(flags, layout, address);
+    let mut options = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
+    options.service_cidr.clone_from(&flags.api.service_cidr);
+    let advertised = flags.api.advertise_address.or_else(|| endpoints::outward(address.ip()));
+    let service = IpAddr::V4(defaults::api_address(&options).map_err(said)?);
+    let certificates = Certificates::new(flags, layout, address, advertised.into_iter().chain([service]));
     let authority = certificates.authority(now)?;
     certificates.issue(&authority, now)?;
 
     let path = layout.server().join("store.db");
     let opened = Embedded::open(&disk::Options::new(&path), History::default());
     let store = Arc::new(opened.with_context(|| format!("opening {}", path.display()))?);
-    let mut options = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
-    options.service_cidr.clone_from(&flags.api.service_cidr);
     let registry =
         Registry::open(store.clone(), options.clone()).await.map_err(said).context("opening the registry")?;
 
@@ -61,14 +69,17 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     let verifier = client_verifier(&authority)?;
     let kubelet_client = Presented::new(&authority.client(&Identity::KubeletClient, now)?)?;
     let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), ambient.clock.clone())?;
+    let (keys, random) = (certificates.token_keys(now)?, ambient.random.clone());
+    let accounts = Arc::new(ServiceAccounts::new(ISSUER, keys, random, registry.clone()));
     let server = ApiServer::start(
         Options {
             registry: registry.clone(),
             authenticators: Authenticators::new(
                 verifier.clone(),
                 tokens(flags.api.token_auth_file.as_deref())?,
-            ),
-            admission: admission::Chain::standard(),
+            )
+            .with_service_accounts(accounts.clone()),
+            admission: admission::Chain::standard(ambient.random.clone()),
             dialer: Arc::new(dialer),
             clock: ambient.clock.clone(),
             advertise: address.to_string(),
@@ -77,23 +88,35 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
         &tasks,
     );
     let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
-    let objects = registry::defaults::manifests(&options, address.port()).map_err(said)?;
+    let mut objects = defaults::manifests(&options, address.port()).map_err(said)?;
+    objects.push(definitions::ingress_class(!flags.api.no_default_ingress_class));
+    objects.push(definitions::runtime_class());
     server
         .install(&bootstrap, &objects)
         .await
         .map_err(said)
         .context("installing what every plane begins with")?;
-    definitions::install(&client::transport::in_memory(InMemory::new(server.clone(), bootstrap))).await?;
+    let bootstrap = InMemory::new(server.clone(), bootstrap);
+    let installer = client::transport::in_memory(bootstrap.clone());
+    definitions::install(&installer).await?;
 
     let serving = Presented::new(&certificates.serving(&authority, now)?)?;
-    let socket = TcpListener::from_std(nonblocking(listener)?)?;
-    let tls = server_config(serving.clone(), verifier)?;
-    let listening = Listener::new(socket, server.clone(), tls, Sockets::default());
-    // The front door closes first, so that nobody is cut off by what stops behind it.
-    let listening = tokio::spawn(listening.run(stop.clone()));
+    // The front doors close first, so that nobody is cut off by what stops behind them.
+    let mut listening = JoinSet::new();
+    for listener in listeners {
+        let socket = TcpListener::from_std(nonblocking(listener)?)?;
+        let tls = server_config(serving.clone(), verifier.clone())?;
+        let door = Listener::new(socket, server.clone(), tls, Sockets::default());
+        listening.spawn(door.run(stop.clone()));
+    }
     let working = tasks.child();
-    let roles = start_roles(&server, &authority, &ambient, &working)?;
-    let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, roles };
+    let mut roles = start_roles(&server, &authority, &ambient, &working)?;
+    roles.push((Identity::Bootstrap, bootstrap));
+    if let Some(ip) = advertised {
+        let address = SocketAddr::new(ip, address.port());
+        working.spawn("endpoints of the API", endpoints::keep(installer, address, ambient.clock.clone()));
+    }
+    let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
     maintain(&store, &ambient, &working);
     notify::ready();
@@ -105,7 +128,9 @@ async fn serve(flags: &Server, layout: &Layout, listener: std::net::TcpListener)
     };
     stop.cancel();
     let ended = async {
-        listening.await.context("the listener panicked")?;
+        while let Some(ended) = listening.join_next().await {
+            ended.context("a listener panicked")?;
+        }
         working.stop().await;
         tasks.stop().await;
         registry.close().await;

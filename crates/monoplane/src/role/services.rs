@@ -1,4 +1,4 @@
-//! Services on a node: the proxy's tables and cluster DNS, put together. `proxy` and the kernel's tables in `network` meet
+//! Services and policies on a node: the proxy's tables and cluster DNS, put together. `proxy` and the kernel's tables in `network` meet
 //! here.
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use client::Ambient;
 use clock::Tasks;
 use network::Subnet;
+use network::policies::Filter;
 use network::services::Balancer;
 use proxy::dns::{Server, Zone, serve};
+use proxy::placements::Placements;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,10 @@ pub struct Parts<'a> {
     pub resolver: &'a str,
     /// Clock and randomness.
     pub ambient: &'a Ambient,
+    /// The pods' addresses, as far as they were given out here.
+    pub placements: Arc<Placements>,
+    /// The address by which the node is reached from outside.
+    pub outside: IpAddr,
 }
 
 /// Starts both, on the pods' gateway, whose address it gives: there pods ask for names. What the kernel was told stays when
@@ -42,7 +48,7 @@ pub struct Parts<'a> {
 ///
 /// # Errors
 /// When the kubeconfig cannot be read, or somebody else answers DNS on that address.
-pub async fn start(parts: &Parts<'_>, layout: &Layout, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
+pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
     let client = client::transport::from_kubeconfig_file(parts.kubeconfig)
         .await
         .with_context(|| format!("reading {}", parts.kubeconfig.display()))?;
@@ -57,13 +63,17 @@ pub async fn start(parts: &Parts<'_>, layout: &Layout, stop: &CancellationToken)
     serve(Server { zone, resolvers, ambient: parts.ambient.clone() }, datagrams, streams, &tasks);
 
     let mut balancer = Balancer::new(&parts.marks.bridge, vec![(IpAddr::V4(pods.network()), pods.prefix())]);
+    let mut filter = Filter::new(&parts.marks.bridge);
     let options = proxy::Options {
         client,
         ambient: parts.ambient.clone(),
         node: parts.node.to_owned(),
         domain: DOMAIN.to_owned(),
         names,
-        apply: move |services: &_| balancer.apply(services),
+        placements: parts.placements,
+        outside: parts.outside,
+        balance: move |services: &_| balancer.apply(services),
+        filter: move |policies: &_| filter.apply(policies),
     };
     tasks.spawn_graceful("proxy", proxy::run(options, stop.clone()));
     Ok((tasks, gateway))

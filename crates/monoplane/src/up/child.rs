@@ -24,8 +24,8 @@ pub struct Recipe {
     pub role: &'static str,
     /// The rest of its command line.
     pub words: Vec<OsString>,
-    /// Listening socket that it inherits. It stays open here, so clients wait in its queue while the role restarts.
-    pub listener: Option<TcpListener>,
+    /// Listening sockets that it inherits. They stay open here, so clients wait in their queues while the role restarts.
+    pub listeners: Vec<TcpListener>,
     /// User and group to run as, when this process may choose.
     pub identity: Option<u32>,
     /// Control group that it lives in, where this process may make some.
@@ -54,9 +54,9 @@ impl Recipe {
             command.uid(id).gid(id);
         }
         let mut mappings = Vec::new();
-        if let Some(listener) = &self.listener {
+        for (child_fd, listener) in (FIRST_PASSED..).zip(&self.listeners) {
             let socket: OwnedFd = listener.try_clone().context("duplicating a listening socket")?.into();
-            mappings.push(FdMapping { parent_fd: socket, child_fd: FIRST_PASSED });
+            mappings.push(FdMapping { parent_fd: socket, child_fd });
         }
         command.env("LISTEN_FDS", mappings.len().to_string());
         command.fd_mappings(mappings).context("passing sockets on")?;
@@ -80,12 +80,22 @@ impl Recipe {
     }
 }
 
-/// The listening socket that a supervisor passed, or a new one on `address`.
-pub fn inherited_or_bound(address: std::net::SocketAddr) -> Result<TcpListener> {
-    let passed =
-        listenfd::ListenFd::from_env().take_tcp_listener(0).context("taking the inherited socket")?;
-    match passed {
-        Some(listener) => Ok(listener),
-        None => TcpListener::bind(address).with_context(|| format!("listening on {address}")),
+/// The listening sockets that a supervisor passed, or new ones on these addresses, in order; and what it passed beyond
+/// them. To be called once: the environment that says so is used up by it.
+pub fn inherited_or_bound<const COUNT: usize>(
+    addresses: [std::net::SocketAddr; COUNT],
+) -> Result<([TcpListener; COUNT], Vec<TcpListener>)> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut all = Vec::with_capacity(COUNT);
+    for index in 0..COUNT.max(passed.len()) {
+        let socket = passed.take_tcp_listener(index).context("taking an inherited socket")?;
+        all.extend(match (socket, addresses.get(index)) {
+            (None, Some(address)) => {
+                Some(TcpListener::bind(address).with_context(|| format!("listening on {address}"))?)
+            }
+            (socket, _) => socket,
+        });
     }
+    let further = all.split_off(COUNT);
+    Ok((all.try_into().map_err(|_| anyhow::anyhow!("a listening socket is missing"))?, further))
 }

@@ -59,13 +59,20 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
     let wanted = |role| !flags.disable.contains(&role);
     let api = bind(SocketAddr::new(flags.bind_address, flags.api_port)).await?;
     let gateway = match wanted(Role::Edge) {
-        true => Some(bind(SocketAddr::new(flags.bind_address, flags.http_port)).await?),
+        true => Some([
+            bind(SocketAddr::new(flags.bind_address, flags.http_port)).await?,
+            bind(SocketAddr::new(flags.bind_address, flags.https_port)).await?,
+        ]),
         false => None,
     };
     let endpoints = Endpoints {
         api: format!("https://{}", reachable(api.local_addr()?)),
         gateway: match &gateway {
-            Some(listener) => Some(format!("http://{}", reachable(listener.local_addr()?))),
+            Some([listener, _]) => Some(format!("http://{}", reachable(listener.local_addr()?))),
+            None => None,
+        },
+        gateway_tls: match &gateway {
+            Some([_, listener]) => Some(format!("https://{}", reachable(listener.local_addr()?))),
             None => None,
         },
         kubeconfig: layout.admin_kubeconfig(),
@@ -76,6 +83,9 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
         // Before the first thing of that name is made, which is the edge's cgroup.
         crate::role::marks::Marks::settle(layout, &flags.machine, &flags.api.service_cidr)?;
     }
+    // What the node could not read is said here, once, and not by a node that is started again and again.
+    let room = &flags.machine.room;
+    room.reserved().and_then(|_| room.eviction()).map_err(anyhow::Error::msg)?;
     let names = recipes::Names::of(flags);
     let recipes = recipes::Recipes { flags, layout, log, names: &names };
     let mut plane = Plane::new()?;
@@ -90,8 +100,8 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
     if wanted(Role::Node) && recipes::can_run_node() {
         others.push(ready(plane.start(recipes.node()?)));
     }
-    if let Some(listener) = gateway {
-        others.push(ready(plane.start(recipes.edge(listener)?)));
+    if let Some(listeners) = gateway {
+        others.push(ready(plane.start(recipes.edge(listeners)?)));
     }
     if plane.until(futures::future::join_all(others)).await?.is_some() {
         say::up(&endpoints, wanted(Role::Node) && !recipes::can_run_node());
@@ -200,7 +210,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
             }
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("listening on {address} (another program may have it; --api-port and --http-port choose others, 0 any free one)")
+                    format!("listening on {address} (another program may have it; --api-port, --http-port and --https-port choose others, 0 any free one)")
                 });
             }
         }

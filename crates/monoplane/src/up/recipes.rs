@@ -1,14 +1,14 @@
 //! How `up` starts each role: the flags an operator would give.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::child::Recipe;
 use super::identity;
-use crate::flags::Up;
+use crate::flags::{Role, Up};
 use crate::layout::{Layout, make_directory, write_file};
 
 /// Threads and processes that the edge may have: its own few, and a compiler's.
@@ -61,20 +61,33 @@ pub struct Recipes<'a> {
 impl Recipes<'_> {
     /// The API server, controllers and scheduler.
     pub fn server(&self, listener: TcpListener) -> Result<Recipe> {
+        let port = listener.local_addr()?.port();
+        let mut listeners = vec![listener];
         let api = &self.flags.api;
         let mut words = self.words();
         push(&mut words, "--bind-address", self.flags.bind_address.to_string());
-        push(&mut words, "--api-port", listener.local_addr()?.port().to_string());
+        push(&mut words, "--api-port", port.to_string());
         push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
         push(&mut words, "--service-cidr", &api.service_cidr);
+        let inside = self.pods_gateway();
+        if let Some(gateway) = inside {
+            listeners.push(bind_early((gateway, port).into())?);
+        }
+        if let Some(address) = api.advertise_address.or(inside.map(IpAddr::V4)) {
+            push(&mut words, "--advertise-address", address.to_string());
+        }
         if let Some(file) = &api.token_auth_file {
-            push(&mut words, "--token-auth-file", self.copied(file)?);
+            let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
+            push(&mut words, "--token-auth-file", copy);
+        }
+        if api.no_default_ingress_class {
+            words.push("--no-default-ingress-class".into());
         }
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
-        Ok(self.recipe("server", words, Some(listener), identity))
+        Ok(self.recipe("server", words, listeners, identity))
     }
 
     /// The node agent.
@@ -88,13 +101,30 @@ impl Recipes<'_> {
         push(&mut words, "--pod-cidr", &machine.pod_cidr);
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
-        Ok(self.recipe("node", words, None, None))
+        if machine.seccomp_default {
+            words.push("--seccomp-default".into());
+        }
+        if !machine.allowed_unsafe_sysctls.is_empty() {
+            push(&mut words, "--allowed-unsafe-sysctls", machine.allowed_unsafe_sysctls.join(","));
+        }
+        if let Some(directory) = &machine.room.pod_manifest_path {
+            push(&mut words, "--pod-manifest-path", directory);
+        }
+        for (flag, value) in machine.room.words() {
+            push(&mut words, flag, value);
+        }
+        if let Some(file) = &machine.registries {
+            push(&mut words, "--registries", std::path::absolute(file)?);
+        }
+        words.extend(machine.images.words());
+        Ok(self.recipe("node", words, Vec::new(), None))
     }
 
     /// The edge.
-    pub fn edge(&self, listener: TcpListener) -> Result<Recipe> {
+    pub fn edge(&self, listeners: [TcpListener; 2]) -> Result<Recipe> {
         let mut words = self.words();
         push(&mut words, "--edge-name", &self.names.edge);
+        push(&mut words, "--bind-address", self.flags.bind_address.to_string());
         if !self.flags.outbound.egress_allow.is_empty() {
             push(&mut words, "--egress-allow", self.flags.outbound.egress_allow.join(","));
         }
@@ -107,9 +137,32 @@ impl Recipes<'_> {
         if self.flags.outbound.allow_files {
             words.push("--allow-files".into());
         }
+        self.inbound(&mut words)?;
         let identity = self.own(&self.layout.edge(), identity::EDGE)?;
         let group = self.edge_group();
-        Ok(Recipe { group, ..self.recipe("edge", words, Some(listener), identity) })
+        Ok(Recipe { group, ..self.recipe("edge", words, listeners.into(), identity) })
+    }
+
+    /// What the edge is told of clients' connections.
+    fn inbound(&self, words: &mut Vec<OsString>) -> Result<()> {
+        let inbound = &self.flags.inbound;
+        push(words, "--max-request-body", &inbound.max_request_body);
+        if !inbound.publish_address.is_empty() {
+            push(words, "--publish-address", inbound.publish_address.join(","));
+        }
+        if !inbound.trusted_proxy.is_empty() {
+            push(words, "--trusted-proxy", inbound.trusted_proxy.join(","));
+        }
+        let files = [
+            ("--tls-certificate", &inbound.tls_certificate, "tls.crt"),
+            ("--tls-key", &inbound.tls_key, "tls.key"),
+        ];
+        for (flag, file, name) in files {
+            if let Some(file) = file {
+                push(words, flag, copied(flag, file, &self.layout.edge(), name)?);
+            }
+        }
+        Ok(())
     }
 
     /// The edge runs other people's code, so what it can use up is limited: the rest of the plane must stay well.
@@ -132,17 +185,15 @@ impl Recipes<'_> {
         }
     }
 
-    fn words(&self) -> Vec<OsString> {
-        vec!["--data-dir".into(), self.layout.root().into()]
+    /// Where pods of this machine reach an API that listens on a loopback address: their gateway is the machine's own.
+    fn pods_gateway(&self) -> Option<Ipv4Addr> {
+        let runs_pods = can_run_node() && !self.flags.disable.contains(&Role::Node);
+        let subnet = self.flags.machine.pod_cidr.parse::<network::Subnet>().ok();
+        subnet.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|subnet| subnet.gateway())
     }
 
-    /// A copy in the server's own folder of a file that its user may not be able to read where it is.
-    fn copied(&self, file: &Path) -> Result<OsString> {
-        let bytes = std::fs::read(file).with_context(|| format!("--token-auth-file {}", file.display()))?;
-        make_directory(&self.layout.server(), 0o700)?;
-        let copy = self.layout.server().join("tokens.csv");
-        write_file(&copy, &bytes, 0o600)?;
-        Ok(copy.into())
+    fn words(&self) -> Vec<OsString> {
+        vec!["--data-dir".into(), self.layout.root().into()]
     }
 
     /// Makes a role's own folder and says whom the role runs as.
@@ -167,11 +218,35 @@ impl Recipes<'_> {
         &self,
         role: &'static str,
         words: Vec<OsString>,
-        listener: Option<TcpListener>,
+        listeners: Vec<TcpListener>,
         identity: Option<u32>,
     ) -> Recipe {
-        Recipe { role, words, listener, identity, group: None, log: self.log.to_owned() }
+        Recipe { role, words, listeners, identity, group: None, log: self.log.to_owned() }
     }
+}
+
+/// Listens on an address that this machine will have once its node has made the pods' network.
+fn bind_early(address: SocketAddr) -> Result<TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    const BACKLOG: i32 = 1024;
+    let attempt = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_freebind_v4(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    attempt().with_context(|| format!("listening on {address}, for pods"))
+}
+
+/// A copy in a role's own folder of a file that its user may not be able to read where it is.
+fn copied(flag: &str, file: &Path, folder: &Path, name: &str) -> Result<OsString> {
+    let bytes = std::fs::read(file).with_context(|| format!("{flag} {}", file.display()))?;
+    make_directory(folder, 0o700)?;
+    let copy = folder.join(name);
+    write_file(&copy, &bytes, 0o600)?;
+    Ok(copy.into())
 }
 
 fn push(words: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {

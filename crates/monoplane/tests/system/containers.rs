@@ -4,15 +4,20 @@ use harness::{Plane, eventually, is_root, kill, send};
 
 use crate::start;
 
-const IMAGE: &str = "monoplane.test/busybox:1";
+pub(crate) const IMAGE: &str = "monoplane.test/busybox:1";
 
 /// A plane with an image of a static busybox; `None` without root, where containers cannot run.
-fn plane_with_image() -> Option<Plane> {
+pub(crate) fn plane_with_image() -> Option<Plane> {
+    plane_with_image_and(&[])
+}
+
+/// The same, with these further flags.
+pub(crate) fn plane_with_image_and(flags: &[&str]) -> Option<Plane> {
     if !is_root() {
         eprintln!("skipped: containers need root");
         return None;
     }
-    let plane = start(&[]);
+    let plane = start(flags);
     let work = tempfile::tempdir().expect("a directory");
     let root = work.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a directory");
@@ -52,7 +57,7 @@ fn docker_archive(work: &std::path::Path) -> std::path::PathBuf {
     work.join("image.tar")
 }
 
-fn pod(name: &str, script: &str, rest: &str) -> String {
+pub(crate) fn pod(name: &str, script: &str, rest: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 2\n  containers:\n  - name: main\n    image: {IMAGE}\n    imagePullPolicy: Never\n    command: [/bin/busybox, sh, -c]\n    args: ['{script}']\n{rest}"
     )
@@ -104,7 +109,7 @@ fn a_pod_gets_what_it_asks_for_or_is_told() {
     plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s"]);
     assert_eq!(plane.kubectl_ok(&["logs", "reader", "-c", "main"]), "hiddenopen\n2\n1\n");
 
-    let port = "    ports:\n    - {containerPort: 80, hostPort: 80}\n";
+    let port = "    ports:\n    - {containerPort: 80, hostPort: 80, hostIP: 127.0.0.1}\n";
     plane.apply(&pod("port", "true", port));
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=UnsupportedField";
     plane.kubectl_ok(&["wait", reason, "pod/port", "--timeout=60s"]);
@@ -179,7 +184,7 @@ fn restarts(plane: &Plane, pod: &str) -> Option<i64> {
 }
 
 /// The first process of a pod's container: its cgroup's path names the pod.
-fn first_process(plane: &Plane, pod: &str) -> u32 {
+pub(crate) fn first_process(plane: &Plane, pod: &str) -> u32 {
     let uid = plane.get(&["pod", pod])["metadata"]["uid"].as_str().expect("a UID").to_owned();
     let read =
         |id: u32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();

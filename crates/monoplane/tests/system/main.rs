@@ -15,7 +15,20 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
+mod finding;
+mod hostile;
+mod ingress;
 mod kubectl;
+mod logs;
+mod policies;
+mod ports;
+mod registry;
+mod resources;
+mod rolling;
+mod streams;
+mod streams_kube;
+mod upgrade;
+mod user_namespaces;
 mod wasm_pods;
 
 /// A plane of the binary under test.

@@ -73,16 +73,24 @@ pub(crate) fn set_mark(from: Register) -> Vec<u8> {
 }
 
 /// Loads the state bits of the packet's connection.
-pub(crate) fn connection_state(into: Register) -> Vec<u8> {
+fn connection_state(into: Register) -> Vec<u8> {
     named("ct", &[number(2, 0), number(1, register(into))])
 }
 
 /// The state bit of a connection that begins with this packet.
 pub(crate) const STATE_NEW: u32 = 8;
+/// The state bits of a packet that belongs to a connection which has been answered, or tells of one.
+pub(crate) const STATE_KNOWN: u32 = 2 | 4;
 
-/// Loads what kind of address the packet goes to.
-pub(crate) fn destination_kind(into: Register) -> Vec<u8> {
-    named("fib", &[number(3, 2), number(2, 3), number(1, register(into))])
+/// Goes on if the packet's connection is in one of these states. Takes one register.
+pub(crate) fn state_is(at: Register, states: u32) -> Vec<u8> {
+    [connection_state(at), bits(at, &states.to_ne_bytes(), &[0; 4]), differs(at, &[0; 4])].concat()
+}
+
+/// Loads what kind of address the packet comes from or goes to.
+pub(crate) fn address_kind(into: Register, end: End) -> Vec<u8> {
+    let which = if end == End::Source { 1 } else { 2 };
+    named("fib", &[number(3, which), number(2, 3), number(1, register(into))])
 }
 
 /// The kind of the machine's own addresses.
@@ -98,6 +106,14 @@ pub(crate) fn bits(at: Register, mask: &[u8], flip: &[u8]) -> Vec<u8> {
 /// Goes on if the register holds this.
 pub(crate) fn equals(at: Register, bytes: &[u8]) -> Vec<u8> {
     named("cmp", &[number(1, register(at)), number(2, 0), value(3, bytes)])
+}
+
+/// Goes on if the register holds a number, of the network's byte order, from `low` to `high`.
+pub(crate) fn is_within(at: Register, low: &[u8], high: &[u8]) -> Vec<u8> {
+    let compare = |operation, bytes: &[u8]| {
+        named("cmp", &[number(1, register(at)), number(2, operation), value(3, bytes)])
+    };
+    [compare(5, low), compare(3, high)].concat()
 }
 
 /// Goes on if it holds anything else.
@@ -135,10 +151,13 @@ pub(crate) fn verdict(verdict: &Verdict) -> Vec<u8> {
 /// A verdict as data: `NFTA_DATA_VERDICT`.
 pub(crate) fn verdict_data(verdict: &Verdict) -> Vec<u8> {
     let (code, chain) = match verdict {
-        Verdict::Jump(chain) => (-3_i32, chain),
-        Verdict::Goto(chain) => (-4, chain),
+        Verdict::Drop => (0, None),
+        Verdict::Accept => (1, None),
+        Verdict::Jump(chain) => (-3_i32, Some(chain)),
+        Verdict::Goto(chain) => (-4, Some(chain)),
     };
-    nested(2, &[number(1, code.cast_unsigned()), text(2, chain)])
+    let chain = chain.map(|chain| text(2, chain)).unwrap_or_default();
+    nested(2, &[number(1, code.cast_unsigned()), chain])
 }
 
 /// Goes on if the key that begins in a register is in a set.
@@ -189,8 +208,24 @@ pub(crate) fn masquerade() -> Vec<u8> {
     named("masq", &[number(1, 1 << 4)])
 }
 
-/// Answers that nobody listens there.
-pub(crate) fn refuse(v6: bool) -> Vec<u8> {
-    // Port unreachable, which is 3 in ICMP and 4 in its successor.
-    named("reject", &[number(1, 0), attribute(2, &[if v6 { 4 } else { 3 }])])
+/// Why a packet is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Nobody listens there.
+    Unreachable,
+    /// It is not allowed to.
+    Prohibited,
+}
+
+/// The rules that turn a packet away, so that its sender need not wait: a reset for TCP, whose number the kernel does not
+/// limit, and ICMP for all else.
+pub(crate) fn refuse(v6: bool, why: Refusal) -> Vec<Vec<u8>> {
+    let code = match (why, v6) {
+        (Refusal::Unreachable, false) => 3,
+        (Refusal::Unreachable, true) => 4,
+        (Refusal::Prohibited, false) => 13,
+        (Refusal::Prohibited, true) => 1,
+    };
+    let tcp = [protocol(0), equals(0, &[6]), named("reject", &[number(1, 1), attribute(2, &[0])])];
+    vec![tcp.concat(), named("reject", &[number(1, 0), attribute(2, &[code])])]
 }

@@ -8,8 +8,10 @@ use std::io;
 
 pub(crate) mod batch;
 pub(crate) mod expression;
+pub(crate) mod installed;
+pub(crate) mod key;
 pub(crate) mod table;
-mod wire;
+pub(crate) mod wire;
 
 use crate::{Error, Result};
 use batch::Batch;

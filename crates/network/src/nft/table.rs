@@ -72,6 +72,10 @@ pub(crate) enum Value {
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    /// Passes this chain's hook; those after it still see the packet.
+    Accept,
+    /// Vanishes.
+    Drop,
     /// Goes through a chain and comes back.
     Jump(String),
     /// Goes to a chain for good.
@@ -94,6 +98,18 @@ impl Set {
 impl Table {
     pub(crate) fn new(family: Family, name: &str) -> Self {
         Self { family, name: name.to_owned(), chains: BTreeMap::new(), sets: BTreeMap::new() }
+    }
+
+    /// Puts an element into a set that is there.
+    pub(crate) fn insert(&mut self, set: &str, key: Vec<u8>, value: Value) {
+        if let Some(set) = self.sets.get_mut(set) {
+            set.elements.insert(key, value);
+        }
+    }
+
+    /// Adds a chain.
+    pub(crate) fn chain(&mut self, name: impl Into<String>, hook: Option<Hook>, rules: Vec<Vec<u8>>) {
+        self.chains.insert(name.into(), Chain { hook, rules });
     }
 
     /// Makes the kernel's table this one. `before` is what is there; `None` where nobody knows, which makes it anew.

@@ -1,4 +1,4 @@
-//! How nf_tables' netlink messages are made of bytes.
+//! How netfilter's netlink messages are made of bytes.
 //!
 //! Integers of that language are big-endian, those of netlink itself are the machine's.
 
@@ -102,20 +102,26 @@ pub(crate) fn acknowledgement(body: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A text attribute of a message.
-pub(crate) fn text_of(mut bytes: &[u8], wanted: u16) -> Option<String> {
+/// The value of an attribute, of a message's or another attribute's.
+pub(crate) fn value_of(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let header = bytes.first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
         let value = bytes.get(4..length)?;
         if u16::from_ne_bytes([header[2], header[3]]) & !NESTED == wanted {
-            return std::str::from_utf8(value).ok().map(|text| text.trim_end_matches('\0').to_owned());
+            return Some(value);
         }
         bytes = bytes.get(length.next_multiple_of(4)..)?;
     }
 }
 
-/// A socket to the kernel's nf_tables that can send this many bytes at once.
+/// A text attribute of a message.
+pub(crate) fn text_of(bytes: &[u8], wanted: u16) -> Option<String> {
+    let text = std::str::from_utf8(value_of(bytes, wanted)?).ok()?;
+    Some(text.trim_end_matches('\0').to_owned())
+}
+
+/// A socket to the kernel's netfilter that can send this many bytes at once.
 pub(crate) fn socket(bytes: usize) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;

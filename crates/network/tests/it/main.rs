@@ -12,6 +12,7 @@ use network::{Config, Error, Network};
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
+mod policies;
 mod services;
 
 /// Runs a test on a machine without any interface but its loopback.
@@ -132,23 +133,58 @@ async fn connect(other: &Namespace, near: Ipv4Addr, far: Ipv4Addr) {
     let moved = LinkUnspec::new_with_name("far").setns_by_fd(namespace.as_raw_fd()).build();
     handle.link().set(moved).execute().await.unwrap();
     up(&handle, "uplink", near).await;
-    let (connection, handle, _) = {
-        let runtime = tokio::runtime::Handle::current();
-        other.run(move || {
-            let _guard = runtime.enter();
-            rtnetlink::new_connection().unwrap()
-        })
-    };
+    up(&inside(other), "far", far).await;
+}
+
+/// Netlink in a namespace.
+fn inside(namespace: &Namespace) -> rtnetlink::Handle {
+    let runtime = tokio::runtime::Handle::current();
+    let (connection, handle, _) = namespace.run(move || {
+        let _guard = runtime.enter();
+        rtnetlink::new_connection().unwrap()
+    });
     tokio::spawn(connection);
-    up(&handle, "far", far).await;
+    handle
+}
+
+async fn index(handle: &rtnetlink::Handle, name: &str) -> u32 {
+    use futures::TryStreamExt;
+    let mut links = std::pin::pin!(handle.link().get().match_name(name).execute());
+    links.try_next().await.unwrap().unwrap().header.index
 }
 
 async fn up(handle: &rtnetlink::Handle, name: &str, address: Ipv4Addr) {
-    use futures::TryStreamExt;
-    let mut links = std::pin::pin!(handle.link().get().match_name(name).execute());
-    let index = links.try_next().await.unwrap().unwrap().header.index;
+    let index = index(handle, name).await;
     handle.address().add(index, IpAddr::V4(address), 24).execute().await.unwrap();
     handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.unwrap();
+}
+
+#[test]
+fn pods_send_no_more_at_once_than_the_uplink_carries() {
+    with_machine(async |config, _| {
+        use futures::TryStreamExt;
+        let network = Network::open(config).await.unwrap();
+        let (first, second, outside) = (Namespace::new(), Namespace::new(), Namespace::new());
+        network.attach("first", &first.path).await.unwrap();
+        let (machine, far) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        connect(&outside, machine, far).await;
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        let index = index(&handle, "uplink").await;
+        let narrow = LinkUnspec::new_with_index(index).mtu(1380).build();
+        handle.link().set(narrow).execute().await.unwrap();
+        let default = rtnetlink::RouteMessageBuilder::<Ipv4Addr>::new().gateway(far).build();
+        handle.route().add(default).execute().await.unwrap();
+        network.attach("second", &second.path).await.unwrap();
+        for (pod, expected) in [(&first, 1500), (&second, 1380)] {
+            let handle = inside(pod);
+            let mut links = std::pin::pin!(handle.link().get().match_name("eth0").execute());
+            let link = links.try_next().await.unwrap().unwrap();
+            let mtu = rtnetlink::packet_route::link::LinkAttribute::Mtu(expected);
+            assert!(link.attributes.contains(&mtu), "{:?}", link.attributes);
+        }
+        network.teardown().await.unwrap();
+    });
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn one(endpoints: &[SocketAddr], affinity: Option<Duration>) -> Services {
     let mut services = Services::default();
     let pool = Pool { endpoints: endpoints.iter().copied().collect(), affinity };
     services.pools.insert("web".into(), pool);
-    let target = |masquerade| Target { pool: "web".into(), masquerade };
+    let target = |masquerade| Target::new("web", masquerade);
     services.frontends.insert(frontend(Some(VIRTUAL), 80), target(Masquerade::Outsiders));
     services.frontends.insert(frontend(None, 30080), target(Masquerade::Always));
     services
@@ -137,7 +137,7 @@ fn the_outside_reaches_a_node_port_and_datagrams_find_their_way() {
         services.pools.insert("echo".into(), Pool { endpoints: BTreeSet::from([echo]), affinity: None });
         services.frontends.insert(
             Frontend { protocol: Protocol::Udp, ..frontend(Some(VIRTUAL), 53) },
-            Target { pool: "echo".into(), masquerade: Masquerade::Outsiders },
+            Target::new("echo", Masquerade::Outsiders),
         );
         balancer.apply(&services).unwrap();
         let said = outside.run(move || ask(machine, 30080)).unwrap();
@@ -172,7 +172,7 @@ fn a_thousand_services_are_one_transaction() {
             services.pools.insert(format!("s{number}"), Pool { endpoints, affinity: None });
             services.frontends.insert(
                 frontend(Some(Ipv4Addr::new(10, 96, high, low)), 80),
-                Target { pool: format!("s{number}"), masquerade: Masquerade::Outsiders },
+                Target::new(format!("s{number}"), Masquerade::Outsiders),
             );
         }
         let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
@@ -180,6 +180,106 @@ fn a_thousand_services_are_one_transaction() {
         services.pools.remove("s7");
         balancer.apply(&services).unwrap();
         balancer.apply(&services).unwrap();
+        network.teardown().await.unwrap();
+    });
+}
+
+/// A Service of datagrams on the virtual address and on a port of the machine.
+fn datagrams(endpoints: &[SocketAddr]) -> Services {
+    let mut services = Services::default();
+    let pool = Pool { endpoints: endpoints.iter().copied().collect(), affinity: None };
+    services.pools.insert("echo".into(), pool);
+    for (address, port) in [(Some(VIRTUAL), 53), (None, 30053)] {
+        let frontend = Frontend { protocol: Protocol::Udp, ..frontend(address, port) };
+        services.frontends.insert(frontend, Target::new("echo", Masquerade::Outsiders));
+    }
+    services
+}
+
+#[test]
+fn datagrams_of_one_flow_move_at_once_when_their_endpoint_leaves() {
+    with_machine(async |config, _| {
+        let bridge = config.bridge.clone();
+        let network = Network::open(config).await.unwrap();
+        let (client, first, second) = (Namespace::new(), Namespace::new(), Namespace::new());
+        network.attach("client", &client.path).await.unwrap();
+        let bound = |namespace: &Namespace, address: IpAddr| {
+            let socket = namespace.run(move || UdpSocket::bind((address, 5353)).unwrap());
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let local = socket.local_addr().unwrap();
+            (socket, local)
+        };
+        let (one, a) = bound(&first, network.attach("first", &first.path).await.unwrap()[0]);
+        let (two, b) = bound(&second, network.attach("second", &second.path).await.unwrap()[0]);
+        let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
+        // What is asked while nobody answers is remembered by the kernel, too.
+        let ask = client.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect((VIRTUAL, 53)).unwrap();
+            socket
+        });
+        ask.send(b"0").unwrap();
+        let mut bytes = [0; 4];
+        let mut heard = |socket: &UdpSocket| {
+            let (length, from) = socket.recv_from(&mut bytes).unwrap();
+            socket.send_to(b"!", from).unwrap();
+            bytes[..length].to_vec()
+        };
+        balancer.apply(&datagrams(&[a])).unwrap();
+        // An answer that nobody listens there may be on its way.
+        while ask.send(b"1").is_err() {}
+        assert_eq!(heard(&one), b"1");
+        balancer.apply(&datagrams(&[b])).unwrap();
+        ask.send(b"2").unwrap();
+        assert_eq!(heard(&two), b"2");
+        // Another process does not know what was there before.
+        let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
+        balancer.apply(&datagrams(&[a])).unwrap();
+        ask.send(b"3").unwrap();
+        assert_eq!(heard(&one), b"3");
+        // One that is still there keeps its flows.
+        balancer.apply(&datagrams(&[a, b])).unwrap();
+        ask.send(b"4").unwrap();
+        assert_eq!(heard(&one), b"4");
+        network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_port_of_the_machine_knows_its_sources_and_its_own() {
+    with_machine(async |config, _| {
+        let bridge = config.bridge.clone();
+        let network = Network::open(config).await.unwrap();
+        let (pod, near, outside) = (Namespace::new(), Namespace::new(), Namespace::new());
+        let own = network.attach("near", &near.path).await.unwrap()[0];
+        let address = network.attach("pod", &pod.path).await.unwrap()[0];
+        let (machine, far) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        connect(&outside, machine, far).await;
+        let endpoint = serve(&pod, address, "pod");
+        let mut services = one(&[endpoint], None);
+        services.pools.insert("nobody".into(), Pool::default());
+        let local = Target { insiders: Some("web".into()), ..Target::new("nobody", Masquerade::Never) };
+        services.frontends.insert(frontend(None, 30081), local);
+        let only = |from: [u8; 4]| Some(BTreeSet::from([(IpAddr::from(from), 32)]));
+        let known = Target { sources: only([192, 0, 2, 2]), ..Target::new("web", Masquerade::Never) };
+        let unknown = Target { sources: only([192, 0, 2, 3]), ..known.clone() };
+        services.frontends.insert(frontend(None, 30082), known);
+        services.frontends.insert(frontend(None, 30083), unknown);
+        let mut balancer = Balancer::new(&bridge, vec![(IpAddr::from([10, 77, 0, 0]), 24)]);
+        balancer.apply(&services).unwrap();
+
+        // No endpoint is here, which is nothing to those who are.
+        assert_eq!(near.run(move || ask(machine, 30081)), Ok(format!("pod {own}")));
+        assert_eq!(ask(machine, 30081), Ok(format!("pod {}", network.gateway())));
+        let vanishes = move |port| {
+            let to = SocketAddr::new(machine.into(), port);
+            TcpStream::connect_timeout(&to, Duration::from_millis(300)).map_err(|e| e.kind()).err()
+        };
+        let timed_out = Some(std::io::ErrorKind::TimedOut);
+        assert_eq!(outside.run(move || vanishes(30081)), timed_out);
+        // Those who may, see the pod, and it sees them.
+        assert_eq!(outside.run(move || ask(machine, 30082)), Ok(format!("pod {far}")));
+        assert_eq!(outside.run(move || vanishes(30083)), timed_out);
         network.teardown().await.unwrap();
     });
 }

@@ -1,6 +1,6 @@
 //! Questions and answers as DNS messages.
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use std::net::IpAddr;
@@ -9,6 +9,8 @@ use super::zone::{Answer, Data, Zone};
 
 /// Seconds that an answer may be remembered. Short, since endpoints come and go; what upstream's server says too.
 const TTL: u32 = 5;
+/// How many aliases are followed for one question.
+const ALIASES: usize = 8;
 /// The largest answer that fits a datagram where the question does not say; and where it does, at most.
 const DATAGRAM: (u16, u16) = (512, 1232);
 
@@ -19,8 +21,44 @@ pub enum Response {
     Say(Vec<u8>),
     /// Ask somebody else.
     Elsewhere,
+    /// The name is an alias of somebody else's: ask them for that, and say both. Resolvers of programs do not ask twice.
+    Follow(Box<Follow>),
     /// Say nothing: it was no question.
     Nothing,
+}
+
+/// An answer that lacks what its alias stands for.
+#[derive(Debug)]
+pub struct Follow {
+    request: Message,
+    answers: Vec<Record>,
+    target: Name,
+    kind: RecordType,
+    datagram: bool,
+}
+
+impl Follow {
+    /// What to ask whoever knows the rest.
+    pub fn question(&self) -> Option<Vec<u8>> {
+        let metadata = &self.request.metadata;
+        let mut question = Message::query();
+        question.metadata.id = metadata.id;
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(self.target.clone(), self.kind));
+        question.to_vec().ok()
+    }
+
+    /// The whole answer, of what they said.
+    pub fn finish(self, said: Option<&[u8]>) -> Response {
+        let said = said.and_then(|said| Message::from_vec(said).ok());
+        let code = said.as_ref().map_or(ResponseCode::ServFail, |said| said.metadata.response_code);
+        let mut response = reply(&self.request, code);
+        response.answers = self.answers;
+        // Half an answer: the client asks again over a stream.
+        response.metadata.truncation = said.as_ref().is_some_and(|said| said.metadata.truncation);
+        response.answers.extend(said.map(|said| said.answers).unwrap_or_default());
+        encode(&self.request, response, self.datagram)
+    }
 }
 
 /// Answers one message. `datagram` says that the answer must fit one; else it may be as long as a message can be.
@@ -35,7 +73,7 @@ pub fn answer(zone: &Zone, question: &[u8], datagram: bool) -> Response {
     }
     let name = query.name().clone();
     let kind = query.query_type();
-    let (code, answers) = match zone.look_up(&name.to_ascii()) {
+    let (mut code, mut answers) = match zone.look_up(&name.to_ascii()) {
         Answer::Foreign => return Response::Elsewhere,
         Answer::Unknown => (ResponseCode::NXDomain, Vec::new()),
         Answer::Names(names) if matches!(kind, RecordType::PTR | RecordType::ANY) => {
@@ -45,6 +83,32 @@ pub fn answer(zone: &Zone, question: &[u8], datagram: bool) -> Response {
         Answer::Names(_) => (ResponseCode::NoError, Vec::new()),
         Answer::Known(data) => (ResponseCode::NoError, records(zone, &name, kind, data)),
     };
+    // An alias may lead to another one of the zone; a ring of them is left after some steps.
+    for _ in 0..ALIASES {
+        let target = match answers.last().map(|last| &last.data) {
+            Some(RData::CNAME(CNAME(target))) if !matches!(kind, RecordType::CNAME | RecordType::ANY) => {
+                target.clone()
+            }
+            _ => break,
+        };
+        match zone.look_up(&target.to_ascii()) {
+            Answer::Foreign => {
+                return Response::Follow(Box::new(Follow { request, answers, target, kind, datagram }));
+            }
+            Answer::Known(data) => {
+                let more = records(zone, &target, kind, data);
+                if more.is_empty() {
+                    break;
+                }
+                answers.extend(more);
+            }
+            Answer::Names(_) => break,
+            Answer::Unknown => {
+                code = ResponseCode::NXDomain;
+                break;
+            }
+        }
+    }
     let mut response = reply(&request, code);
     response.metadata.authoritative = true;
     if answers.is_empty() {

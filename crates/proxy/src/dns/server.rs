@@ -56,11 +56,11 @@ impl Server {
                     let _ = socket.try_send_to(&said, from);
                 }
                 Response::Nothing => {}
-                Response::Elsewhere => {
+                response => {
                     let Ok(place) = places.clone().try_acquire_owned() else { continue };
                     let (server, socket, question) = (self.clone(), socket.clone(), question.to_vec());
                     tasks.spawn("dns question", async move {
-                        if let Some(said) = server.elsewhere(&question, false).await {
+                        if let Some(said) = server.whole(response, &question, false).await {
                             let _ = socket.send_to(&said, from).await;
                         }
                         drop(place);
@@ -95,15 +95,29 @@ impl Server {
                 None => return Ok(()),
             };
             let response = answer(&self.zone.borrow(), &question, false);
-            let said = match response {
-                Response::Say(said) => Some(said),
-                Response::Nothing => None,
-                Response::Elsewhere => self.elsewhere(&question, true).await,
-            };
-            let Some(said) = said else { return Ok(()) };
+            let Some(said) = self.whole(response, &question, true).await else { return Ok(()) };
             match self.within(STREAM_IDLE, write(&mut stream, &said)).await {
                 Some(written) => written?,
                 None => return Ok(()),
+            }
+        }
+    }
+
+    /// What to say, with what others have to say about it.
+    async fn whole(&self, response: Response, question: &[u8], stream: bool) -> Option<Vec<u8>> {
+        match response {
+            Response::Say(said) => Some(said),
+            Response::Nothing => None,
+            Response::Elsewhere => self.elsewhere(question, stream).await,
+            Response::Follow(follow) => {
+                let said = match follow.question() {
+                    Some(question) => self.elsewhere(&question, stream).await,
+                    None => None,
+                };
+                match follow.finish(said.as_deref()) {
+                    Response::Say(said) => Some(said),
+                    _ => None,
+                }
             }
         }
     }

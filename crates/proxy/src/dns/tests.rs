@@ -95,6 +95,48 @@ fn said(zone: &Zone, name: &str, kind: RecordType) -> Message {
 }
 
 #[test]
+fn an_alias_is_followed_within_the_zone_and_beyond() {
+    let names = [
+        ("near", "web.shop.svc.cluster.local"),
+        ("ring", "ring.shop.svc.cluster.local"),
+        ("lost", "no.cluster.local"),
+    ];
+    let services = names.map(|(name, target)| {
+        json!({"metadata": meta(name), "spec": {"type": "ExternalName", "externalName": target}})
+    });
+    let web = json!({"metadata": meta("web"), "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}});
+    let pay =
+        json!({"metadata": meta("pay"), "spec": {"type": "ExternalName", "externalName": "pay.example.com"}});
+    let all: Vec<_> = services.into_iter().chain([web, pay]).map(object).collect();
+    let zone = Zone::new("cluster.local", &all, &[]);
+    let asked = |name: &str| said(&zone, &format!("{name}.shop.svc.cluster.local."), RecordType::A);
+    let near = asked("near");
+    assert!(matches!(near.answers[0].data, RData::CNAME(_)) && matches!(near.answers[1].data, RData::A(_)));
+    assert_eq!(asked("lost").metadata.response_code, ResponseCode::NXDomain);
+    assert!(asked("ring").answers.len() < 20);
+
+    // Somebody else knows the rest: both are said in one answer.
+    let follow = || match answer(&zone, &question("pay.shop.svc.cluster.local.", RecordType::A), true) {
+        Response::Follow(follow) => follow,
+        other => panic!("{other:?}"),
+    };
+    let passed = Message::from_vec(&follow().question().expect("bytes")).expect("a message");
+    assert_eq!(passed.queries[0].name().to_ascii(), "pay.example.com.");
+    let mut their = Message::response(7, OpCode::Query);
+    their.answers = near.answers[1..].to_vec();
+    let whole = |said: Option<&[u8]>| match follow().finish(said) {
+        Response::Say(bytes) => Message::from_vec(&bytes).expect("a message"),
+        other => panic!("{other:?}"),
+    };
+    let found = whole(Some(&their.to_vec().expect("bytes")));
+    assert_eq!(
+        (found.queries[0].name().to_ascii().as_str(), found.answers.len()),
+        ("pay.shop.svc.cluster.local.", 2)
+    );
+    assert_eq!(whole(None).metadata.response_code, ResponseCode::ServFail);
+}
+
+#[test]
 fn answers_say_what_is_there_what_is_empty_and_what_is_not() {
     let zone = zone();
     let found = said(&zone, "web.shop.svc.cluster.local.", RecordType::A);
@@ -103,7 +145,7 @@ fn answers_say_what_is_there_what_is_empty_and_what_is_not() {
     let port = said(&zone, "_http._tcp.web.shop.svc.cluster.local.", RecordType::SRV);
     assert!(matches!(&port.answers[0].data, RData::SRV(srv) if srv.port == 80));
     assert_eq!(port.additionals.len(), 2);
-    let alias = said(&zone, "pay.shop.svc.cluster.local.", RecordType::AAAA);
+    let alias = said(&zone, "pay.shop.svc.cluster.local.", RecordType::CNAME);
     assert!(matches!(&alias.answers[0].data, RData::CNAME(name) if name.0.to_ascii() == "pay.example.com."));
     let back = said(&zone, "10.0.96.10.in-addr.arpa.", RecordType::PTR);
     assert!(

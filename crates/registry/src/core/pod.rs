@@ -7,7 +7,8 @@ use apimachinery::meta;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{pod_defaults, pod_spec, pod_status, pod_update};
+use super::{pod_defaults, pod_ephemeral, pod_resize, pod_spec, pod_status, pod_update};
+use crate::Part;
 use crate::cache::Field;
 use crate::kind::{Column, Subresource};
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
@@ -24,8 +25,13 @@ pub(crate) fn builtin() -> Builtin {
         rules: Rules { generation: Generation::Spec, status: true, ..Rules::default() },
         fields: fields(),
         subresources: vec![
+            subresource("attach", "PodAttachOptions", &["create", "get"]),
             subresource("binding", "Binding", &["create"]),
+            subresource("ephemeralcontainers", "Pod", &["get", "patch", "update"]),
+            subresource("exec", "PodExecOptions", &["create", "get"]),
             subresource("log", "Pod", &["get"]),
+            subresource("portforward", "PodPortForwardOptions", &["create", "get"]),
+            subresource("resize", "Pod", &["get", "patch", "update"]),
             table::status("Pod"),
         ],
         scale: None,
@@ -98,6 +104,22 @@ impl Strategy for Pod {
     fn validate_status(&self, pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         pod_update::validate_annotations(pod, old, errors);
         pod_update::validate_status(pod, old, errors);
+    }
+
+    fn keep_part(&self, part: Part, pod: &mut Value, old: &Value) {
+        match part {
+            Part::EphemeralContainers => pod_ephemeral::keep(pod, old),
+            Part::Resize => pod_resize::keep(pod, old),
+            _ => *pod = old.clone(),
+        }
+    }
+
+    fn validate_part(&self, part: Part, pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        match part {
+            Part::EphemeralContainers => pod_ephemeral::validate(pod, old, errors),
+            Part::Resize => pod_resize::validate(pod, old, errors),
+            _ => {}
+        }
     }
 
     fn grace(&self, pod: &Value, asked: Option<i64>) -> Option<i64> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::tree::{at_mut, default, default_text, is_true, items, items_mut, map, object, text};
+use crate::tree::{at, at_mut, default, default_text, is_true, items, items_mut, map, object, text};
 
 /// Lists of containers in a pod's spec.
 pub(crate) const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -163,19 +163,22 @@ fn is_latest(image: &str) -> bool {
 
 /// How a pod's containers rank when memory runs short.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    // What the pod as a whole is given says it all.
+    let holders: Vec<&Value> = match at(spec, &["resources"]) {
+        Some(whole) if whole.as_object().is_some_and(|whole| !whole.is_empty()) => vec![spec],
+        _ => ["initContainers", "containers"].iter().flat_map(|list| items(spec, &[list])).collect(),
+    };
     let mut any = false;
     let mut guaranteed = true;
-    for list in ["initContainers", "containers"] {
-        for container in items(spec, &[list]) {
-            for resource in ["cpu", "memory"] {
-                let amount = |kind: &str| {
-                    let found = text(container, &["resources", kind, resource]);
-                    found.parse::<apimachinery::quantity::Quantity>().ok().filter(|amount| !amount.is_zero())
-                };
-                let (request, limit) = (amount("requests"), amount("limits"));
-                any |= request.is_some() || limit.is_some();
-                guaranteed &= limit.is_some() && request == limit;
-            }
+    for holder in holders {
+        for resource in ["cpu", "memory"] {
+            let amount = |kind: &str| {
+                let found = text(holder, &["resources", kind, resource]);
+                found.parse::<apimachinery::quantity::Quantity>().ok().filter(|amount| !amount.is_zero())
+            };
+            let (request, limit) = (amount("requests"), amount("limits"));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
         }
     }
     match (any, guaranteed) {
@@ -230,6 +233,9 @@ mod tests {
         assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
         let both = json!({"cpu": "1", "memory": "1Gi"});
         assert_eq!(class(json!({"requests": both, "limits": both})), "Guaranteed");
-        assert_eq!(class(json!({"requests": {"cpu": "1"}, "limits": both})), "Burstable");
+        assert_eq!(class(json!({"requests": {"cpu": "1", "memory": "1Mi"}, "limits": both})), "Burstable");
+        let whole =
+            json!({"resources": {"limits": both}, "containers": [{"resources": {"requests": {"cpu": "1"}}}]});
+        assert_eq!(qos_class(&whole), "Guaranteed");
     }
 }

@@ -7,7 +7,7 @@ use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualifie
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
-use super::pod_defaults::CONTAINERS;
+use super::pod_security;
 use crate::tree::{at, entries, is_true, items, number, text};
 
 /// Checks the spec.
@@ -17,8 +17,10 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     if items(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(&containers, ""));
     }
+    pod_security::validate_pod(spec, path, errors);
+    pod_security::validate_containers(spec, path, errors);
     let mut seen = BTreeSet::new();
-    for list in CONTAINERS {
+    for list in ["initContainers", "containers"] {
         let at = path.child(list);
         for (index, container) in items(spec, &[list]).iter().enumerate() {
             let at = at.index(index);
@@ -27,8 +29,10 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             validate_container(container, list, &volumes, &at, errors);
+            super::pod_restart::validate(container, list, text(spec, &["restartPolicy"]), &at, errors);
         }
     }
+    super::pod_ephemeral::validate_list(spec, path, errors);
     one_of(spec, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
     validate_names(spec, path, errors);
@@ -42,6 +46,19 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     }
     validate_tolerations(spec, path, errors);
     validate_host_ports(spec, path, errors);
+    validate_host_users(spec, path, errors);
+}
+
+/// A pod with users of its own has no other namespace of the host's.
+fn validate_host_users(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    if spec.get("hostUsers") != Some(&Value::Bool(false)) {
+        return;
+    }
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        if is_true(spec, &[field]) {
+            errors.push(FieldError::forbidden(&path.child(field), "when `hostUsers` is false"));
+        }
+    }
 }
 
 /// A field that must hold one of a few words, if it is there.
@@ -92,6 +109,11 @@ fn validate_names(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// The names of a spec's volumes.
+pub(crate) fn volume_names(spec: &Value) -> BTreeSet<&str> {
+    items(spec, &["volumes"]).iter().map(|volume| text(volume, &["name"])).collect()
+}
+
 /// Checks the volumes; gives their names.
 fn validate_volumes<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::new();
@@ -133,7 +155,7 @@ fn check_label(name: &str, at: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn validate_container(
+pub(crate) fn validate_container(
     container: &Value,
     list: &str,
     volumes: &BTreeSet<&str>,
@@ -265,6 +287,7 @@ fn validate_mounts(
     for (index, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
         let at = at.index(index);
         let (name, place) = (text(mount, &["name"]), text(mount, &["mountPath"]));
+        pod_security::validate_mount(mount, &at, errors);
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
         } else if !volumes.contains(name) {
@@ -412,6 +435,32 @@ fn validate_host_ports(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
             if !taken.insert(key.clone()) {
                 errors.push(FieldError::duplicate(&at_port.child("hostPort"), key));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn users_of_its_own_and_namespaces_of_the_hosts_exclude_each_other() {
+        let wrong = |users: Value, network: bool| {
+            let spec = json!({
+                "hostUsers": users, "hostNetwork": network, "hostPID": network, "hostIPC": network,
+                "containers": [{ "name": "c", "image": "i", "terminationMessagePolicy": "File" }],
+            });
+            let mut errors = Vec::new();
+            validate_host_users(&spec, &Path::new("spec"), &mut errors);
+            errors.iter().map(FieldError::to_string).collect::<Vec<_>>()
+        };
+        let expected = ["hostNetwork", "hostPID", "hostIPC"]
+            .map(|field| format!("spec.{field}: Forbidden: when `hostUsers` is false"));
+        assert_eq!(wrong(json!(false), true), expected);
+        for (users, network) in [(json!(false), false), (json!(true), true), (json!(null), true)] {
+            assert_eq!(wrong(users, network), Vec::<String>::new());
         }
     }
 }

@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::pod_defaults::CONTAINERS;
 use crate::tree::{at, copy, items, items_mut, map, number, text};
 
+/// Says that a pod is but the image of one that a node's own files ask for.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Checks that the spec is the old one, but for images, tolerations that were added, a shorter deadline or grace, and
 /// scheduling gates that were lifted.
 pub(crate) fn validate(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
@@ -20,7 +23,7 @@ pub(crate) fn validate(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
     let mut munged = pod.get("spec").cloned().unwrap_or_default();
     let before = old.get("spec").cloned().unwrap_or_default();
-    for list in CONTAINERS {
+    for list in ["containers", "initContainers"] {
         let olds = items(&before, &[list]);
         for (container, known) in items_mut(&mut munged, &[list]).iter_mut().zip(olds) {
             copy(container, known, "image");
@@ -51,7 +54,7 @@ pub(crate) fn validate(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Amounts that are equal are equal however they are written.
-fn normalised(mut spec: Value) -> Value {
+pub(crate) fn normalised(mut spec: Value) -> Value {
     for list in CONTAINERS {
         for container in items_mut(&mut spec, &[list]) {
             for kind in ["limits", "requests"] {
@@ -69,7 +72,7 @@ fn normalised(mut spec: Value) -> Value {
 }
 
 /// The fields that differ, for people.
-fn difference(before: &Value, after: &Value) -> String {
+pub(crate) fn difference(before: &Value, after: &Value) -> String {
     let mut text = String::new();
     let mut names: Vec<&String> = before.as_object().into_iter().flatten().map(|(name, _)| name).collect();
     names.extend(after.as_object().into_iter().flatten().map(|(name, _)| name));
@@ -142,7 +145,6 @@ fn validate_gates(pod: &Value, old: &Value, spec: &Path<'_>, errors: &mut Vec<Fi
 
 /// What the node authorizer and the kubelets go by for a pod's whole life, through whichever door it would be changed.
 pub(crate) fn validate_annotations(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    const MIRROR: &str = "kubernetes.io/config.mirror";
     let mirror = |pod| apimachinery::meta::annotation(pod, MIRROR);
     if mirror(pod) == mirror(old) {
         return;
@@ -164,22 +166,56 @@ pub(crate) fn validate_status(pod: &Value, old: &Value, errors: &mut Vec<FieldEr
         let faults = apimachinery::meta::names::dns1123_subdomain(nominated).into_iter();
         errors.extend(faults.map(|why| FieldError::invalid(&at_name, nominated, why)));
     }
-    // A container that is not to be started again stays ended.
-    if text(old, &["spec", "restartPolicy"]) == "Always" {
-        return;
+    for (statuses, list) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")]
+    {
+        stays_ended(pod, old, statuses, list, &status.child(statuses), errors);
     }
-    let path = status.child("containerStatuses");
-    let ended = |container: &&Value| at(container, &["state", "terminated"]).is_some();
-    for known in items(old, &["status", "containerStatuses"]).iter().filter(ended) {
-        let failed = number(known, &["state", "terminated", "exitCode"]).unwrap_or_default() != 0;
-        if failed && text(old, &["spec", "restartPolicy"]) == "OnFailure" {
+}
+
+/// A container that is not to be started again stays ended.
+fn stays_ended(
+    pod: &Value,
+    old: &Value,
+    statuses: &str,
+    list: &str,
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    for known in items(old, &["status", statuses]) {
+        let Some(ended) = at(known, &["state", "terminated"]) else { continue };
+        let named = |each: &&Value| text(each, &["name"]) == text(known, &["name"]);
+        let code = number(ended, &["exitCode"]).unwrap_or_default();
+        let container = items(old, &["spec", list]).iter().find(named).unwrap_or(&Value::Null);
+        if starts_again(container, text(old, &["spec", "restartPolicy"]), list, code) {
             continue;
         }
-        let new = items(pod, &["status", "containerStatuses"]).iter().enumerate();
-        let mut same = new.filter(|(_, each)| text(each, &["name"]) == text(known, &["name"]));
-        if let Some((index, _)) = same.find(|(_, each)| at(each, &["state", "terminated"]).is_none()) {
+        let mut new = items(pod, &["status", statuses]).iter().enumerate().filter(|(_, each)| named(each));
+        if let Some((index, _)) = new.find(|(_, each)| at(each, &["state", "terminated"]).is_none()) {
             let why = "may not be transitioned to non-terminated state";
             errors.push(FieldError::forbidden(&path.index(index).child("state"), why));
         }
+    }
+}
+
+/// Whether the container may run again after it ended with that code, by its own rules and policy or the pod's.
+fn starts_again(container: &Value, pod_policy: &str, list: &str, code: i64) -> bool {
+    let own = text(container, &["restartPolicy"]);
+    let applies = |rule: &Value| {
+        let listed = items(rule, &["exitCodes", "values"]).iter().any(|value| value.as_i64() == Some(code));
+        match text(rule, &["exitCodes", "operator"]) {
+            "In" => listed,
+            "NotIn" => !listed,
+            _ => false,
+        }
+    };
+    if !own.is_empty() && items(container, &["restartPolicyRules"]).iter().any(applies) {
+        return true;
+    }
+    match if own.is_empty() { pod_policy } else { own } {
+        // An init container that has done its work begins anew with a new sandbox of its pod.
+        _ if list == "initContainers" && code == 0 => true,
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
     }
 }

@@ -9,7 +9,7 @@ use apimachinery::status::Status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{service_claims, service_validation};
+use super::{service_claims, service_fields, service_validation};
 use crate::cache::Field;
 use crate::claims::Claims;
 use crate::kind::Column;
@@ -58,11 +58,16 @@ impl Strategy for Service {
         if kind != "ExternalName" {
             default_text(spec, "internalTrafficPolicy", "Cluster");
         }
-        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        if service_validation::is_outward(spec) {
             default_text(spec, "externalTrafficPolicy", "Cluster");
         }
         if kind == "LoadBalancer" {
             default(spec, "allocateLoadBalancerNodePorts", true);
+            for point in items_mut(service, &["status", "loadBalancer", "ingress"]) {
+                if !text(point, &["ip"]).is_empty() {
+                    default_text(point, "ipMode", "VIP");
+                }
+            }
         }
     }
 
@@ -72,6 +77,7 @@ impl Strategy for Service {
     }
 
     fn prepare_update(&self, service: &mut Value, old: &Value) {
+        drop_what_went_with_the_type(service, old);
         keep_what_was_chosen(service, old);
         settle_addresses(service);
     }
@@ -82,6 +88,14 @@ impl Strategy for Service {
 
     fn validate_update(&self, service: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         service_validation::validate_update(service, old, errors);
+    }
+
+    fn validate_status(&self, service: &Value, _old: &Value, errors: &mut Vec<FieldError>) {
+        service_validation::validate_status(service, errors);
+    }
+
+    fn warnings(&self, service: &Value) -> Vec<String> {
+        service_fields::warnings(service)
     }
 
     fn claim(&self, ranges: &Ranges, service: &mut Value, old: Option<&Value>) -> Result<Claims, Status> {
@@ -143,6 +157,35 @@ fn settle_addresses(service: &mut Value) {
     }
     spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
     spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
+}
+
+/// Fields that the new type does not have go with the old one, where the client left them as they were: whoever changes
+/// only the type of what was read need not know them.
+fn drop_what_went_with_the_type(service: &mut Value, old: &Value) {
+    /// Whether a spec has fields, and which.
+    type Having = (fn(&Value) -> bool, &'static [&'static str]);
+    let balanced = |spec: &Value| text(spec, &["type"]) == "LoadBalancer";
+    let went: [Having; 3] = [
+        (service_validation::is_outward, &["externalTrafficPolicy"]),
+        (service_validation::is_asked_for_health, &["healthCheckNodePort"]),
+        (balanced, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),
+    ];
+    let before = old.get("spec").unwrap_or(&Value::Null);
+    let Some(spec) = service.get_mut("spec") else { return };
+    for (has, fields) in went {
+        for field in fields.iter().filter(|_| has(before) && !has(spec)).collect::<Vec<_>>() {
+            if spec.get(*field) == before.get(*field) {
+                map(spec).remove(*field);
+            }
+        }
+    }
+    let unset = number(spec, &["healthCheckNodePort"]).unwrap_or_default() == 0;
+    if unset
+        && service_validation::is_asked_for_health(spec)
+        && service_validation::is_asked_for_health(before)
+    {
+        copy(spec, before, "healthCheckNodePort");
+    }
 }
 
 /// A client that writes the service back without what was chosen for it does not lose it.

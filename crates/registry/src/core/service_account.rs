@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kind::Column;
+use crate::kind::{Column, Subresource};
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
 use crate::tree::items;
@@ -17,7 +17,12 @@ pub(crate) fn builtin() -> Builtin {
         name: ("", "v1", "ServiceAccount"),
         rules: Rules::default(),
         fields: Vec::new(),
-        subresources: Vec::new(),
+        subresources: vec![Subresource {
+            name: "token",
+            group_version: Some(("authentication.k8s.io", "v1")),
+            kind: "TokenRequest".into(),
+            verbs: &["create"],
+        }],
         scale: None,
         columns: Column::parse(&["Name", "Secrets:integer", "Age"]),
         strategy: Arc::new(ServiceAccount),

@@ -6,6 +6,7 @@ use apimachinery::field::{FieldError, Path};
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
+use super::service_validation::is_asked_for_health;
 use crate::claims::Claims;
 use crate::ranges::Ranges;
 use crate::tree::{items, items_mut, map, number, object, text};
@@ -46,6 +47,12 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
         spec.insert("clusterIP".into(), address.clone().into());
         spec.insert("clusterIPs".into(), json!([address]));
     }
+    let asked = service.get("spec").is_some_and(is_asked_for_health);
+    if asked && number(service, &["spec", "healthCheckNodePort"]).unwrap_or_default() == 0 {
+        let node = i64::from(ranges.every_port().next().unwrap_or_default());
+        chosen.push(format!("{PORTS}{node}"));
+        object(service, "spec").insert("healthCheckNodePort".into(), node.into());
+    }
     let balanced = kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != json!(false);
     if kind == "NodePort" || balanced {
         choose_ports(ranges, service, &mut chosen)?;
@@ -55,6 +62,7 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
 
 fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) -> Result<(), Status> {
     // Ports of several protocols with one number share one node port number, as upstream gives them.
+    let health = number(service, &["spec", "healthCheckNodePort"]);
     let mut by_number: Vec<(i64, String, i64)> = items(service, &["spec", "ports"])
         .iter()
         .filter_map(|port| {
@@ -75,7 +83,8 @@ fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) 
             Some((_, _, node)) => *node,
             None => {
                 // Two ports of one service must not get the same.
-                let free = |node: &i64| by_number.iter().all(|(_, _, taken)| taken != node);
+                let free =
+                    |node: &i64| health != Some(*node) && by_number.iter().all(|(_, _, taken)| taken != node);
                 let node =
                     ranges.every_port().map(i64::from).find(free).ok_or_else(|| {
                         Status::internal_error("failed to allocate a nodePort: range is full")
@@ -100,8 +109,10 @@ fn claims_of(service: &Value) -> BTreeSet<String> {
     if !address.is_empty() && address != "None" {
         claims.insert(format!("{ADDRESSES}{address}"));
     }
-    for port in items(service, &["spec", "ports"]) {
-        if let Some(node) = number(port, &["nodePort"]).filter(|node| *node > 0) {
+    let health = number(service, &["spec", "healthCheckNodePort"]);
+    let ports = items(service, &["spec", "ports"]).iter();
+    for port in ports.map(|port| number(port, &["nodePort"])).chain([health]) {
+        if let Some(node) = port.filter(|node| *node > 0) {
             claims.insert(format!("{PORTS}{node}"));
         }
     }
@@ -146,8 +157,10 @@ fn check_ranges(
 
 fn port_error(service: &Value, node: i64, why: &str) -> FieldError {
     let all = items(service, &["spec", "ports"]);
-    let index = all.iter().position(|port| number(port, &["nodePort"]) == Some(node)).unwrap_or_default();
     let spec = Path::new("spec");
+    let Some(index) = all.iter().position(|port| number(port, &["nodePort"]) == Some(node)) else {
+        return FieldError::invalid(&spec.child("healthCheckNodePort"), node, why);
+    };
     let ports = spec.child("ports");
     let port = ports.index(index);
     FieldError::invalid(&port.child("nodePort"), node, why)
@@ -164,6 +177,9 @@ pub(super) fn unchoose(claim: &str, service: &mut Value) {
             if number(port, &["nodePort"]) == Some(node) {
                 map(port).remove("nodePort");
             }
+        }
+        if number(service, &["spec", "healthCheckNodePort"]) == Some(node) {
+            object(service, "spec").remove("healthCheckNodePort");
         }
     }
 }

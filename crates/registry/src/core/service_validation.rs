@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::pod_spec::one_of;
 use crate::tree::{at, entries, items, number, text};
 
+const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
 pub(super) fn validate(service: &Value, errors: &mut Vec<FieldError>) {
@@ -24,7 +25,10 @@ pub(super) fn validate(service: &Value, errors: &mut Vec<FieldError>) {
     one_of(tree, "type", TYPES, &spec, errors);
     one_of(tree, "sessionAffinity", &["ClientIP", "None"], &spec, errors);
     one_of(tree, "internalTrafficPolicy", &["Cluster", "Local"], &spec, errors);
-    one_of(tree, "externalTrafficPolicy", &["Cluster", "Local"], &spec, errors);
+    one_of(tree, "trafficDistribution", DISTRIBUTIONS, &spec, errors);
+    validate_affinity(tree, &spec, errors);
+    validate_outside(tree, &spec, errors);
+    validate_balancer(tree, &spec, errors);
     if kind == "LoadBalancer" && headless {
         let why = "may not be set to 'None' for LoadBalancer services";
         errors.push(FieldError::invalid(&spec.child("clusterIPs").index(0), "None", why));
@@ -46,6 +50,105 @@ pub(super) fn validate(service: &Value, errors: &mut Vec<FieldError>) {
         let value = value.as_str().unwrap_or_default();
         errors.extend(label_value(value).into_iter().map(|why| FieldError::invalid(&selector, value, why)));
     }
+}
+
+/// For how long a client sticks to its endpoint.
+fn validate_affinity(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
+    const LONGEST: i64 = 24 * 60 * 60;
+    if text(tree, &["sessionAffinity"]) != "ClientIP" {
+        return;
+    }
+    let config = spec.child("sessionAffinityConfig");
+    let client = config.child("clientIP");
+    let seconds = number(tree, &["sessionAffinityConfig", "clientIP", "timeoutSeconds"]).unwrap_or_default();
+    if !(1..=LONGEST).contains(&seconds) {
+        let why = format!("must be greater than 0 and less than {LONGEST}");
+        errors.push(FieldError::invalid(&client.child("timeoutSeconds"), seconds, why));
+    }
+}
+
+/// Whether clients outside of the cluster reach the service.
+pub(super) fn is_outward(tree: &Value) -> bool {
+    match text(tree, &["type"]) {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => !items(tree, &["externalIPs"]).is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether a balancer asks each node whether it has endpoints of its own.
+pub(super) fn is_asked_for_health(tree: &Value) -> bool {
+    text(tree, &["type"]) == "LoadBalancer" && text(tree, &["externalTrafficPolicy"]) == "Local"
+}
+
+/// What is about clients outside of the cluster.
+fn validate_outside(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let policy = text(tree, &["externalTrafficPolicy"]);
+    if is_outward(tree) {
+        one_of(tree, "externalTrafficPolicy", &["Cluster", "Local"], spec, errors);
+    } else if !policy.is_empty() {
+        let why = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid(&spec.child("externalTrafficPolicy"), policy, why));
+    }
+    let (path, port) = (spec.child("healthCheckNodePort"), number(tree, &["healthCheckNodePort"]));
+    if let Some(port) = port.filter(|port| *port != 0) {
+        if is_asked_for_health(tree) {
+            errors.extend(
+                names::port_number(port).into_iter().map(|why| FieldError::invalid(&path, port, why)),
+            );
+        } else {
+            let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            errors.push(FieldError::invalid(&path, port, why));
+        }
+    }
+}
+
+/// What is about balancers outside of the cluster.
+fn validate_balancer(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
+    const KUBELET: i64 = 10250;
+    let balanced = text(tree, &["type"]) == "LoadBalancer";
+    let only_balanced = |field: &str, errors: &mut Vec<FieldError>| {
+        let set = match at(tree, &[field]) {
+            Some(Value::Array(all)) => !all.is_empty(),
+            other => other.is_some(),
+        };
+        if set && !balanced {
+            let why = "may only be used when `type` is 'LoadBalancer'";
+            errors.push(FieldError::forbidden(&spec.child(field), why));
+        }
+    };
+    for field in ["loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        only_balanced(field, errors);
+    }
+    let ranges = spec.child("loadBalancerSourceRanges");
+    for (index, range) in items(tree, &["loadBalancerSourceRanges"]).iter().enumerate() {
+        let range = range.as_str().unwrap_or_default();
+        if !is_cidr(range.trim()) {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(FieldError::invalid(&ranges.index(index), range, why));
+        }
+    }
+    if let Some(class) = at(tree, &["loadBalancerClass"]).and_then(Value::as_str) {
+        let faults = qualified_name(class).into_iter();
+        errors.extend(faults.map(|why| FieldError::invalid(&spec.child("loadBalancerClass"), class, why)));
+    }
+    let ports = spec.child("ports");
+    for (index, port) in items(tree, &["ports"]).iter().enumerate().filter(|_| balanced) {
+        if number(port, &["port"]) == Some(KUBELET) {
+            let why = format!("may not expose port {KUBELET} externally since it is used by kubelet");
+            errors.push(FieldError::invalid(&ports.index(index).child("port"), KUBELET, why));
+        }
+    }
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((address, prefix)) = text.split_once('/') else { return false };
+    let longest = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    prefix.parse::<u8>().is_ok_and(|prefix| prefix <= longest)
 }
 
 fn validate_external_name(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -82,9 +185,15 @@ fn validate_addresses(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError
     let path = spec.child("externalIPs");
     for (index, address) in items(tree, &["externalIPs"]).iter().enumerate() {
         let address = address.as_str().unwrap_or_default();
-        if address.parse::<IpAddr>().is_err() {
-            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(FieldError::invalid(&path.index(index), address, why));
+        match address.parse::<IpAddr>() {
+            Err(_) => {
+                let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+                errors.push(FieldError::invalid(&path.index(index), address, why));
+            }
+            Ok(parsed) => errors.extend(
+                super::endpoints::special(parsed)
+                    .map(|why| FieldError::invalid(&path.index(index), address, why)),
+            ),
         }
     }
 }
@@ -112,6 +221,11 @@ fn validate_ports(tree: &Value, path: &Path<'_>, kind: &str, errors: &mut Vec<Fi
         }
         one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at_port, errors);
         validate_target(port, &at_port, errors);
+        if let Some(protocol) = at(port, &["appProtocol"]).and_then(Value::as_str) {
+            let faults = qualified_name(protocol).into_iter();
+            let path = at_port.child("appProtocol");
+            errors.extend(faults.map(|why| FieldError::invalid(&path, protocol, why)));
+        }
         let protocol = text(port, &["protocol"]);
         if !seen.insert((own, protocol)) {
             errors.push(FieldError::duplicate(
@@ -149,6 +263,12 @@ fn validate_target(port: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
 pub(super) fn validate_update(service: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     validate(service, errors);
     let spec = Path::new("spec");
+    let balanced = |service: &Value| text(service, &["spec", "type"]) == "LoadBalancer";
+    let class = |service: &Value| at(service, &["spec", "loadBalancerClass"]).cloned();
+    if balanced(service) && balanced(old) && class(service) != class(old) {
+        let given = class(service).unwrap_or_default();
+        errors.push(FieldError::invalid(&spec.child("loadBalancerClass"), given, "may not change once set"));
+    }
     let external = |service: &Value| text(service, &["spec", "type"]) == "ExternalName";
     if external(service) || external(old) {
         return;
@@ -161,5 +281,37 @@ pub(super) fn validate_update(service: &Value, old: &Value, errors: &mut Vec<Fie
             given,
             "may not change once set",
         ));
+    }
+}
+
+/// What is wrong with a status that somebody reports.
+pub(super) fn validate_status(service: &Value, errors: &mut Vec<FieldError>) {
+    let status = Path::new("status");
+    let balancer = status.child("loadBalancer");
+    let path = balancer.child("ingress");
+    let ingress = items(service, &["status", "loadBalancer", "ingress"]);
+    if !ingress.is_empty() && text(service, &["spec", "type"]) != "LoadBalancer" {
+        let why = "may only be used when `spec.type` is \"LoadBalancer\"";
+        errors.push(FieldError::forbidden(&path, why));
+    }
+    for (index, point) in ingress.iter().enumerate() {
+        let path = path.index(index);
+        let (ip, hostname) = (text(point, &["ip"]), text(point, &["hostname"]));
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.push(FieldError::invalid(&path.child("ip"), ip, why));
+        }
+        if ip.is_empty() && !text(point, &["ipMode"]).is_empty() {
+            let why = "may not be specified when `ip` is not set";
+            errors.push(FieldError::forbidden(&path.child("ipMode"), why));
+        }
+        one_of(point, "ipMode", &["Proxy", "VIP"], &path, errors);
+        if hostname.parse::<IpAddr>().is_ok() {
+            let why = "must be a DNS name, not an IP address";
+            errors.push(FieldError::invalid(&path.child("hostname"), hostname, why));
+        } else if !hostname.is_empty() {
+            let faults = dns1123_subdomain(hostname).into_iter();
+            errors.extend(faults.map(|why| FieldError::invalid(&path.child("hostname"), hostname, why)));
+        }
     }
 }

@@ -6,6 +6,7 @@ use apimachinery::field::{FieldError, Path};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::core::endpoints::special;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
 use crate::table;
@@ -96,8 +97,10 @@ fn validate_addresses(endpoint: &Value, path: &Path<'_>, kind: &str, errors: &mu
         let address = address.as_str().unwrap_or_default();
         let parsed: Result<std::net::IpAddr, _> = address.parse();
         let why = match (kind, parsed) {
-            ("IPv4", Ok(ip)) if ip.is_ipv4() => continue,
-            ("IPv6", Ok(ip)) if ip.is_ipv6() => continue,
+            ("IPv4" | "IPv6", Ok(ip)) if ip.is_ipv4() == (kind == "IPv4") => match special(ip) {
+                Some(why) => why,
+                None => continue,
+            },
             ("IPv4", _) => "must be a valid IPv4 address".to_owned(),
             ("IPv6", _) => "must be a valid IPv6 address".to_owned(),
             ("FQDN", _) => match apimachinery::meta::names::dns1123_subdomain(address).pop() {

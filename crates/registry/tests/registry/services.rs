@@ -147,3 +147,71 @@ async fn what_is_wrong_is_named() {
     let node = json!({"ports": [{"port": 80, "nodePort": 30000}]});
     check(node, "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'").await;
 }
+
+#[tokio::test]
+async fn a_balanced_service_takes_and_gives_back_what_its_type_has() {
+    let world = World::new().await;
+    let spec = json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "example.com/lb",
+        "ports": [{"port": 80}],
+    });
+    let made = world.create("services", service("a", spec)).await.unwrap();
+    let health = made["spec"]["healthCheckNodePort"].as_i64().unwrap();
+    assert!((30000..=32767).contains(&health) && made["spec"]["ports"][0]["nodePort"] != health, "{made}");
+    let other = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": health}]});
+    let taken = world.create("services", service("b", other.clone())).await.unwrap_err();
+    assert!(taken.message.ends_with("provided port is already allocated"), "{}", taken.message);
+    let class = json!({"spec": {"loadBalancerClass": "example.com/other"}});
+    let refused = world.merge("services", "a", class).await.unwrap_err();
+    assert!(refused.message.contains("spec.loadBalancerClass: Invalid value"), "{}", refused.message);
+    // Only the type is changed: what went with it goes.
+    let plain = world.merge("services", "a", json!({"spec": {"type": "ClusterIP"}})).await.unwrap();
+    let went = [
+        "allocateLoadBalancerNodePorts",
+        "externalTrafficPolicy",
+        "healthCheckNodePort",
+        "loadBalancerClass",
+    ];
+    for field in went {
+        assert!(plain["spec"].get(field).is_none(), "{field} in {plain}");
+    }
+    world.create("services", service("b", other)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_go_together_is_named() {
+    let world = World::new().await;
+    let check = async |mut spec: Value, expected: &str| {
+        spec["ports"] = json!([{"port": 80}]);
+        let refused = world.create("services", service("x", spec)).await.unwrap_err();
+        assert_eq!(refused.message, format!("Service \"x\" is invalid: {expected}"));
+    };
+    let local = json!({"externalTrafficPolicy": "Local"});
+    let why = "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services";
+    check(local, why).await;
+    let health = json!({"type": "NodePort", "healthCheckNodePort": 30001});
+    let why = "spec.healthCheckNodePort: Invalid value: 30001: may only be set when `type` is 'LoadBalancer' and \
+               `externalTrafficPolicy` is 'Local'";
+    check(health, why).await;
+    let ranges = json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]});
+    let why = "spec.loadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'";
+    check(ranges, why).await;
+    let ranges = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0"]});
+    let why = "spec.loadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0\": must be a valid CIDR value, \
+               (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    check(ranges, why).await;
+    let day = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86401}}});
+    let why = "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 86401: must be greater than 0 and \
+               less than 86400";
+    check(day, why).await;
+    let near = json!({"trafficDistribution": "Near"});
+    let why = "spec.trafficDistribution: Unsupported value: \"Near\": supported values: \"PreferClose\", \
+               \"PreferSameNode\", \"PreferSameZone\"";
+    check(near, why).await;
+    let loopback = json!({"externalIPs": ["127.0.0.1"]});
+    let why = "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)";
+    check(loopback, why).await;
+    let made = world
+        .create("services", service("y", json!({"externalIPs": ["192.0.2.1"], "ports": [{"port": 80}]})));
+    assert_eq!(made.await.unwrap()["spec"]["externalTrafficPolicy"], "Cluster");
+}

@@ -1,11 +1,14 @@
 //! A caller's connection: frames in with the files that come along, frames out without waiting.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 use crate::protocol::{self, Reply};
 
@@ -68,10 +71,17 @@ impl Connection {
         }
     }
 
-    /// Sends a frame whole, or fails: the socket's buffer holds far more than any reply.
-    pub(crate) fn send(&mut self, reply: &Reply) -> io::Result<()> {
+    /// Sends a frame whole, with a file if there is one, or fails: the socket's buffer holds far more than any reply.
+    pub(crate) fn send(&mut self, reply: &Reply, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let frame = protocol::encode(reply)?;
-        match send(&self.socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)? {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let files: Vec<BorrowedFd<'_>> = file.into_iter().collect();
+        if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut ancillary, flags)? {
             sent if sent == frame.len() => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }

@@ -6,15 +6,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+use super::attachment::Attachment;
+use super::console::Console;
 use super::log::{Log, Stream};
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan};
 use crate::process;
 use crate::protocol::ContainerRecord;
 
+/// How long the outputs of one that has ended may stay open for those who are attached, in nanoseconds.
+const LAST_WORDS: i64 = 1_000_000_000;
+
 /// One output pipe.
 pub(crate) struct Output {
     pub(crate) fd: OwnedFd,
+    /// 0 for output, 1 for errors.
+    number: usize,
     stream: Stream,
 }
 
@@ -22,6 +29,8 @@ pub(crate) struct Output {
 pub(crate) struct Container {
     pub(crate) record: ContainerRecord,
     pub(crate) files: ContainerFiles,
+    /// The container whose process namespace it joins.
+    pub(crate) pid_target: Option<String>,
     /// Its control group.
     pub(crate) group: String,
     pub(crate) outputs: Vec<Output>,
@@ -31,7 +40,12 @@ pub(crate) struct Container {
     /// When its start was asked for, nanoseconds since the Unix epoch; 0: not yet.
     starting_at: i64,
     /// The writing end of its standard input, where that is to stay open.
-    _stdin: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+    stdin_once: bool,
+    /// Whether its standard files are a terminal.
+    tty: bool,
+    /// Who takes its output as it comes.
+    attachments: Vec<Attachment>,
 }
 
 /// The container's ends of its pipes: input, output, errors. Dropped when it has them.
@@ -39,6 +53,8 @@ pub(crate) struct Stdio {
     pub(crate) input: OwnedFd,
     pub(crate) output: OwnedFd,
     pub(crate) errors: OwnedFd,
+    /// Where its terminal will come from, if it is to have one instead.
+    pub(crate) console: Option<Console>,
 }
 
 impl Container {
@@ -47,24 +63,104 @@ impl Container {
         let log = Log::open(&plan.log).map_err(|error| {
             io::Error::new(error.kind(), format!("log file {}: {error}", plan.log.display()))
         })?;
+        let null = || std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        let mut container = Self {
+            record: ContainerRecord { id: id.to_owned(), ..ContainerRecord::default() },
+            files,
+            pid_target: plan.pid_target,
+            group,
+            outputs: Vec::new(),
+            log,
+            lingers: false,
+            starting_at: 0,
+            stdin: None,
+            stdin_once: plan.stdin_once,
+            tty: plan.tty,
+            attachments: Vec::new(),
+        };
+        if plan.tty {
+            let console = Some(Console::listen(&container.files.0, 0)?);
+            return Ok((container, Stdio { input: null()?, output: null()?, errors: null()?, console }));
+        }
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (output_reader, output) = pipe()?;
         let (errors_reader, errors) = pipe()?;
-        let (input, stdin) = match plan.stdin {
-            true => pipe().map(|(reader, writer)| (reader, Some(writer)))?,
-            false => (OwnedFd::from(std::fs::File::open("/dev/null")?), None),
+        let input = match plan.stdin {
+            true => {
+                let (reader, writer) = pipe()?;
+                container.stdin = Some(writer);
+                reader
+            }
+            false => null()?,
         };
-        for reader in [&output_reader, &errors_reader] {
-            rustix::io::ioctl_fionbio(reader, true)?;
+        for (number, (fd, name)) in
+            [(output_reader, "stdout"), (errors_reader, "stderr")].into_iter().enumerate()
+        {
+            rustix::io::ioctl_fionbio(&fd, true)?;
+            container.outputs.push(Output { fd, number, stream: Stream::new(name) });
         }
-        let outputs = vec![
-            Output { fd: output_reader, stream: Stream::new("stdout") },
-            Output { fd: errors_reader, stream: Stream::new("stderr") },
-        ];
-        let record = ContainerRecord { id: id.to_owned(), ..ContainerRecord::default() };
-        let container =
-            Self { record, files, group, outputs, log, lingers: false, starting_at: 0, _stdin: stdin };
-        Ok((container, Stdio { input, output, errors }))
+        Ok((container, Stdio { input, output, errors, console: None }))
+    }
+
+    /// Its terminal is here.
+    pub(crate) fn on_terminal(&mut self, master: OwnedFd) {
+        self.outputs = vec![Output { fd: master, number: 0, stream: Stream::new("stdout") }];
+    }
+
+    /// Adds a caller who takes its output, and gives what its input is written to: the terminal, or the pipe if it was
+    /// asked for. An input that ends with its first caller is that caller's alone.
+    pub(crate) fn attach(&mut self, attachment: Attachment, stdin: bool) -> io::Result<Option<OwnedFd>> {
+        let input = match (self.tty, stdin) {
+            (true, _) => self.outputs.first().map(|output| output.fd.try_clone()).transpose()?,
+            (false, true) if self.stdin_once => self.stdin.take(),
+            (false, true) => self.stdin.as_ref().map(OwnedFd::try_clone).transpose()?,
+            (false, false) => None,
+        };
+        self.attachments.push(attachment);
+        Ok(input)
+    }
+
+    pub(crate) fn detach(&mut self, caller: u64) {
+        self.attachments.retain(|attachment| attachment.caller != caller);
+    }
+
+    /// Whether output is to wait for those who are attached.
+    pub(crate) fn is_held_up(&self) -> bool {
+        !self.attachments.iter().all(Attachment::has_taken_all)
+    }
+
+    /// Whether nothing more is to come of one that has ended: what it wrote last may be on its way through a terminal
+    /// still, and somebody else may hold its outputs open for ever.
+    fn has_said_all(&self) -> bool {
+        self.outputs.is_empty() || now().saturating_sub(self.record.finished_at) > LAST_WORDS
+    }
+
+    /// Whether somebody who is attached is to be told soon of its end.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.record.finished_at > 0 && !self.attachments.is_empty()
+    }
+
+    /// What those who are attached are to take something from.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.attachments.iter().flat_map(Attachment::pending)
+    }
+
+    /// Passes on what waits. Those who leave are given back: with the exit code when it has ended and they have all of its
+    /// output, without when they are stuck.
+    pub(crate) fn pass_on(&mut self) -> Vec<(u64, Option<i32>)> {
+        let ended = (self.record.finished_at > 0 && self.has_said_all()).then_some(self.record.exit_code);
+        let mut left = Vec::new();
+        self.attachments.retain_mut(|attachment| {
+            attachment.flush();
+            let goes = if attachment.is_stuck() {
+                Some(None)
+            } else {
+                ended.filter(|_| attachment.has_taken_all()).map(Some)
+            };
+            left.extend(goes.map(|code| (attachment.caller, code)));
+            goes.is_none()
+        });
+        left
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -133,6 +229,8 @@ impl Container {
             Ok(0) => None,
             Ok(count) => {
                 output.stream.feed(&buffer[..count], &time, &mut records);
+                let bytes = &buffer[..count];
+                self.attachments.iter_mut().for_each(|attachment| attachment.pass(output.number, bytes));
                 Some(count as u64)
             }
             Err(Errno::AGAIN | Errno::INTR) => Some(0),

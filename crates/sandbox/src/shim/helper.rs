@@ -15,20 +15,25 @@ use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::workload::{self, Workloads};
-use super::{errors, mounts, rootfs, user};
+use super::{errors, mounts, rootfs, user, user_namespace};
+use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan, SandboxFiles};
-use crate::{process, protocol};
+use crate::seccomp::{Filter, install};
+use crate::{devices, process, protocol};
 
 /// What a helper does.
 pub(crate) enum Task {
-    /// `pid_namespace`: a descriptor of the calling shim's, for the one that the pod's containers share.
+    /// The namespaces are descriptors of the calling shim's, for those that the pod's containers share.
     Create {
         files: ContainerFiles,
         pid_namespace: Option<RawFd>,
+        console: Option<PathBuf>,
+        user_namespace: Option<RawFd>,
         workloads: Workloads,
     },
     Start,
@@ -36,6 +41,8 @@ pub(crate) enum Task {
         files: ContainerFiles,
         command: Vec<String>,
         number: u64,
+        console: Option<PathBuf>,
+        user_namespace: Option<RawFd>,
     },
 }
 
@@ -69,17 +76,35 @@ pub(crate) fn spawn(
 }
 
 fn run(sandbox: &SandboxFiles, container: &str, task: &Task) -> Outcome {
+    // The shim's own groups are the machine's: a container has those that it asks for.
+    nix::unistd::setgroups(&[]).map_err(|error| format!("groups: {error}"))?;
     match task {
-        Task::Create { files, pid_namespace, workloads } => {
-            create(sandbox, container, files, *pid_namespace, workloads)
+        Task::Create { files, pid_namespace, user_namespace, console, workloads } => {
+            let namespaces = Namespaces { pid: of_shim(*pid_namespace)?, user: of_shim(*user_namespace)? };
+            create(sandbox, container, files, &namespaces, console.as_deref(), workloads)
         }
         Task::Start => {
             let mut container = Container::load(sandbox.oci().join(container)).map_err(chain)?;
             container.start().map_err(chain)?;
             Ok(0)
         }
-        Task::Exec { files, command, number } => exec(sandbox, container, files, command, *number),
+        Task::Exec { files, command, number, user_namespace, console } => {
+            let (user, console) = (of_shim(*user_namespace)?, console.as_deref());
+            exec(sandbox, container, files, command, *number, user, console)
+        }
     }
+}
+
+/// Namespaces that the container is to enter.
+struct Namespaces {
+    pid: Option<File>,
+    user: Option<File>,
+}
+
+/// Opens what the shim holds by one of its descriptors. The shim waits for this process, so its number is its own.
+fn of_shim(descriptor: Option<RawFd>) -> Result<Option<File>, String> {
+    let open = |descriptor| File::open(format!("/proc/{}/fd/{descriptor}", nix::unistd::getppid()));
+    descriptor.map(open).transpose().map_err(|error| format!("the pod's namespaces: {error}"))
 }
 
 fn builder(
@@ -98,17 +123,27 @@ fn create(
     sandbox: &SandboxFiles,
     container: &str,
     files: &ContainerFiles,
-    pid_namespace: Option<RawFd>,
+    namespaces: &Namespaces,
+    console: Option<&Path>,
     workloads: Workloads,
 ) -> Outcome {
     let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
-    rootfs::mount_overlay(files, &plan)?;
-    mounts::bind_parts(&plan.parts)?;
+    let ids = plan.user_namespace;
+    if ids.is_some() != namespaces.user.is_some() {
+        return Err(
+            "the container and its pod's shim differ on whether the pod has a user namespace".to_owned()
+        );
+    }
+    let user = namespaces.user.as_ref();
+    rootfs::mount_overlay(files, &plan, user)?;
+    mounts::bind_parts(&plan.parts, user)?;
     let root = File::open(files.rootfs()).map_err(|error| format!("root: {error}"))?;
     let identity = user::resolve(&root, &plan.user)?;
+    let owner = user::on_machine(&identity, ids)?;
+    own_pipes(owner);
     let mut spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
     let cwd = spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/").to_owned();
-    rootfs::make_directory(&root, Path::new(&cwd), (identity.uid, identity.gid))?;
+    rootfs::make_directory(&root, Path::new(&cwd), owner)?;
     spec["process"]["user"] = serde_json::json!({
         "uid": identity.uid,
         "gid": identity.gid,
@@ -117,28 +152,77 @@ fn create(
     if let Some(score) = spec.pointer("/process/oomScoreAdj").and_then(serde_json::Value::as_i64) {
         spec["process"]["oomScoreAdj"] = reachable_oom_score(score).into();
     }
-    if let Some(namespace) = pid_namespace {
-        join_pid_namespace(&mut spec, namespace);
-    }
+    join(&mut spec, "pid", namespaces.pid.as_ref());
+    join(&mut spec, "user", user);
     let engine = workload::offer(workloads, plan.workload.as_ref(), &root, &mut spec)?;
     drop(root);
+    // An engine needs no privilege to be confined: it never gains any.
+    if engine.is_none() && plan.seccomp.as_ref().is_some_and(|filter| filter.privileged) {
+        install::widen(&mut spec["process"]);
+    }
     files::write(&files.spec(), &spec).map_err(|error| error.to_string())?;
+    if user.is_some() {
+        open_passage(sandbox, files)?;
+    }
+    let seccomp = plan.seccomp;
     let builder = match engine {
-        Some(engine) => builder(sandbox, container, engine)?,
-        None => builder(sandbox, container, Command)?,
+        Some(engine) => builder(sandbox, container, engine.confined(seccomp))?,
+        None => builder(sandbox, container, Command { seccomp })?,
     };
-    let made = builder.as_init(&files.0).with_systemd(false).with_detach(true).build().map_err(chain)?;
+    let mut made = builder
+        .with_console_socket(console)
+        .as_init(&files.0)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .map_err(chain)?;
+    // Its process waits for the start: nothing of the image has run.
+    if plan.limit_devices
+        && let Err(why) = limit_devices(&spec)
+    {
+        made.delete(true).map_err(chain)?;
+        return Err(why);
+    }
     let pid = made.pid().ok_or("libcontainer gave no process")?;
     Ok(pid.as_raw())
 }
 
-/// Names the shared namespace by the shim's own descriptor of it. The shim waits for this process, so its number is its
-/// own; a number of the namespace's first process may have become another's.
-fn join_pid_namespace(spec: &mut serde_json::Value, namespace: RawFd) {
-    let path = format!("/proc/{}/fd/{namespace}", nix::unistd::getppid());
+fn limit_devices(spec: &serde_json::Value) -> Result<(), String> {
+    let group = spec.pointer("/linux/cgroupsPath").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let limited = Tree::detect().and_then(|tree| tree.limit_devices(group, &devices::DEFAULT));
+    limited.map_err(|error| format!("control group {group}: its devices cannot be limited: {error}"))
+}
+
+/// Names a shared namespace by this process's own descriptor of it, which its forks inherit: in the pod's user namespace
+/// they may look at nobody else's, and a number of the namespace's first process may have become another's.
+fn join(spec: &mut serde_json::Value, kind: &str, namespace: Option<&File>) {
+    let Some(namespace) = namespace else { return };
+    let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
     let namespaces = spec.pointer_mut("/linux/namespaces").and_then(serde_json::Value::as_array_mut);
-    for listed in namespaces.into_iter().flatten().filter(|listed| listed["type"] == "pid") {
+    for listed in namespaces.into_iter().flatten().filter(|listed| listed["type"] == kind) {
         listed["path"] = path.as_str().into();
+    }
+}
+
+/// Lets the pod's root pass to what the container is made of. The caller has a mount namespace to itself.
+fn open_passage(sandbox: &SandboxFiles, files: &ContainerFiles) -> Result<(), String> {
+    [&sandbox.0, &sandbox.containers(), &files.0]
+        .into_iter()
+        .try_for_each(|directory| user_namespace::let_through(directory))
+        .and_then(|()| user_namespace::open_passage(&sandbox.0))
+        .map_err(|error| format!("the way to {}: {error}", sandbox.0.display()))
+}
+
+/// Makes the pipes among the standard files the container's, which may open them by name (`/dev/stdout`).
+fn own_pipes((uid, gid): (u32, u32)) {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    let files = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for file in files {
+        let kind = rustix::fs::fstat(file).map(|found| rustix::fs::FileType::from_raw_mode(found.st_mode));
+        if kind == Ok(rustix::fs::FileType::Fifo) {
+            // A program that finds them closed by name still has them open.
+            let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+        }
     }
 }
 
@@ -157,6 +241,8 @@ fn exec(
     files: &ContainerFiles,
     command: &[String],
     number: u64,
+    user_namespace: Option<File>,
+    console: Option<&Path>,
 ) -> Outcome {
     let spec: serde_json::Value = files::read(&files.spec()).map_err(|error| error.to_string())?;
     if let Some(workload) = workload::runs(&spec) {
@@ -165,17 +251,53 @@ fn exec(
     // The container's own process with another command: same user, capabilities, environment and directory.
     let mut process = spec["process"].clone();
     process["args"] = command.into();
-    process["terminal"] = false.into();
+    process["terminal"] = console.is_some().into();
+    if console.is_some() {
+        default_term(&mut process);
+    }
     let path = files.0.join(format!("exec-{number}.json"));
     files::write(&path, &process).map_err(|error| error.to_string())?;
-    let made = builder(sandbox, container, Command)?
+    let plan: Plan = files::read_record(&files.plan()).map_err(|error| error.to_string())?;
+    let id = |name: &str| process["user"][name].as_u64().and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+    let identity = user::Identity { uid: id("uid"), gid: id("gid"), groups: Vec::new() };
+    own_pipes(user::on_machine(&identity, plan.user_namespace)?);
+    if let Some(namespace) = user_namespace {
+        // libcontainer does not: its command would be the machine's root. What it does from here on it does as the owner
+        // of files and control groups that it still is, and with the pod's privileges alone.
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("mount namespace: {error}"))?;
+        open_passage(sandbox, files)?;
+        setns(namespace, CloneFlags::CLONE_NEWUSER).map_err(|error| format!("user namespace: {error}"))?;
+    }
+    let made = builder(sandbox, container, Command { seccomp: plan.seccomp })?
+        .with_console_socket(console)
         .as_tenant()
         .with_process(Some(&path))
         .with_detach(true)
         .build()
         .map_err(chain);
     let _ = std::fs::remove_file(&path);
+    if let Some(console) = console {
+        remove_links(&sandbox.oci().join(container), console);
+    }
     Ok(made?.as_raw())
+}
+
+/// Programs on a terminal want to know of what kind it is.
+fn default_term(process: &mut serde_json::Value) {
+    let Some(environment) = process["env"].as_array_mut() else { return };
+    let is_term =
+        |variable: &serde_json::Value| variable.as_str().is_some_and(|text| text.starts_with("TERM="));
+    if !environment.iter().any(is_term) {
+        environment.push("TERM=xterm".into());
+    }
+}
+
+/// Removes the links by which libcontainer reached a socket: it leaves one for every command that ran on a terminal.
+fn remove_links(directory: &Path, target: &Path) {
+    let links = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    for link in links.filter(|link| std::fs::read_link(link).is_ok_and(|to| to == target)) {
+        let _ = std::fs::remove_file(link);
+    }
 }
 
 /// An error with its causes: libcontainer's outer ones say little.
@@ -192,9 +314,12 @@ fn chain(error: impl std::error::Error) -> String {
     text
 }
 
-/// Runs the configured command; libcontainer's own wants it executable by everyone.
+/// Runs the configured command; libcontainer's own wants it executable by everyone. And confines it: libcontainer's own way
+/// takes a C library.
 #[derive(Clone)]
-struct Command;
+struct Command {
+    seccomp: Option<Filter>,
+}
 
 impl Command {
     fn find(spec: &Spec) -> Result<(PathBuf, Vec<String>), String> {
@@ -229,14 +354,22 @@ impl Executor for Command {
         let c = |text: &[u8]| CString::new(text).map_err(|_| ExecutorError::InvalidArg);
         let path = c(path.as_os_str().as_encoded_bytes())?;
         let args = args.iter().map(|arg| c(arg.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+        // The very last: whatever else is called before it, a profile would have to allow.
+        if let Some(filter) = self.seccomp.as_ref().filter(|filter| !filter.privileged) {
+            install::install(filter).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+        }
         match nix::unistd::execv(&path, &args) {
             Ok(never) => match never {},
             Err(error) => Err(ExecutorError::Other(format!("exec {path:?}: {error}"))),
         }
     }
 
+    /// Called in the container's process, when all is set up and before it says so.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        Self::find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+        Self::find(spec).map_err(ExecutorValidationError::ArgValidationError)?;
+        let privileged = self.seccomp.as_ref().filter(|filter| filter.privileged);
+        let confined = privileged.map_or(Ok(()), install::confine_privileged);
+        confined.map_err(|error| ExecutorValidationError::ArgValidationError(format!("seccomp: {error}")))
     }
 
     fn setup_envs(

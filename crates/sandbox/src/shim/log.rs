@@ -158,7 +158,9 @@ fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 
 fn append_to(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().append(true).create(true).mode(0o640).open(path)
+    // Who has the directory of logs mounted could lay a link there, to any file of the machine.
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    File::options().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! has one thread and no async runtime: all it does is wait for a descriptor to be ready. The pod's network, UTS and IPC
 //! namespaces are its own, so they live as long as it or a container does and leave nothing to remove.
 //!
-//! Begin with [`main`], then `server`.
+//! Begin with [`main`], then `spawner` and `server`.
 
+mod attachment;
 mod connection;
+mod console;
 mod container;
 mod errors;
 mod helper;
@@ -16,33 +18,36 @@ mod pause;
 mod pod;
 mod rootfs;
 mod server;
+mod spawner;
+mod streams;
 mod user;
+mod user_namespace;
 mod workload;
 
 pub use workload::{Loaded, Process, Program, Workload, Workloads};
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 
 use crate::files::{self, SandboxFiles, ShimConfig};
 use crate::process;
 
-/// Runs a shim: the body of the program's hidden subcommand. `args` are what [`crate::ShimCommand`] makes of a sandbox's
-/// directory. Returns when the shim runs on in the background and can be reached, with the exit code to end with.
+/// Forks shims for as long as the node's process lives: the body of the program's hidden subcommand. `args` are what is
+/// added to those of [`crate::ShimCommand`]. Returns the exit code to end with, in each shim too.
 ///
 /// `workloads` are the engines that this program brings along. Must be called before the process starts any thread or
 /// async runtime.
 pub fn main(args: impl IntoIterator<Item = OsString>, workloads: Workloads) -> i32 {
-    let directory = match args.into_iter().collect::<Vec<_>>().as_slice() {
-        [flag, directory] if flag == "--sandbox" => PathBuf::from(directory),
-        _ => return fail("usage: --sandbox DIRECTORY"),
-    };
-    match daemonise(&SandboxFiles(directory), workloads) {
+    match args.into_iter().collect::<Vec<_>>().as_slice() {
+        [flag] if flag == "--spawner" => {}
+        _ => return fail("usage: --spawner, with a socket of the node's as standard input"),
+    }
+    // Whatever its starter left open must not stay so for as long as a pod lives.
+    match process::close_from(3).and_then(|()| spawner::run(|files, words| run(files, words, workloads))) {
         Ok(()) => 0,
-        Err(error) => fail(&error),
+        Err(error) => fail(&error.to_string()),
     }
 }
 
@@ -51,40 +56,20 @@ fn fail(why: &str) -> i32 {
     1
 }
 
-/// Forks twice, so that the shim belongs to no session and is nobody's child, and waits for its first words.
-fn daemonise(files: &SandboxFiles, workloads: Workloads) -> Result<(), String> {
-    // Whatever its starter left open must not stay so for as long as the pod lives.
-    process::close_from(3).map_err(|error| format!("closing inherited files: {error}"))?;
-    let (reader, writer) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| error.to_string())?;
-    let middle = process::fork(|| {
-        let Ok(()) = nix::unistd::setsid().map(drop) else { return 1 };
-        let shim = process::fork(|| {
-            let mut ready = File::from(writer);
-            match start(files, workloads) {
-                Ok(server) => {
-                    let told = ready.write_all(b"ready");
-                    drop(ready);
-                    // A node process that is gone by now will find the socket all the same.
-                    drop(told);
-                    server.run()
-                }
-                Err(why) => {
-                    let _ = ready.write_all(why.as_bytes());
-                    1
-                }
-            }
-        });
-        i32::from(shim.is_err())
-    });
-    let middle = middle.map_err(|error| format!("fork: {error}"))?;
-    let _ = nix::sys::wait::waitpid(middle, None);
-    let mut words = String::new();
-    File::from(reader).take(4096).read_to_string(&mut words).map_err(|error| error.to_string())?;
-    match words.as_str() {
-        "ready" => Ok(()),
-        "" => Err("it ended at once".to_owned()),
-        why => Err(why.to_owned()),
+/// A shim, from its first words to its end.
+fn run(files: &SandboxFiles, mut words: File, workloads: Workloads) -> i32 {
+    match start(files, workloads) {
+        Ok(server) => {
+            let told = words.write_all(b"ready");
+            drop(words);
+            // A node process that is gone by now will find the socket all the same.
+            drop(told);
+            server.run()
+        }
+        Err(why) => {
+            let _ = words.write_all(why.as_bytes());
+            1
+        }
     }
 }
 
@@ -94,8 +79,9 @@ fn start(files: &SandboxFiles, workloads: Workloads) -> Result<server::Server, S
     // Containers inherit it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config: ShimConfig = files::read_record(&files.shim_config()).map_err(|error| error.to_string())?;
-    let pause = pod::become_pod(files, &config)?;
-    server::Server::new(files.clone(), config, pause, workloads).map_err(|error| format!("socket: {error}"))
+    let namespaces = pod::become_pod(files, &config)?;
+    server::Server::new(files.clone(), config, namespaces, workloads)
+        .map_err(|error| format!("socket: {error}"))
 }
 
 /// Input from nowhere, and what a helper or the panic handler prints into a file; all else is closed.

@@ -1,4 +1,5 @@
-//! What has to be bound before libcontainer makes a container's mounts: parts of volumes.
+//! What has to be bound before libcontainer makes a container's mounts: parts of volumes, and all whose ids are mapped,
+//! which only the machine's root may do.
 //!
 //! libcontainer takes paths, and looks them up when it mounts. What a volume holds is a container's to arrange, another's
 //! perhaps that runs right now: a path that was looked at before may lead anywhere by then. So a part is found by
@@ -13,6 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::user_namespace;
 use crate::files::Part;
 
 /// How often a part is looked for again that was moved while it was looked for.
@@ -20,16 +22,19 @@ const ATTEMPTS: usize = 32;
 
 /// Binds the parts where the configuration expects them. The caller has a mount namespace to itself, which goes when the
 /// container is made.
-pub(crate) fn bind_parts(parts: &[Part]) -> Result<(), String> {
+///
+/// With a user namespace, what is on the disk has the ids of that namespace.
+pub(crate) fn bind_parts(parts: &[Part], user_namespace: Option<&File>) -> Result<(), String> {
     for part in parts {
-        bind(part).map_err(|error| {
-            format!("the part {:?} of the volume {}: {error}", part.path, part.volume.display())
+        bind(part, user_namespace).map_err(|error| match part.path.as_os_str().is_empty() {
+            true => format!("{}: {error}", part.volume.display()),
+            false => format!("the part {:?} of the volume {}: {error}", part.path, part.volume.display()),
         })?;
     }
     Ok(())
 }
 
-fn bind(part: &Part) -> std::io::Result<()> {
+fn bind(part: &Part, user_namespace: Option<&File>) -> std::io::Result<()> {
     let found = find(&part.volume, &part.path)?;
     let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode).is_dir();
     if let Some(above) = part.at.parent() {
@@ -45,6 +50,9 @@ fn bind(part: &Part) -> std::io::Result<()> {
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(&found, "", flags)?;
+    if let Some(namespace) = user_namespace {
+        user_namespace::map_ids(&tree, namespace, true)?;
+    }
     move_mount(&tree, "", CWD, &part.at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
 }
@@ -53,6 +61,9 @@ fn bind(part: &Part) -> std::io::Result<()> {
 fn find(volume: &Path, part: &Path) -> rustix::io::Result<OwnedFd> {
     let (flags, none) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let root = rustix::fs::open(volume, flags, none)?;
+    if part.as_os_str().is_empty() {
+        return Ok(root);
+    }
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mut found = Err(Errno::AGAIN);
     for _ in 0..ATTEMPTS {

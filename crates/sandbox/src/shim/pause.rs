@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::user_namespace;
 use crate::process;
 
 /// A running one. It ends, and with it all in its namespace, when this value goes: at the latest when the shim ends,
@@ -24,14 +25,17 @@ pub(crate) struct Pause {
 }
 
 impl Pause {
-    /// Starts it as a child of the calling process, which must be a subreaper of one thread.
-    pub(crate) fn start() -> Result<Self, String> {
+    /// Starts it, in the pod's user namespace if it has one, as a child of the calling process, which must be a subreaper
+    /// of one thread.
+    pub(crate) fn start(user: Option<&OwnedFd>) -> Result<Self, String> {
         let pipe =
             || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| error.to_string());
         let ((life, lifeline), (report, reporter)) = (pipe()?, pipe()?);
         // An extra process: entering a process namespace takes effect for children only, and is for good.
         let between = process::fork(|| {
-            let (Ok(()), Ok((ready, readier))) = (unshare(CloneFlags::CLONE_NEWPID), pipe()) else {
+            let entered = user.map_or(Ok(()), user_namespace::become_root);
+            let made = entered.and_then(|()| unshare(CloneFlags::CLONE_NEWPID));
+            let (Ok(()), Ok((ready, readier))) = (made, pipe()) else {
                 return 1;
             };
             let Ok(pause) = process::fork(|| wait_confined(&life, &readier)) else { return 1 };

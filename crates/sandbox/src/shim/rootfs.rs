@@ -1,19 +1,26 @@
 //! A container's root: an overlay of its image's layers, mounted in a mount namespace that only it will see.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::user_namespace;
 use crate::files::{ContainerFiles, Plan};
 
-/// Mounts the overlay at the bundle's `rootfs`. The caller is a process of its own, which ends when the container is
+/// Mounts the overlay at the bundle's `rootfs`. With a user namespace its layers, which all pods share, are mounted with
+/// that namespace's ids, and what the container writes has them. The caller is a process of its own, which ends when the container is
 /// made: the mount then lives on in the container's namespace alone, and goes with it.
-pub(crate) fn mount_overlay(files: &ContainerFiles, plan: &Plan) -> Result<(), String> {
+pub(crate) fn mount_overlay(
+    files: &ContainerFiles,
+    plan: &Plan,
+    user_namespace: Option<&File>,
+) -> Result<(), String> {
     let at = |what: &str| {
         let what = what.to_owned();
         move |error: std::io::Error| format!("{what}: {error}")
@@ -21,15 +28,19 @@ pub(crate) fn mount_overlay(files: &ContainerFiles, plan: &Plan) -> Result<(), S
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("new mount namespace: {error}"))?;
     // Short names: a mount's options are limited to a page, which full paths of many layers pass.
     let short = files.0.join("l");
-    for directory in [&short, &files.0.join("upper"), &files.0.join("work"), &files.rootfs()] {
+    for directory in [&short, &files.upper(), &files.0.join("work"), &files.rootfs()] {
         fs::create_dir_all(directory).map_err(at("container directory"))?;
     }
     let mut lower = Vec::new();
     for (index, layer) in plan.layers.iter().rev().enumerate() {
         let name = index.to_string();
-        match symlink(layer, short.join(&name)) {
+        let placed = match user_namespace {
+            None => symlink(layer, short.join(&name)),
+            Some(namespace) => mount_mapped(layer, &short.join(&name), namespace),
+        };
+        match placed {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(at("layer")(error));
+                return Err(at(&format!("layer {}", layer.display()))(error));
             }
             _ => lower.push(name),
         }
@@ -37,6 +48,9 @@ pub(crate) fn mount_overlay(files: &ContainerFiles, plan: &Plan) -> Result<(), S
     if lower.is_empty() {
         fs::create_dir_all(short.join("none")).map_err(at("container directory"))?;
         lower.push("none".to_owned());
+    }
+    if let Some(ids) = plan.user_namespace {
+        chown(files.0.join("upper"), Some(ids.base), Some(ids.base)).map_err(at("writable layer"))?;
     }
     std::env::set_current_dir(&short).map_err(at("container directory"))?;
     let options = format!("lowerdir={},upperdir=../upper,workdir=../work", lower.join(":"));
@@ -49,6 +63,15 @@ pub(crate) fn mount_overlay(files: &ContainerFiles, plan: &Plan) -> Result<(), S
     };
     mounted.map_err(|error| format!("overlay of {} layers: {error}", lower.len()))?;
     std::env::set_current_dir("/").map_err(at("root directory"))
+}
+
+/// Mounts a layer with a user namespace's ids.
+fn mount_mapped(layer: &Path, at: &Path, namespace: &File) -> std::io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, layer, flags)?;
+    user_namespace::map_ids(&tree, namespace, false)?;
+    fs::create_dir_all(at)?;
+    Ok(move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 fn mount_at_rootfs(options: &str) -> nix::Result<()> {

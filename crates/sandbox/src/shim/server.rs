@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -12,10 +12,12 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::attachment;
 use super::connection::{Connection, Incoming};
-use super::container::Container;
+use super::console::{self, Console};
+use super::container::{Container, Stdio};
 use super::helper::{self, Outcome, Task};
-use super::pause::Pause;
+use super::pod::Namespaces;
 use super::workload::Workloads;
 use crate::cgroup::Tree;
 use crate::files::{SOCKET, SandboxFiles, ShimConfig};
@@ -35,39 +37,46 @@ struct Helper {
     container: String,
     caller: u64,
     job: Job,
+    /// Where the terminal that it makes comes from.
+    console: Option<Console>,
+    /// The process namespace of another container, held for as long as the helper needs it.
+    joins: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Job {
+pub(super) enum Job {
     Create,
     Start,
+    /// A command that ends with its caller.
     Exec,
+    /// A command that does not.
+    Run,
 }
 
 /// A command that runs in a container; its caller waits for its end.
 struct Command {
     pid: Pid,
     caller: u64,
+    outlives_caller: bool,
 }
 
 /// A running shim.
 pub(crate) struct Server {
-    files: SandboxFiles,
+    pub(super) files: SandboxFiles,
     config: ShimConfig,
     tree: Tree,
     listener: OwnedFd,
     signals: SignalFd,
-    connections: BTreeMap<u64, Connection>,
+    pub(super) connections: BTreeMap<u64, Connection>,
     next_connection: u64,
-    containers: BTreeMap<String, Container>,
+    pub(super) containers: BTreeMap<String, Container>,
     helpers: Vec<Helper>,
     commands: Vec<Command>,
     /// Whether the sandbox is coming to its end.
     ending: bool,
     /// Who asked for it, and hears of it.
     enders: Vec<u64>,
-    /// The pod's shared process namespace, where there is one.
-    pause: Option<Pause>,
+    namespaces: Namespaces,
     workloads: Workloads,
 }
 
@@ -79,16 +88,17 @@ enum Source {
     Connection(u64),
     Helper(usize),
     Output(String, usize),
+    /// Somebody who is attached to a container takes more.
+    Attachment,
 }
 
 impl Server {
     pub(crate) fn new(
         files: SandboxFiles,
         config: ShimConfig,
-        pause: Option<Pause>,
+        namespaces: Namespaces,
         workloads: Workloads,
     ) -> io::Result<Self> {
-        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         // A daemon: the terminal's and the supervisor's signals are for others.
@@ -97,13 +107,7 @@ impl Server {
         }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // An address holds 107 bytes; a data directory's path may be longer.
-        std::env::set_current_dir(&files.0)?;
-        rustix::net::bind(&listener, &SocketAddrUnix::new(SOCKET)?)?;
-        std::env::set_current_dir("/")?;
-        rustix::net::listen(&listener, 64)?;
+        let listener = console::listen(&files.0, SOCKET)?;
         Ok(Self {
             files,
             config,
@@ -117,7 +121,7 @@ impl Server {
             commands: Vec::new(),
             ending: false,
             enders: Vec::new(),
-            pause,
+            namespaces,
             workloads,
         })
     }
@@ -136,8 +140,10 @@ impl Server {
                             container.pump(index);
                         }
                     }
+                    Source::Attachment => {}
                 }
             }
+            self.pass_on();
             self.finish_helpers();
             self.containers.values_mut().for_each(|container| container.end_the_rest(&self.tree));
             if self.ending {
@@ -158,6 +164,13 @@ impl Server {
             fds.push(PollFd::new(&helper.report, PollFlags::IN));
         }
         for (id, container) in &self.containers {
+            for pending in container.pending() {
+                sources.push(Source::Attachment);
+                fds.push(PollFd::new(pending, PollFlags::OUT));
+            }
+            if container.is_held_up() {
+                continue;
+            }
             for (index, output) in container.outputs.iter().enumerate().rev() {
                 sources.push(Source::Output(id.clone(), index));
                 fds.push(PollFd::new(&output.fd, PollFlags::IN));
@@ -171,8 +184,11 @@ impl Server {
             sources.push(Source::Listener);
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }
-        let kills = self.ending || self.containers.values().any(|container| container.lingers);
-        let timeout = kills.then_some(KILL_ROUND).and_then(|round| Timespec::try_from(round).ok());
+        let restless = |container: &Container| container.lingers || container.is_leaving();
+        let kills = self.ending || self.containers.values().any(restless);
+        let held_up = self.containers.values().any(Container::is_held_up);
+        let timeout = kills.then_some(KILL_ROUND).or(held_up.then_some(attachment::PATIENCE));
+        let timeout = timeout.and_then(|round| Timespec::try_from(round).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(_) => return Vec::new(),
@@ -201,9 +217,11 @@ impl Server {
         }
     }
 
-    fn hang_up(&mut self, caller: u64) {
+    pub(super) fn hang_up(&mut self, caller: u64) {
         self.connections.remove(&caller);
-        for command in self.commands.iter().filter(|command| command.caller == caller) {
+        self.containers.values_mut().for_each(|container| container.detach(caller));
+        let ends = |command: &&Command| command.caller == caller && !command.outlives_caller;
+        for command in self.commands.iter().filter(ends) {
             let _ = kill(command.pid, Signal::SIGKILL);
         }
         // Nobody waits for that container, and nobody will know of it: its helper's end makes it forgotten.
@@ -221,6 +239,14 @@ impl Server {
             Call::Create { container } => self.create(caller, container),
             Call::Start { container } => self.begin(caller, container, Job::Start, &[]),
             Call::Exec { container, command } => self.begin(caller, container, Job::Exec, &command),
+            Call::Run { container, command, terminal: false } => {
+                self.begin(caller, container, Job::Run, &command)
+            }
+            Call::Run { container, command, terminal: true } => {
+                self.run_on_terminal(caller, container, command)
+            }
+            Call::Attach { container, stdin } => self.attach(caller, &container, stdin),
+            Call::Connect { port, ipv6 } => self.connect(caller, port, ipv6),
             Call::Kill { container, signal } => Some(self.signal(&container, signal)),
             Call::Delete { container } => Some(self.delete(&container)),
             Call::ReopenLog { container } => Some(match self.containers.get_mut(&container) {
@@ -259,14 +285,42 @@ impl Server {
             Ok(made) => made,
             Err(error) => return Some(Reply::Error(error.to_string())),
         };
-        let stdio = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
-        let pid_namespace = self.pause.as_ref().map(|pause| pause.namespace.as_raw_fd());
-        let task = Task::Create { files, pid_namespace, workloads: self.workloads };
-        let reply = self.help(caller, id.clone(), Job::Create, &task, stdio);
+        let joined = match self.pid_namespace_of(container.pid_target.as_deref()) {
+            Ok(joined) => joined,
+            Err(error) => return Some(Reply::Error(error)),
+        };
+        let shared = self.namespaces.pause.as_ref().map(|pause| &pause.namespace);
+        let pid_namespace = shared.or(joined.as_ref()).map(AsRawFd::as_raw_fd);
+        let Stdio { input, output, errors, console } = stdio;
+        let path = console.as_ref().map(|console| console.path.clone());
+        let user_namespace = self.user_namespace();
+        let task =
+            Task::Create { files, pid_namespace, user_namespace, console: path, workloads: self.workloads };
+        let stdio = [input.as_fd(), output.as_fd(), errors.as_fd()];
+        let reply = self.help(caller, id.clone(), Job::Create, &task, stdio, console);
         if reply.is_none() {
+            // The helper names the namespace by this process's descriptor of it.
+            if let Some(helper) = self.helpers.last_mut() {
+                helper.joins = joined;
+            }
             self.containers.insert(id, container);
         }
         reply
+    }
+
+    /// The process namespace of another container. It is this process that waits for its first one, whose number is nobody
+    /// else's until then.
+    fn pid_namespace_of(&self, target: Option<&str>) -> Result<Option<OwnedFd>, String> {
+        let Some(target) = target else { return Ok(None) };
+        let found = self.containers.get(target).filter(|container| container.is_running());
+        let found = found.ok_or_else(|| format!("container {target} is not running"))?;
+        let namespace = File::open(format!("/proc/{}/ns/pid", found.record.pid));
+        let namespace = namespace.map_err(|error| format!("container {target}: {error}"))?;
+        Ok(Some(namespace.into()))
+    }
+
+    pub(super) fn user_namespace(&self) -> Option<RawFd> {
+        self.namespaces.user.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Sets a helper to work on a container that exists.
@@ -282,28 +336,41 @@ impl Server {
                 return Some(Reply::Error("/dev/null cannot be opened".to_owned()));
             };
             let stdio = [null.as_fd(); 3];
-            return self.help(caller, id, job, &Task::Start, stdio);
+            return self.help(caller, id, job, &Task::Start, stdio, None);
         }
         let fds = self.connections.get_mut(&caller).map(Connection::take_fds).unwrap_or_default();
         let [input, output, errors] = fds.as_slice() else {
             return Some(Reply::Error("exec needs three files".to_owned()));
         };
         let stdio = [input.as_fd(), output.as_fd(), errors.as_fd()];
-        let task = Task::Exec { files, command: command.to_vec(), number: caller };
-        self.help(caller, id, job, &task, stdio)
+        let user_namespace = self.user_namespace();
+        let (command, number) = (command.to_vec(), caller);
+        let task = Task::Exec { files, command, number, user_namespace, console: None };
+        self.help(caller, id, job, &task, stdio, None)
     }
 
-    fn help(
+    pub(super) fn help(
         &mut self,
         caller: u64,
         container: String,
         job: Job,
         task: &Task,
         stdio: [BorrowedFd<'_>; 3],
+        console: Option<Console>,
     ) -> Option<Reply> {
         match helper::spawn(&self.files, &container, task, stdio) {
             Ok((pid, report)) => {
-                self.helpers.push(Helper { pid, report, received: Vec::new(), container, caller, job });
+                let received = Vec::new();
+                self.helpers.push(Helper {
+                    pid,
+                    report,
+                    received,
+                    container,
+                    caller,
+                    job,
+                    console,
+                    joins: None,
+                });
                 None
             }
             Err(error) => Some(Reply::Error(format!("cannot start a helper: {error}"))),
@@ -336,7 +403,9 @@ impl Server {
     }
 
     fn helped(&mut self, helper: Helper, outcome: Outcome) {
-        let Helper { container: id, caller, job, .. } = helper;
+        let Helper { container: id, caller, job, console, .. } = helper;
+        let (outcome, terminal) = with_terminal(outcome, console.as_ref());
+        let mut file = None;
         let reply = match (outcome, self.containers.get_mut(&id)) {
             (_, None) => Reply::NotFound,
             (Err(why), Some(_)) => {
@@ -349,6 +418,9 @@ impl Server {
                 // Nobody has heard of it, and nobody will.
                 Job::Create if !self.connections.contains_key(&caller) => return self.forget(&id),
                 Job::Create => {
+                    if let Some(master) = terminal {
+                        container.on_terminal(master);
+                    }
                     container.created(pid);
                     Reply::Container(container.record.clone())
                 }
@@ -358,15 +430,20 @@ impl Server {
                 }
                 Job::Exec => {
                     let pid = Pid::from_raw(pid);
-                    self.commands.push(Command { pid, caller });
+                    self.commands.push(Command { pid, caller, outlives_caller: false });
                     if !self.connections.contains_key(&caller) {
                         let _ = kill(pid, Signal::SIGKILL);
                     }
                     return;
                 }
+                Job::Run => {
+                    self.commands.push(Command { pid: Pid::from_raw(pid), caller, outlives_caller: true });
+                    file = terminal;
+                    Reply::Started
+                }
             },
         };
-        self.reply(caller, &reply);
+        self.reply_with(caller, &reply, file.as_ref().map(AsFd::as_fd));
     }
 
     fn reap(&mut self) {
@@ -386,7 +463,7 @@ impl Server {
     }
 
     fn ended(&mut self, pid: Pid, code: i32) {
-        if self.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
+        if self.namespaces.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
             // The namespace ended with it, and no container can be made in it any more: nor is it a pod.
             self.ending = true;
             return;
@@ -476,10 +553,27 @@ impl Server {
     }
 
     /// Answers a caller, who is hung up on when it takes nothing: a shim never waits for anyone.
-    fn reply(&mut self, caller: u64, reply: &Reply) {
+    pub(super) fn reply(&mut self, caller: u64, reply: &Reply) {
+        self.reply_with(caller, reply, None);
+    }
+
+    /// The same with a file.
+    pub(super) fn reply_with(&mut self, caller: u64, reply: &Reply, file: Option<BorrowedFd<'_>>) {
         let Some(connection) = self.connections.get_mut(&caller) else { return };
-        if connection.send(reply).is_err() {
+        if connection.send(reply, file).is_err() {
             self.hang_up(caller);
         }
+    }
+}
+
+/// What a helper reports, and the terminal that it was to make. What it started without one is ended.
+fn with_terminal(outcome: Outcome, console: Option<&Console>) -> (Outcome, Option<OwnedFd>) {
+    match (outcome, console.map(Console::take)) {
+        (Ok(pid), Some(Ok(master))) => (Ok(pid), Some(master)),
+        (Ok(pid), Some(Err(error))) => {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            (Err(format!("terminal: {error}")), None)
+        }
+        (outcome, _) => (outcome, None),
     }
 }

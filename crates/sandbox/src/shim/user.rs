@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
+use runtime::UserNamespace;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::files::UserPlan;
@@ -23,6 +24,18 @@ pub(crate) struct Identity {
 pub(crate) fn resolve(root: impl AsFd, plan: &UserPlan) -> Result<Identity, String> {
     let read = |path: &str| read_inside(&root, path).map_err(|error| format!("the image's {path}: {error}"));
     identity(plan, &read("/etc/passwd")?, &read("/etc/group")?)
+}
+
+/// The machine's ids of a user and its group.
+pub(crate) fn on_machine(identity: &Identity, ids: Option<UserNamespace>) -> Result<(u32, u32), String> {
+    let Some(ids) = ids else { return Ok((identity.uid, identity.gid)) };
+    let mapped = |what: &str, id: u32| {
+        let last = ids.size.saturating_sub(1);
+        ids.on_machine(id)
+            .ok_or_else(|| format!("{what} {id}: the pod's user namespace has ids up to {last}"))
+    };
+    identity.groups.iter().try_for_each(|group| mapped("group", *group).map(drop))?;
+    Ok((mapped("user", identity.uid)?, mapped("group", identity.gid)?))
 }
 
 fn read_inside(root: impl AsFd, path: &str) -> io::Result<String> {
@@ -79,7 +92,7 @@ fn identity(plan: &UserPlan, passwd: &str, group: &str) -> Result<Identity, Stri
     };
     let mut groups = plan.groups.clone();
     // Who names a group has chosen; else those that list the user come along.
-    if let Some(row) = row.filter(|_| image_group.is_none()) {
+    if let Some(row) = row.filter(|_| image_group.is_none() && !plan.strict) {
         let member = |row_of: &&Vec<String>| row_of[3].split(',').any(|member| member == row[0]);
         groups.extend(group.iter().filter(member).filter_map(|row| number(&row[2])));
     }
@@ -96,13 +109,28 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwww:x:101:\nlogs:x:4:web,other\ndocker:x:999:web\n";
 
     fn check(image: &str, uid: Option<u32>, gid: Option<u32>, wanted: Result<(u32, u32, &[u32]), &str>) {
-        let plan = UserPlan { image: image.into(), uid, gid, groups: vec![] };
+        let plan = UserPlan { image: image.into(), uid, gid, groups: vec![], strict: false };
         let found = identity(&plan, PASSWD, GROUP);
         match wanted {
             Ok((uid, gid, groups)) => {
                 assert_eq!(found, Ok(Identity { uid, gid, groups: groups.to_vec() }), "{image}")
             }
             Err(why) => assert!(found.unwrap_err().contains(why), "{image}"),
+        }
+    }
+
+    #[test]
+    fn users_outside_the_namespace_are_nobody() {
+        let identity = |uid, gid, group| Identity { uid, gid, groups: vec![group] };
+        let ids = Some(UserNamespace { base: 131_072, size: 65_536 });
+        assert_eq!(on_machine(&identity(7, 65_535, 0), ids), Ok((131_079, 196_607)));
+        assert_eq!(on_machine(&identity(70_000, 8, 80_000), None), Ok((70_000, 8)));
+        for (identity, word) in [
+            (identity(65_536, 0, 0), "user 65536"),
+            (identity(0, 65_536, 0), "group 65536"),
+            (identity(0, 0, u32::MAX), "group 4294967295"),
+        ] {
+            assert!(on_machine(&identity, ids).unwrap_err().starts_with(word));
         }
     }
 
@@ -119,5 +147,8 @@ mod tests {
         check("nobody", None, None, Err("/etc/passwd"));
         check("web:nothing", None, None, Err("/etc/group"));
         check("4294967295", None, None, Err("/etc/passwd"));
+        let strict = UserPlan { image: "web".into(), groups: vec![7], strict: true, ..UserPlan::default() };
+        let wanted = Identity { uid: 100, gid: 101, groups: vec![7] };
+        assert_eq!(identity(&strict, PASSWD, GROUP), Ok(wanted));
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::files::WorkloadPlan;
 use crate::process;
+use crate::seccomp::{Filter, install};
 
 /// The workloads of a shim's program, by the names that [`crate::WorkloadConfig`] gives them.
 pub type Workloads = &'static [(&'static str, &'static dyn Workload)];
@@ -122,7 +123,7 @@ pub(super) fn offer(
     });
     spec["process"]["noNewPrivileges"] = true.into();
     spec["annotations"][MARK] = name.as_str().into();
-    Ok(Some(Engine { loaded: Arc::new(Mutex::new(Some((loaded, process)))) }))
+    Ok(Some(Engine { loaded: Arc::new(Mutex::new(Some((loaded, process)))), seccomp: None }))
 }
 
 /// Whether a workload runs the container with this configuration.
@@ -135,6 +136,14 @@ pub(super) fn runs(spec: &Value) -> Option<&str> {
 pub(super) struct Engine {
     /// Taken out by the one process that runs it.
     loaded: Arc<Mutex<Option<(Box<dyn Loaded>, Process)>>>,
+    seccomp: Option<Filter>,
+}
+
+impl Engine {
+    /// The same, under the container's filter for system calls.
+    pub(super) fn confined(self, seccomp: Option<Filter>) -> Self {
+        Self { seccomp, ..self }
+    }
 }
 
 impl Executor for Engine {
@@ -146,6 +155,9 @@ impl Executor for Engine {
         // What libcontainer has open is closed at `exec`, which does not come.
         process.root = process::keep_only(process.root)
             .map_err(|error| ExecutorError::Other(format!("closing files: {error}")))?;
+        if let Some(filter) = &self.seccomp {
+            install::install(filter).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+        }
         process::end(loaded.run(process))
     }
 

@@ -45,6 +45,13 @@ fn users_groups_and_privileges_are_as_asked() {
         assert_eq!(run(secured("id -u; id -g; id -G", user)).await, "100\n101\n101 4 77\n");
         let group = SecurityContext { run_as_user: Some(5), run_as_group: Some(6), ..security() };
         assert_eq!(run(secured("id -u; id -g", group)).await, "5\n6\n");
+        let strict = SecurityContext {
+            run_as_user: Some(100),
+            supplemental_groups: vec![77],
+            supplemental_groups_policy: runtime::SupplementalGroupsPolicy::Strict,
+            ..security()
+        };
+        assert_eq!(run(secured("id -G", strict)).await, "101 77\n");
 
         let caps = "grep CapEff /proc/self/status";
         let none = SecurityContext { drop_capabilities: vec!["ALL".into()], ..security() };
@@ -121,5 +128,45 @@ fn a_pod_may_live_in_the_machines_network() {
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
         let theirs = machine.output(&sandbox, shell("ls -l /proc/self/ns/net")).await.1;
         assert!(theirs.trim().ends_with(&ours), "{theirs} is not {ours}");
+    });
+}
+
+#[test]
+fn read_only_goes_as_deep_as_it_is_asked_to() {
+    with_machine(async |machine| {
+        let volume = machine.directory.path().join("volume");
+        let below = volume.join("below");
+        std::fs::create_dir_all(&below).unwrap();
+        let status = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&below).status();
+        assert!(status.unwrap().success());
+        let sandbox = machine.run_sandbox().await;
+        let script = "touch /v/x 2>/dev/null; echo $?; touch /v/below/x 2>/dev/null; echo $?";
+        let mut seen = Vec::new();
+        for recursive_readonly in [false, true] {
+            let volume = Mount {
+                container_path: "/v".into(),
+                host_path: volume.clone(),
+                readonly: true,
+                recursive_readonly,
+                ..Mount::default()
+            };
+            let config = ContainerConfig { mounts: vec![volume], ..shell(script) };
+            seen.push(machine.output(&sandbox, config).await.1);
+        }
+        let status = std::process::Command::new("umount").arg(&below).status();
+        assert!(status.unwrap().success());
+        assert_eq!(seen, ["1\n0\n", "1\n1\n"]);
+    });
+}
+
+#[test]
+fn the_kernels_files_are_masked_unless_they_are_asked_for() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let script = "cat /proc/interrupts | wc -l; grep -c ' /proc/sys proc ro' /proc/mounts";
+        assert_eq!(machine.output(&sandbox, shell(script)).await.1, "0\n1\n");
+        let open = SecurityContext { unmasked_proc: true, ..SecurityContext::default() };
+        let (_, seen) = machine.output(&sandbox, secured(script, open)).await;
+        assert!(!seen.starts_with("0\n") && seen.ends_with("\n0\n"), "{seen}");
     });
 }

@@ -82,3 +82,70 @@ fn a_container_that_takes_too_much_memory_is_killed_and_it_shows() {
         assert_eq!(machine.ended(&id).await.reason, "Error");
     });
 }
+
+#[test]
+fn limits_change_while_it_runs_and_take_nothing_away() {
+    with_machine(async |machine| {
+        let of = |memory: i64, quota: i64| Resources {
+            memory_limit: Some(memory),
+            cpu_shares: Some(512),
+            cpu_quota: Some(quota),
+            cpu_period: Some(100_000),
+            ..Resources::default()
+        };
+        let pod = SandboxConfig { resources: of(64 << 20, 50_000), ..machine.sandbox() };
+        let sandbox = machine.runtime.run_sandbox(pod).await.unwrap();
+        // Something that has 8 MiB and keeps them.
+        let script =
+            "x=$(head -c 8000000 /dev/zero | tr \"\\0\" x); echo ready; while true; do sleep 0.05; done";
+        let config = ContainerConfig { resources: of(32 << 20, 20_000), ..shell(script) };
+        let id = machine.start_with(&sandbox, config).await;
+        let memory = |id: &str| limit(&machine, id, ["memory.limit_in_bytes", "memory.max"]);
+        // The pod first: a container may not have more than it.
+        machine.runtime.update_sandbox(&sandbox, of(128 << 20, 100_000)).await.unwrap();
+        machine.runtime.update_container(&id, of(96 << 20, 80_000)).await.unwrap();
+        assert_eq!((memory(&id), memory("pod-u1")), ((96u64 << 20).to_string(), (128u64 << 20).to_string()));
+        let quota = limit(&machine, &id, ["cpu.cfs_quota_us", "cpu.max"]);
+        assert!(["80000", "80000 100000"].contains(&quota.as_str()), "{quota}");
+        let status = machine.runtime.container_status(&id).await.unwrap();
+        assert_eq!(
+            (status.resources.memory_limit, status.resources.cpu_quota),
+            (Some(96 << 20), Some(80_000))
+        );
+        // Down again, and no further than what is in use.
+        machine.runtime.update_container(&id, of(48 << 20, 20_000)).await.unwrap();
+        while machine.runtime.container_stats(&id).await.unwrap().memory_working_set < 6 << 20 {
+            tokio::task::yield_now().await;
+        }
+        let error = machine.runtime.update_container(&id, of(1 << 20, 20_000)).await.unwrap_err();
+        assert!(error.to_string().contains("below what is in use"), "{error}");
+        assert_eq!(memory(&id), (48u64 << 20).to_string());
+        let status = machine.runtime.container_status(&id).await.unwrap();
+        assert_eq!(
+            (status.state, status.resources.memory_limit),
+            (runtime::ContainerState::Running, Some(48 << 20))
+        );
+    });
+}
+
+#[test]
+fn what_a_container_writes_is_counted_and_another_may_look_at_it() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let id = machine
+            .start(&sandbox, "head -c 3000000 /dev/zero > /file; while true; do sleep 0.05; done")
+            .await;
+        while machine.runtime.container_disk(&id).await.unwrap().bytes < 3_000_000 {
+            tokio::task::yield_now().await;
+        }
+        let config = ContainerConfig { pid_target: Some(id.clone()), ..shell("cat /proc/1/cmdline") };
+        let other = machine.start_with(&sandbox, config).await;
+        assert_eq!(machine.ended(&other).await.exit_code, 0);
+        let log = machine.runtime.container_status(&other).await.unwrap().log_path;
+        let seen = std::fs::read_to_string(log).unwrap();
+        assert!(seen.contains("head -c 3000000"), "{seen}");
+        let gone = ContainerConfig { pid_target: Some(other), ..shell("true") };
+        let error = machine.runtime.create_container(&sandbox, gone).await.unwrap_err();
+        assert!(error.to_string().contains("is not running"), "{error}");
+    });
+}

@@ -42,7 +42,12 @@ impl NoNetwork {
 
 #[async_trait]
 impl PodNetwork for NoNetwork {
-    async fn attach(&self, id: &str, namespace: &Path) -> Result<Vec<IpAddr>, String> {
+    async fn attach(
+        &self,
+        id: &str,
+        _: &runtime::SandboxMetadata,
+        namespace: &Path,
+    ) -> Result<Vec<IpAddr>, String> {
         if !namespace.exists() {
             return Err(format!("{namespace:?} is not there"));
         }
@@ -130,14 +135,20 @@ impl Machine {
             .cmd(["sh"]);
         for tool in [
             "sh", "sleep", "cat", "echo", "id", "mount", "hostname", "dd", "true", "yes", "head", "ls", "ps",
-            "touch", "mknod", "grep", "tail", "wc",
+            "touch", "mknod", "grep", "tail", "wc", "readlink", "uniq", "stty", "tty",
         ] {
             image = image.symlink(&format!("/bin/{tool}"), "busybox");
         }
-        let layout = directory.path().join("layout");
-        image.build(&BUSYBOX.parse().unwrap()).unwrap().write_layout(&layout).unwrap();
-        store(directory.path()).import(&layout, None).unwrap();
-        Self { runtime, directory, group, network }
+        let machine = Self { runtime, directory, group, network };
+        machine.import(BUSYBOX, image);
+        machine
+    }
+
+    /// Puts an image into the store.
+    pub(crate) fn import(&self, name: &str, image: ImageBuilder) {
+        let layout = tempfile::tempdir_in(self.directory.path()).unwrap();
+        image.build(&name.parse().unwrap()).unwrap().write_layout(layout.path()).unwrap();
+        store(self.directory.path()).import(layout.path(), None).unwrap();
     }
 
     /// Another process' view: a second runtime on the same directory.
@@ -246,6 +257,14 @@ fn store(directory: &Path) -> Store {
     Store::open(directory.join("images")).unwrap()
 }
 
+/// The program that has nothing else in it, or the one that users run.
+fn shim() -> ShimCommand {
+    match std::env::var_os("MONOPLANE_BINARY") {
+        Some(binary) => ShimCommand { executable: binary.into(), args: vec!["shim".into()] },
+        None => ShimCommand { executable: env!("CARGO_BIN_EXE_sandbox-shim").into(), args: vec![] },
+    }
+}
+
 /// The one that the tests' shim brings along.
 fn workload() -> WorkloadConfig {
     WorkloadConfig { name: "echo".into(), settings: serde_json::json!({ "greeting": "settings reach it" }) }
@@ -256,7 +275,7 @@ pub(crate) fn config(directory: &Path, group: &str) -> Config {
         name: "runc".into(),
         handlers: [("runc".to_owned(), None), ("echo".to_owned(), Some(workload()))].into(),
         state_dir: directory.join("state"),
-        shim: ShimCommand { executable: env!("CARGO_BIN_EXE_sandbox-shim").into(), args: vec![] },
+        shim: shim(),
         shim_cgroup: format!("{group}/shims"),
         pods_cgroup: format!("{group}/pods"),
         pids_limit: Some(4000),
@@ -265,7 +284,9 @@ pub(crate) fn config(directory: &Path, group: &str) -> Config {
 
 async fn open(directory: &Path, group: &str, network: &Arc<NoNetwork>) -> Containers {
     let network = Arc::clone(network) as Arc<dyn PodNetwork>;
-    Containers::open(config(directory, group), Arc::new(store(directory)), network).await.unwrap()
+    let registries = images::Registries::new(Default::default(), Default::default()).unwrap();
+    let (images, registries) = (Arc::new(store(directory)), Arc::new(registries));
+    Containers::open(config(directory, group), images, registries, network).await.unwrap()
 }
 
 /// A container that runs a shell script.

@@ -4,6 +4,7 @@
 //! [`Key`] says what an operation is about: of one key one runs at a time.
 
 mod remove;
+mod resize;
 mod sandbox;
 mod scope;
 mod start;
@@ -53,6 +54,8 @@ pub(crate) enum Key {
     Stop(String),
     /// An old run, by its id.
     Remove(String),
+    /// The limits of what runs.
+    Resize,
 }
 
 /// How an operation came out.
@@ -70,6 +73,8 @@ pub(crate) enum Outcome {
     PostStart { container: String, run: String, failure: Option<String> },
     /// Whether the run has ended.
     Stopped { run: String, done: bool },
+    /// Limits were set, or why not.
+    Resized(Result<(), String>),
     /// Whether what was to be removed, or stopped, is.
     Removed { run: Option<String>, done: bool },
 }
@@ -181,6 +186,7 @@ impl Operations {
                     stop::run(scope, stop, ends.subscribe())
                 })
             }
+            Action::Resize { runs, pod } => self.spawn(Key::Resize, |_, _| resize::run(scope, runs, pod)),
             Action::Remove { id } => self.spawn(Key::Remove(id.clone()), |_, _| remove::container(scope, id)),
         }
     }

@@ -7,6 +7,7 @@ use super::{Outcome, Scope, volumes};
 use crate::pod::config;
 use crate::pod::fields;
 use crate::pod::memory::Waiting;
+use crate::pod::user_namespace;
 
 /// Makes volumes and sandbox. Until the runtime is asked it may be given up; then it is not, since a sandbox that comes
 /// up unseen would outlive its pod.
@@ -28,7 +29,14 @@ pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) ->
     let mut config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
     config.handler.clone_from(&scope.handler);
     let logs = config.log_directory.clone();
-    let outcome = match blocking(move || std::fs::create_dir_all(logs)).await {
+    let (paths, uid) = (cx.paths.clone(), scope.uid().to_owned());
+    let own_users = scope.pod.spec.as_ref().is_some_and(|spec| spec.host_users == Some(false));
+    let prepared = blocking(move || {
+        std::fs::create_dir_all(logs)?;
+        own_users.then(|| user_namespace::claim(&paths, &uid)).transpose()
+    });
+    let prepared = prepared.await.map(|claimed| config.user_namespace = claimed);
+    let outcome = match prepared {
         Ok(()) => scope.runtime.run_sandbox(config).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };

@@ -11,14 +11,18 @@ use tokio_util::sync::CancellationToken;
 use super::scope::blocking;
 use super::{Began, Outcome, Scope};
 use crate::environment;
+use crate::images::pull::{self, ImageFailure};
 use crate::pod::config::{self, SubPath};
 use crate::pod::containers;
-use crate::pod::image::{self, ImageFailure};
 use crate::pod::memory::Waiting;
+use crate::pod::security;
 use crate::pod::volume;
+use crate::service_links;
 
 /// How long a hook after the start may take before the container counts as failed.
 const HOOK_LIMIT: Duration = Duration::from_secs(120);
+/// How long Services are waited for that have never been read.
+const SERVICES_WITHIN: Duration = Duration::from_secs(5);
 /// What a run that could not begin exits with, as upstream's runtimes say.
 const UNSTARTED: i32 = 128;
 /// Why it ended, in their words.
@@ -29,13 +33,13 @@ pub(crate) const START_ERROR: &str = "StartError";
 pub(crate) struct Refused {
     pub(crate) what: Waiting,
     pub(crate) then: Option<Waiting>,
-    /// Whether it is the image that has to be waited for.
-    pub(crate) image: bool,
+    /// Reason and message of the event that tells of an image that cannot be had.
+    event: Option<Box<(&'static str, String)>>,
 }
 
 impl Refused {
     fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { what: Waiting::new(reason, message), then: None, image: false }
+        Self { what: Waiting::new(reason, message), then: None, event: None }
     }
 
     fn config(message: impl Into<String>) -> Self {
@@ -51,12 +55,13 @@ pub(super) async fn run(
     token: CancellationToken,
 ) -> Result<Began, Refused> {
     let result = try_start(&scope, container, attempt, &token).await;
-    if let Err(Refused { what, image, .. }) = &result {
-        let message = if *image { what.message.clone() } else { format!("Error: {}", what.message) };
-        scope.about(container, EventType::Warning, "Failed", message);
-        if *image {
-            scope.about(container, EventType::Warning, "Failed", format!("Error: {}", what.reason));
+    if let Err(Refused { what, event, .. }) = &result {
+        let mut error = &what.message;
+        if let Some((reason, message)) = event.as_deref() {
+            scope.about(container, EventType::Warning, reason, message.clone());
+            error = &what.reason;
         }
+        scope.about(container, EventType::Warning, "Failed", format!("Error: {error}"));
     }
     result
 }
@@ -78,6 +83,7 @@ async fn try_start(
     for (mount, path) in settled(sub_paths).await.map_err(Refused::config)? {
         config.mounts[mount].sub_path = path;
     }
+    config.pid_target = target(scope, sandbox, name).await?;
     let unstarted = |why: String| {
         scope.about(name, EventType::Warning, "Failed", format!("Error: {why}"));
         Ok(Began::Unstarted(Box::new(never_began(scope, sandbox, name, attempt, &image, why))))
@@ -100,30 +106,53 @@ async fn try_start(
     Ok(Began::Run { id, hook })
 }
 
+/// The run that an ephemeral container looks at.
+async fn target(scope: &Scope, sandbox: &str, name: &str) -> Result<Option<String>, Refused> {
+    let Some(target) = containers::target(&scope.pod, name) else { return Ok(None) };
+    let listed = scope.runtime.list_containers().await;
+    let listed = listed.map_err(|error| Refused::new("CreateContainerError", error.to_string()))?;
+    let run = listed.into_iter().find(|run| {
+        run.sandbox_id == *sandbox && run.metadata.name == target && run.state == ContainerState::Running
+    });
+    match run {
+        Some(run) => Ok(Some(run.id)),
+        None => Err(Refused::config(format!("unable to find target container {target}"))),
+    }
+}
+
 /// All that has to be known and fetched for a run.
 async fn prepare(
     scope: &Scope,
     container: &Container,
     attempt: u32,
 ) -> Result<(ContainerConfig, Vec<SubPath>, Image), Refused> {
-    let name = &container.name;
-    let pulling = |image: &str| {
-        scope.about(name, EventType::Normal, "Pulling", format!("Pulling image \"{image}\""));
-    };
-    let found = image::ensure(&scope.runtime, container, pulling)
-        .await
-        .map_err(|ImageFailure { what, then }| Refused { what, then, image: true })?;
-    scope.about(name, EventType::Normal, "Pulled", found.message);
-    config::check_root(&scope.pod, container, &found.image).map_err(Refused::config)?;
+    let found = pull::ensure(scope, container).await;
+    let image =
+        found.map_err(|ImageFailure { what, then, event }| Refused { what, then, event: Some(event) })?;
+    security::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
-    let environment = environment::of(&scope.pod, container, &sources, &scope.place())
+    let services = service_variables(scope).await.map_err(Refused::config)?;
+    let environment = environment::of(&scope.pod, container, &sources, &scope.place(), services)
         .map_err(|error| Refused::config(error.0))?;
     let cx = &scope.cx;
     let (config, sub_paths) =
-        config::container(&scope.pod, container, attempt, &cx.paths, environment, cx.memory)
+        config::container(&scope.pod, container, attempt, &cx.paths, &cx.security, environment, cx.memory)
             .map_err(|error| Refused::config(error.0))?;
-    Ok((config, sub_paths, found.image))
+    Ok((config, sub_paths, image))
+}
+
+/// The variables that Services make for the pod.
+async fn service_variables(scope: &Scope) -> Result<Vec<(String, String)>, String> {
+    let (cx, pod) = (&scope.cx, &scope.pod);
+    tokio::select! {
+        () = cx.services.ready() => {}
+        () = cx.ambient.clock.sleep(SERVICES_WITHIN) => {
+            return Err("services have not yet been read at least once, cannot construct envvars".to_owned());
+        }
+    }
+    let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    Ok(service_links::variables(&cx.services.store().list(), scope.namespace(), links))
 }
 
 /// A run that ended before it began: there is no trace of it in the runtime, and it counts as a run all the same.
@@ -151,6 +180,8 @@ fn never_began(
         message,
         image: spec.and_then(|found| found.spec.image.clone()).unwrap_or_default(),
         image_id: image.id.clone(),
+        resources: Default::default(),
+        image_ref: image.digests.first().cloned().unwrap_or_default(),
         log_path: PathBuf::new(),
         labels: Default::default(),
         annotations: Default::default(),

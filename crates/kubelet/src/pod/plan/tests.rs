@@ -59,6 +59,8 @@ fn run(name: &str, attempt: u32, state: ContainerState, code: i32) -> ContainerS
         message: String::new(),
         image: "i".into(),
         image_id: "sha256:0".into(),
+        resources: Default::default(),
+        image_ref: String::new(),
         log_path: Default::default(),
         labels: Default::default(),
         annotations: Default::default(),
@@ -94,6 +96,11 @@ fn outcome_at(
         Action::Stop { id, deadline, .. } => format!("stop {id} {}", deadline.as_second() - now.as_second()),
         Action::Remove { id } => format!("remove {id}"),
         Action::RenewVolumes => "renew".to_owned(),
+        Action::Resize { runs, pod } => {
+            let limits = |resources: &Resources| resources.memory_limit.unwrap_or(0);
+            let runs = runs.iter().map(|(id, resources)| format!("{id} {}", limits(resources)));
+            format!("resize {} in {}", runs.collect::<Vec<_>>().join(" "), limits(pod))
+        }
         Action::Abandon { key } => format!("abandon {key:?}"),
     });
     let around = Surroundings { host_ips: &[], handler: "h", now };
@@ -305,15 +312,75 @@ fn failed_probes_and_changed_definitions_end_a_run() {
         container_id: "a0".into(),
         started: true,
         ready: true,
-        fatal: Some("Container a failed liveness probe, will be restarted".into()),
+        fatal: Some(("Container a failed liveness probe, will be restarted".into(), None)),
     });
     assert_eq!(outcome(&pod, &Goal::Run, &observed, &memory).0, ["stop a0 30"]);
+    let own = &mut memory.container("a").probes.as_mut().unwrap().fatal.as_mut().unwrap().1;
+    *own = Some(Duration::from_secs(3));
+    assert_eq!(outcome(&pod, &Goal::Run, &observed, &memory).0, ["stop a0 3"]);
     let mut other = running("a", 0);
     other.annotations.insert(config::HASH.into(), "another".into());
     check(&pod, &Goal::Run, &[sandbox(0, true)], &[other], (&["stop a0 30"], "Running"));
     let mut same = running("a", 0);
     same.annotations.insert(config::HASH.into(), config::hash(&pod.spec.as_ref().unwrap().containers[0]));
     check(&pod, &Goal::Run, &[sandbox(0, true)], &[same], (&[], "Running"));
+}
+
+#[test]
+fn what_was_replaced_runs_again_whatever_the_policy() {
+    let mut pod = simple("OnFailure");
+    let sandboxes = || vec![sandbox(0, true)];
+    let mut old = running("a", 0);
+    old.annotations.insert(config::HASH.into(), "another".into());
+    let observed = Observed::of("u", sandboxes(), vec![old]);
+    let (_, _, before) = outcome(&pod, &Goal::Run, &observed, &Memory::default());
+    let ended = Observed::of("u", sandboxes(), vec![exited("a", 0, 0)]);
+    assert_eq!(outcome(&pod, &Goal::Run, &ended, &before.memory).0, ["start a 1"]);
+    // A rule of its own starts what the pod's policy would not.
+    pod.spec.as_mut().unwrap().containers[0] = serde_json::from_value(json!({
+        "name": "a", "restartPolicy": "Never", "restartPolicyRules":
+            [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}],
+    }))
+    .unwrap();
+    check(&pod, &Goal::Run, &sandboxes(), &[exited("a", 0, 42)], (&["start a 1"], "Running"));
+    check(&pod, &Goal::Run, &sandboxes(), &[exited("a", 0, 1)], (&["stop s0"], "Failed"));
+}
+
+#[test]
+fn limits_follow_the_spec_while_it_runs() {
+    let limits = |memory: &str, policy: &str| {
+        let policy = json!([{"resourceName": "memory", "restartPolicy": policy}]);
+        let resources = json!({"limits": {"memory": memory, "cpu": "1"}});
+        pod(json!({"containers": [{"name": "a", "resources": resources, "resizePolicy": policy}]}))
+    };
+    let with = |memory: i64| {
+        let mut run = running("a", 0);
+        let before = limits(&memory.to_string(), "NotRequired");
+        run.resources = resources::of_container(&before, &before.spec.as_ref().unwrap().containers[0], 1);
+        Observed::of("u", vec![sandbox(0, true)], vec![run])
+    };
+    let words = |pod: &Pod, observed: &Observed, memory: &Memory| outcome(pod, &Goal::Run, observed, memory);
+    let bigger = limits("200", "NotRequired");
+    let none = Memory::default();
+    assert!(words(&limits("100", "NotRequired"), &with(100), &none).0.is_empty());
+    let (actions, _, plan) = words(&bigger, &with(100), &none);
+    assert_eq!((actions, plan.resizing), (vec!["resize a0 200 in 200".to_owned()], true));
+    assert_eq!(words(&limits("200", "RestartContainer"), &with(100), &none).0, ["stop a0 30"]);
+    let cpu_only = with(200);
+    assert!(words(&limits("200", "RestartContainer"), &cpu_only, &none).0.is_empty());
+    // What failed is tried again later, and told of until it is done.
+    let mut memory = Memory::default();
+    memory.resize.failed = Some(("no".into(), at(5)));
+    let (actions, _, plan) = words(&bigger, &with(100), &memory);
+    assert_eq!((actions.len(), plan.wake_at), (0, Some(at(5))));
+    let around = Surroundings { host_ips: &[], handler: "h", now: at(0) };
+    let told = status(&bigger, &Goal::Run, &with(100), &plan, &around);
+    let found = told.conditions.unwrap().into_iter().find(|one| one.type_ == "PodResizeInProgress").unwrap();
+    assert_eq!((found.reason.as_deref(), found.message.as_deref()), (Some("Error"), Some("no")));
+    let told = &told.container_statuses.unwrap()[0];
+    let shown = |resources: &serde_json::Value| resources["limits"]["memory"].as_str().unwrap().to_owned();
+    assert_eq!(shown(&json!(told.resources)), "100", "what it has, not what it shall have");
+    assert_eq!(words(&bigger, &with(200), &memory).2.memory.resize.failed, None);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! A connection to an endpoint, on loan to one request.
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+use super::Protocol;
+use super::endpoint::UnderWay;
+use crate::request::Upload;
+
+/// What an endpoint may send as the head of a reply, in bytes.
+const HEAD_BYTES: usize = 256 << 10;
+/// How often a connection that all requests share is asked whether it lives, and how long it may take to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// See the module.
+pub(crate) struct Lease {
+    under_way: UnderWay,
+    thread: usize,
+    sender: Option<Sender>,
+    /// Whether it was there before: then the endpoint may have closed it by now.
+    pub(crate) reused: bool,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Upload>),
+    Http2(http2::SendRequest<Upload>),
+}
+
+/// What became of a request.
+pub(crate) enum Sent {
+    Reply(Response<Incoming>),
+    /// Nothing of it was sent: here it is again.
+    Back(Box<Request<Upload>>),
+    /// It may have been sent, and there is no reply.
+    Lost(hyper::Error),
+    /// The endpoint takes too long.
+    Late,
+}
+
+impl Lease {
+    /// A connection that waits, or a new one.
+    ///
+    /// # Errors
+    /// When there is no connection to be had, as text.
+    pub(crate) async fn take(under_way: UnderWay, thread: usize) -> Result<Self, String> {
+        let endpoint = under_way.0.clone();
+        let kept = match endpoint.protocol {
+            Protocol::Http1 => endpoint.unpark_http1(thread).map(Sender::Http1),
+            Protocol::Http2 => endpoint.shared_http2(thread).map(Sender::Http2),
+        };
+        if let Some(sender) = kept {
+            return Ok(Self { under_way, thread, sender: Some(sender), reused: true });
+        }
+        let limit = endpoint.ways.limits.connect;
+        let sender = match timeout(limit, connect(&under_way)).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                return Err(format!("connecting to {} took longer than {limit:?}", endpoint.address));
+            }
+        };
+        if let Sender::Http2(sender) = &sender {
+            endpoint.share_http2(thread, sender.clone());
+        }
+        Ok(Self { under_way, thread, sender: Some(sender), reused: false })
+    }
+
+    /// Sends a request, whose head is complete.
+    pub(crate) async fn send(&mut self, request: Request<Upload>) -> Sent {
+        let limit = self.under_way.0.ways.limits.reply;
+        match &mut self.sender {
+            Some(Sender::Http1(sender)) => {
+                if !sender.is_ready() && sender.ready().await.is_err() {
+                    return Sent::Back(Box::new(request));
+                }
+                within(limit, sender.try_send_request(request)).await
+            }
+            Some(Sender::Http2(sender)) => {
+                if sender.ready().await.is_err() {
+                    return Sent::Back(Box::new(request));
+                }
+                within(limit, sender.try_send_request(request)).await
+            }
+            None => Sent::Back(Box::new(request)),
+        }
+    }
+
+    /// The connection was found dead: those that have waited beside it are not used either.
+    pub(crate) fn discard(self) {
+        self.under_way.0.forget(self.thread);
+    }
+
+    /// The reply was read to its end: another request may have the connection.
+    pub(crate) fn give_back(mut self) {
+        if let Some(Sender::Http1(sender)) = self.sender.take() {
+            self.under_way.0.park_http1(self.thread, sender);
+        }
+    }
+}
+
+async fn within(
+    limit: Duration,
+    reply: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>,
+) -> Sent {
+    match timeout(limit, reply).await {
+        Ok(Ok(reply)) => Sent::Reply(reply),
+        Ok(Err(mut error)) => match error.take_message() {
+            Some(request) => Sent::Back(Box::new(request)),
+            None => Sent::Lost(error.into_error()),
+        },
+        Err(_) => Sent::Late,
+    }
+}
+
+/// Connects. The connection's task belongs to the runtime of this thread, and ends with it or with the last sender.
+async fn connect(under_way: &UnderWay) -> Result<Sender, String> {
+    let endpoint = &under_way.0;
+    let (address, connector) = (endpoint.address, &endpoint.ways.connector);
+    let stream = connector.connect(&address.ip().to_string(), address.port()).await;
+    let stream = TokioIo::new(stream.map_err(|error| error.to_string())?);
+    let said = |error: hyper::Error| format!("speaking HTTP with {address}: {error}");
+    match endpoint.protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            let (sender, connection) =
+                builder.max_buf_size(HEAD_BYTES).handshake(stream).await.map_err(said)?;
+            tokio::spawn(async move {
+                if let Err(error) = connection.with_upgrades().await {
+                    tracing::debug!(%address, %error, "connection to an endpoint ended");
+                }
+            });
+            Ok(Sender::Http1(sender))
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
+            let (sender, connection) = builder.handshake(stream).await.map_err(said)?;
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%address, %error, "connection to an endpoint ended");
+                }
+            });
+            Ok(Sender::Http2(sender))
+        }
+    }
+}

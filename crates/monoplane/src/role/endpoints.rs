@@ -1,0 +1,133 @@
+//! Where the API is found from inside the cluster: the Endpoints and the EndpointSlice of `default/kubernetes`, kept by the
+//! server itself as upstream's do.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::k8s::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
+use api::k8s::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice};
+use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use client::kube::core::NamespaceResourceScope;
+use client::{Api, Client, PostParams, Resource};
+use clock::Clock;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// How often they are looked at: upstream's number.
+const EVERY: Duration = Duration::from_secs(10);
+const NAME: &str = "kubernetes";
+/// The address of nobody (RFC 5737): what is sent there would leave by the default route.
+const ELSEWHERE: &str = "192.0.2.1:9";
+
+/// The address that others reach a listener by: its own, or for one that listens on all of them the one by which this
+/// machine reaches others. `None` for one that nobody else reaches.
+pub fn outward(listener: IpAddr) -> Option<IpAddr> {
+    if listener.is_loopback() {
+        return None;
+    }
+    if !listener.is_unspecified() {
+        return Some(listener);
+    }
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
+}
+
+/// Keeps them so. What fails is tried again.
+pub async fn keep(client: Client, address: SocketAddr, clock: Arc<dyn Clock>) {
+    loop {
+        if let Err(error) = settle(&client, address).await {
+            tracing::warn!(%error, "pods may not find the API: the endpoints of default/kubernetes are not written");
+        }
+        clock.sleep(EVERY).await;
+    }
+}
+
+async fn settle(client: &Client, address: SocketAddr) -> Result<(), client::kube::Error> {
+    let endpoints = endpoints(address);
+    bring_in(client, &endpoints, |found: &Endpoints| found.subsets == endpoints.subsets).await?;
+    let slice = slice(address);
+    let same = |found: &EndpointSlice| found.endpoints == slice.endpoints && found.ports == slice.ports;
+    bring_in(client, &slice, same).await
+}
+
+async fn bring_in<K>(
+    client: &Client,
+    wanted: &K,
+    same: impl Fn(&K) -> bool,
+) -> Result<(), client::kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), "default");
+    let parameters = PostParams::default();
+    match api.get_opt(NAME).await? {
+        None => api.create(&parameters, wanted).await.map(|_| ()),
+        Some(found) if same(&found) => Ok(()),
+        Some(_) => api.replace(NAME, &parameters, wanted).await.map(|_| ()),
+    }
+}
+
+fn metadata(labels: &[(&str, &str)]) -> ObjectMeta {
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    ObjectMeta {
+        name: Some(NAME.to_owned()),
+        namespace: Some("default".to_owned()),
+        labels: Some(labels.collect()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn endpoints(address: SocketAddr) -> Endpoints {
+    Endpoints {
+        metadata: metadata(&[("endpointslice.kubernetes.io/skip-mirror", "true")]),
+        subsets: Some(vec![EndpointSubset {
+            addresses: Some(vec![EndpointAddress { ip: address.ip().to_string(), ..Default::default() }]),
+            not_ready_addresses: None,
+            ports: Some(vec![EndpointPort {
+                name: Some("https".to_owned()),
+                port: i32::from(address.port()),
+                protocol: Some("TCP".to_owned()),
+                app_protocol: None,
+            }]),
+        }]),
+    }
+}
+
+fn slice(address: SocketAddr) -> EndpointSlice {
+    EndpointSlice {
+        metadata: metadata(&[("kubernetes.io/service-name", NAME)]),
+        address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
+        endpoints: Some(vec![Endpoint {
+            addresses: vec![address.ip().to_string()],
+            conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
+            ..Endpoint::default()
+        }]),
+        ports: Some(vec![SlicePort {
+            name: Some("https".to_owned()),
+            port: Some(i32::from(address.port())),
+            protocol: Some("TCP".to_owned()),
+            app_protocol: None,
+        }]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_reached_from_outside() {
+        let outward = |address: &str| outward(address.parse().unwrap());
+        assert_eq!(outward("127.0.0.1"), None);
+        assert_eq!(outward("::1"), None);
+        assert_eq!(outward("192.0.2.7"), Some("192.0.2.7".parse().unwrap()));
+        assert!(outward("0.0.0.0").is_none_or(|address| !address.is_loopback() && !address.is_unspecified()));
+    }
+}

@@ -1,0 +1,54 @@
+//! The interface by which the machine reaches everybody else.
+
+use std::net::Ipv4Addr;
+
+use futures::TryStreamExt;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+
+use crate::links::Links;
+use crate::{Error, Result};
+
+/// Where there is no way out, or nobody says: Ethernet's.
+const MTU: u32 = 1500;
+
+impl Links {
+    /// The largest packet, in bytes, that leaves the machine whole: pods need send none that is larger.
+    pub(crate) async fn uplink_mtu(&self) -> Result<u32> {
+        let Some(index) = self.uplink().await? else { return Ok(MTU) };
+        let mut links = std::pin::pin!(self.handle.link().get().match_index(index).execute());
+        let link = links.try_next().await.map_err(Error::link("the interface of the default route"))?;
+        let mtu = link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(mtu),
+            _ => None,
+        });
+        Ok(mtu.unwrap_or(MTU))
+    }
+
+    /// The interface of the best of the default routes.
+    async fn uplink(&self) -> Result<Option<u32>> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut routes = std::pin::pin!(self.handle.route().get(all).execute());
+        let mut best: Option<(u32, u32)> = None;
+        while let Some(route) = routes.try_next().await.map_err(Error::link("routes"))? {
+            if let Some(found) = default_route(&route) {
+                best = Some(best.map_or(found, |best| best.min(found)));
+            }
+        }
+        Ok(best.map(|(_, index)| index))
+    }
+}
+
+/// Metric and interface of a default route.
+fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    let index = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    (route.header.destination_prefix_length == 0).then_some((metric.unwrap_or(0), index?))
+}

@@ -1,0 +1,6 @@
+//! The group `networking.k8s.io`.
+
+pub(crate) mod ingress;
+pub(crate) mod ingress_class;
+mod ingress_validation;
+pub(crate) mod network_policy;
