@@ -78,25 +78,38 @@ pub(crate) fn arrange_descriptors(stdio: [RawFd; 3], report: RawFd) -> io::Resul
 /// Closes all descriptors from a number on. For a process that has just begun, or is a fresh fork: nothing in it may own
 /// one of them and use it again.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: closing takes any numbers; the caller promises that no owner is left.
-    match unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, u32::MAX, 0u32) } {
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: closing takes any numbers; the callers' callers promise that no owner is left.
+    match unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// In a process whose other files belong to nobody any more: closes all but the standard ones and `kept`, which it moves
-/// to descriptor 3.
-pub(crate) fn keep_only(kept: File) -> io::Result<File> {
-    use std::os::fd::IntoRawFd;
-    let number = kept.into_raw_fd();
-    // SAFETY: dup2 takes any numbers; the caller promises that nobody owns what it closes.
-    if number != 3 && unsafe { nix::libc::dup2(number, 3) } < 0 {
-        return Err(io::Error::last_os_error());
+/// The descriptors that this process has open.
+pub(crate) fn open_files() -> io::Result<Vec<RawFd>> {
+    let listed = fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let listed = listed.collect::<io::Result<Vec<_>>>()?;
+    let numbers = listed.iter().filter_map(|name| name.to_str()?.parse().ok());
+    // The listing itself is open no more.
+    Ok(numbers.filter(|number| Path::new(&format!("/proc/self/fd/{number}")).is_symlink()).collect())
+}
+
+/// In a process whose other files belong to nobody any more: closes all but the standard ones and these.
+pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|number| u32::try_from(*number).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept.into_iter().filter(|number| *number >= 3) {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = number + 1;
     }
-    close_from(4)?;
-    // SAFETY: descriptor 3 was made just now, and for this.
-    Ok(unsafe { File::from_raw_fd(3) })
+    close_range(first, u32::MAX)
 }
 
 /// Ends the process at once: nothing of what was begun above the caller is to go on.

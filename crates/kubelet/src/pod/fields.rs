@@ -353,10 +353,10 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_said() {
-        let once = json!({"containers": [{"name": "c", "stdin": true, "stdinOnce": true}]});
-        let found = sorted(once);
+        let groups = json!({"fsGroup": 7, "fsGroupChangePolicy": "OnRootMismatch"});
+        let found = sorted(json!({"securityContext": groups, "containers": [{"name": "c"}]}));
         assert!(found.refused.is_empty());
-        assert_eq!(found.ignored, ["spec.containers{c}.stdinOnce has no effect on this node"]);
+        assert_eq!(found.ignored, ["spec.securityContext.fsGroupChangePolicy has no effect on this node"]);
         // An ordinary pod, with what the API fills in, is told nothing.
         let ordinary = json!({
             "enableServiceLinks": true, "schedulerName": "s", "dnsPolicy": "ClusterFirst",

@@ -55,7 +55,7 @@ fn a_program_sees_its_pod_and_nothing_else() {
     plane.kubectl_ok(&["create", "configmap", "words", "--from-literal=greeting=hello from a volume"]);
     let container = "    env: [{name: COLOUR, value: blue}]
     volumeMounts: [{name: words, mountPath: /words, readOnly: true}, {name: room, mountPath: /room}]
-    args: [say, begun, env, COLOUR, read, /words/greeting, read, /etc/motd, write, /words/x, y,
+    args: [say, begun, env, COLOUR, read, /words/greeting, read, /etc/motd, write, /words/x, 'y',
            write, /room/kept, here, read, /room/kept, list, /proc, read, /proc/self/status, complain, done, exit, '3']
 ";
     let rest = "  restartPolicy: Never
@@ -64,7 +64,8 @@ fn a_program_sees_its_pod_and_nothing_else() {
     plane.apply(&pod("tool", container, rest));
     phase(&plane, "tool", "Failed");
     let ended = terminated(&plane, "tool");
-    assert_eq!((ended["exitCode"].as_i64(), ended["reason"].as_str()), (Some(3), Some("Error")));
+    // WASI 0.2 tells of failure, not of its number.
+    assert_eq!((ended["exitCode"].as_i64(), ended["reason"].as_str()), (Some(1), Some("Error")));
     let log = plane.kubectl_ok(&["logs", "tool"]);
     let lines: Vec<&str> = log.lines().collect();
     let wanted = ["begun", "blue", "hello from a volume", "from the image"];

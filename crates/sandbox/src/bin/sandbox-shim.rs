@@ -18,6 +18,8 @@ struct Script {
     text: String,
     greeting: String,
     memory_limit: Option<u64>,
+    /// Stays open.
+    file: std::fs::File,
 }
 
 impl Workload for Echo {
@@ -32,7 +34,7 @@ impl Workload for Echo {
             return Err("the script is broken".to_owned());
         }
         let greeting = program.settings["greeting"].as_str().unwrap_or_default().to_owned();
-        Ok(Some(Box::new(Script { text, greeting, memory_limit: program.memory_limit })))
+        Ok(Some(Box::new(Script { text, greeting, memory_limit: program.memory_limit, file })))
     }
 }
 
@@ -53,6 +55,7 @@ impl Loaded for Script {
         println!("busybox: {}", std::path::Path::new(&root).join("bin/busybox").exists());
         let open = std::fs::read_dir("/proc/self/fd").map(|files| files.flatten().count()).unwrap_or(0);
         println!("files open: {open}");
+        println!("still open: {:?}", self.file.metadata().map(|file| file.len()).ok());
         // A thread of its own, as an engine has them.
         std::thread::spawn(|| 7).join().unwrap_or(1)
     }

@@ -7,6 +7,7 @@
 //! runs there in place of `exec`. Nothing of the machine has to be reachable in the container, nor a program to be in it.
 
 use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,8 +26,8 @@ pub type Workloads = &'static [(&'static str, &'static dyn Workload)];
 pub trait Workload: Sync {
     /// Loads a container's program; `None` when it is not one of this engine's, and is for the kernel to execute.
     ///
-    /// Called as root on the machine, in a process of one thread, which has to have one thread still when this returns, and
-    /// no file open that the program does not need.
+    /// Called as root on the machine, in a process of one thread, which has to have one thread still when this returns. The
+    /// files that are open by then and were not before stay open for the program, and no others.
     ///
     /// # Errors
     /// Why the program cannot be run, in words for whoever wrote the pod.
@@ -96,6 +97,8 @@ pub(super) fn offer(
     };
     let process = &spec["process"];
     let working_directory = PathBuf::from(process["cwd"].as_str().unwrap_or("/"));
+    let listed = |error| format!("the files that are open: {error}");
+    let before = process::open_files().map_err(listed)?;
     let loaded = workload.load(&Program {
         settings: &plan.config.settings,
         root,
@@ -104,6 +107,8 @@ pub(super) fn offer(
         memory_limit: plan.memory_limit,
     })?;
     let Some(loaded) = loaded else { return Ok(None) };
+    let mut files = process::open_files().map_err(listed)?;
+    files.retain(|file| !before.contains(file));
     let process = Process {
         arguments: words(&process["args"]),
         environment: words(&process["env"])
@@ -123,7 +128,7 @@ pub(super) fn offer(
     });
     spec["process"]["noNewPrivileges"] = true.into();
     spec["annotations"][MARK] = name.as_str().into();
-    Ok(Some(Engine { loaded: Arc::new(Mutex::new(Some((loaded, process)))), seccomp: None }))
+    Ok(Some(Engine { loaded: Arc::new(Mutex::new(Some((loaded, process)))), files, seccomp: None }))
 }
 
 /// Whether a workload runs the container with this configuration.
@@ -136,6 +141,8 @@ pub(super) fn runs(spec: &Value) -> Option<&str> {
 pub(super) struct Engine {
     /// Taken out by the one process that runs it.
     loaded: Arc<Mutex<Option<(Box<dyn Loaded>, Process)>>>,
+    /// What the program has opened for itself.
+    files: Vec<RawFd>,
     seccomp: Option<Filter>,
 }
 
@@ -149,11 +156,12 @@ impl Engine {
 impl Executor for Engine {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let taken = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((loaded, mut process)) = taken else {
+        let Some((loaded, process)) = taken else {
             return Err(ExecutorError::Other("the program was begun before".to_owned()));
         };
         // What libcontainer has open is closed at `exec`, which does not come.
-        process.root = process::keep_only(process.root)
+        let kept = [&[process.root.as_raw_fd()], self.files.as_slice()].concat();
+        process::close_all_but(&kept)
             .map_err(|error| ExecutorError::Other(format!("closing files: {error}")))?;
         if let Some(filter) = &self.seccomp {
             install::install(filter).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;

@@ -64,8 +64,9 @@ fn a_workload_runs_what_it_knows_within_the_container() {
             "NoNewPrivs:\t1",
             "proc: false",
             "busybox: true",
-            // The standard three, the root, and the one that lists them.
-            "files open: 5",
+            // The standard three, the root, the script, and the one that lists them.
+            "files open: 6",
+            "still open: Some(11)",
         ] {
             assert!(log.contains(words), "{words} in {log}");
         }
