@@ -255,10 +255,9 @@ impl Containers {
         let id = new_id()?;
         let files = sandbox.files.container(&id);
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
-        let (of, to) = (Arc::clone(sandbox), files.clone());
-        let name = id.clone();
+        let (of, name) = (Arc::clone(sandbox), id.clone());
         let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
-        let prepare = move || prepare(&of, &to, &name, config, workload, &image, &store, &tree);
+        let prepare = move || prepare(&of, &name, config, workload, &image, &store, &tree);
         let file = blocking(prepare).await?;
         sandbox.add(file);
         let reply = sandbox.call(Call::Create { container: id.clone() }).await;
@@ -291,7 +290,6 @@ impl Containers {
 /// Writes all that the shim needs to make a container.
 fn prepare(
     sandbox: &Sandbox,
-    files: &ContainerFiles,
     id: &str,
     config: ContainerConfig,
     workload: Option<WorkloadConfig>,
@@ -299,7 +297,7 @@ fn prepare(
     store: &images::Store,
     tree: &Tree,
 ) -> Result<ContainerFile, Error> {
-    let pod = &sandbox.record.config;
+    let (pod, files) = (&sandbox.record.config, sandbox.files.container(id));
     let image_config = image.config.config().clone().unwrap_or_default();
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
@@ -312,7 +310,7 @@ fn prepare(
     if seccomp.is_some() || strict || makes_devices {
         sandbox.needs_version(protocol::CONFINES)?;
     }
-    let found = found(sandbox, files, &config)?;
+    let found = found(sandbox, &files, &config)?;
     let spec = spec::build(&spec::Input {
         container: &config,
         sandbox: pod,

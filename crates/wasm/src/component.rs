@@ -219,8 +219,12 @@ impl Component {
         let started = Instant::now();
         let mut store = crate::run::store(self.clone(), None, places);
         match &self.world {
-            World::Http(proxy) => drop(proxy.instantiate_async(&mut store).await.map_err(failed)?),
-            World::Command(command) => drop(command.instantiate_async(&mut store).await.map_err(failed)?),
+            World::Http(proxy) => {
+                proxy.instantiate_async(&mut store).await.map_err(failed)?;
+            }
+            World::Command(command) => {
+                command.instantiate_async(&mut store).await.map_err(failed)?;
+            }
         }
         drop(store);
         Ok(started.elapsed())

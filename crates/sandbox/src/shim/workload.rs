@@ -136,11 +136,14 @@ pub(super) fn runs(spec: &Value) -> Option<&str> {
     spec["annotations"][MARK].as_str()
 }
 
+/// A program, and what it is given.
+type Ready = (Box<dyn Loaded>, Process);
+
 /// Runs a loaded program where libcontainer would execute one.
 #[derive(Clone)]
 pub(super) struct Engine {
     /// Taken out by the one process that runs it.
-    loaded: Arc<Mutex<Option<(Box<dyn Loaded>, Process)>>>,
+    loaded: Arc<Mutex<Option<Ready>>>,
     /// What the program has opened for itself.
     files: Vec<RawFd>,
     seccomp: Option<Filter>,
