@@ -70,6 +70,8 @@ pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
         let tasks = cx.tasks.clone();
         tasks.spawn("runtime events", async move { follow(&cx, &runtime, &inbox).await });
     }
+    // What has neither a pod in the API nor a file is removed: both have to be known before.
+    pods.until(cx.statics.known()).await;
     pods.run().await;
 }
 

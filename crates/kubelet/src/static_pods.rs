@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use api::k8s::api::core::v1::{Pod, Toleration};
 use apimachinery::meta::names::{dns1123_label, dns1123_subdomain};
 use client::ObjectKey;
+use tokio::sync::watch;
 
 use crate::context::Context;
 use crate::pod::containers;
@@ -26,11 +27,15 @@ const MAX_TEXT: u64 = 1 << 20;
 
 /// The pods that files ask for, by UID.
 #[derive(Default)]
-pub(crate) struct StaticPods(Mutex<BTreeMap<String, Arc<Pod>>>);
+pub(crate) struct StaticPods {
+    all: Mutex<BTreeMap<String, Arc<Pod>>>,
+    /// Whether the directory has been read: until then nobody knows whether what runs has a file.
+    looked: watch::Sender<bool>,
+}
 
 impl StaticPods {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pod>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self, uid: &str) -> Option<Arc<Pod>> {
@@ -39,6 +44,12 @@ impl StaticPods {
 
     pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
         self.all().values().cloned().collect()
+    }
+
+    /// Returns once it is known which pods files ask for.
+    pub(crate) async fn known(&self) {
+        // An error would mean that the sender is gone, and it is borrowed here.
+        let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
     }
 
     /// Takes over what was found; gives the pods that are new or gone.
@@ -62,21 +73,22 @@ pub(crate) async fn run(cx: Arc<Context>, directory: PathBuf) {
     loop {
         let (node, place) = (cx.node_name.clone(), directory.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            known.look(&place, &node);
-            known
+            let read = known.look(&place, &node);
+            (known, read)
         });
-        known = match looked.await {
-            Ok(files) => files,
-            Err(error) => {
-                tracing::error!(%error, "the directory of pods could not be looked at");
-                Files::default()
-            }
-        };
+        let read;
+        (known, read) = looked.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the directory of pods could not be looked at");
+            (Files::default(), false)
+        });
         for pod in cx.statics.replace(known.pods()) {
             if let Some(uid) = &pod.metadata.uid {
                 cx.inbox.add(uid, Some(ObjectKey::of(&*pod)));
             }
             cx.pods_changed.send_modify(|()| {});
+        }
+        if read {
+            cx.statics.looked.send_replace(true);
         }
         cx.ambient.clock.sleep(LOOK).await;
     }
@@ -99,14 +111,18 @@ impl Files {
         pods.map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), pod)).collect()
     }
 
-    fn look(&mut self, directory: &Path, node: &str) {
+    /// Whether it could be read; one that is not there holds nothing.
+    fn look(&mut self, directory: &Path, node: &str) -> bool {
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.0.clear(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.0.clear();
+                return true;
+            }
             Err(error) => {
                 // What runs goes on: that it cannot be read does not mean that it is gone.
                 tracing::warn!(directory = %directory.display(), %error, "the directory of pods cannot be read");
-                return;
+                return false;
             }
         };
         let mut there = BTreeSet::new();
@@ -134,6 +150,7 @@ impl Files {
             self.0.insert(path, File { stamp, pod });
         }
         self.0.retain(|path, _| there.contains(path));
+        true
     }
 }
 

@@ -19,8 +19,10 @@ use tokio::time::timeout;
 use crate::files::{SOCKET, SandboxFiles};
 use crate::protocol::{self, Call, Reply, Request, VERSIONS};
 
-/// How long a shim may take for any call but exec. Making a container is the slowest.
+/// How long a shim may take for any call but exec and the making of a container.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the making of a container may take: a workload may have to compile its program first.
+const MAKING: Duration = Duration::from_secs(150);
 
 /// A connection with one call on its way.
 pub(crate) struct Link {
@@ -90,14 +92,15 @@ pub(crate) async fn agree(files: &SandboxFiles) -> io::Result<u32> {
 /// Makes a call and waits for its answer.
 pub(crate) async fn call(files: &SandboxFiles, version: u32, call: Call) -> Result<Reply, Error> {
     let what = format!("{call:?}");
+    let patience = if matches!(call, Call::Create { .. }) { MAKING } else { PATIENCE };
     let answer = async {
         let mut link = Link::open(files, version, call, &[]).await?;
         link.next().await
     };
-    match timeout(PATIENCE, answer).await {
+    match timeout(patience, answer).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(Error::Failed(format!("the sandbox's shim does not answer: {error}"))),
-        Err(_) => Err(Error::Timeout(format!("the sandbox's shim took over {PATIENCE:?} for {what}"))),
+        Err(_) => Err(Error::Timeout(format!("the sandbox's shim took over {patience:?} for {what}"))),
     }
 }
 

@@ -73,9 +73,10 @@ impl<T: Clone + Send + 'static> Slow<T> {
         });
     }
 
-    /// Forgets an outcome, and ends what is under way.
-    pub(super) fn forget(&self, item: &Item) {
-        lock(&self.works).remove(item);
+    /// Forgets an outcome, and ends what is under way. Whether something was: a part of it that runs on a thread of its own
+    /// ends when it ends.
+    pub(super) fn forget(&self, item: &Item) -> bool {
+        lock(&self.works).remove(item).is_some_and(|work| work.outcome.is_none())
     }
 }
 
@@ -104,7 +105,9 @@ mod tests {
         slow.start(&item("stuck"), &version(2), async { 2 });
         assert_eq!(queue.next().await.unwrap().key(), &item("stuck"));
         assert_eq!(slow.outcome(&item("stuck"), &version(2)), Some(2));
-        slow.forget(&item("stuck"));
+        assert!(!slow.forget(&item("stuck")));
+        slow.start(&item("stuck"), &version(3), std::future::pending());
+        assert!(slow.forget(&item("stuck")));
         assert_eq!(slow.outcome(&item("stuck"), &version(2)), None);
         tasks.stop().await;
     }

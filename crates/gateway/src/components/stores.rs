@@ -17,6 +17,9 @@ use super::{Controller, Failure, Item, Progress, Setup, translate};
 /// How often a store of another server is asked whether it still answers.
 const CHECK: Duration = Duration::from_secs(30);
 
+/// When a store that went while it was being opened is looked at again.
+const LATE: Duration = Duration::from_secs(1);
+
 impl Setup {
     fn binder(&self) -> Binder {
         Binder { stores: self.stores.clone(), egress: self.egress.clone(), data_dir: self.data_dir.clone() }
@@ -31,7 +34,10 @@ impl Controller {
             self.sweep(key, found.as_deref()).await?;
         }
         let Some(object) = found else {
-            self.binding.forget(&item);
+            if self.binding.forget(&item) {
+                // It may make the file that was just swept.
+                self.queue.add_after(item, LATE);
+            }
             self.setup.stores.remove(&key.to_string());
             self.stores.snapshot.forget(key).await;
             self.usable().remove(key);
