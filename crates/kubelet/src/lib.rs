@@ -1,7 +1,8 @@
 //! The node's agent: pods to sandboxes.
 //!
-//! Owns: the Node object and its Lease, a worker a pod, volumes and environments, probes, statuses, and the server that
-//! gives out logs. Never does: name a runtime (handlers are injected, keyed as RuntimeClasses name them), reach the API
+//! Owns: the Node object and its Lease, a worker a pod, the node's own (static) pods, volumes and environments, probes,
+//! statuses, what is pulled and collected of images, eviction, and the server for logs, commands and forwarded ports.
+//! Never does: name a runtime (handlers are injected, keyed as RuntimeClasses name them), reach the API
 //! past its client, or decide what a certificate may do (a closure says so).
 //!
 //! Begin with [`run`] and [`Options`]; then `pod::plan`, which says what happens next for a pod, `pod::operation`, a file

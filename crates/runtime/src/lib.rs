@@ -1,7 +1,7 @@
 //! The seam to container runtimes, in the shape of CRI v1: sandboxes, containers, images, exec and stats, as plain
 //! values. No implementation and nothing of Kubernetes' objects lives here.
 //!
-//! `kubelet` calls [`Runtime`]; `sandbox` (Linux containers) and later `wasm` and upstream CRI runtimes implement it.
+//! `kubelet` calls [`Runtime`]; `sandbox` (containers, and through its workloads Wasm programs) implements it.
 //! Words and meanings are those of the CRI v1 API, so that an adapter to it stays thin.
 //!
 //! Configurations are kept on disk for as long as what they describe lives, which may be through several releases: a

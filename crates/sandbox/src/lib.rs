@@ -8,7 +8,8 @@
 //!
 //! Not there yet, and refused or said where asked for: `Bidirectional` mounts.
 //!
-//! Begin with [`Containers`]; then `manager` and `adoption` for the node's side and `shim::server` for the shim's.
+//! Begin with [`Containers`]; then `manager` and `adoption` for the node's side, `shim::server` for the shim's, and
+//! [`shim::Workload`] for programs that the kernel does not know.
 
 mod adoption;
 mod apparmor;
