@@ -15,6 +15,7 @@ mod components;
 mod containers;
 mod demo;
 mod durable;
+mod earlier_release;
 mod finding;
 mod hostile;
 mod ingress;
