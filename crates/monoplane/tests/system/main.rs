@@ -26,6 +26,7 @@ mod ports;
 mod registry;
 mod resources;
 mod rolling;
+mod static_pods;
 mod streams;
 mod streams_kube;
 mod upgrade;
