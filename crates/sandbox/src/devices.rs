@@ -1,6 +1,6 @@
 //! Which devices a container may use, and how the kernel is told on cgroup v2: by a program that it asks each time.
 //!
-//! On v1 the device controller takes the same rules as text, from libcontainer. Its way for v2 takes a C library.
+//! On v1 the device controller takes the same rules as text.
 #![allow(unsafe_code)] // bpf(2) has no safe form
 
 use std::ffi::CStr;

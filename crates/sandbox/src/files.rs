@@ -167,10 +167,6 @@ impl SandboxFiles {
     pub(crate) fn shm(&self) -> PathBuf {
         self.0.join("shm")
     }
-    /// libcontainer's own state.
-    pub(crate) fn oci(&self) -> PathBuf {
-        self.0.join("oci")
-    }
     pub(crate) fn containers(&self) -> PathBuf {
         self.0.join("containers")
     }
@@ -203,7 +199,7 @@ impl ContainerFiles {
     pub(crate) fn upper(&self) -> PathBuf {
         self.0.join("upper")
     }
-    /// Where the part of a volume with this number is bound, in the mount namespace of the container's making.
+    /// The name by which the OCI configuration asks for the part of a volume with this number.
     pub(crate) fn part(&self, number: usize) -> PathBuf {
         self.0.join("m").join(number.to_string())
     }

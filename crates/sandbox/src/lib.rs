@@ -1,4 +1,4 @@
-//! Linux containers: an implementation of [`runtime::Runtime`] over libcontainer.
+//! Linux containers: an implementation of [`runtime::Runtime`].
 //!
 //! Owns sandboxes and containers on this machine: namespaces, control groups, overlay roots, output, exec, and the
 //! **shim**, a process a pod that is the parent of the pod's containers and outlives this one ([`shim`]). What a
@@ -13,7 +13,6 @@
 
 mod adoption;
 mod apparmor;
-mod attributes;
 mod capabilities;
 mod cgroup;
 mod config;
@@ -24,7 +23,6 @@ mod groups;
 mod image;
 mod link;
 mod manager;
-mod process;
 mod program;
 mod protocol;
 mod sandbox;
@@ -34,6 +32,8 @@ pub mod shim;
 mod spawner;
 mod spec;
 mod streams;
+
+use container::{attributes, process};
 
 pub use config::{Config, PodNetwork, ShimCommand, WorkloadConfig};
 pub use group::Group;

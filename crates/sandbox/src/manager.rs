@@ -193,7 +193,6 @@ impl Inner {
         config: SandboxConfig,
     ) -> Result<Arc<Sandbox>, Error> {
         fs::create_dir_all(files.containers()).map_err(failed(&"sandbox directory"))?;
-        fs::create_dir_all(files.oci()).map_err(failed(&"sandbox directory"))?;
         let own_group = self.config.shim_cgroup.clone();
         let shim = ShimConfig { config: config.clone(), own_group };
         // Before the group, which is found again by it.

@@ -216,8 +216,7 @@ fn group_mounts(input: &Input<'_>, access: &str) -> Vec<Value> {
         }
         Tree::V1(controllers) => controllers,
     };
-    // Not libcontainer's `cgroup` mount, which looks itself up by the wrong number where the pod's containers share a
-    // process namespace; and of the dozen hierarchies, those that programs read.
+    // Of the dozen hierarchies, those that programs read.
     let mut mounts =
         vec![mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &["nosuid", "noexec", "nodev", "mode=755"])];
     for controller in ["cpu", "cpuacct", "cpuset", "memory", "pids"] {
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_is_one_that_libcontainer_reads() {
+    fn the_configuration_is_one_that_a_shim_reads() {
         let volume = |path: &str| runtime::Mount {
             container_path: path.into(),
             host_path: "/h".into(),
@@ -393,19 +392,23 @@ mod tests {
         };
         for unified in [false, true] {
             let spec = built(&container, json!({}), unified).unwrap();
-            let parsed: oci_spec::runtime::Spec = serde_json::from_value(spec).unwrap();
-            let resources = parsed.linux().as_ref().unwrap().resources().clone().unwrap();
-            assert_eq!(resources.memory().unwrap().limit(), Some(1 << 20));
-            assert_eq!(resources.unified().is_some(), unified);
-            let mounts = parsed.mounts().clone().unwrap();
-            let groups = mounts.iter().filter(|m| m.destination().starts_with("/sys/fs/cgroup")).count();
+            let parsed: container::Configuration = serde_json::from_value(spec).unwrap();
+            assert_eq!(parsed.process.args, ["x"]);
+            let resources = parsed.linux.resources;
+            assert_eq!((resources.memory.limit, resources.pids.limit), (Some(1 << 20), Some(9)));
+            assert_eq!((resources.cpu.shares, resources.cpu.quota), (Some(2), Some(1000)));
+            let devices = resources.devices.iter().map(container::DeviceRule::line).collect::<Vec<_>>();
+            assert_eq!((devices[0].as_str(), devices[1].as_str()), ("a *:* rwm", "c 1:3 rwm"));
+            assert!(!resources.devices[0].allow && resources.devices[1].allow);
+            assert_eq!(resources.unified.contains_key("memory.oom.group"), unified);
+            let mounts = parsed.mounts;
+            let groups = mounts.iter().filter(|m| m.destination.starts_with("/sys/fs/cgroup")).count();
             assert_eq!(groups, if unified { 1 } else { 2 });
-            let at = |path: &str| mounts.iter().position(|m| m.destination() == Path::new(path)).unwrap();
+            let at = |path: &str| mounts.iter().position(|m| m.destination == Path::new(path)).unwrap();
             assert!(at("/data") < at("/data/deep/er"));
-            assert_eq!(mounts[at("/etc/hosts")].source().as_deref(), Some(Path::new("/h")));
-            assert_eq!(mounts.iter().filter(|m| m.destination() == Path::new("/etc/hosts")).count(), 1);
-            let options = mounts[at("/data")].options().clone().unwrap();
-            assert!(options.contains(&"rnodev".to_owned()), "{options:?}");
+            assert_eq!(mounts[at("/etc/hosts")].source, Path::new("/h"));
+            assert_eq!(mounts.iter().filter(|m| m.destination == Path::new("/etc/hosts")).count(), 1);
+            assert!(mounts[at("/data")].has("rnodev") && mounts[at("/data")].has("rbind"));
         }
     }
 

@@ -4,10 +4,9 @@
 //! (`default.json`) is one like any other. What of it holds for a container's capabilities on this machine is compiled
 //! by [`program`] into the instructions that the kernel runs at each call, over the numbers that [`architecture`] knows.
 //! The node's process does all that, so a profile that cannot be used is an error before anything is made; the shim's
-//! helper only installs ([`install`]) what lies in the container's plan.
+//! children only install ([`container::seccomp`]) what lies in the container's plan.
 
 mod architecture;
-pub(crate) mod install;
 mod profile;
 mod program;
 
@@ -16,29 +15,15 @@ use std::io::Read;
 use std::path::Path;
 
 use runtime::{Error, SecurityContext, SecurityProfile};
-use serde::{Deserialize, Serialize};
 
 use crate::capabilities;
 use architecture::Architecture;
+pub(crate) use container::seccomp::Filter;
 use profile::Profile;
 
 /// How much of a profile is read; the default one has 12 KiB.
 const MAX_PROFILE: u64 = 1 << 20;
 const DEFAULT: &str = include_str!("default.json");
-
-/// A compiled profile, as it lies in a container's plan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Filter {
-    /// The kernel's `SECCOMP_FILTER_FLAG_*`.
-    pub(crate) flags: u32,
-    /// Instructions: 16 bits of operation, 8 and 8 bits of jumps, 32 bits of operand, the first in the highest bits.
-    pub(crate) program: Vec<u64>,
-    /// Whether installing it takes a privilege, since the container may gain some: see [`install`].
-    pub(crate) privileged: bool,
-    /// The capabilities that the container has, as the kernel numbers them.
-    pub(crate) capabilities: u64,
-}
 
 /// What a container is confined by; `None`: nothing. `capabilities` are its own, with `CAP_`.
 pub(crate) fn filter(security: &SecurityContext, capabilities: &[String]) -> Result<Option<Filter>, Error> {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::io::Errno;
 
 use super::attachment::Attachment;
-use super::console::Console;
+use super::control::{Listener, Made};
 use super::log::{Log, Stream};
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan};
@@ -46,6 +46,12 @@ pub(crate) struct Container {
     tty: bool,
     /// Who takes its output as it comes.
     attachments: Vec<Attachment>,
+    /// Whether a workload is asked to run it.
+    pub(crate) is_offered: bool,
+    /// Who its processes are, once it is made.
+    pub(crate) made: Made,
+    /// What its first process waits at for the start.
+    pub(crate) control: Option<Listener>,
 }
 
 /// The container's ends of its pipes: input, output, errors. Dropped when it has them.
@@ -53,8 +59,6 @@ pub(crate) struct Stdio {
     pub(crate) input: OwnedFd,
     pub(crate) output: OwnedFd,
     pub(crate) errors: OwnedFd,
-    /// Where its terminal will come from, if it is to have one instead.
-    pub(crate) console: Option<Console>,
 }
 
 impl Container {
@@ -77,10 +81,13 @@ impl Container {
             stdin_once: plan.stdin_once,
             tty: plan.tty,
             attachments: Vec::new(),
+            is_offered: plan.workload.is_some(),
+            made: Made::default(),
+            control: None,
         };
         if plan.tty {
-            let console = Some(Console::listen(&container.files.0, 0)?);
-            return Ok((container, Stdio { input: null()?, output: null()?, errors: null()?, console }));
+            // Its terminal, which its own process makes, takes their place.
+            return Ok((container, Stdio { input: null()?, output: null()?, errors: null()? }));
         }
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (output_reader, output) = pipe()?;
@@ -99,7 +106,7 @@ impl Container {
             rustix::io::ioctl_fionbio(&fd, true)?;
             container.outputs.push(Output { fd, number, stream: Stream::new(name) });
         }
-        Ok((container, Stdio { input, output, errors, console: None }))
+        Ok((container, Stdio { input, output, errors }))
     }
 
     /// Its terminal is here.

@@ -8,11 +8,12 @@
 
 mod attachment;
 mod connection;
-mod console;
 mod container;
-mod errors;
-mod helper;
+mod control;
+mod creation;
+mod listener;
 mod log;
+mod making;
 mod mounts;
 mod pause;
 mod pod;
@@ -20,6 +21,7 @@ mod rootfs;
 mod server;
 mod spawner;
 mod streams;
+mod tenant;
 mod user;
 mod user_namespace;
 mod workload;

@@ -1,18 +1,15 @@
-//! What has to be bound before libcontainer makes a container's mounts: parts of volumes, and all whose ids are mapped,
-//! which only the machine's root may do.
+//! What a container binds, found and opened by the machine's root: volumes, parts of them, the pod's own files.
 //!
-//! libcontainer takes paths, and looks them up when it mounts. What a volume holds is a container's to arrange, another's
-//! perhaps that runs right now: a path that was looked at before may lead anywhere by then. So a part is found by
-//! descriptors that never leave the volume, and what was found is bound at a place that no container sees; libcontainer
-//! is told of that place.
+//! What a volume holds is a container's to arrange, another's perhaps that runs right now: a path that was looked at before
+//! may lead anywhere by then. So a part is found by descriptors that never leave the volume, and what was found is mounted
+//! by its descriptor.
 
-use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use container::Mount;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::user_namespace;
 use crate::files::Part;
@@ -20,41 +17,42 @@ use crate::files::Part;
 /// How often a part is looked for again that was moved while it was looked for.
 const ATTEMPTS: usize = 32;
 
-/// Binds the parts where the configuration expects them. The caller has a mount namespace to itself, which goes when the
-/// container is made.
-///
-/// With a user namespace, what is on the disk has the ids of that namespace.
-pub(crate) fn bind_parts(parts: &[Part], user_namespace: Option<&File>) -> Result<(), String> {
-    for part in parts {
-        bind(part, user_namespace).map_err(|error| match part.path.as_os_str().is_empty() {
-            true => format!("{}: {error}", part.volume.display()),
-            false => format!("the part {:?} of the volume {}: {error}", part.path, part.volume.display()),
-        })?;
-    }
-    Ok(())
+/// Opens what the mounts bind; `None` for those that bind nothing. With a user namespace, parts have the ids of that
+/// namespace.
+pub(crate) fn open(
+    mounts: &[Mount],
+    parts: &[Part],
+    user_namespace: Option<&impl AsFd>,
+) -> Result<Vec<Option<OwnedFd>>, String> {
+    let opened = mounts.iter().map(|mount| {
+        if !mount.is_bind() {
+            return Ok(None);
+        }
+        let recursive = mount.has("rbind");
+        let part = parts.iter().find(|part| part.at == mount.source);
+        let tree = match part {
+            Some(part) => copy_part(part, user_namespace).map_err(|error| named(part, &error))?,
+            None => container::mounts::copy_path(&mount.source, recursive)
+                .map_err(|error| format!("{}: {error}", mount.source.display()))?,
+        };
+        container::mounts::bind(mount, tree).map(Some)
+    });
+    opened.collect()
 }
 
-fn bind(part: &Part, user_namespace: Option<&File>) -> std::io::Result<()> {
-    let found = find(&part.volume, &part.path)?;
-    let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode).is_dir();
-    if let Some(above) = part.at.parent() {
-        fs::create_dir_all(above)?;
+fn named(part: &Part, error: &std::io::Error) -> String {
+    match part.path.as_os_str().is_empty() {
+        true => format!("{}: {error}", part.volume.display()),
+        false => format!("the part {:?} of the volume {}: {error}", part.path, part.volume.display()),
     }
-    if is_directory {
-        fs::create_dir_all(&part.at)?;
-    } else {
-        File::create(&part.at)?;
-    }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(&found, "", flags)?;
+}
+
+fn copy_part(part: &Part, user_namespace: Option<&impl AsFd>) -> std::io::Result<OwnedFd> {
+    let tree = container::mounts::copy(find(&part.volume, &part.path)?, true)?;
     if let Some(namespace) = user_namespace {
         user_namespace::map_ids(&tree, namespace, true)?;
     }
-    move_mount(&tree, "", CWD, &part.at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(())
+    Ok(tree)
 }
 
 /// Opens a part of a volume. Links within the volume are followed; one that leads out of it is an error.
@@ -77,6 +75,7 @@ fn find(volume: &Path, part: &Path) -> rustix::io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

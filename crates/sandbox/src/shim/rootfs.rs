@@ -1,12 +1,11 @@
 //! A container's root: an overlay of its image's layers, mounted in a mount namespace that only it will see.
 
-use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -14,18 +13,17 @@ use super::user_namespace;
 use crate::files::{ContainerFiles, Plan};
 
 /// Mounts the overlay at the bundle's `rootfs`. With a user namespace its layers, which all pods share, are mounted with
-/// that namespace's ids, and what the container writes has them. The caller is a process of its own, which ends when the container is
-/// made: the mount then lives on in the container's namespace alone, and goes with it.
+/// that namespace's ids, and what the container writes has them. The caller has a mount namespace to itself: the mount lives
+/// on in the container's namespace alone, and goes with it.
 pub(crate) fn mount_overlay(
     files: &ContainerFiles,
     plan: &Plan,
-    user_namespace: Option<&File>,
+    user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<(), String> {
     let at = |what: &str| {
         let what = what.to_owned();
         move |error: std::io::Error| format!("{what}: {error}")
     };
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("new mount namespace: {error}"))?;
     // Short names: a mount's options are limited to a page, which full paths of many layers pass.
     let short = files.0.join("l");
     for directory in [&short, &files.upper(), &files.0.join("work"), &files.rootfs()] {
@@ -66,7 +64,7 @@ pub(crate) fn mount_overlay(
 }
 
 /// Mounts a layer with a user namespace's ids.
-fn mount_mapped(layer: &Path, at: &Path, namespace: &File) -> std::io::Result<()> {
+fn mount_mapped(layer: &Path, at: &Path, namespace: BorrowedFd<'_>) -> std::io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, layer, flags)?;
     user_namespace::map_ids(&tree, namespace, false)?;

@@ -6,29 +6,18 @@ use std::os::fd::AsFd;
 use rustix::net::{AddressFamily, SocketAddr, SocketAddrV4, SocketAddrV6, SocketFlags, SocketType};
 
 use super::attachment::{self, Attachment};
-use super::console::Console;
-use super::helper::Task;
-use super::server::{Job, Server};
+use super::making::{Job, Wanted};
+use super::server::Server;
 use crate::protocol::Reply;
 
 impl Server {
     /// Runs a command on a terminal of the container's own.
-    pub(super) fn run_on_terminal(&mut self, caller: u64, id: String, command: Vec<String>) -> Option<Reply> {
-        let Some(container) = self.containers.get(&id) else { return Some(Reply::NotFound) };
-        if !container.is_running() {
-            return Some(Reply::Error(format!("container {id} is not running")));
-        }
-        let files = container.files.clone();
-        let null = File::options().read(true).write(true).open("/dev/null");
-        // Number 0 is the container's own.
-        let (null, console) = match (null, Console::listen(&files.0, caller)) {
-            (Ok(null), Ok(console)) => (null, console),
-            (Err(error), _) | (_, Err(error)) => return Some(Reply::Error(format!("terminal: {error}"))),
+    pub(super) fn run_on_terminal(&mut self, caller: u64, id: String, command: &[String]) -> Option<Reply> {
+        let null = match File::options().read(true).write(true).open("/dev/null") {
+            Ok(null) => null,
+            Err(error) => return Some(Reply::Error(format!("terminal: {error}"))),
         };
-        let path = Some(console.path.clone());
-        let user_namespace = self.user_namespace();
-        let task = Task::Exec { files, command, number: caller, user_namespace, console: path };
-        self.help(caller, id, Job::Run, &task, [null.as_fd(); 3], Some(console))
+        self.begin(caller, id, Wanted { job: Job::Run, command, terminal: true }, [null.as_fd(); 3])
     }
 
     /// Adds a caller who takes what a container writes.

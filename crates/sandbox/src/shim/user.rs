@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
+use container::privileges::Identity;
 use runtime::UserNamespace;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -12,18 +13,18 @@ use crate::files::UserPlan;
 /// How much of such a file is read.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Numeric identity.
+/// A user of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
+pub(crate) struct Person {
+    pub(crate) identity: Identity,
+    /// The home directory.
+    pub(crate) home: String,
 }
 
 /// Resolves against a root directory; links in it lead nowhere outside.
-pub(crate) fn resolve(root: impl AsFd, plan: &UserPlan) -> Result<Identity, String> {
+pub(crate) fn resolve(root: impl AsFd, plan: &UserPlan) -> Result<Person, String> {
     let read = |path: &str| read_inside(&root, path).map_err(|error| format!("the image's {path}: {error}"));
-    identity(plan, &read("/etc/passwd")?, &read("/etc/group")?)
+    person(plan, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
 /// The machine's ids of a user and its group.
@@ -55,7 +56,7 @@ fn read_inside(root: impl AsFd, path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn identity(plan: &UserPlan, passwd: &str, group: &str) -> Result<Identity, String> {
+fn person(plan: &UserPlan, passwd: &str, group: &str) -> Result<Person, String> {
     let (user, image_group) = match plan.image.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (plan.image.as_str(), None),
@@ -90,6 +91,9 @@ fn identity(plan: &UserPlan, passwd: &str, group: &str) -> Result<Identity, Stri
         },
         (None, None) => row.and_then(|row| number(&row[3])).unwrap_or(0),
     };
+    // As upstream has it: who has none is at home everywhere.
+    let home = row.and_then(|row| row.get(5)).filter(|home| !home.is_empty());
+    let home = home.cloned().unwrap_or_else(|| "/".to_owned());
     let mut groups = plan.groups.clone();
     // Who names a group has chosen; else those that list the user come along.
     if let Some(row) = row.filter(|_| image_group.is_none() && !plan.strict) {
@@ -98,7 +102,7 @@ fn identity(plan: &UserPlan, passwd: &str, group: &str) -> Result<Identity, Stri
     }
     groups.sort_unstable();
     groups.dedup();
-    Ok(Identity { uid, gid, groups })
+    Ok(Person { identity: Identity { uid, gid, groups }, home })
 }
 
 #[cfg(test)]
@@ -110,7 +114,7 @@ mod tests {
 
     fn check(image: &str, uid: Option<u32>, gid: Option<u32>, wanted: Result<(u32, u32, &[u32]), &str>) {
         let plan = UserPlan { image: image.into(), uid, gid, groups: vec![], strict: false };
-        let found = identity(&plan, PASSWD, GROUP);
+        let found = person(&plan, PASSWD, GROUP).map(|person| person.identity);
         match wanted {
             Ok((uid, gid, groups)) => {
                 assert_eq!(found, Ok(Identity { uid, gid, groups: groups.to_vec() }), "{image}")
@@ -149,6 +153,9 @@ mod tests {
         check("4294967295", None, None, Err("/etc/passwd"));
         let strict = UserPlan { image: "web".into(), groups: vec![7], strict: true, ..UserPlan::default() };
         let wanted = Identity { uid: 100, gid: 101, groups: vec![7] };
-        assert_eq!(identity(&strict, PASSWD, GROUP), Ok(wanted));
+        let found = person(&strict, PASSWD, GROUP).unwrap();
+        assert_eq!((found.identity, found.home.as_str()), (wanted, "/"));
+        let root = UserPlan { image: "root".into(), ..UserPlan::default() };
+        assert_eq!(person(&root, PASSWD, GROUP).unwrap().home, "/root");
     }
 }

@@ -5,20 +5,16 @@
 //! files to write. Containers and commands enter the user namespace by the shim's descriptor of it, which, like the
 //! namespaces owned by it, keeps it in being.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use runtime::UserNamespace;
-use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::attributes;
 use crate::process;
@@ -83,8 +79,13 @@ fn enter(first: Pid, reader: &OwnedFd, ids: UserNamespace, owned: CloneFlags) ->
 
 /// Enters the namespace and becomes its root. For a fresh fork.
 pub(crate) fn become_root(namespace: impl AsFd) -> nix::Result<()> {
-    let root = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     setns(namespace, CloneFlags::CLONE_NEWUSER)?;
+    be_root()
+}
+
+/// Becomes the root of the user namespace that the process has entered.
+pub(crate) fn be_root() -> nix::Result<()> {
+    let root = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     nix::unistd::setgroups(&[])?;
     nix::unistd::setresgid(root.1, root.1, root.1)?;
     nix::unistd::setresuid(root.0, root.0, root.0)
@@ -121,28 +122,6 @@ pub(crate) fn map_ids(tree: impl AsFd, namespace: impl AsFd, recursive: bool) ->
         ),
         _ => error,
     })
-}
-
-/// Lets the namespace's root pass to a directory of the machine's root: the first directory on the way that is closed to
-/// others is covered by one that leads to it and nowhere else. The caller has a mount namespace to itself.
-pub(crate) fn open_passage(directory: &Path) -> io::Result<()> {
-    let directory = fs::canonicalize(directory)?;
-    let closed = |path: &&Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 == 0);
-    let above = directory.ancestors().skip(1).collect::<Vec<_>>();
-    let Some(closed) = above.into_iter().rev().find(closed) else { return Ok(()) };
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, &directory, flags)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("none"), closed, Some("tmpfs"), flags, Some("mode=755,size=64k"))?;
-    fs::create_dir_all(&directory)?;
-    move_mount(&tree, "", CWD, &directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(())
-}
-
-/// Opens a directory of ours itself to be passed through.
-pub(crate) fn let_through(directory: &Path) -> io::Result<()> {
-    fs::set_permissions(directory, Permissions::from_mode(0o711))
 }
 
 #[cfg(test)]

@@ -9,15 +9,13 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use oci_spec::runtime::Spec;
-use serde_json::{Value, json};
+use container::{Configuration, seccomp};
+use serde_json::Value;
 
 use crate::files::WorkloadPlan;
 use crate::process;
-use crate::seccomp::{Filter, install};
+use crate::seccomp::Filter;
 
 /// The workloads of a shim's program, by the names that [`crate::WorkloadConfig`] gives them.
 pub type Workloads = &'static [(&'static str, &'static dyn Workload)];
@@ -74,16 +72,13 @@ pub struct Process {
     pub ports: Vec<u16>,
 }
 
-/// Marks the configuration of a container that a workload runs.
-const MARK: &str = "dev.monoplane.workload";
-
 /// Offers a container to its workload. Its configuration is changed where the workload takes it: an engine needs no
 /// capabilities, and what it runs is not to gain any.
 pub(super) fn offer(
     workloads: Workloads,
     plan: Option<&WorkloadPlan>,
     root: &File,
-    spec: &mut Value,
+    configuration: &mut Configuration,
 ) -> Result<Option<Engine>, String> {
     let Some(plan) = plan else { return Ok(None) };
     let name = &plan.config.name;
@@ -91,97 +86,60 @@ pub(super) fn offer(
         .iter()
         .find(|(known, _)| known == name)
         .ok_or_else(|| format!("this pod's shim has no workload {name:?}: it is of another release"))?;
-    let words = |value: &Value| -> Vec<String> {
-        let words = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        words.map(str::to_owned).collect()
-    };
-    let process = &spec["process"];
-    let working_directory = PathBuf::from(process["cwd"].as_str().unwrap_or("/"));
+    let process = &mut configuration.process;
     let listed = |error| format!("the files that are open: {error}");
     let before = process::open_files().map_err(listed)?;
     let loaded = workload.load(&Program {
         settings: &plan.config.settings,
         root,
-        arguments: &words(&process["args"]),
-        working_directory: &working_directory,
+        arguments: &process.args,
+        working_directory: &process.cwd,
         memory_limit: plan.memory_limit,
     })?;
     let Some(loaded) = loaded else { return Ok(None) };
     let mut files = process::open_files().map_err(listed)?;
     files.retain(|file| !before.contains(file));
+    process.capabilities.permitted.clear();
+    process.no_new_privileges = true;
     let process = Process {
-        arguments: words(&process["args"]),
-        environment: words(&process["env"])
-            .iter()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
-        working_directory,
+        arguments: process.args.clone(),
+        environment: Vec::new(),
+        working_directory: process.cwd.clone(),
         root: root.try_clone().map_err(|error| format!("root: {error}"))?,
-        readonly_root: spec["root"]["readonly"].as_bool().unwrap_or(false),
+        readonly_root: configuration.root.readonly,
         volumes: plan.volumes.clone(),
         ports: plan.ports.clone(),
     };
-    let none = json!([]);
-    spec["process"]["capabilities"] = json!({
-        "bounding": none, "effective": none, "permitted": none, "inheritable": none, "ambient": none,
-    });
-    spec["process"]["noNewPrivileges"] = true.into();
-    spec["annotations"][MARK] = name.as_str().into();
-    Ok(Some(Engine { loaded: Arc::new(Mutex::new(Some((loaded, process)))), files, seccomp: None }))
+    Ok(Some(Engine { name: name.clone(), loaded, process, files }))
 }
 
-/// Whether a workload runs the container with this configuration.
-pub(super) fn runs(spec: &Value) -> Option<&str> {
-    spec["annotations"][MARK].as_str()
-}
-
-/// A program, and what it is given.
-type Ready = (Box<dyn Loaded>, Process);
-
-/// Runs a loaded program where libcontainer would execute one.
-#[derive(Clone)]
+/// A loaded program, to be run where one would be executed.
 pub(super) struct Engine {
-    /// Taken out by the one process that runs it.
-    loaded: Arc<Mutex<Option<Ready>>>,
+    /// The workload's.
+    pub(super) name: String,
+    loaded: Box<dyn Loaded>,
+    process: Process,
     /// What the program has opened for itself.
     files: Vec<RawFd>,
-    seccomp: Option<Filter>,
 }
 
 impl Engine {
-    /// The same, under the container's filter for system calls.
-    pub(super) fn confined(self, seccomp: Option<Filter>) -> Self {
-        Self { seccomp, ..self }
-    }
-}
-
-impl Executor for Engine {
-    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let taken = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((loaded, process)) = taken else {
-            return Err(ExecutorError::Other("the program was begun before".to_owned()));
-        };
-        // What libcontainer has open is closed at `exec`, which does not come.
-        let kept = [&[process.root.as_raw_fd()], self.files.as_slice()].concat();
-        process::close_all_but(&kept)
-            .map_err(|error| ExecutorError::Other(format!("closing files: {error}")))?;
-        if let Some(filter) = &self.seccomp {
-            install::install(filter).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+    /// Runs it to its end, under the container's filter for system calls. What is returned is why not.
+    pub(super) fn run(self, filter: Option<&Filter>, environment: &[String]) -> String {
+        let pairs = environment.iter().filter_map(|pair| pair.split_once('='));
+        let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        process::replace_environment(&pairs.iter().cloned().collect());
+        // What else is open would be closed at `exec`, which does not come.
+        let kept = [&[self.process.root.as_raw_fd()], self.files.as_slice()].concat();
+        let confined = process::close_all_but(&kept).map_err(|error| format!("closing files: {error}"));
+        let confined = confined.and_then(|()| {
+            let installed = filter.map_or(Ok(()), seccomp::install);
+            installed.map_err(|error| format!("seccomp: {error}"))
+        });
+        if let Err(why) = confined {
+            return why;
         }
-        process::end(loaded.run(process))
-    }
-
-    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        Ok(())
-    }
-
-    fn setup_envs(
-        &self,
-        envs: std::collections::HashMap<String, String>,
-    ) -> Result<(), libcontainer::workload::ExecutorSetEnvsError> {
-        process::replace_environment(&envs);
-        Ok(())
+        process::end(self.loaded.run(Process { environment: pairs, ..self.process }))
     }
 }
 

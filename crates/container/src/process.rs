@@ -4,19 +4,23 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::path::Path;
 
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{ForkResult, Pid};
 
 /// Which boot of the machine this is.
-pub(crate) fn boot_id() -> io::Result<String> {
+///
+/// # Errors
+/// The kernel's.
+pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// When a process began, in the kernel's ticks since boot; `None` when there is none, or only its remains. An error is
 /// not knowing: who acts on an end must not take it for one.
-pub(crate) fn start_ticks(pid: i32) -> io::Result<Option<u64>> {
+pub fn start_ticks(pid: i32) -> io::Result<Option<u64>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(error) if error.kind() == io::ErrorKind::NotFound && Path::new("/proc/self").exists() => {
@@ -38,7 +42,7 @@ fn parse_stat(stat: &str) -> Option<Option<u64>> {
 }
 
 /// The children of this process, which has one thread.
-pub(crate) fn children() -> Vec<Pid> {
+pub fn children() -> Vec<Pid> {
     let own = std::process::id();
     let text = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
@@ -48,7 +52,10 @@ pub(crate) fn children() -> Vec<Pid> {
 ///
 /// For single-threaded processes only, which the shim is: in a copy of a process with threads, a lock that another
 /// thread held stays locked for ever.
-pub(crate) fn fork(child: impl FnOnce() -> i32) -> nix::Result<Pid> {
+///
+/// # Errors
+/// The kernel's; then there is no child.
+pub fn fork(child: impl FnOnce() -> i32) -> nix::Result<Pid> {
     // SAFETY: the process has one thread (a shim never starts another), so the copy's memory is consistent.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
@@ -60,9 +67,50 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> nix::Result<Pid> {
     }
 }
 
+/// The process namespace of a child.
+#[derive(Clone, Copy, Debug)]
+pub enum ProcessNamespace<'a> {
+    /// The calling process' own.
+    Inherited,
+    /// One of its own, whose first process it is.
+    New,
+    /// Another.
+    Of(BorrowedFd<'a>),
+}
+
+/// Has the next children of this process be in a process namespace: the process itself stays where it is.
+///
+/// # Errors
+/// The kernel's.
+pub fn enter_for_children(namespace: ProcessNamespace<'_>) -> nix::Result<()> {
+    match namespace {
+        ProcessNamespace::Inherited => Ok(()),
+        ProcessNamespace::New => unshare(CloneFlags::CLONE_NEWPID),
+        ProcessNamespace::Of(other) => setns(other, CloneFlags::CLONE_NEWPID),
+    }
+}
+
+/// [`fork`]s one child into a process namespace; the next ones are in this process' own again.
+///
+/// # Errors
+/// The kernel's; then there is no child.
+pub fn fork_into(namespace: ProcessNamespace<'_>, child: impl FnOnce() -> i32) -> nix::Result<Pid> {
+    if matches!(namespace, ProcessNamespace::Inherited) {
+        return fork(child);
+    }
+    let own = File::open("/proc/self/ns/pid").map_err(|_| nix::errno::Errno::ENOENT)?;
+    enter_for_children(namespace)?;
+    let forked = fork(child);
+    setns(&own, CloneFlags::CLONE_NEWPID)?;
+    forked
+}
+
 /// In a fresh fork: makes these three the standard files and `report` descriptor 3, and closes all others, so that a
 /// container's first process holds nothing of the shim's.
-pub(crate) fn arrange_descriptors(stdio: [RawFd; 3], report: RawFd) -> io::Result<File> {
+///
+/// # Errors
+/// The kernel's.
+pub fn arrange_descriptors(stdio: [RawFd; 3], report: RawFd) -> io::Result<File> {
     let moves = stdio.into_iter().zip(0..).chain([(report, 3)]);
     for (from, to) in moves {
         // SAFETY: dup2 takes any numbers; what it closes belongs to the original process, which keeps its own.
@@ -77,7 +125,10 @@ pub(crate) fn arrange_descriptors(stdio: [RawFd; 3], report: RawFd) -> io::Resul
 
 /// Closes all descriptors from a number on. For a process that has just begun, or is a fresh fork: nothing in it may own
 /// one of them and use it again.
-pub(crate) fn close_from(first: u32) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub fn close_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX)
 }
 
@@ -90,7 +141,10 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
 }
 
 /// The descriptors that this process has open.
-pub(crate) fn open_files() -> io::Result<Vec<RawFd>> {
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn open_files() -> io::Result<Vec<RawFd>> {
     let listed = fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let listed = listed.collect::<io::Result<Vec<_>>>()?;
     let numbers = listed.iter().filter_map(|name| name.to_str()?.parse().ok());
@@ -99,7 +153,10 @@ pub(crate) fn open_files() -> io::Result<Vec<RawFd>> {
 }
 
 /// In a process whose other files belong to nobody any more: closes all but the standard ones and these.
-pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
     let mut kept: Vec<u32> = kept.iter().filter_map(|number| u32::try_from(*number).ok()).collect();
     kept.sort_unstable();
     let mut first = 3;
@@ -113,14 +170,14 @@ pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
 }
 
 /// Ends the process at once: nothing of what was begun above the caller is to go on.
-pub(crate) fn end(code: i32) -> ! {
+pub fn end(code: i32) -> ! {
     // SAFETY: ends the process; what its exit handlers would do belongs to the process that it was forked from.
     unsafe { nix::libc::_exit(code) }
 }
 
 /// In a fresh fork: signals as a program expects them. What is ignored or blocked here (Rust ignores PIPE, a shell's
 /// background job INT, the shim blocks what it reads as a file) would pass through exec.
-pub(crate) fn default_signals() {
+pub fn default_signals() {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
     for number in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs no code of ours.
@@ -130,14 +187,14 @@ pub(crate) fn default_signals() {
 }
 
 /// In a fresh fork: children that end are forgotten by the kernel itself.
-pub(crate) fn ignore_children() {
+pub fn ignore_children() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     // SAFETY: ignoring runs no code of ours.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
 }
 
 /// Replaces this process's environment.
-pub(crate) fn replace_environment(variables: &HashMap<String, String>) {
+pub fn replace_environment(variables: &HashMap<String, String>) {
     for (name, _) in std::env::vars_os() {
         // SAFETY: the process has one thread, so nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(name) };

@@ -1,7 +1,9 @@
 //! Control groups of pods: made, limited, read, emptied and removed. Both the v1 hierarchies and the unified one.
 //!
-//! A container's own group is made and limited by libcontainer; this is about the pod's above it, and about what comes
-//! after: usage, memory kills, the certain end of all that runs in a group.
+//! A container's own group is made in `container`; this is about the pod's above it, and about what comes after: usage,
+//! memory kills, the certain end of all that runs in a group.
+
+mod container;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -165,13 +167,6 @@ impl Tree {
         }
     }
 
-    /// Lets a group use these devices and no others, where that is not the device controller's.
-    pub(crate) fn limit_devices(&self, group: &str, devices: &[Device]) -> io::Result<()> {
-        match self {
-            Self::V1(_) => Ok(()),
-            Self::V2(root) => devices::limit(&relative(root, group), devices),
-        }
-    }
 
     /// The files that carry limits: controller, file, value.
     fn settings(&self, resources: &Resources) -> Vec<(&'static str, &'static str, String)> {
@@ -322,7 +317,7 @@ impl Tree {
 }
 
 /// A v1 weight (2 to 262144, 1024 where nothing is said) as a v2 one (1 to 10000, 100): the curve through the three
-/// pairs that runc, and libcontainer for the containers within, use.
+/// pairs that runc uses.
 fn weight(shares: u64) -> u64 {
     let shares = u32::try_from(shares.clamp(2, 262_144)).map_or(18.0, |shares| f64::from(shares).log2());
     let exponent = (shares * shares + 125.0 * shares) / 612.0 - 7.0 / 34.0;
