@@ -11,7 +11,7 @@ use crate::house::{self, Room};
 
 /// The floors, lowest first. A crate may depend on floors below its own.
 const FLOORS: [&[&str]; 6] = [
-    &["apimachinery", "disk", "clock"],
+    &["apimachinery", "disk", "clock", "container"],
     &["api", "store", "runtime", "effects", "pki", "egress", "streams"],
     &["client", "auth", "capabilities", "images"],
     &["registry", "admission", "sandbox", "wasm", "durable", "network"],
@@ -41,8 +41,18 @@ const IMPURE_WORDS: [&str; 9] = [
 ];
 
 /// Rooms that know nothing of Kubernetes objects.
-const PLAIN: [&str; 9] =
-    ["sandbox", "images", "network", "wasm", "capabilities", "durable", "store", "disk", "streams"];
+const PLAIN: [&str; 10] = [
+    "sandbox",
+    "container",
+    "images",
+    "network",
+    "wasm",
+    "capabilities",
+    "durable",
+    "store",
+    "disk",
+    "streams",
+];
 const KUBERNETES: [&str; 7] =
     ["apimachinery", "api", "client", "registry", "kube", "kube-core", "k8s-openapi"];
 
@@ -59,7 +69,7 @@ const KEPT: [(&str, &[&str]); 14] = [
     ("rusqlite", &["disk"]),
     ("fjall", &["disk"]),
     ("redb", &["disk"]),
-    ("libcontainer", &["sandbox"]),
+    ("container", &["sandbox"]),
     ("sandbox", &[]),
     ("rtnetlink", &["network"]),
 ];
@@ -78,7 +88,7 @@ const CONNECT: [&str; 4] = ["egress", "kubelet", "apiserver", "proxy"];
 /// Where `unsafe` may stand.
 fn may_be_unsafe(room: &str, file: &Path) -> bool {
     match room {
-        "sandbox" | "network" => true,
+        "sandbox" | "container" | "network" => true,
         "wasm" => file.starts_with("artifact") || file == Path::new("artifact.rs"),
         _ => false,
     }

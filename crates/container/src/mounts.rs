@@ -18,14 +18,8 @@ use crate::failed;
 use crate::place::{self, Kind};
 
 /// Character devices that every container has: name, major and minor number.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 /// Links that every container has in /dev.
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),

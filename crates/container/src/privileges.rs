@@ -31,7 +31,8 @@ pub struct Limits<'a> {
     pub filter: Option<&'a Filter>,
 }
 
-/// Gives up all that the process is not to have. The caller is root of its user namespace, with all capabilities in it.
+/// Gives up all that the process is not to have, but for what [`confine`] needs. The caller is root of its user namespace, with
+/// all capabilities in it.
 ///
 /// # Errors
 /// The kernel's.
@@ -59,16 +60,26 @@ pub fn become_user(identity: &Identity, limits: Limits<'_>) -> Result<(), String
     if limits.no_new_privileges {
         thread::set_no_new_privs(true).map_err(failed("no_new_privs"))?;
     }
-    let have = |all: CapabilitySet| {
-        let inheritable = CapabilitySet::empty();
-        thread::set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable })
-            .map_err(failed("capabilities"))
-    };
-    if let Some(filter) = limits.filter {
-        have(keeps | CapabilitySet::SYS_ADMIN)?;
-        seccomp::install(filter).map_err(failed("seccomp"))?;
-    }
-    have(keeps)
+    // Installing a filter takes this one.
+    let meanwhile = limits.filter.map_or(CapabilitySet::empty(), |_| CapabilitySet::SYS_ADMIN);
+    have(keeps | meanwhile)
+}
+
+/// Installs the filter that takes a privilege to be installed, and gives that up. What is called from here on the filter has
+/// to allow.
+///
+/// # Errors
+/// The kernel's.
+pub fn confine(limits: Limits<'_>) -> Result<(), String> {
+    let Some(filter) = limits.filter else { return Ok(()) };
+    seccomp::install(filter).map_err(failed("seccomp"))?;
+    have(CapabilitySet::from_bits_retain(limits.capabilities))
+}
+
+fn have(all: CapabilitySet) -> Result<(), String> {
+    let inheritable = CapabilitySet::empty();
+    thread::set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable })
+        .map_err(failed("capabilities"))
 }
 
 /// Goes to the working directory, which has to be one of the container: what a link of the kernel's leads to may be none

@@ -2,7 +2,7 @@
 //!
 //! The kernel takes a filter from a process that can gain no privileges, or has SYS_ADMIN. So a container that may gain
 //! privileges (set-uid programs work in it) is confined while it has that capability still: see
-//! [`crate::privileges::become_user`]. All of it happens before the process says that it is ready, so nobody meets one that
+//! [`crate::privileges::confine`]. All of it happens before the process says that it is ready, so nobody meets one that
 //! has more than it should for long.
 #![allow(unsafe_code)] // installing a filter has no safe form
 

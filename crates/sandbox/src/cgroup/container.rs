@@ -44,7 +44,8 @@ impl Tree {
             }
         }
         let cpuset = self.directory("cpuset", group).filter(|_| matches!(self, Self::V1(_)));
-        let enterable = |directory: &&PathBuf| cpuset.as_ref() != Some(*directory) || inherit(directory).is_ok();
+        let enterable =
+            |directory: &&PathBuf| cpuset.as_ref() != Some(*directory) || inherit(directory).is_ok();
         let open = |directory: &PathBuf| File::options().write(true).open(directory.join("cgroup.procs"));
         directories.iter().filter(enterable).map(open).collect()
     }

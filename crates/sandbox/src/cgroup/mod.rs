@@ -15,8 +15,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Resources;
 
-use crate::devices::{self, Device};
-
 /// How often a group is killed again before it counts as immortal.
 const ATTEMPTS: u32 = 50;
 
@@ -166,7 +164,6 @@ impl Tree {
             Self::V2(_) => true,
         }
     }
-
 
     /// The files that carry limits: controller, file, value.
     fn settings(&self, resources: &Resources) -> Vec<(&'static str, &'static str, String)> {

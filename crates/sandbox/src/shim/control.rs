@@ -211,7 +211,8 @@ pub(crate) fn open_apparmor(profile: Option<&String>) -> Result<Option<File>, St
     }
     let open = |path: &str| File::options().write(true).open(path);
     // Kernels before 5.8 have but one such file.
-    let opened = open("/proc/thread-self/attr/apparmor/exec").or_else(|_| open("/proc/thread-self/attr/exec"));
+    let opened =
+        open("/proc/thread-self/attr/apparmor/exec").or_else(|_| open("/proc/thread-self/attr/exec"));
     opened.map(Some).map_err(|error| format!("AppArmor: {error}"))
 }
 

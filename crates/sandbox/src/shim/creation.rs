@@ -146,8 +146,8 @@ impl Creation<'_> {
             Some(_) => None,
             None => Some(Program::find(&process.args, &process.env)?),
         };
+        privileges::confine(limits)?;
         control.say(&Word::Created(made), master.as_ref().map(AsFd::as_fd))?;
-        drop(master);
         control.wait_for_start()?;
         if let Some(engine) = engine {
             return Err(engine.run(plan.seccomp.as_ref(), &process.env));

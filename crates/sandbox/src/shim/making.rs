@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use container::process::ProcessNamespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::process::{PidfdFlags, pidfd_open};
 use runtime::NamespaceMode;
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::connection::Connection;
 use super::container::{Container, Stdio};
@@ -124,7 +124,8 @@ impl Server {
             is_offered: container.is_offered,
             workloads: self.workloads,
         };
-        let kept: Vec<RawFd> = shared.into_iter().chain(&self.namespaces.user).map(AsRawFd::as_raw_fd).collect();
+        let kept: Vec<RawFd> =
+            shared.into_iter().chain(&self.namespaces.user).map(AsRawFd::as_raw_fd).collect();
         let files = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
         let work = |control: &control::Control| creation.run(control);
         let (pid, listener) = control::spawn(creation.namespace_of_first(), files, &kept, work)

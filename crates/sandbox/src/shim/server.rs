@@ -110,7 +110,7 @@ impl Server {
                     Source::Listener => self.accept(),
                     Source::Signals => self.reap(),
                     Source::Connection(caller) => self.receive(caller),
-                                        Source::Output(container, index) => {
+                    Source::Output(container, index) => {
                         if let Some(container) = self.containers.get_mut(&container) {
                             container.pump(index);
                         }

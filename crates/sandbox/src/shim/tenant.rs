@@ -38,7 +38,8 @@ impl Tenant<'_> {
             return Err(format!("a {workload} container runs no other program than its own"));
         }
         let plan: Plan = files::read_record(&self.files.plan()).map_err(|error| error.to_string())?;
-        let configuration: Configuration = files::read(&self.files.spec()).map_err(|error| error.to_string())?;
+        let configuration: Configuration =
+            files::read(&self.files.spec()).map_err(|error| error.to_string())?;
         let mut process = configuration.process.clone();
         let Made { uid, gid, groups, home, .. } = self.made.clone();
         let identity = Identity { uid, gid, groups };
@@ -64,6 +65,7 @@ impl Tenant<'_> {
         privileges::enter_directory(&process.cwd)?;
         control::complete(&mut process.env, &home, self.terminal);
         let program = Program::find(self.command, &process.env)?;
+        privileges::confine(limits)?;
         control::confine_by_apparmor(apparmor.as_ref(), process.apparmor_profile.as_ref())?;
         if let Some(filter) = plan.seccomp.as_ref().filter(|filter| !filter.privileged) {
             seccomp::install(filter).map_err(|error| format!("seccomp: {error}"))?;
