@@ -266,6 +266,7 @@ impl Server {
     fn ended(&mut self, pid: Pid, code: i32) {
         if self.namespaces.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
             // The namespace ended with it, and no container can be made in it any more: nor is it a pod.
+            self.namespaces.pause = None;
             self.ending = true;
             return;
         }
@@ -338,6 +339,11 @@ impl Server {
     fn end(&mut self) {
         let ids: Vec<String> = self.containers.keys().cloned().collect();
         ids.iter().for_each(|id| self.forget(id));
+        // Until somebody has waited for it, it counts in the shims' control group.
+        if let Some(pause) = self.namespaces.pause.take() {
+            let _ = kill(pause.pid, Signal::SIGKILL);
+            let _ = waitpid(pause.pid, None);
+        }
         let _ = std::fs::remove_file(self.files.0.join(SOCKET));
         for caller in std::mem::take(&mut self.enders) {
             self.reply(caller, &Reply::Done);
