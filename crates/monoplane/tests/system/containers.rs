@@ -17,7 +17,11 @@ pub(crate) fn plane_with_image_and(flags: &[&str]) -> Option<Plane> {
         eprintln!("skipped: containers need root");
         return None;
     }
-    let plane = start(flags);
+    Some(with_image(start(flags)))
+}
+
+/// The plane, once it has the image.
+pub(crate) fn with_image(plane: Plane) -> Plane {
     let work = tempfile::tempdir().expect("a directory");
     let root = work.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a directory");
@@ -28,7 +32,7 @@ pub(crate) fn plane_with_image_and(flags: &[&str]) -> Option<Plane> {
     assert!(said.ok, "{said:?}");
     let listed = plane.monoplane(&["image", "ls"]);
     assert!(listed.out.contains(IMAGE), "{listed:?}");
-    Some(plane)
+    plane
 }
 
 /// What `docker save` would write for an image with busybox alone in it.
