@@ -85,7 +85,7 @@ impl Network {
         let links = links::Links::open()?;
         let gateway = config.subnet.gateway();
         links.ensure_bridge(&config.bridge, &config.owner, config.subnet, config.subnet6).await?;
-        forwarding::enable(&config.state_dir, config.subnet6.is_some())?;
+        forwarding::enable(config.subnet6.is_some())?;
         if let Some(services) = config.services {
             let to = (services.network().into(), services.prefix());
             links.route(&config.bridge, to, gateway.into()).await?;

@@ -3,7 +3,7 @@
 use crate::nft::table::{Chain, Hook, Point, Table};
 use crate::nft::{self, Family, expression as e};
 use crate::routes::Block;
-use crate::{Config, Result, links, spoofing};
+use crate::{Config, Result, forwarding, links, spoofing};
 
 /// What the names of our tables begin with.
 pub(crate) const TABLE_PREFIX: &str = "monoplane-";
@@ -45,7 +45,9 @@ pub(crate) fn remove(name: &str) -> Result<()> {
 /// Whether any network of ours has a table of a family, and so needs packets of it passed on.
 pub(crate) fn any(family: Family) -> Result<bool> {
     let own = |name: &String| {
-        name.starts_with(TABLE_PREFIX) && !OF_BOTH_FAMILIES.iter().any(|end| name.ends_with(end))
+        name.starts_with(TABLE_PREFIX)
+            && name != forwarding::WAS_OFF
+            && !OF_BOTH_FAMILIES.iter().any(|end| name.ends_with(end))
     };
     Ok(nft::tables(family)?.iter().any(own))
 }

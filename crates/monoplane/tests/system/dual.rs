@@ -106,11 +106,9 @@ fn pods_and_services_have_addresses_of_both_families() {
     eventually("both families have slices", || {
         (address_types(&plane, "web") == ["IPv4", "IPv6"]).then_some(())
     });
-    // The machine is asked at its own addresses among the pods.
-    let gateways = cidrs.iter().map(|cidr| cidr.split('/').next().unwrap_or_default());
-    let gateways =
-        gateways.map(|first| if is_six(first) { format!("{first}1") } else { first.replace(".0", ".1") });
-    let gateway = gateways.last().expect("an address of IPv6");
+    // The machine is asked at its own address among the pods.
+    let six = cidrs.last().and_then(|cidr| cidr.split('/').next()).expect("a range of IPv6");
+    let gateway = format!("{six}1");
     let node_port = format!("[{gateway}]:{}", made["ports"][0]["nodePort"]);
     for place in addresses.iter().map(|address| bracketed(address)).chain([node_port]) {
         eventually(&format!("{place} is reached"), || fetch(&plane, &place).filter(|said| said == "hello\n"));

@@ -227,6 +227,7 @@ fn the_machine_is_left_as_it_was() {
         assert_eq!(forwarding().trim(), "1", "the other network needs it");
         assert!(!routes().contains("fd00007700"), "{}", routes());
         other_network.teardown().await.unwrap();
+        assert_eq!(forwarding().trim(), "0", "and nobody else");
         assert_eq!(interfaces(), before);
         assert!(!routes().contains("fd0000"), "{}", routes());
     });
