@@ -29,6 +29,7 @@ mod streams;
 mod streams_kube;
 mod upgrade;
 mod user_namespaces;
+mod wasm_artifacts;
 mod wasm_pods;
 
 /// A plane of the binary under test.
