@@ -213,6 +213,8 @@ pub(crate) fn tar_of_one<'a>(
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mtime(0);
     let mut head = tar::Builder::new(Vec::new());
     head.append_data(&mut header, path, std::io::empty())?;
