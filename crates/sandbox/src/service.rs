@@ -503,13 +503,19 @@ fn not_found(container: &str) -> Error {
     Error::NotFound { kind: "container", id: container.to_owned() }
 }
 
+fn cannot(container: &str) -> Error {
+    Error::Unsupported(format!(
+        "container {container}: its pod's shim is of an earlier release and cannot do this; start the pod anew"
+    ))
+}
+
 pub(crate) fn refused(reply: Reply, container: &str) -> Error {
     match reply {
         Reply::NotFound => not_found(container),
+        Reply::Unsupported => cannot(container),
+        // So the first release says that there is no such call.
+        Reply::Error(why) if why.starts_with("bad request: unknown variant") => cannot(container),
         Reply::Error(why) => Error::Failed(why),
-        Reply::Unsupported => Error::Unsupported(format!(
-            "container {container}: its pod's shim is of an earlier release and cannot do this; start the pod anew"
-        )),
         other => Error::Failed(format!("an answer that does not fit: {other:?}")),
     }
 }
