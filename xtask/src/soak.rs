@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -42,13 +41,11 @@ pub fn run(root: &Path, soak: &Soak) -> Result<()> {
     tools::install(root)?;
     match soak {
         Soak::Kill { rounds, seed } => {
-            tools::run(
-                Command::new("cargo").args(["build", "--release", "-p", "monoplane"]).current_dir(root),
-            )?;
+            tools::run(tools::cargo().args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
             kill(root, *rounds, seed.unwrap_or_else(by_time))
         }
         Soak::Cases { cases } => tools::run(
-            Command::new("cargo")
+            tools::cargo()
                 .args(["nextest", "run", "--workspace", "--exclude", "monoplane", "--no-fail-fast"])
                 .env("PROPTEST_CASES", cases.to_string())
                 .env("MONOPLANE_TOOLS", tools::folder(root))

@@ -1,7 +1,6 @@
 //! `cargo xtask test`: every test of the house, and what they need.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -18,7 +17,7 @@ pub fn run(root: &Path, filter: &[String]) -> Result<()> {
     tools::install(root)?;
     print!("layers: {}", layers::run(root)?);
     tools::run(
-        Command::new("cargo")
+        tools::cargo()
             .args(["nextest", "run", "--workspace", "--no-fail-fast"])
             .args(filter)
             .env("MONOPLANE_TOOLS", tools::folder(root))

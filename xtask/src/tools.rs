@@ -41,6 +41,17 @@ pub fn folder(root: &Path) -> PathBuf {
     root.join("target/tools")
 }
 
+/// Cargo, without what the cargo that runs this program says of the program: build scripts that look at such words (ring's)
+/// would run again, and everything above them, whenever the same build is asked for with and without `cargo xtask`.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
+        command.env_remove(name);
+    }
+    command
+}
+
 fn is_there(program: &str) -> bool {
     Command::new("sh")
         .args(["-c", "command -v \"$0\"", program])
@@ -50,15 +61,11 @@ fn is_there(program: &str) -> bool {
 }
 
 fn nextest() -> Result<()> {
-    let there = Command::new("cargo")
-        .args(["nextest", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let there = cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if there.is_ok_and(|status| status.success()) {
         return Ok(());
     }
-    run(Command::new("cargo").args(["install", "cargo-nextest", "--locked"]))
+    run(cargo().args(["install", "cargo-nextest", "--locked"]))
 }
 
 /// Makes sure of a program that only some command needs.

@@ -110,6 +110,19 @@ impl Plane {
         self.wait_until_up();
     }
 
+    /// Ends `up` in order, as its supervisor would; pods run on.
+    pub fn stop(&mut self) {
+        let mut up = self.up.take().expect("the plane runs");
+        kill(up.id(), 15);
+        up.wait().expect("up can be waited for");
+    }
+
+    /// Starts `up` of another binary.
+    pub fn up_with(&mut self, binary: &str) {
+        self.binary = binary.into();
+        self.up();
+    }
+
     /// Starts `up` again after it was killed from outside.
     pub fn revive(&mut self) {
         if let Some(mut up) = self.up.take() {

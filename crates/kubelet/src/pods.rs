@@ -63,13 +63,14 @@ pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
     let ended = Arc::new(Inbox::default());
     let mut pods =
         Pods { cx: cx.clone(), inbox: inbox.clone(), workers: HashMap::new(), ended, swept: false };
-    // What the node runs by itself does not wait for the API.
-    pods.until(informer.ready()).await;
+    // What the node runs by itself does not wait for the API, and neither do its ends. Events of pods that are not known yet
+    // reach nobody; what became of these is looked at when they are.
     for runtime in cx.runtimes.all() {
         let (runtime, inbox, cx) = (runtime.clone(), inbox.clone(), cx.clone());
         let tasks = cx.tasks.clone();
         tasks.spawn("runtime events", async move { follow(&cx, &runtime, &inbox).await });
     }
+    pods.until(informer.ready()).await;
     // What has neither a pod in the API nor a file is removed: both have to be known before.
     pods.until(cx.statics.known()).await;
     pods.run().await;

@@ -108,6 +108,8 @@ pub struct SandboxConfig {
     /// The pod's own user namespace, which then owns its other namespaces; `None`: the machine's. The ids on the disk of
     /// what is mounted into its containers are those inside.
     pub user_namespace: Option<UserNamespace>,
+    /// Whether this machine's administrator asks for it in a file, and not the API, which may be away and know nothing of it.
+    pub static_pod: bool,
     /// Kernel settings inside the namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Which of the runtime's handlers runs its containers; empty: the one that runs the programs of their images.

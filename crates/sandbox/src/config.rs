@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use runtime::SandboxMetadata;
+use runtime::SandboxConfig;
 use serde::{Deserialize, Serialize};
 
 /// How the program that plays the shims is started: `executable args…` and further words. It must call
@@ -58,7 +58,7 @@ pub trait PodNetwork: Send + Sync + 'static {
     async fn attach(
         &self,
         sandbox_id: &str,
-        pod: &SandboxMetadata,
+        pod: &SandboxConfig,
         namespace: &Path,
     ) -> Result<Vec<IpAddr>, String>;
     /// Takes the addresses back; the namespace may be gone. Repeating it succeeds.

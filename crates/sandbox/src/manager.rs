@@ -208,7 +208,7 @@ impl Inner {
             NamespaceMode::Node => Vec::new(),
             _ => {
                 let namespace = PathBuf::from(format!("/proc/{}/ns/net", process.pid));
-                self.network.attach(id, &config.metadata, &namespace).await.map_err(Error::Failed)?
+                self.network.attach(id, &config, &namespace).await.map_err(Error::Failed)?
             }
         };
         crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;

@@ -1,10 +1,12 @@
 //! The node's end of the process that shims are forked from ([`crate::shim`]): started with the first sandbox, and again
-//! when it has ended. It ends with this process; its shims do not.
+//! when it has ended or answers no more. It ends with this process; its shims do not.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use runtime::Error;
@@ -16,8 +18,7 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::ShimCommand;
 use crate::files::SandboxFiles;
@@ -25,6 +26,10 @@ use crate::manager::failed;
 
 /// How long a shim may take to become reachable.
 const SHIM_START: Duration = Duration::from_secs(20);
+/// How long a spawner that is waited for may be silent before another one takes its place.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How many spawners may end before a start is given up.
+const SPAWNERS: usize = 3;
 /// Most that a shim says before it can be reached.
 const MAX_WORDS: u64 = 4096;
 
@@ -33,13 +38,20 @@ pub(crate) struct Spawner {
     /// The program, held.
     program: OwnedFd,
     command: ShimCommand,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<Arc<Running>>>,
 }
 
 struct Running {
-    /// Killed when this value goes.
-    _child: Child,
     socket: UnixStream,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Killed when this value goes.
+    child: Child,
+    /// When one of its shims was last heard of; before that, when it was started.
+    heard: Instant,
+    replaced: bool,
 }
 
 impl Spawner {
@@ -61,25 +73,69 @@ impl Spawner {
         }
     }
 
+    /// Has a shim forked and returns its first words.
     async fn ask(&self, files: &SandboxFiles) -> io::Result<String> {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        {
-            let mut running = self.running.lock().await;
-            let sent = match running.as_ref() {
-                Some(running) => running.send(files, &writer).await,
-                None => Err(io::ErrorKind::NotConnected.into()),
+        for _ in 0..SPAWNERS {
+            let spawner = self.spawner()?;
+            let mut words = String::new();
+            let said = async {
+                let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+                spawner.send(files, writer).await?;
+                Receiver::from_owned_fd(reader)?.take(MAX_WORDS).read_to_string(&mut words).await
             };
-            // It may have ended meanwhile; a fresh one has not.
-            if sent.is_err() {
-                let fresh = self.start()?;
-                fresh.send(files, &writer).await?;
-                *running = Some(fresh);
+            let said = tokio::select! {
+                said = said => said,
+                never = self.replace_if_silent(&spawner) => match never {},
+            };
+            match said {
+                // A message that was not read went with its reader, and nobody has this pipe: no shim was forked.
+                Ok(0) | Err(_) if spawner.has_ended() => self.forget(&spawner),
+                Ok(_) => {
+                    spawner.state().heard = Instant::now();
+                    return Ok(words);
+                }
+                Err(error) => return Err(error),
             }
         }
-        drop(writer);
-        let mut words = String::new();
-        Receiver::from_owned_fd(reader)?.take(MAX_WORDS).read_to_string(&mut words).await?;
-        Ok(words)
+        Err(io::Error::other("the process that forks shims ends whenever it is asked to"))
+    }
+
+    /// The one that runs, or a fresh one.
+    fn spawner(&self) -> io::Result<Arc<Running>> {
+        let mut running = self.running();
+        if let Some(running) = running.as_ref() {
+            return Ok(Arc::clone(running));
+        }
+        Ok(Arc::clone(running.insert(Arc::new(self.start()?))))
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next to ask gets another one.
+    fn forget(&self, spawner: &Arc<Running>) {
+        self.running().take_if(|running| Arc::ptr_eq(running, spawner));
+    }
+
+    /// Waits until a spawner owes an answer for too long, and kills it: its shims live on, and who waits for it hears
+    /// that his pipe is closed. One that answers others is at work, however slowly.
+    async fn replace_if_silent(&self, spawner: &Arc<Running>) -> Infallible {
+        let asked = Instant::now();
+        loop {
+            let silent_since = spawner.state().heard.max(asked);
+            tokio::time::sleep_until(silent_since + SILENCE).await;
+            if spawner.state().heard > silent_since {
+                continue;
+            }
+            self.forget(spawner);
+            if spawner.replace() {
+                tracing::warn!(
+                    "the process that forks shims was silent for {SILENCE:?}: another takes its place"
+                );
+            }
+            return std::future::pending().await;
+        }
     }
 
     fn start(&self) -> io::Result<Running> {
@@ -94,13 +150,32 @@ impl Spawner {
         let child = command.spawn()?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         // It is no stream: it keeps messages apart. What is used of it here, waiting for room, is the same.
-        Ok(Running { _child: child, socket: UnixStream::from_std(ours.into())? })
+        let state = State { child, heard: Instant::now(), replaced: false };
+        Ok(Running { socket: UnixStream::from_std(ours.into())?, state: Mutex::new(state) })
     }
 }
 
 impl Running {
-    /// One message: the directory, and the pipe for the shim's first words.
-    async fn send(&self, files: &SandboxFiles, pipe: &OwnedFd) -> io::Result<()> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills it, and says whether this was not done before.
+    fn replace(&self) -> bool {
+        let mut state = self.state();
+        if let Err(error) = state.child.start_kill() {
+            tracing::debug!(%error, "the process that forks shims cannot be killed");
+        }
+        !std::mem::replace(&mut state.replaced, true)
+    }
+
+    /// Whether it can fork no more shims. It never says anything, so the end is all that can be read.
+    fn has_ended(&self) -> bool {
+        self.state().replaced || matches!(self.socket.try_read(&mut [0]), Ok(0))
+    }
+
+    /// One message: the directory, and the pipe for the shim's first words, which we then hold no longer.
+    async fn send(&self, files: &SandboxFiles, pipe: OwnedFd) -> io::Result<()> {
         let path = files.0.as_os_str().as_encoded_bytes();
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

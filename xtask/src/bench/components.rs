@@ -88,9 +88,7 @@ fn serve(wasmtime: &Path, guest: &Path, options: &[&str]) -> Result<(Peer, Strin
 
 fn bare(root: &Path) -> Result<(Peer, String)> {
     tools::run(
-        Command::new("cargo")
-            .args(["build", "--release", "-p", "wasm", "--example", "bare"])
-            .current_dir(root),
+        tools::cargo().args(["build", "--release", "-p", "wasm", "--example", "bare"]).current_dir(root),
     )?;
     let address = format!("127.0.0.1:{}", free_port()?);
     let child = Command::new(root.join("target/release/examples/bare"))
@@ -107,7 +105,7 @@ fn wasmtime(root: &Path) -> Result<PathBuf> {
     if !program.exists() {
         println!("building wasmtime {WASMTIME}, once, to compare with");
         tools::run(
-            Command::new("cargo")
+            tools::cargo()
                 .args(["install", "wasmtime-cli", "--version", WASMTIME, "--locked", "--root"])
                 .arg(&folder)
                 .env("CARGO_TARGET_DIR", folder.join("wasmtime-build")),

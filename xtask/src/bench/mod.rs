@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: the figures of the README, each beside a peer or a limit measured in the same run.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -80,7 +79,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     }
     ensure!(build == Build::Release || families == [Family::Node], "only `node` runs with the dev build");
     let profile: &[&str] = if build == Build::Release { &["--release"] } else { &[] };
-    tools::run(Command::new("cargo").args(["build", "-p", "monoplane"]).args(profile).current_dir(root))?;
+    tools::run(tools::cargo().args(["build", "-p", "monoplane"]).args(profile).current_dir(root))?;
     if wanted(Family::Node) {
         node::run(root, build)?;
     }
@@ -100,7 +99,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
         unpack::run(root, seconds.clamp(3, 9))?;
     }
     if wanted(Family::Micro) {
-        tools::run(Command::new("cargo").args(["bench", "--workspace"]).current_dir(root))?;
+        tools::run(tools::cargo().args(["bench", "--workspace"]).current_dir(root))?;
     }
     Ok(())
 }

@@ -91,6 +91,13 @@ fn view_edit_and_admin_hold_what_their_parts_do() {
     assert_eq!(can("create rbac.authorization.k8s.io/roles red"), [false, false, true]);
     assert_eq!(can("get /pods blue a"), [false, false, false]);
     assert_eq!(can("update /pods/status red a"), [false, false, false]);
+    // What stands behind a Service may lead into other namespaces (CVE-2021-25740).
+    for kind in ["/endpoints", "discovery.k8s.io/endpointslices"] {
+        assert_eq!(can(&format!("get {kind} red a")), [true, true, true]);
+        for verb in ["create", "update", "patch", "delete", "deletecollection"] {
+            assert_eq!(can(&format!("{verb} {kind} red a")), [false, false, false], "{verb} {kind}");
+        }
+    }
 }
 
 #[test]

@@ -197,7 +197,7 @@ impl<'a> Exchange<'a> {
                 break;
             }
             let Some(endpoint) = self.backend.pick(&self.tried) else { break };
-            let mut lease = match Lease::take(endpoint.begin(), self.peer.thread).await {
+            let mut lease = match Lease::take(endpoint.begin(), self.peer.thread, self.may_repeat).await {
                 Ok(lease) => lease,
                 Err(why) => {
                     tracing::debug!(backend = self.backend.name, why, "an endpoint cannot be reached");

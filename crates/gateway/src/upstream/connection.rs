@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use super::Protocol;
-use super::endpoint::UnderWay;
+use super::endpoint::{Endpoint, UnderWay};
 use crate::request::Upload;
 
 /// What an endpoint may send as the head of a reply, in bytes.
@@ -44,14 +44,18 @@ pub(crate) enum Sent {
 }
 
 impl Lease {
-    /// A connection that waits, or a new one.
+    /// A connection that waits, or a new one. For a request that may not be sent `twice`, none that the endpoint may be
+    /// about to close.
     ///
     /// # Errors
     /// When there is no connection to be had, as text.
-    pub(crate) async fn take(under_way: UnderWay, thread: usize) -> Result<Self, String> {
+    pub(crate) async fn take(under_way: UnderWay, thread: usize, twice: bool) -> Result<Self, String> {
         let endpoint = under_way.0.clone();
         let kept = match endpoint.protocol {
-            Protocol::Http1 => endpoint.unpark_http1(thread).map(Sender::Http1),
+            Protocol::Http1 if twice => {
+                endpoint.unpark_http1(thread, endpoint.ways.limits.kept_for).map(Sender::Http1)
+            }
+            Protocol::Http1 => fresh_http1(&endpoint, thread).await.map(Sender::Http1),
             Protocol::Http2 => endpoint.shared_http2(thread).map(Sender::Http2),
         };
         if let Some(sender) = kept {
@@ -101,6 +105,18 @@ impl Lease {
             self.under_way.0.park_http1(self.thread, sender);
         }
     }
+}
+
+/// A connection that was used just now, and is still open once the system was asked what has come on it since.
+async fn fresh_http1(endpoint: &Endpoint, thread: usize) -> Option<http1::SendRequest<Upload>> {
+    while let Some(sender) = endpoint.unpark_http1(thread, endpoint.ways.limits.fresh_for) {
+        // The runtime of the thread looks at its sockets before it goes on with this.
+        tokio::task::yield_now().await;
+        if !sender.is_closed() {
+            return Some(sender);
+        }
+    }
+    None
 }
 
 async fn within(

@@ -124,18 +124,22 @@ impl Endpoint {
         lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that waits, if there is one.
-    pub(super) fn unpark_http1(&self, thread: usize) -> Option<http1::SendRequest<Upload>> {
+    /// A connection that has waited for less than that, if there is one.
+    pub(super) fn unpark_http1(&self, thread: usize, waited: Duration) -> Option<http1::SendRequest<Upload>> {
         let mut lane = self.lane(thread);
         while let Some((sender, since)) = lane.http1.pop() {
             if sender.is_closed() {
                 continue;
             }
-            if since.elapsed() < self.ways.limits.kept_for {
-                return Some(sender);
-            }
             // Those below it have waited for longer still.
-            lane.http1.clear();
+            match since.elapsed() {
+                age if age >= self.ways.limits.kept_for => lane.http1.clear(),
+                age if age >= waited => {
+                    lane.http1.push((sender, since));
+                    return None;
+                }
+                _ => return Some(sender),
+            }
         }
         None
     }

@@ -36,6 +36,9 @@ pub struct ProxyLimits {
     pub kept: usize,
     /// How long they are kept.
     pub kept_for: Duration,
+    /// How long one may have waited for a request that must not be sent twice: endpoints close what waits for long, and
+    /// what is on its way just then is lost.
+    pub fresh_for: Duration,
 }
 
 impl Default for ProxyLimits {
@@ -48,6 +51,7 @@ impl Default for ProxyLimits {
             requests: 4096,
             kept: 64,
             kept_for: Duration::from_secs(30),
+            fresh_for: Duration::from_secs(1),
         }
     }
 }

@@ -21,6 +21,15 @@ use crate::upstream::{Upstream, api, backend, ingress, raw, reach_tests, read_he
 
 /// A gateway all of whose requests go to these.
 async fn edge_to(folder: &std::path::Path, endpoints: &[SocketAddr], port: Value) -> Edge {
+    edge_with(folder, endpoints, port, |_| {}).await
+}
+
+async fn edge_with(
+    folder: &std::path::Path,
+    endpoints: &[SocketAddr],
+    port: Value,
+    more: impl FnOnce(&mut gateway::Options),
+) -> Edge {
     let api = api();
     service(&api, "shop", "web", endpoints, port);
     ingress(&api, "shop", "main", json!({ "defaultBackend": backend("web") }));
@@ -29,6 +38,7 @@ async fn edge_to(folder: &std::path::Path, endpoints: &[SocketAddr], port: Value
         options.proxy.reply = Duration::from_secs(1);
         options.proxy.request_body = 1000;
         options.limits.drain = Duration::from_secs(2);
+        more(options);
     };
     Edge::start_with(folder, &api, change).await
 }
@@ -258,6 +268,51 @@ async fn connections_are_kept_and_what_closed_them_is_not_noticed() {
         assert_eq!((reply.status, reply.text.as_str()), (StatusCode::OK, "ok"));
     }
     assert!(connections.load(Ordering::SeqCst) >= 100);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_be_sent_twice_goes_over_no_connection_that_may_be_closing() {
+    // It closes after each reply, and then says that it has.
+    let (tells, mut closed) = mpsc::unbounded_channel();
+    let closing = raw(move |mut stream, _| {
+        let tells = tells.clone();
+        async move {
+            if read_head(&mut stream).await {
+                stream.read_exact(&mut [0; 4]).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                drop(stream);
+                tells.send(()).unwrap();
+            }
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let edge = edge_to(folder.path(), &[closing], json!({})).await;
+    for _ in 0..100 {
+        let reply = edge.send(Request::post("http://a.test/"), "body").await;
+        assert_eq!((reply.status, reply.text.as_str()), (StatusCode::OK, "ok"));
+        closed.recv().await.unwrap();
+    }
+    edge.stop().await;
+
+    // With no connection young enough, each of them gets its own, and the others go on sharing theirs.
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start("one").await;
+    let never = |options: &mut gateway::Options| options.proxy.fresh_for = Duration::ZERO;
+    let edge = edge_with(folder.path(), &[upstream.address], json!({}), never).await;
+    let accepted = || upstream.accepted.load(Ordering::SeqCst);
+    for _ in 0..10 {
+        told(&edge.get("http://a.test/").await);
+    }
+    let shared = accepted();
+    assert!(shared <= 2, "a connection a thread");
+    for count in 1..=10 {
+        told(&edge.send(Request::post("http://a.test/"), "body").await);
+        assert_eq!(accepted(), shared + count);
+    }
+    told(&edge.get("http://a.test/").await);
+    assert_eq!(accepted(), shared + 10);
     edge.stop().await;
 }
 

@@ -156,7 +156,7 @@ impl Keeper {
         let signal = met.threshold.signal;
         let mut candidates = Vec::new();
         let mut disks = BTreeMap::new();
-        for pod in pods.iter().filter(|pod| !is_critical(pod)) {
+        for pod in pods.iter().filter(|pod| !self.is_critical(pod)) {
             let request = match signal.condition() {
                 "PIDPressure" => 0,
                 _ => resources::pod_request(pod, signal.resource()),
@@ -259,6 +259,12 @@ impl Keeper {
         text
     }
 
+    /// Static pods are; an annotation could say so of any pod.
+    fn is_critical(&self, pod: &Pod) -> bool {
+        let priority = pod.spec.as_ref().and_then(|spec| spec.priority);
+        self.cx.statics.get(uid(pod)).is_some() || priority.is_some_and(|priority| priority >= CRITICAL)
+    }
+
     fn evict(&mut self, pod: &Pod, message: String, grace: Duration) {
         tracing::info!(pod = crate::pod::config::full_name(pod), message, "evicting");
         self.cx.recorder.record(pod, client::EventType::Warning, "Evicted", message.clone());
@@ -270,12 +276,6 @@ impl Keeper {
 
 fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
-}
-
-fn is_critical(pod: &Pod) -> bool {
-    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
-    let fixed = source.is_some_and(|source| source != "api");
-    fixed || pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
 }
 
 /// The node's conditions of running short, as they hold.

@@ -162,6 +162,8 @@ pub(crate) fn sandbox(
         ipc: mode(spec.host_ipc),
         // Where the pod wants one, its ids are claimed when the sandbox is made.
         user_namespace: None,
+        // So does who makes the sandbox: annotations could be anybody's.
+        static_pod: false,
         // The worker knows it.
         handler: String::new(),
         sysctls: sysctls.collect(),

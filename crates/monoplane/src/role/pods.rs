@@ -13,7 +13,7 @@ use client::Ambient;
 use images::{Registries, RegistryConfig};
 use network::Network;
 use proxy::placements::{Placement, Placements};
-use runtime::{Runtime, SandboxMetadata, SandboxState};
+use runtime::{Runtime, SandboxConfig, SandboxState};
 use sandbox::{Containers, PodNetwork, ShimCommand};
 
 use super::marks::Marks;
@@ -116,15 +116,18 @@ impl PodNetwork for Bridged {
     async fn attach(
         &self,
         sandbox_id: &str,
-        pod: &SandboxMetadata,
+        pod: &SandboxConfig,
         namespace: &Path,
     ) -> Result<Vec<IpAddr>, String> {
         let attached = self.network.attach(sandbox_id, namespace).await;
         let addresses = attached.map_err(|error| error.to_string())?;
-        let placement = Placement { uid: pod.uid.clone(), addresses: addresses.clone() };
+        let placement = Placement { uid: pod.metadata.uid.clone(), addresses: addresses.clone() };
         self.placements.add(sandbox_id, placement);
-        let in_force = self.placements.in_force(sandbox_id, &self.ambient).await;
-        in_force.map_err(|error| error.to_string())?;
+        match self.placements.in_force(sandbox_id, &self.ambient).await {
+            // Who may write files on this machine may have any pod, and some of them bring the API up.
+            Err(error) if pod.static_pod => tracing::warn!(sandbox_id, %error, "a static pod starts without"),
+            in_force => in_force.map_err(|error| error.to_string())?,
+        }
         Ok(addresses)
     }
 
@@ -146,7 +149,7 @@ struct Unplugged;
 
 #[async_trait]
 impl PodNetwork for Unplugged {
-    async fn attach(&self, _: &str, _: &SandboxMetadata, _: &Path) -> Result<Vec<IpAddr>, String> {
+    async fn attach(&self, _: &str, _: &SandboxConfig, _: &Path) -> Result<Vec<IpAddr>, String> {
         Err("this node is being cleaned away".to_owned())
     }
 

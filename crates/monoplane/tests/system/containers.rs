@@ -2,8 +2,6 @@
 
 use harness::{Plane, eventually, is_root, kill, send};
 
-use crate::start;
-
 pub(crate) const IMAGE: &str = "monoplane.test/busybox:1";
 
 /// A plane with an image of a static busybox; `None` without root, where containers cannot run.
@@ -13,11 +11,16 @@ pub(crate) fn plane_with_image() -> Option<Plane> {
 
 /// The same, with these further flags.
 pub(crate) fn plane_with_image_and(flags: &[&str]) -> Option<Plane> {
+    plane_with_image_of(env!("CARGO_BIN_EXE_monoplane"), flags)
+}
+
+/// The same, of this binary.
+pub(crate) fn plane_with_image_of(binary: &str, flags: &[&str]) -> Option<Plane> {
     if !is_root() {
         eprintln!("skipped: containers need root");
         return None;
     }
-    Some(with_image(start(flags)))
+    Some(with_image(Plane::start(binary, flags)))
 }
 
 /// The plane, once it has the image.

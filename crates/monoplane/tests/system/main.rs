@@ -16,6 +16,7 @@ mod containers;
 mod demo;
 mod dual;
 mod durable;
+mod earlier_release;
 mod finding;
 mod hostile;
 mod ingress;
@@ -26,10 +27,12 @@ mod ports;
 mod registry;
 mod resources;
 mod rolling;
+mod static_pods;
 mod streams;
 mod streams_kube;
 mod upgrade;
 mod user_namespaces;
+mod wasm_artifacts;
 mod wasm_pods;
 
 /// A plane of the binary under test.

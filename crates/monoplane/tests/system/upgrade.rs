@@ -1,10 +1,12 @@
-//! A node's process goes and another comes, as in an upgrade, while the pods are at work: they notice nothing.
+//! A node's process goes and another comes, while the pods are at work: they notice nothing. Nor when the program that
+//! comes is another one than that which went.
 
 use std::path::Path;
 
-use harness::{Plane, eventually};
+use harness::{Plane, eventually, kill};
 
-use crate::containers::{IMAGE, plane_with_image};
+use crate::containers::{IMAGE, plane_with_image, plane_with_image_of};
+use crate::earlier_release;
 
 fn pod(name: &str, script: &str) -> String {
     format!(
@@ -76,4 +78,71 @@ fn no_line_and_no_connection_is_lost_when_the_node_is_upgraded() {
         assert_none_is_missing(name, &numbers(&plane, name));
     }
     plane.kubectl_ok(&["delete", "pod", "writer", "listener", "speaker", "--timeout=30s"]);
+}
+
+/// The only container's directory of a pod.
+fn container(plane: &Plane, uid: &str) -> std::path::PathBuf {
+    let of_pod = |record: &Path| read(record).contains(uid);
+    let sandboxes = std::fs::read_dir(plane.data().join("node/containers/sandboxes")).expect("sandboxes");
+    let sandbox = sandboxes
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| of_pod(&path.join("sandbox.json")))
+        .expect("the pod's sandbox");
+    let mut containers = std::fs::read_dir(sandbox.join("containers")).expect("containers");
+    containers.next().expect("a container").expect("an entry").path()
+}
+
+fn number(record: &Path, field: &str) -> u32 {
+    let record: serde_json::Value = serde_json::from_str(&read(record)).expect("a record");
+    record[field].as_u64().and_then(|number| number.try_into().ok()).expect("a number")
+}
+
+/// With a probe that runs in it and passes at once.
+fn probed(name: &str) -> String {
+    let probe =
+        "    readinessProbe: {periodSeconds: 1, exec: {command: [/bin/busybox, test, -e, /bin/busybox]}}\n";
+    pod(name, WRITER).replace("restartPolicy: Never", "restartPolicy: Always") + probe
+}
+
+#[test]
+fn another_program_adopts_the_pods_of_the_first_release() {
+    let there = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let old = there.path().join("monoplane-0.1");
+    let new = env!("CARGO_BIN_EXE_monoplane");
+    std::fs::hard_link(new, &old).expect("a name of its own for the program");
+    let Some(mut plane) = plane_with_image_of(old.to_str().expect("a path"), &[]) else { return };
+    plane.apply(&probed("writer"));
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/writer", "--timeout=60s"]);
+    let uid = plane.get(&["pod", "writer"])["metadata"]["uid"].as_str().expect("a UID").to_owned();
+    let container = container(&plane, &uid);
+    let shim = number(&container.join("../../shim.json"), "pid");
+    let program = |plane: &Plane| {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", plane.pid("node")));
+        exe.expect("the node's process runs")
+    };
+    assert_eq!(program(&plane), old);
+
+    plane.stop();
+    let sandboxes = earlier_release::set_back(&plane.data().join("node/containers"));
+    assert_eq!(sandboxes, 1);
+    std::fs::remove_file(&old).expect("the program is removed");
+    plane.up_with(new);
+    assert_eq!(program(&plane), Path::new(new));
+    let before = numbers(&plane, "writer").len();
+    eventually("the pod writes on", || (numbers(&plane, "writer").len() > before + 100).then_some(()));
+    let status = || plane.get(&["pod", "writer"])["status"]["containerStatuses"][0].clone();
+    assert_eq!((&status()["restartCount"], &status()["ready"]), (&0.into(), &true.into()));
+    assert_none_is_missing("writer", &numbers(&plane, "writer"));
+    let refused = plane.kubectl(&["exec", "writer", "--", "/bin/busybox", "true"]);
+    assert!(!refused.ok && refused.err.contains("of an earlier release"), "{refused:?}");
+
+    // Its shim makes the next container too, and runs the probe in it.
+    kill(number(&container.join("state.json"), "pid"), 9);
+    let again = || (status()["restartCount"] == 1 && status()["ready"] == true).then_some(());
+    eventually("it is started again and ready", again);
+    assert_eq!(number(&container.join("../../shim.json"), "pid"), shim);
+    plane.apply(&probed("next"));
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/next", "--timeout=60s"]);
+    plane.kubectl_ok(&["exec", "next", "--", "/bin/busybox", "true"]);
+    plane.kubectl_ok(&["delete", "pod", "writer", "next", "--timeout=30s"]);
 }

@@ -251,6 +251,42 @@ fn nothing_is_left_of_a_sandbox_that_cannot_be_made() {
     });
 }
 
+/// This process' own children that fork shims.
+fn spawners() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children =
+        tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children: Vec<i32> = children
+        .flat_map(|text| text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children.into_iter().filter(|pid| name(pid).trim() == "shim-spawner").collect()
+}
+
+#[test]
+fn a_spawner_that_is_stuck_or_gone_is_replaced() {
+    with_machine(async |machine| {
+        let first = machine.run_sandbox().await;
+        let Ok([stuck]) = <[i32; 1]>::try_from(spawners()) else { panic!("{:?}", spawners()) };
+        signal(stuck, rustix::process::Signal::STOP);
+        let pods = (2..6).map(|number| {
+            let mut pod = machine.sandbox();
+            pod.metadata.uid = format!("u{number}");
+            pod.cgroup_parent = format!("{}/pods/pod-u{number}", machine.group);
+            machine.runtime.run_sandbox(pod)
+        });
+        let started = futures::future::try_join_all(pods).await.unwrap();
+        assert_eq!(started.len(), 4);
+        let Ok([next]) = <[i32; 1]>::try_from(spawners()) else { panic!("{:?}", spawners()) };
+        assert_ne!(next, stuck);
+        // Its shims live on.
+        assert_eq!(machine.runtime.sandbox_status(&first).await.unwrap().state, SandboxState::Ready);
+        kill(next);
+        machine.runtime.remove_sandbox(&first).await.unwrap();
+        machine.run_sandbox().await;
+    });
+}
+
 fn kill(pid: i32) {
     signal(pid, rustix::process::Signal::KILL);
 }

@@ -42,12 +42,7 @@ impl NoNetwork {
 
 #[async_trait]
 impl PodNetwork for NoNetwork {
-    async fn attach(
-        &self,
-        id: &str,
-        _: &runtime::SandboxMetadata,
-        namespace: &Path,
-    ) -> Result<Vec<IpAddr>, String> {
+    async fn attach(&self, id: &str, _: &SandboxConfig, namespace: &Path) -> Result<Vec<IpAddr>, String> {
         if !namespace.exists() {
             return Err(format!("{namespace:?} is not there"));
         }

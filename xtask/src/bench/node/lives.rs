@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::peers::Peer;
 use super::{Samples, print};
 use crate::bench::{Build, rule};
+use crate::tools;
 
 /// Lives of each kind.
 const LIVES: usize = 100;
@@ -70,7 +71,7 @@ impl Drop for Ours {
 
 impl Ours {
     fn start(root: &Path, build: Build) -> Result<Self> {
-        let mut child = Command::new("cargo")
+        let mut child = tools::cargo()
             .args(["bench", "--quiet", "-p", "sandbox", "--bench", "life"])
             .args(build.profile())
             .args(["--", "--serve"])

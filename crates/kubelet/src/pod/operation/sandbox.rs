@@ -28,6 +28,7 @@ pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) ->
     let cx = &scope.cx;
     let mut config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
     config.handler.clone_from(&scope.handler);
+    config.static_pod = cx.statics.get(scope.uid()).is_some();
     let logs = config.log_directory.clone();
     let (paths, uid) = (cx.paths.clone(), scope.uid().to_owned());
     let own_users = scope.pod.spec.as_ref().is_some_and(|spec| spec.host_users == Some(false));

@@ -147,6 +147,8 @@ async fn service_variables(scope: &Scope) -> Result<Vec<(String, String)>, Strin
     let (cx, pod) = (&scope.cx, &scope.pod);
     tokio::select! {
         () = cx.services.ready() => {}
+        // As upstream: a pod of the node's own files may be what brings the API up.
+        () = std::future::ready(()), if cx.statics.get(scope.uid()).is_some() => {}
         () = cx.ambient.clock.sleep(SERVICES_WITHIN) => {
             return Err("services have not yet been read at least once, cannot construct envvars".to_owned());
         }
