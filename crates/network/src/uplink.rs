@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use futures::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 
 use crate::links::Links;
 use crate::{Error, Result};
@@ -62,5 +62,7 @@ fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     });
-    (route.header.destination_prefix_length == 0).then_some((metric.unwrap_or(0), index?))
+    // IPv6 may have one that leads nowhere.
+    let leads = route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast;
+    leads.then_some((metric.unwrap_or(0), index?))
 }

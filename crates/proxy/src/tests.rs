@@ -167,8 +167,7 @@ fn load_balancers_have_sources_and_ask_for_endpoints_that_are_here() {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
         "externalIPs": ["192.0.2.7"], "loadBalancerSourceRanges": ["198.51.100.0/24", "2001:db8::/64"],
     }))));
-    let status =
-        json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "0.0.0.0"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
     balanced.status = Some(serde_json::from_value(status).expect("a status"));
     let all = [Arc::new(balanced)];
     let slices = [slice(&[("10.0.0.1", "here", true, true), ("10.0.0.2", "here", false, true)])];
@@ -177,6 +176,7 @@ fn load_balancers_have_sources_and_ask_for_endpoints_that_are_here() {
     assert_eq!(found.frontends[&at(Some("192.0.2.8"), 80)].sources, Some(expected));
     assert_eq!(found.frontends[&at(Some("192.0.2.7"), 80)].sources, None);
     assert!(!found.frontends.contains_key(&at(Some("192.0.2.9"), 80)));
+    assert!(!found.frontends.contains_key(&at(Some("0.0.0.0"), 80)), "not every address of the node");
     let count = |node: &str| {
         let here = Here { node: node.to_owned(), zone: None };
         let checks = translate::health_checks(&all, &slices, &here);

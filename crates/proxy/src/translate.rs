@@ -253,11 +253,16 @@ fn affinity(spec: &ServiceSpec) -> Option<Duration> {
 
 fn cluster_addresses(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
     let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    all.filter_map(|address| address.parse().ok()).collect()
+    all.filter_map(|address| parsed(address)).collect()
+}
+
+/// An address that somebody can be reached at: the unspecified ones stand for all of this machine's.
+fn parsed(address: &str) -> Option<IpAddr> {
+    address.parse().ok().filter(|address: &IpAddr| !address.is_unspecified())
 }
 
 fn external_addresses(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
-    spec.external_ips.iter().flatten().filter_map(|address| address.parse().ok()).collect()
+    spec.external_ips.iter().flatten().filter_map(|address| parsed(address)).collect()
 }
 
 /// Addresses of load balancers that pass packets on unchanged.
@@ -265,7 +270,7 @@ fn balancer_addresses(service: &Service) -> BTreeSet<IpAddr> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
     let passed_on = ingress.filter(|point| !is(&point.ip_mode, "Proxy"));
-    passed_on.filter_map(|point| point.ip.as_ref()?.parse().ok()).collect()
+    passed_on.filter_map(|point| parsed(point.ip.as_ref()?)).collect()
 }
 
 /// Every endpoint of a Service's port.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use registry::Options;
 use serde_json::{Value, json};
 
@@ -194,5 +195,149 @@ async fn no_two_services_share_an_address_of_either_family() {
         for address in made["spec"]["clusterIPs"].as_array().unwrap() {
             assert!(seen.insert(address.to_string()), "{address}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_node_has_at_most_one_range_a_family() {
+    let world = World::new().await;
+    let node = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let both = json!({"podCIDRs": ["10.1.0.0/24", "fd00:1::/64"]});
+    let made = world.create("nodes", node("a", both)).await.unwrap();
+    assert_eq!(made["spec"]["podCIDR"], "10.1.0.0/24");
+    let old = world.create("nodes", node("b", json!({"podCIDR": "10.2.0.0/24"}))).await.unwrap();
+    assert_eq!(old["spec"]["podCIDRs"], json!(["10.2.0.0/24"]));
+    for (ranges, why) in [
+        (json!(["10.1.0.0/24", "10.2.0.0/24"]), "may specify no more than one CIDR for each IP family"),
+        (json!(["10.1.0.0/24", "x"]), "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
+    ] {
+        let refused = world.create("nodes", node("c", json!({"podCIDRs": ranges}))).await.unwrap_err();
+        assert!(refused.message.contains(why), "{}", refused.message);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Put(u8, Value),
+    Merge(u8, Value),
+    Delete(u8),
+}
+
+fn spec() -> impl Strategy<Value = Value> {
+    let address = |number: u8| {
+        if number % 2 == 0 { format!("10.96.0.{number}") } else { format!("fd00:96::{number:x}") }
+    };
+    let addresses = prop_oneof![
+        4 => Just(vec![]),
+        1 => Just(vec!["None".to_owned()]),
+        3 => prop::collection::vec((0..16_u8).prop_map(address), 1..3),
+    ];
+    let policy = prop::sample::select(vec!["", "", "SingleStack", "PreferDualStack", "RequireDualStack"]);
+    let family = prop::sample::select(vec!["IPv4", "IPv6"]);
+    let fields = (addresses, policy, prop::collection::vec(family, 0..3), any::<bool>(), 0..8_u8);
+    fields.prop_map(|(addresses, policy, families, selects, kind)| {
+        let mut spec = json!({"ports": [{"port": 80}]});
+        if kind == 0 {
+            spec["type"] = json!("ExternalName");
+            spec["externalName"] = json!("example.com");
+        } else if kind > 5 {
+            spec["type"] = json!("ClusterIP");
+        }
+        if let Some(first) = addresses.first() {
+            spec["clusterIP"] = json!(first);
+            spec["clusterIPs"] = json!(addresses);
+        }
+        if !policy.is_empty() {
+            spec["ipFamilyPolicy"] = json!(policy);
+        }
+        if !families.is_empty() {
+            spec["ipFamilies"] = json!(families);
+        }
+        if selects {
+            spec["selector"] = json!({"app": "a"});
+        }
+        spec
+    })
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        3 => (0..4_u8, spec()).prop_map(|(name, spec)| Operation::Put(name, spec)),
+        3 => (0..4_u8, spec()).prop_map(|(name, spec)| Operation::Merge(name, spec)),
+        1 => (0..4_u8).prop_map(Operation::Delete),
+    ]
+}
+
+/// What holds of every service that is stored.
+fn holds(service: &Value) {
+    let spec = &service["spec"];
+    if spec["type"] == "ExternalName" {
+        let fields = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
+        assert!(fields.iter().all(|field| spec.get(*field).is_none()), "{service}");
+        return;
+    }
+    let (policy, families, addresses) = facts_of(spec);
+    let count = if policy == "SingleStack" { 1 } else { 2 };
+    assert_eq!(families.len(), count, "{service}");
+    assert_eq!(spec["clusterIP"], addresses[0], "{service}");
+    if addresses != ["None"] {
+        let of = |address: &String| if address.contains(':') { "IPv6" } else { "IPv4" };
+        assert_eq!(addresses.iter().map(of).collect::<Vec<_>>(), families, "{service}");
+    }
+}
+
+fn facts_of(spec: &Value) -> (String, Vec<String>, Vec<String>) {
+    let list = |field: &str| -> Vec<String> {
+        spec[field].as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    };
+    (spec["ipFamilyPolicy"].as_str().unwrap().to_owned(), list("ipFamilies"), list("clusterIPs"))
+}
+
+async fn what_holds_after(operations: Vec<Operation>) {
+    let options = Options { service_cidr: "10.96.0.0/28,fd00:96::/124".into(), ..options() };
+    let world = World::with(options).await;
+    for operation in operations {
+        // Whether it is refused or not, what is stored afterwards is right.
+        let _ = match operation {
+            Operation::Put(name, spec) => world
+                .update("services", json!({"metadata": {"name": format!("s{name}")}, "spec": spec}))
+                .await
+                .map(drop),
+            Operation::Merge(name, spec) => {
+                world.merge("services", &format!("s{name}"), json!({"spec": spec})).await.map(drop)
+            }
+            Operation::Delete(name) => world.delete("services", &format!("s{name}")).await.map(drop),
+        };
+        for name in 0..4 {
+            if let Ok(service) = world.get("services", &format!("s{name}")).await {
+                holds(&service);
+            }
+        }
+    }
+    // Every address is somebody's or free.
+    let mut held = BTreeSet::new();
+    for name in 0..4 {
+        let Ok(service) = world.get("services", &format!("s{name}")).await else { continue };
+        for address in service["spec"]["clusterIPs"].as_array().into_iter().flatten() {
+            assert!(
+                address == "None" || held.insert(address.as_str().unwrap().to_owned()),
+                "{address} twice"
+            );
+        }
+    }
+    let all = (1..15).flat_map(|n| [format!("10.96.0.{n}"), format!("fd00:96::{n:x}")]);
+    for address in all {
+        let name = format!("x{}", address.replace(['.', ':'], "-"));
+        let taken = world.create("services", service(&name, json!({"clusterIP": address}))).await.is_err();
+        assert_eq!(taken, held.contains(&address), "{address}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_is_written_families_agree_and_no_address_is_lost(operations in prop::collection::vec(operation(), 1..14)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(what_holds_after(operations));
     }
 }
