@@ -225,7 +225,7 @@ enum Operation {
 
 fn spec() -> impl Strategy<Value = Value> {
     let address = |number: u8| {
-        if number % 2 == 0 { format!("10.96.0.{number}") } else { format!("fd00:96::{number:x}") }
+        if number.is_multiple_of(2) { format!("10.96.0.{number}") } else { format!("fd00:96::{number:x}") }
     };
     let addresses = prop_oneof![
         4 => Just(vec![]),
