@@ -24,7 +24,8 @@ use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::config::WorkloadConfig;
 use crate::files::{
-    self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan, WorkloadPlan,
+    self, ContainerFile, ContainerFiles, ImagePlan, Part, Plan, SandboxFiles, ShimProcess, UserPlan,
+    WorkloadPlan,
 };
 use crate::image::{describe, image_error};
 use crate::manager::{Containers, blocking, failed, new_id, now};
@@ -252,15 +253,21 @@ impl Containers {
     async fn create(&self, sandbox: &Arc<Sandbox>, config: ContainerConfig) -> Result<String, Error> {
         let missing = || Error::NotFound { kind: "image", id: config.image.clone() };
         let image = self.image(&config.image).await?.ok_or_else(missing)?;
+        let mut mounted = Vec::new();
+        for mount in config.mounts.iter().filter(|mount| !mount.image.is_empty()) {
+            let missing = || Error::NotFound { kind: "image", id: mount.image.clone() };
+            mounted.push(self.image(&mount.image).await?.ok_or_else(missing)?);
+        }
+        let images = Images { own: image, mounted };
         let id = new_id()?;
         let files = sandbox.files.container(&id);
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
         let (of, name) = (Arc::clone(sandbox), id.clone());
         let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
-        if image.is_wasm() && workload.is_none() {
+        if images.own.is_wasm() && workload.is_none() {
             return Err(Error::Failed(self.needs_workload(&config.image)));
         }
-        let prepare = move || prepare(&of, &name, config, workload, &image, &store, &tree);
+        let prepare = move || prepare(&of, &name, config, workload, &images, &store, &tree);
         let file = blocking(prepare).await?;
         sandbox.add(file);
         let reply = sandbox.call(Call::Create { container: id.clone() }).await;
@@ -304,17 +311,26 @@ impl Containers {
     }
 }
 
+/// What a container is made from.
+struct Images {
+    /// Its root's.
+    own: images::StoredImage,
+    /// One for each of its mounts that is of an image, in their order.
+    mounted: Vec<images::StoredImage>,
+}
+
 /// Writes all that the shim needs to make a container.
 fn prepare(
     sandbox: &Sandbox,
     id: &str,
     config: ContainerConfig,
     workload: Option<WorkloadConfig>,
-    image: &images::StoredImage,
+    images: &Images,
     store: &images::Store,
     tree: &Tree,
 ) -> Result<ContainerFile, Error> {
     let (pod, files) = (&sandbox.record.config, sandbox.files.container(id));
+    let image = &images.own;
     let image_config = image.config.config().clone().unwrap_or_default();
     let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
     let shm = sandbox.files.shm();
@@ -326,6 +342,9 @@ fn prepare(
     let makes_devices = !security.privileged && granted.iter().any(|name| name == "CAP_MKNOD");
     if seccomp.is_some() || strict || makes_devices {
         sandbox.needs_version(protocol::CONFINES)?;
+    }
+    if !images.mounted.is_empty() {
+        sandbox.needs_version(protocol::MOUNTS_IMAGES)?;
     }
     let found = found(sandbox, &files, &config)?;
     let spec = spec::build(&spec::Input {
@@ -348,8 +367,13 @@ fn prepare(
     let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
     // Until the plan is written nobody sees that the layers are used.
     let _kept = store.hold().map_err(image_error)?;
+    let unpacked = images.mounted.iter().zip(found.images).map(|(image, at)| {
+        let layers = store.unpack(image).map_err(image_error)?;
+        Ok(ImagePlan { layers, at })
+    });
     let plan = Plan {
         layers: store.unpack(image).map_err(image_error)?,
+        images: unpacked.collect::<Result<_, Error>>()?,
         log: pod.log_directory.join(&config.log_path),
         stdin: config.stdin,
         stdin_once: config.stdin_once,
@@ -371,7 +395,8 @@ fn prepare(
     let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
     let image_ref = crate::image::reference(image, &config.image);
     let image_id = image.id.to_string();
-    let file = ContainerFile { id: id.to_owned(), image_id, image_ref, stop_signal, config };
+    let mounted_images = images.mounted.iter().map(|image| image.id.to_string()).collect();
+    let file = ContainerFile { id: id.to_owned(), image_id, image_ref, mounted_images, stop_signal, config };
     let write = || {
         fs::create_dir_all(&files.0)?;
         files::write(&files.spec(), &spec)?;
@@ -384,6 +409,8 @@ fn prepare(
 
 /// Where all that a container mounts is found.
 struct Found {
+    /// The directory of each of the images that it mounts.
+    images: Vec<PathBuf>,
     /// What the shim binds first, for the container to find it there.
     parts: Vec<Part>,
     /// The source of each of the configuration's mounts.
@@ -395,13 +422,14 @@ struct Found {
 /// Parts of volumes are the shim's to find; so is everything where ids are mapped.
 fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) -> Result<Found, Error> {
     let mapped = sandbox.record.config.user_namespace.is_some();
-    let mut parts = Vec::new();
-    let mut find = |source: PathBuf, part: PathBuf| {
-        if part.as_os_str().is_empty() && !mapped {
+    let (mut images, mut parts) = (Vec::new(), Vec::new());
+    // An image's layers have been mapped.
+    let mut find = |source: PathBuf, part: PathBuf, of_image: bool| {
+        if part.as_os_str().is_empty() && (!mapped || of_image) {
             return source;
         }
         let at = files.part(parts.len());
-        parts.push(Part { volume: source, path: part, at: at.clone() });
+        parts.push(Part { volume: source, path: part, at: at.clone(), mapped: of_image });
         at
     };
     let mut mounts = Vec::new();
@@ -411,11 +439,20 @@ fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) ->
             let path = mount.sub_path.display();
             return Err(Error::Invalid(format!("mounts: the part {path} must be relative, without \"..\"")));
         }
-        mounts.push(find(mount.host_path.clone(), mount.sub_path.clone()));
+        let source = match mount.image.as_str() {
+            "" => mount.host_path.clone(),
+            _ => {
+                let image = ImagePlan { layers: Vec::new(), at: files.image(images.len()) };
+                let source = image.files();
+                images.push(image.at);
+                source
+            }
+        };
+        mounts.push(find(source, mount.sub_path.clone(), !mount.image.is_empty()));
     }
     let etc = [("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
-    let etc = etc.map(|(path, name)| (path, find(sandbox.files.0.join(name), PathBuf::new())));
-    Ok(Found { mounts, files: etc.into(), parts })
+    let etc = etc.map(|(path, name)| (path, find(sandbox.files.0.join(name), PathBuf::new(), false)));
+    Ok(Found { images, mounts, files: etc.into(), parts })
 }
 
 /// The pod's shared process namespace, which its shim keeps, or that of the container that is to be joined. The shim, which
