@@ -255,6 +255,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn images_that_are_mounted_are_used() {
+        let container = ContainerStatus {
+            id: "c".into(),
+            sandbox_id: "s".into(),
+            metadata: Default::default(),
+            state: runtime::ContainerState::Exited,
+            created_at: 0,
+            started_at: 0,
+            finished_at: 0,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: "a:1".into(),
+            image_id: "a".into(),
+            resources: Default::default(),
+            image_ref: String::new(),
+            mounted_images: vec!["b".into(), "a".into()],
+            log_path: Default::default(),
+            labels: Default::default(),
+            annotations: Default::default(),
+        };
+        assert_eq!(used(vec![container]), ["a".to_owned(), "b".to_owned()].into());
+    }
+
     fn ids(found: Vec<(&str, Seen)>) -> Vec<&str> {
         found.into_iter().map(|(id, _)| id).collect()
     }
