@@ -9,12 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use oci_spec::image::Descriptor;
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
     XattrFlags,
 };
 use rustix::io::Errno;
 
+use crate::content::{Content, tar_of_one};
 use crate::digest::Hashing;
 use crate::remove::{remove_at, remove_tree};
 use crate::{Digest, Error, Limits, Result, Store, StoredImage, store};
@@ -44,20 +46,21 @@ impl Store {
     /// The same for the first so many layers, of which the blobs have to be here.
     pub(crate) fn unpack_first(&self, image: &StoredImage, count: usize) -> Result<Vec<PathBuf>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
-        let diffs = image.config.rootfs().diff_ids();
         let mut directories = Vec::with_capacity(count);
         let mut left = self.limits.image_bytes;
-        for ((layer, diff), id) in image.layers.iter().zip(diffs).zip(image.chains()?).take(count) {
-            let (layer, diff) = (layer.digest().to_string().parse()?, diff.parse()?);
-            directories.push(self.unpack_layer(layer, diff, id, &directories, &mut left)?);
+        for ((layer, content), id) in image.layers.iter().zip(&image.contents).zip(image.chains()).take(count)
+        {
+            if let Some(id) = id {
+                directories.push(self.unpack_layer(layer, content, id, &directories, &mut left)?);
+            }
         }
         Ok(directories)
     }
 
     fn unpack_layer(
         &self,
-        layer: Digest,
-        diff: Digest,
+        layer: &Descriptor,
+        content: &Content,
         id: Digest,
         below: &[PathBuf],
         image_left: &mut u64,
@@ -76,11 +79,7 @@ impl Store {
         let work = Work(work.map_err(Error::io(&parent))?.keep());
         let root = work.0.join("fs");
         fs::create_dir(&root).map_err(Error::io(&root))?;
-        let mut stream = Hashing::new(self.layer_stream(layer)?, self.limits.layer_bytes);
-        extract(&mut stream, &root, below, &self.limits, image_left)?;
-        if stream.digest() != diff {
-            return Err(Error::Invalid(format!("layer {layer} does not unpack to {diff}")));
-        }
+        self.unpack_content(layer, content, &root, below, image_left)?;
         // Everything is on disk before the name says that it is.
         let directory = File::open(&root).map_err(Error::io(&root))?;
         rustix::fs::syncfs(&directory).map_err(Error::os(&root))?;
@@ -88,18 +87,49 @@ impl Store {
         store::sync_directory(&parent)?;
         Ok(done.join("fs"))
     }
+
+    fn unpack_content(
+        &self,
+        layer: &Descriptor,
+        content: &Content,
+        root: &Path,
+        below: &[PathBuf],
+        image_left: &mut u64,
+    ) -> Result<()> {
+        let digest: Digest = layer.digest().to_string().parse()?;
+        let limit = self.limits.layer_bytes;
+        let (found, wanted) = match content {
+            Content::Files { diff } => {
+                let mut stream = Hashing::new(self.layer_stream(digest)?, limit);
+                extract(&mut stream, root, below, &self.limits, image_left)?;
+                (stream.digest(), *diff)
+            }
+            Content::Program { path, .. } => {
+                let mut program = Hashing::new(self.program(digest)?, limit);
+                let tar = tar_of_one(path, layer.size(), &mut program).map_err(broken)?;
+                extract(tar, root, below, &self.limits, image_left)?;
+                (program.digest(), digest)
+            }
+            Content::Aside => return Ok(()),
+        };
+        match found == wanted {
+            true => Ok(()),
+            false => Err(Error::Invalid(format!("layer {digest} does not unpack to {wanted}"))),
+        }
+    }
 }
 
 impl StoredImage {
-    /// What its unpacked layers are kept by, the base first: a layer with all that it lies upon.
-    pub(crate) fn chains(&self) -> Result<Vec<Digest>> {
-        let mut chains: Vec<Digest> = Vec::new();
-        for diff in self.config.rootfs().diff_ids() {
-            let diff = diff.parse()?;
-            let below = chains.last();
-            chains.push(below.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes())));
-        }
-        Ok(chains)
+    /// What its unpacked layers are kept by, the base first: a layer with all that it lies upon. `None`: a layer that is
+    /// not unpacked.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = Option<Digest>> {
+        let mut below: Option<Digest> = None;
+        self.contents.iter().map(move |content| {
+            let diff = content.diff()?;
+            let chain = below.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes()));
+            below = Some(chain);
+            below
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use tar::EntryType;
 
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/wasm.rs"]
+mod wasm;
 
 const NAME: &str = "test.local/image:1";
 

@@ -257,6 +257,9 @@ impl Containers {
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
         let (of, name) = (Arc::clone(sandbox), id.clone());
         let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
+        if image.is_wasm() && workload.is_none() {
+            return Err(Error::Failed(self.needs_workload(&config.image)));
+        }
         let prepare = move || prepare(&of, &name, config, workload, &image, &store, &tree);
         let file = blocking(prepare).await?;
         sandbox.add(file);
@@ -276,6 +279,20 @@ impl Containers {
             tracing::warn!(container = id, %error, "what is left of a container that could not be made stays");
         }
         Err(error)
+    }
+
+    /// Why an image that is a WebAssembly program is not run as one that the kernel executes.
+    fn needs_workload(&self, image: &str) -> String {
+        let handlers = &self.inner.config.handlers;
+        let able: Vec<String> = handlers
+            .iter()
+            .filter(|(_, workload)| workload.is_some())
+            .map(|(name, _)| format!("runtimeClassName: {name}"))
+            .collect();
+        format!(
+            "image \"{image}\" is a WebAssembly program, which this pod's runtime handler cannot run: give the pod {}",
+            able.join(" or ")
+        )
     }
 
     async fn signal(&self, sandbox: &Sandbox, id: &str, signal: i32) -> Result<(), Error> {

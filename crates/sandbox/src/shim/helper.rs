@@ -154,7 +154,8 @@ fn create(
     }
     join(&mut spec, "pid", namespaces.pid.as_ref());
     join(&mut spec, "user", user);
-    let engine = workload::offer(workloads, plan.workload.as_ref(), &root, &mut spec)?;
+    let layers = [plan.layers.as_slice(), &[files.upper()]].concat();
+    let engine = workload::offer(workloads, plan.workload.as_ref(), &root, &layers, &mut spec)?;
     drop(root);
     // An engine needs no privilege to be confined: it never gains any.
     if engine.is_none() && plan.seccomp.as_ref().is_some_and(|filter| filter.privileged) {
