@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod fuzz;
 mod guests;
 mod house;
 mod layers;
@@ -52,7 +53,7 @@ enum Task {
         #[arg(long)]
         seconds: u32,
     },
-    /// What takes too long for every change: kill storms, property tests with many cases
+    /// What takes too long for every change: kill storms, fuzzing, property tests with many cases
     #[command(subcommand)]
     Soak(soak::Soak),
     /// Bring kubectl, helm, Redis and what else the tests need into target/tools

@@ -376,6 +376,37 @@ mod tests {
     }
 
     #[test]
+    fn each_family_of_the_service_has_slices_of_its_own() {
+        let mut service = (*service()).clone();
+        let families = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        service.spec.as_mut().unwrap().ip_families = families(&["IPv6", "IPv4"]);
+        // The second pod has no address of IPv6.
+        let mut both = (*pod(1, true)).clone();
+        let ips = json!([{ "ip": "10.0.0.2" }, { "ip": "fd00::2" }]);
+        both.status.as_mut().unwrap().pod_ips = from_value(ips).unwrap();
+        let pods = vec![Arc::new(both), pod(2, true)];
+        let view = View { service: Some(Arc::new(service.clone())), pods, ..View::default() };
+        let slices = made(&plan(&view));
+        let facts: Vec<_> = slices
+            .iter()
+            .map(|slice| {
+                let endpoints = slice["endpoints"].as_array().unwrap().iter();
+                let addresses: Vec<_> = endpoints.map(|e| e["addresses"][0].as_str().unwrap()).collect();
+                (slice["addressType"].as_str().unwrap(), addresses)
+            })
+            .collect();
+        assert_eq!(facts, [("IPv6", vec!["fd00::2"]), ("IPv4", vec!["10.0.0.2", "10.0.0.3"])]);
+        let slices: Vec<Arc<EndpointSlice>> =
+            slices.into_iter().map(|slice| Arc::new(from_value(slice).unwrap())).collect();
+        let settled = View { slices: slices.clone(), ..view };
+        assert!(plan(&settled).actions.is_empty(), "at rest nothing is written");
+        // One family is given up: its slices go.
+        service.spec.as_mut().unwrap().ip_families = families(&["IPv6"]);
+        let single = View { service: Some(Arc::new(service)), ..settled };
+        assert!(matches!(plan(&single).actions.as_slice(), [Action::Delete(_)]));
+    }
+
+    #[test]
     fn near_ones_are_preferred_where_the_service_says_so() {
         let mut service = (*service()).clone();
         let zones: BTreeMap<String, String> = [("n".to_owned(), "z".to_owned())].into();

@@ -172,6 +172,23 @@ mod tests {
             prop_assert_eq!(read, words);
             prop_assert!(buffer.is_empty());
         }
+
+        #[test]
+        fn whatever_arrives_is_a_call_or_an_answer(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            version in 0u32..4,
+            call in "\"(hello|state|watch|fly)\"|\\{\"(kill|run|exec|hello|connect)\":\\{(\"(container|signal|min|max|port|ipv6)\":(1|-1|65536|true|\"x\"),?){0,3}\\}\\}",
+        ) {
+            let mut buffer = bytes.clone();
+            while let Ok(Some(frame)) = take_frame(&mut buffer) {
+                drop(understand(&frame));
+            }
+            prop_assert!(understand(&bytes).is_err());
+            match understand(format!("{{\"version\":{version},\"call\":{call}}}").as_bytes()) {
+                Ok(Call::Hello { .. }) | Err(_) => {}
+                Ok(_) => prop_assert!(VERSIONS.contains(&version)),
+            }
+        }
     }
 
     #[test]

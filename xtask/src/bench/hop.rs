@@ -131,6 +131,8 @@ async fn attach(work: &Path, client: &Pod, server: &Pod) -> Result<(Network, Soc
         bridge: "hop".to_owned(),
         owner: "bench".to_owned(),
         subnet: "10.213.0.0/24".parse()?,
+        subnet6: None,
+        services6: None,
         state_dir: work.join("network"),
         masquerade: true,
         services: Some("10.214.0.0/24".parse()?),
@@ -145,7 +147,7 @@ fn service(endpoint: SocketAddr) -> Services {
     let mut services = Services::default();
     let pool = Pool { endpoints: BTreeSet::from([endpoint]), affinity: None };
     services.pools.insert("web".to_owned(), pool);
-    let frontend = Frontend { address: Some(SERVICE.0.into()), protocol: Protocol::Tcp, port: SERVICE.1 };
+    let frontend = Frontend { address: SERVICE.0.into(), protocol: Protocol::Tcp, port: SERVICE.1 };
     services.frontends.insert(frontend, Target::new("web", Masquerade::Outsiders));
     services
 }

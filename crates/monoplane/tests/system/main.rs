@@ -14,6 +14,7 @@ use harness::Plane;
 mod components;
 mod containers;
 mod demo;
+mod dual;
 mod durable;
 mod earlier_release;
 mod finding;
@@ -38,4 +39,9 @@ mod wasm_pods;
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
     Plane::start(env!("CARGO_BIN_EXE_monoplane"), flags)
+}
+
+/// The same with addresses of both families.
+fn start_dual(flags: &[&str]) -> Plane {
+    Plane::start_dual(env!("CARGO_BIN_EXE_monoplane"), flags)
 }
