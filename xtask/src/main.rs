@@ -46,9 +46,11 @@ enum Task {
         #[arg(long)]
         dev: bool,
     },
-    /// The part of `bench hop` that runs in a network namespace of its own
+    /// The part of `bench hop` or `bench gateway` that runs in a network namespace of its own
     #[command(hide = true)]
-    Hop {
+    Inside {
+        /// Which
+        family: bench::Family,
         /// Seconds of load a figure
         #[arg(long)]
         seconds: u32,
@@ -86,7 +88,7 @@ fn main() -> Result<()> {
             let build = if dev { bench::Build::Dev } else { bench::Build::Release };
             bench::run(root, &families, seconds, build)?;
         }
-        Task::Hop { seconds } => bench::hop::measure(seconds)?,
+        Task::Inside { family, seconds } => bench::inside(root, family, seconds)?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,
