@@ -159,7 +159,7 @@ fn extract(
     let left = Left { layer: limits.layer_bytes, image: *image_left, paths: limits.path_bytes };
     let mut extraction = Extraction { root: directory, below, times: Vec::new(), left, limits };
     let budget = Rc::new(Cell::new(0));
-    let mut archive = tar::Archive::new(Metered { inner: stream, budget: Rc::clone(&budget) });
+    let mut archive = tar::Archive::new(Metered { inner: stream, budget: Rc::clone(&budget), seen: 0 });
     let mut entries = archive.entries().map_err(broken)?;
     let mut count = 0;
     loop {
@@ -184,17 +184,34 @@ fn extract(
 }
 
 /// Bounds what is read between two entries' contents: long names and extended headers, which `tar` holds in memory.
+///
+/// And fills up the last block of the last content, which some tools (umoci's `insert`) leave short and all readers take.
 struct Metered<R> {
     inner: R,
+    /// `u64::MAX` within a content, which ends where it ends.
     budget: Rc<Cell<u64>>,
+    seen: u64,
 }
+
+/// Bytes of a block of a tar archive.
+const BLOCK: u64 = 512;
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        match self.budget.get().checked_sub(count as u64) {
-            Some(left) => self.budget.set(left),
-            None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry's headers")),
+        let mut count = self.inner.read(buffer)?;
+        let budget = self.budget.get();
+        if count == 0 && budget != u64::MAX {
+            let missing = (BLOCK - self.seen % BLOCK) % BLOCK;
+            let padding = buffer.iter_mut().zip(0..missing);
+            count = padding.map(|(byte, _)| *byte = 0).count();
+        }
+        self.seen += count as u64;
+        match budget {
+            u64::MAX => {}
+            _ => match budget.checked_sub(count as u64) {
+                Some(left) => self.budget.set(left),
+                None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry's headers")),
+            },
         }
         Ok(count)
     }
@@ -327,7 +344,7 @@ impl Extraction<'_> {
                 let mut file = File::from(file.map_err(Error::os(path))?);
                 match kind {
                     tar::EntryType::GNUSparse => copy_with_holes(entry, &mut file),
-                    _ => io::copy(entry, &mut file).map(drop),
+                    _ => copy_whole(entry, &mut file),
                 }
                 .map_err(broken)?;
                 attributes.apply(path, file.as_fd())?;
@@ -457,6 +474,14 @@ fn beneath(layer: &Path, path: &Path) -> Result<Option<Option<Stat>>, Errno> {
         hides |= rustix::fs::fgetxattr(&directory, "trusted.overlay.opaque", &mut [0; 1]).is_ok();
     }
     rustix::fs::fstat(&directory).map(|stat| Some(Some(stat)))
+}
+
+/// Writes a file's content, all of it.
+fn copy_whole(entry: &mut tar::Entry<'_, impl Read>, file: &mut File) -> io::Result<()> {
+    match io::copy(entry, file)? == entry.size() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Copies a file's content; what is nothing but zeros becomes a hole.

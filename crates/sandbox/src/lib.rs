@@ -24,6 +24,7 @@ mod groups;
 mod image;
 mod link;
 mod manager;
+mod prepare;
 mod process;
 mod program;
 mod protocol;

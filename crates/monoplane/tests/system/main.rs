@@ -19,6 +19,7 @@ mod durable;
 mod earlier_release;
 mod finding;
 mod hostile;
+mod image_volumes;
 mod ingress;
 mod kubectl;
 mod logs;

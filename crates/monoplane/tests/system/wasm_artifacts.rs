@@ -88,6 +88,11 @@ fn a_file_becomes_an_artifact_that_pods_pull_and_run() {
     let told = plane.get(&["pod", "module"])["status"]["containerStatuses"][0].clone();
     assert_eq!(told["state"]["terminated"]["exitCode"], 3);
 
+    // Each program's file was found in its layer: the next start does not read it.
+    let artifacts = std::fs::read_dir(plane.data().join("node/artifacts")).expect("artifacts").flatten();
+    let kept = artifacts.flat_map(|engine| std::fs::read_dir(engine.path()).expect("an engine's").flatten());
+    assert_eq!(kept.filter(|kept| kept.file_name().to_string_lossy().starts_with("file-")).count(), 2);
+
     // A pod of the ordinary kind is told what to do.
     plane.apply(&pod("ordinary", &tool_name, "", ""));
     let message = eventually("the pod says why it cannot run this", || {

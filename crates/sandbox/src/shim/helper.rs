@@ -136,6 +136,7 @@ fn create(
     }
     let user = namespaces.user.as_ref();
     rootfs::mount_overlay(files, &plan, user)?;
+    rootfs::mount_images(&plan.images, user)?;
     mounts::bind_parts(&plan.parts, user)?;
     let root = File::open(files.rootfs()).map_err(|error| format!("root: {error}"))?;
     let identity = user::resolve(&root, &plan.user)?;

@@ -50,7 +50,7 @@ fn bind(part: &Part, user_namespace: Option<&File>) -> std::io::Result<()> {
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(&found, "", flags)?;
-    if let Some(namespace) = user_namespace {
+    if let Some(namespace) = user_namespace.filter(|_| !part.mapped) {
         user_namespace::map_ids(&tree, namespace, true)?;
     }
     move_mount(&tree, "", CWD, &part.at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
