@@ -3,9 +3,10 @@
 use crate::ownership::is_terminating;
 use crate::plan::{Plan, controller_of, create, delete, patch};
 use crate::pods::{is_finished, node as node_of, ready_since};
+use crate::selected::Selected;
 use crate::{Controller, World};
 use client::kube::{Resource, ResourceExt};
-use client::{Index, ObjectKey, Reader, WorkQueue, by_namespace};
+use client::{Index, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
@@ -28,8 +29,7 @@ const PER_SLICE: usize = 100;
 
 /// The controller; see the module. Keys are Services.
 pub struct EndpointSlices {
-    services: Reader<Service>,
-    pods: Reader<Pod>,
+    selected: Selected,
     slices: Reader<EndpointSlice>,
     nodes: Reader<Node>,
 }
@@ -58,13 +58,6 @@ fn by_service() -> Index<EndpointSlice> {
     })
 }
 
-pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| {
-        !selector.is_empty() && selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
-    })
-}
-
 impl Controller for EndpointSlices {
     const NAME: &'static str = "endpoint-slice-controller";
     type Key = ObjectKey;
@@ -72,29 +65,16 @@ impl Controller for EndpointSlices {
     type Memory = ();
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (services, pods) = (world.reader::<Service>(), world.reader::<Pod>());
+        let selected = Selected::wire(world, queue);
         let (slices, nodes) = (world.reader::<EndpointSlice>(), world.reader::<Node>());
-        let (add, all) = (queue.clone(), services.clone());
+        let (add, all) = (queue.clone(), selected.services.clone());
         nodes.informer().on_change(move |change| {
             // It seldom moves to another zone; then anybody's endpoints may have.
             if change.before().and_then(|node| zone(node)) != change.after().and_then(|node| zone(node)) {
                 all.informer().store().list().iter().for_each(|service| add.add(ObjectKey::of(&**service)));
             }
         });
-        services.informer().index_by(by_namespace());
-        pods.informer().index_by(by_namespace());
         slices.informer().index_by(by_service());
-        let add = queue.clone();
-        services.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), services.clone());
-        pods.informer().on_change(move |change| {
-            let namespace = change.object().namespace().unwrap_or_default();
-            for service in all.informer().store().by_index("namespace", &namespace) {
-                if change.before().into_iter().chain(change.after()).any(|pod| selects(&service, pod)) {
-                    add.add(ObjectKey::of(&*service));
-                }
-            }
-        });
         let add = queue.clone();
         slices.informer().on_change(move |change| {
             let slice = change.object();
@@ -102,14 +82,12 @@ impl Controller for EndpointSlices {
                 add.add(ObjectKey::new(slice.namespace().unwrap_or_default(), service));
             }
         });
-        Self { services, pods, slices, nodes }
+        Self { selected, slices, nodes }
     }
 
     fn view(&self, key: &ObjectKey) -> View {
         let slices = self.slices.by_index("service", &key.to_string());
-        let Some(service) = self.services.get(key) else { return View { slices, ..View::default() } };
-        let pods = self.pods.by_index("namespace", &key.namespace);
-        let pods: Vec<_> = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
+        let Some((service, pods)) = self.selected.get(key) else { return View { slices, ..View::default() } };
         let zone_of = |pod: &Arc<Pod>| {
             let node = self.nodes.get(&ObjectKey::cluster(node_of(pod)))?;
             Some((node.name_any(), zone(&node)?.to_owned()))
