@@ -21,7 +21,9 @@ fn pod() -> &'static Schema {
 // Two documents, one a line: so that seeds can be written by hand.
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let Some(pair) = text.split_once('\n') else { return };
-    let (Ok(object), Ok(schema)) = (serde_json::from_str::<Value>(pair.0), serde_json::from_str::<Value>(pair.1)) else {
+    let (Ok(object), Ok(schema)) =
+        (serde_json::from_str::<Value>(pair.0), serde_json::from_str::<Value>(pair.1))
+    else {
         return;
     };
     let mut once = object.clone();

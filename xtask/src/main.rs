@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod fuzz;
 mod guests;
 mod house;
 mod layers;
@@ -45,14 +46,16 @@ enum Task {
         #[arg(long)]
         dev: bool,
     },
-    /// The part of `bench hop` that runs in a network namespace of its own
+    /// The part of `bench hop` or `bench gateway` that runs in a network namespace of its own
     #[command(hide = true)]
-    Hop {
+    Inside {
+        /// Which
+        family: bench::Family,
         /// Seconds of load a figure
         #[arg(long)]
         seconds: u32,
     },
-    /// What takes too long for every change: kill storms, property tests with many cases
+    /// What takes too long for every change: kill storms, fuzzing, property tests with many cases
     #[command(subcommand)]
     Soak(soak::Soak),
     /// Bring kubectl, helm, Redis and what else the tests need into target/tools
@@ -85,7 +88,7 @@ fn main() -> Result<()> {
             let build = if dev { bench::Build::Dev } else { bench::Build::Release };
             bench::run(root, &families, seconds, build)?;
         }
-        Task::Hop { seconds } => bench::hop::measure(seconds)?,
+        Task::Inside { family, seconds } => bench::inside(root, family, seconds)?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,

@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: what takes too long for every change. Kill storms over a whole plane, and property tests with many
-//! more cases.
+//! `cargo xtask soak`: what takes too long for every change. Kill storms over a whole plane, fuzzing, and property tests
+//! with many more cases.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use harness::{Plane, eventually, send};
 
-use crate::tools;
+use crate::{fuzz, tools};
 
 /// A soak.
 #[derive(Clone, Debug, Subcommand)]
@@ -24,6 +24,14 @@ pub enum Soak {
         /// Seed of the choice [default: the time]
         #[arg(long)]
         seed: Option<u64>,
+    },
+    /// Feed the targets of `fuzz/` with bytes that nobody would send
+    Fuzz {
+        /// Which targets; all when none is named
+        targets: Vec<String>,
+        /// Seconds a target
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
     },
     /// Run every property test with this many cases, or as many times more than usual as that is
     Cases {
@@ -38,9 +46,10 @@ pub enum Soak {
 /// # Errors
 /// When something was lost, or done twice.
 pub fn run(root: &Path, soak: &Soak) -> Result<()> {
-    tools::install(root)?;
     match soak {
+        Soak::Fuzz { targets, seconds } => fuzz::run(root, targets, *seconds),
         Soak::Kill { rounds, seed } => {
+            tools::install(root)?;
             tools::run(tools::cargo().args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
             kill(root, *rounds, seed.unwrap_or_else(by_time))
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::kube::ResourceExt;
-use client::{ObjectKey, Reader, WorkQueue, by_namespace};
+use client::{ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints as Object, ObjectReference, Pod, Service,
@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use crate::endpointslice::{number, selects};
+use crate::endpointslice::number;
 use crate::ownership::is_terminating;
 use crate::plan::{Plan, create, delete, patch};
 use crate::pods::{is_finished, node as node_of, ready_since};
+use crate::selected::Selected;
 use crate::{Controller, World};
 
 /// Set on what this controller makes; upstream's.
@@ -29,8 +30,7 @@ const CAPACITY: usize = 1000;
 
 /// The controller; see the module. Keys are Services.
 pub struct Endpoints {
-    services: Reader<Service>,
-    pods: Reader<Pod>,
+    selected: Selected,
     endpoints: Reader<Object>,
 }
 
@@ -52,31 +52,17 @@ impl Controller for Endpoints {
     type Memory = ();
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (services, pods) = (world.reader::<Service>(), world.reader::<Pod>());
         let endpoints = world.reader::<Object>();
-        services.informer().index_by(by_namespace());
-        pods.informer().index_by(by_namespace());
-        let add = queue.clone();
-        services.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), services.clone());
-        pods.informer().on_change(move |change| {
-            let namespace = change.object().namespace().unwrap_or_default();
-            for service in all.informer().store().by_index("namespace", &namespace) {
-                if change.before().into_iter().chain(change.after()).any(|pod| selects(&service, pod)) {
-                    add.add(ObjectKey::of(&*service));
-                }
-            }
-        });
         let add = queue.clone();
         endpoints.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        Self { services, pods, endpoints }
+        Self { selected: Selected::wire(world, queue), endpoints }
     }
 
     fn view(&self, key: &ObjectKey) -> View {
         let current = self.endpoints.get(key);
-        let Some(service) = self.services.get(key) else { return View { current, ..View::default() } };
-        let pods = self.pods.by_index("namespace", &key.namespace);
-        let pods = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
+        let Some((service, pods)) = self.selected.get(key) else {
+            return View { current, ..View::default() };
+        };
         View { service: Some(service), pods, current }
     }
 

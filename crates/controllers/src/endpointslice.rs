@@ -3,9 +3,10 @@
 use crate::ownership::is_terminating;
 use crate::plan::{Plan, controller_of, create, delete, patch};
 use crate::pods::{is_finished, node as node_of, ready_since};
+use crate::selected::Selected;
 use crate::{Controller, World};
 use client::kube::{Resource, ResourceExt};
-use client::{Index, ObjectKey, Reader, WorkQueue, by_namespace};
+use client::{Index, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
@@ -28,8 +29,7 @@ const PER_SLICE: usize = 100;
 
 /// The controller; see the module. Keys are Services.
 pub struct EndpointSlices {
-    services: Reader<Service>,
-    pods: Reader<Pod>,
+    selected: Selected,
     slices: Reader<EndpointSlice>,
     nodes: Reader<Node>,
 }
@@ -58,13 +58,6 @@ fn by_service() -> Index<EndpointSlice> {
     })
 }
 
-pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| {
-        !selector.is_empty() && selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
-    })
-}
-
 impl Controller for EndpointSlices {
     const NAME: &'static str = "endpoint-slice-controller";
     type Key = ObjectKey;
@@ -72,29 +65,16 @@ impl Controller for EndpointSlices {
     type Memory = ();
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (services, pods) = (world.reader::<Service>(), world.reader::<Pod>());
+        let selected = Selected::wire(world, queue);
         let (slices, nodes) = (world.reader::<EndpointSlice>(), world.reader::<Node>());
-        let (add, all) = (queue.clone(), services.clone());
+        let (add, all) = (queue.clone(), selected.services.clone());
         nodes.informer().on_change(move |change| {
             // It seldom moves to another zone; then anybody's endpoints may have.
             if change.before().and_then(|node| zone(node)) != change.after().and_then(|node| zone(node)) {
                 all.informer().store().list().iter().for_each(|service| add.add(ObjectKey::of(&**service)));
             }
         });
-        services.informer().index_by(by_namespace());
-        pods.informer().index_by(by_namespace());
         slices.informer().index_by(by_service());
-        let add = queue.clone();
-        services.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), services.clone());
-        pods.informer().on_change(move |change| {
-            let namespace = change.object().namespace().unwrap_or_default();
-            for service in all.informer().store().by_index("namespace", &namespace) {
-                if change.before().into_iter().chain(change.after()).any(|pod| selects(&service, pod)) {
-                    add.add(ObjectKey::of(&*service));
-                }
-            }
-        });
         let add = queue.clone();
         slices.informer().on_change(move |change| {
             let slice = change.object();
@@ -102,14 +82,12 @@ impl Controller for EndpointSlices {
                 add.add(ObjectKey::new(slice.namespace().unwrap_or_default(), service));
             }
         });
-        Self { services, pods, slices, nodes }
+        Self { selected, slices, nodes }
     }
 
     fn view(&self, key: &ObjectKey) -> View {
         let slices = self.slices.by_index("service", &key.to_string());
-        let Some(service) = self.services.get(key) else { return View { slices, ..View::default() } };
-        let pods = self.pods.by_index("namespace", &key.namespace);
-        let pods: Vec<_> = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
+        let Some((service, pods)) = self.selected.get(key) else { return View { slices, ..View::default() } };
         let zone_of = |pod: &Arc<Pod>| {
             let node = self.nodes.get(&ObjectKey::cluster(node_of(pod)))?;
             Some((node.name_any(), zone(&node)?.to_owned()))
@@ -373,6 +351,37 @@ mod tests {
         let made: EndpointSlice = from_value(slices[0].clone()).unwrap();
         let settled = View { slices: vec![Arc::new(made)], ..view };
         assert!(plan(&settled).actions.is_empty(), "at rest nothing is written");
+    }
+
+    #[test]
+    fn each_family_of_the_service_has_slices_of_its_own() {
+        let mut service = (*service()).clone();
+        let families = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        service.spec.as_mut().unwrap().ip_families = families(&["IPv6", "IPv4"]);
+        // The second pod has no address of IPv6.
+        let mut both = (*pod(1, true)).clone();
+        let ips = json!([{ "ip": "10.0.0.2" }, { "ip": "fd00::2" }]);
+        both.status.as_mut().unwrap().pod_ips = from_value(ips).unwrap();
+        let pods = vec![Arc::new(both), pod(2, true)];
+        let view = View { service: Some(Arc::new(service.clone())), pods, ..View::default() };
+        let slices = made(&plan(&view));
+        let facts: Vec<_> = slices
+            .iter()
+            .map(|slice| {
+                let endpoints = slice["endpoints"].as_array().unwrap().iter();
+                let addresses: Vec<_> = endpoints.map(|e| e["addresses"][0].as_str().unwrap()).collect();
+                (slice["addressType"].as_str().unwrap(), addresses)
+            })
+            .collect();
+        assert_eq!(facts, [("IPv6", vec!["fd00::2"]), ("IPv4", vec!["10.0.0.2", "10.0.0.3"])]);
+        let slices: Vec<Arc<EndpointSlice>> =
+            slices.into_iter().map(|slice| Arc::new(from_value(slice).unwrap())).collect();
+        let settled = View { slices: slices.clone(), ..view };
+        assert!(plan(&settled).actions.is_empty(), "at rest nothing is written");
+        // One family is given up: its slices go.
+        service.spec.as_mut().unwrap().ip_families = families(&["IPv6"]);
+        let single = View { service: Some(Arc::new(service)), ..settled };
+        assert!(matches!(plan(&single).actions.as_slice(), [Action::Delete(_)]));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod replicaset;
 pub mod root_ca;
 mod run;
 mod runner;
+mod selected;
 pub mod serviceaccount;
 mod taints;
 mod world;

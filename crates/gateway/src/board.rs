@@ -25,6 +25,8 @@ pub(crate) struct Board {
 #[derive(Default)]
 struct State {
     claims: BTreeMap<Kind, Vec<Claim<Arc<Target>>>>,
+    /// Since when each namespace claims its hosts.
+    since: BTreeMap<String, BTreeMap<HostPattern, Timestamp>>,
     conflicts: BTreeMap<Claimant, Vec<String>>,
     owners: Arc<Owners>,
     told: BTreeMap<Kind, Told>,
@@ -41,6 +43,7 @@ impl Board {
         let mut state = self.state();
         state.claims.insert(kind, claims);
         let all: Vec<_> = state.claims.values().flatten().cloned().collect();
+        state.since = since(&all);
         let decision = decide(&all);
         let said = |conflicts: Vec<_>| conflicts.iter().map(ToString::to_string).collect::<Vec<String>>();
         let conflicts: BTreeMap<_, _> =
@@ -71,12 +74,23 @@ impl Board {
 
     /// Since when a namespace claims a host.
     pub(crate) fn since(&self, namespace: &str, host: &HostPattern) -> Option<Timestamp> {
-        let state = self.state();
-        let claims = state.claims.values().flatten().filter(|claim| claim.claimant.namespace == namespace);
-        claims.filter_map(|claim| claim.since.get(host).copied()).min()
+        self.state().since.get(namespace)?.get(host).copied()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The earliest of several objects of a namespace counts.
+fn since<T>(claims: &[Claim<T>]) -> BTreeMap<String, BTreeMap<HostPattern, Timestamp>> {
+    let mut found: BTreeMap<String, BTreeMap<HostPattern, Timestamp>> = BTreeMap::new();
+    for claim in claims {
+        let of_namespace = found.entry(claim.claimant.namespace.clone()).or_default();
+        for (host, since) in &claim.since {
+            let earliest = of_namespace.entry(host.clone()).or_insert(*since);
+            *earliest = (*earliest).min(*since);
+        }
+    }
+    found
 }

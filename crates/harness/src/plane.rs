@@ -18,6 +18,8 @@ pub struct Plane {
     /// Removes everything when it is told to, or when this process is killed.
     guard: Child,
     number: u32,
+    /// Whether pods and Services have addresses of both families.
+    dual: bool,
 }
 
 /// What a command printed.
@@ -44,6 +46,15 @@ impl From<Output> for Said {
 impl Plane {
     /// Starts a plane of this binary with these further flags of `up` and waits until every role serves.
     pub fn start(binary: &str, flags: &[&str]) -> Self {
+        Self::launch(binary, flags, false)
+    }
+
+    /// The same with addresses of both families for pods and Services.
+    pub fn start_dual(binary: &str, flags: &[&str]) -> Self {
+        Self::launch(binary, flags, true)
+    }
+
+    fn launch(binary: &str, flags: &[&str], dual: bool) -> Self {
         let directory = tempfile::Builder::new().prefix("monoplane-test-").tempdir().expect("a directory");
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("permissions");
@@ -58,6 +69,7 @@ impl Plane {
             flags: flags.iter().map(|f| (*f).to_owned()).collect(),
             up: None,
             number,
+            dual,
         };
         plane.up();
         plane
@@ -84,11 +96,7 @@ impl Plane {
             .arg("--data-dir")
             .arg(self.data())
             .args(marks(self.number))
-            .args(["--pod-cidr", &format!("10.{}.{}.0/24", 64 + self.number % 128, self.number / 128 % 256)])
-            .args([
-                "--service-cidr",
-                &format!("172.{}.{}.0/24", 16 + self.number % 16, self.number / 16 % 256),
-            ])
+            .args(ranges(self.number, self.dual))
             // How full this machine's disk is has nothing to do with what is tested.
             .args(["--eviction-hard", "memory.available<20Mi", "--image-gc-high-threshold", "100"])
             .args(["--log", "info"])
@@ -260,6 +268,18 @@ impl Drop for Plane {
             assert!(cleaned.expect("the guard ends").success(), "something of the plane is left");
         }
     }
+}
+
+/// Addresses of a plane's own.
+fn ranges(number: u32, dual: bool) -> [String; 4] {
+    let mut pods = format!("10.{}.{}.0/24", 64 + number % 128, number / 128 % 256);
+    let mut services = format!("172.{}.{}.0/24", 16 + number % 16, number / 16 % 256);
+    if dual {
+        let (high, low) = (number >> 16, number & 0xffff);
+        pods += &format!(",fd42:{high:x}:{low:x}::/64");
+        services += &format!(",fd43:{high:x}:{low:x}::/112");
+    }
+    ["--pod-cidr".into(), pods, "--service-cidr".into(), services]
 }
 
 /// What keeps this plane apart from others on the machine.

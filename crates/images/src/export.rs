@@ -33,6 +33,10 @@ impl Store {
             for name in named {
                 entries.push(entry(top, name)?);
             }
+            if image.is_artifact() {
+                // Docker knows nothing of the kind.
+                continue;
+            }
             let tags = names.iter().filter(|name| name.digest().is_none()).map(ToString::to_string);
             docker.push(json!({
                 "Config": blob_name(image.id),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::archive::Archive;
 use crate::document::Document;
 use crate::store::{self, MAX_DEPTH, NAME, oci_digest};
-use crate::{Digest, Error, Reference, Result, Store, StoredImage, layer, platform};
+use crate::{Digest, Error, Reference, Result, Store, StoredImage, artifact, layer, platform};
 
 /// One image of a docker-archive's `manifest.json`.
 #[derive(Deserialize)]
@@ -27,20 +27,14 @@ struct DockerImage {
 
 impl Store {
     /// Imports all images of an OCI layout (a directory or a tar) or of a `docker save` archive; the tar may be
-    /// compressed. `name` replaces the names that the archive gives, and must be given where it gives none.
+    /// compressed; or a WebAssembly file, which becomes an artifact. `name` replaces the names that the archive gives, and must be given where it gives none.
     ///
     /// An image appears under its name when all of it is on disk, or not at all.
     pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<StoredImage>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
-        let archive = Archive::open(path, &self.root.join("work"), &self.limits)?;
-        let found = if archive.has("index.json") {
-            self.import_layout(&archive)?
-        } else if archive.has("manifest.json") {
-            self.import_docker(&archive)?
-        } else {
-            return Err(Error::invalid(
-                "neither an OCI layout (index.json) nor a docker archive (manifest.json)",
-            ));
+        let found = match artifact::is_wasm(path)? {
+            true => vec![self.import_program(path, name)?],
+            false => self.import_archive(&Archive::open(path, &self.root.join("work"), &self.limits)?)?,
         };
         let mut images = Vec::new();
         for (manifest, names) in found {
@@ -65,6 +59,18 @@ impl Store {
                 }
                 Ok(images)
             }
+        }
+    }
+
+    fn import_archive(&self, archive: &Archive) -> Result<Vec<(Digest, Vec<Reference>)>> {
+        if archive.has("index.json") {
+            self.import_layout(archive)
+        } else if archive.has("manifest.json") {
+            self.import_docker(archive)
+        } else {
+            Err(Error::invalid(
+                "neither an OCI layout (index.json), nor a docker archive (manifest.json), nor a WebAssembly file",
+            ))
         }
     }
 

@@ -7,13 +7,18 @@
 //! [`Registries`] speaks the OCI distribution protocol, through `egress`. What it fetches is hashed on its way to the disk;
 //! what came before a connection broke or a process died is not fetched again.
 //!
+//! An image may be a WebAssembly program alone (an OCI artifact): it is unpacked to a directory with that file, and is
+//! otherwise an image like any other.
+//!
 //! It never runs anything, mounts nothing and knows no container. It trusts no byte of an image: digests are verified,
 //! sizes and numbers of entries are limited, and no path of an archive leads out of the directory it is unpacked to.
 //!
 //! Begin with [`Store`]; [`ImageBuilder`] makes images from memory.
 
 mod archive;
+mod artifact;
 mod builder;
+mod content;
 mod digest;
 mod document;
 mod error;

@@ -16,14 +16,19 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-/// The manifest for Linux on this machine's architecture; the only one if the index names no platforms.
+/// The manifest for Linux on this machine's architecture; else the one for WebAssembly; the only one if the index names no
+/// platforms.
 pub(crate) fn pick(manifests: &[Descriptor]) -> Result<&Descriptor, Error> {
     let fits = |descriptor: &&Descriptor| {
         descriptor.platform().as_ref().is_some_and(|platform| {
             platform.os().to_string() == "linux" && platform.architecture().to_string() == architecture()
         })
     };
-    if let Some(found) = manifests.iter().find(fits) {
+    let portable = |descriptor: &&Descriptor| {
+        let platform = descriptor.platform().as_ref();
+        platform.is_some_and(|platform| platform.architecture().to_string() == "wasm")
+    };
+    if let Some(found) = manifests.iter().find(fits).or_else(|| manifests.iter().find(portable)) {
         return Ok(found);
     }
     match manifests {

@@ -36,7 +36,7 @@ impl Store {
             let target = entry.digest().to_string().parse()?;
             self.reach(target, MAX_DEPTH, &mut wanted);
             if let Ok(image) = self.check(target) {
-                chains.extend(image.chains()?.iter().map(Digest::hex));
+                chains.extend(image.chains().flatten().map(|chain| chain.hex()));
             }
         }
         let mut freed = self.sweep_directory("blobs/sha256", |name| wanted.contains(name))?;

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use rustix::fs::FlockOperation;
 
+use crate::content::{Content, Reading};
 use crate::digest::Hashing;
 use crate::document::{self, Document};
 use crate::{Digest, Error, Reference, Result, platform};
@@ -56,7 +57,8 @@ impl Default for Limits {
 /// An image that the store holds.
 #[derive(Clone, Debug)]
 pub struct StoredImage {
-    /// Its id: the digest of its configuration.
+    /// Its id: the digest of its configuration; of an artifact, which may share its configuration with any other, the
+    /// digest of its manifest.
     pub id: Digest,
     /// The digest of its manifest.
     pub manifest: Digest,
@@ -68,9 +70,11 @@ pub struct StoredImage {
     pub size: u64,
     /// Whether it stays though nobody uses it.
     pub pinned: bool,
-    /// Its configuration.
+    /// Its configuration; of an artifact, the one that it amounts to.
     pub config: ImageConfiguration,
     pub(crate) layers: Vec<Descriptor>,
+    /// What each of the layers comes to.
+    pub(crate) contents: Vec<Content>,
 }
 
 /// An image store on disk.
@@ -266,17 +270,14 @@ impl Store {
 
     fn load(&self, target: Digest, name: Option<Reference>) -> Result<StoredImage> {
         let (digest, manifest) = self.resolve(target)?;
-        let id: Digest = manifest.config().digest().to_string().parse()?;
-        let config: ImageConfiguration = parse(&self.document(id)?)?;
+        let Reading { id, config, contents } = self.read(digest, &manifest)?;
         let layers = manifest.layers().clone();
-        if layers.len() != config.rootfs().diff_ids().len() {
-            return Err(Error::invalid("the configuration names another number of layers than the manifest"));
-        }
         if layers.len() > self.limits.layers {
             return Err(Error::TooLarge { what: "number of layers", limit: self.limits.layers as u64 });
         }
         let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-        if os != "linux" || architecture != platform::architecture() {
+        let portable = *config.architecture() == Arch::Wasm;
+        if !portable && (os != "linux" || architecture != platform::architecture()) {
             let wanted = format!("linux/{}", platform::architecture());
             return Err(Error::Platform { wanted, offered: format!("{os}/{architecture}") });
         }
@@ -291,6 +292,7 @@ impl Store {
             size,
             config,
             layers,
+            contents,
         })
     }
 

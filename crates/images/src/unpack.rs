@@ -9,12 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use oci_spec::image::Descriptor;
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
     XattrFlags,
 };
 use rustix::io::Errno;
 
+use crate::content::{Content, tar_of_one};
 use crate::digest::Hashing;
 use crate::remove::{remove_at, remove_tree};
 use crate::{Digest, Error, Limits, Result, Store, StoredImage, store};
@@ -44,20 +46,21 @@ impl Store {
     /// The same for the first so many layers, of which the blobs have to be here.
     pub(crate) fn unpack_first(&self, image: &StoredImage, count: usize) -> Result<Vec<PathBuf>> {
         let _writing = self.writers(FlockOperation::LockShared)?;
-        let diffs = image.config.rootfs().diff_ids();
         let mut directories = Vec::with_capacity(count);
         let mut left = self.limits.image_bytes;
-        for ((layer, diff), id) in image.layers.iter().zip(diffs).zip(image.chains()?).take(count) {
-            let (layer, diff) = (layer.digest().to_string().parse()?, diff.parse()?);
-            directories.push(self.unpack_layer(layer, diff, id, &directories, &mut left)?);
+        for ((layer, content), id) in image.layers.iter().zip(&image.contents).zip(image.chains()).take(count)
+        {
+            if let Some(id) = id {
+                directories.push(self.unpack_layer(layer, content, id, &directories, &mut left)?);
+            }
         }
         Ok(directories)
     }
 
     fn unpack_layer(
         &self,
-        layer: Digest,
-        diff: Digest,
+        layer: &Descriptor,
+        content: &Content,
         id: Digest,
         below: &[PathBuf],
         image_left: &mut u64,
@@ -76,11 +79,7 @@ impl Store {
         let work = Work(work.map_err(Error::io(&parent))?.keep());
         let root = work.0.join("fs");
         fs::create_dir(&root).map_err(Error::io(&root))?;
-        let mut stream = Hashing::new(self.layer_stream(layer)?, self.limits.layer_bytes);
-        extract(&mut stream, &root, below, &self.limits, image_left)?;
-        if stream.digest() != diff {
-            return Err(Error::Invalid(format!("layer {layer} does not unpack to {diff}")));
-        }
+        self.unpack_content(layer, content, &root, below, image_left)?;
         // Everything is on disk before the name says that it is.
         let directory = File::open(&root).map_err(Error::io(&root))?;
         rustix::fs::syncfs(&directory).map_err(Error::os(&root))?;
@@ -88,18 +87,49 @@ impl Store {
         store::sync_directory(&parent)?;
         Ok(done.join("fs"))
     }
+
+    fn unpack_content(
+        &self,
+        layer: &Descriptor,
+        content: &Content,
+        root: &Path,
+        below: &[PathBuf],
+        image_left: &mut u64,
+    ) -> Result<()> {
+        let digest: Digest = layer.digest().to_string().parse()?;
+        let limit = self.limits.layer_bytes;
+        let (found, wanted) = match content {
+            Content::Files { diff } => {
+                let mut stream = Hashing::new(self.layer_stream(digest)?, limit);
+                extract(&mut stream, root, below, &self.limits, image_left)?;
+                (stream.digest(), *diff)
+            }
+            Content::Program { path, .. } => {
+                let mut program = Hashing::new(self.program(digest)?, limit);
+                let tar = tar_of_one(path, layer.size(), &mut program).map_err(broken)?;
+                extract(tar, root, below, &self.limits, image_left)?;
+                (program.digest(), digest)
+            }
+            Content::Aside => return Ok(()),
+        };
+        match found == wanted {
+            true => Ok(()),
+            false => Err(Error::Invalid(format!("layer {digest} does not unpack to {wanted}"))),
+        }
+    }
 }
 
 impl StoredImage {
-    /// What its unpacked layers are kept by, the base first: a layer with all that it lies upon.
-    pub(crate) fn chains(&self) -> Result<Vec<Digest>> {
-        let mut chains: Vec<Digest> = Vec::new();
-        for diff in self.config.rootfs().diff_ids() {
-            let diff = diff.parse()?;
-            let below = chains.last();
-            chains.push(below.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes())));
-        }
-        Ok(chains)
+    /// What its unpacked layers are kept by, the base first: a layer with all that it lies upon. `None`: a layer that is
+    /// not unpacked.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = Option<Digest>> {
+        let mut below: Option<Digest> = None;
+        self.contents.iter().map(move |content| {
+            let diff = content.diff()?;
+            let chain = below.map_or(diff, |below| Digest::of(format!("{below} {diff}").as_bytes()));
+            below = Some(chain);
+            below
+        })
     }
 }
 
@@ -129,7 +159,7 @@ fn extract(
     let left = Left { layer: limits.layer_bytes, image: *image_left, paths: limits.path_bytes };
     let mut extraction = Extraction { root: directory, below, times: Vec::new(), left, limits };
     let budget = Rc::new(Cell::new(0));
-    let mut archive = tar::Archive::new(Metered { inner: stream, budget: Rc::clone(&budget) });
+    let mut archive = tar::Archive::new(Metered { inner: stream, budget: Rc::clone(&budget), seen: 0 });
     let mut entries = archive.entries().map_err(broken)?;
     let mut count = 0;
     loop {
@@ -154,17 +184,34 @@ fn extract(
 }
 
 /// Bounds what is read between two entries' contents: long names and extended headers, which `tar` holds in memory.
+///
+/// And fills up the last block of the last content, which some tools (umoci's `insert`) leave short and all readers take.
 struct Metered<R> {
     inner: R,
+    /// `u64::MAX` within a content, which ends where it ends.
     budget: Rc<Cell<u64>>,
+    seen: u64,
 }
+
+/// Bytes of a block of a tar archive.
+const BLOCK: u64 = 512;
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        match self.budget.get().checked_sub(count as u64) {
-            Some(left) => self.budget.set(left),
-            None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry's headers")),
+        let mut count = self.inner.read(buffer)?;
+        let budget = self.budget.get();
+        if count == 0 && budget != u64::MAX {
+            let missing = (BLOCK - self.seen % BLOCK) % BLOCK;
+            let padding = buffer.iter_mut().zip(0..missing);
+            count = padding.map(|(byte, _)| *byte = 0).count();
+        }
+        self.seen += count as u64;
+        match budget {
+            u64::MAX => {}
+            _ => match budget.checked_sub(count as u64) {
+                Some(left) => self.budget.set(left),
+                None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry's headers")),
+            },
         }
         Ok(count)
     }
@@ -297,7 +344,7 @@ impl Extraction<'_> {
                 let mut file = File::from(file.map_err(Error::os(path))?);
                 match kind {
                     tar::EntryType::GNUSparse => copy_with_holes(entry, &mut file),
-                    _ => io::copy(entry, &mut file).map(drop),
+                    _ => copy_whole(entry, &mut file),
                 }
                 .map_err(broken)?;
                 attributes.apply(path, file.as_fd())?;
@@ -427,6 +474,14 @@ fn beneath(layer: &Path, path: &Path) -> Result<Option<Option<Stat>>, Errno> {
         hides |= rustix::fs::fgetxattr(&directory, "trusted.overlay.opaque", &mut [0; 1]).is_ok();
     }
     rustix::fs::fstat(&directory).map(|stat| Some(Some(stat)))
+}
+
+/// Writes a file's content, all of it.
+fn copy_whole(entry: &mut tar::Entry<'_, impl Read>, file: &mut File) -> io::Result<()> {
+    match io::copy(entry, file)? == entry.size() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Copies a file's content; what is nothing but zeros becomes a hole.

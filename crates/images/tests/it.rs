@@ -11,6 +11,8 @@ use tar::EntryType;
 
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/wasm.rs"]
+mod wasm;
 
 const NAME: &str = "test.local/image:1";
 
@@ -284,6 +286,29 @@ fn unpacked_files_are_what_the_layer_says() {
 }
 
 /// Layers that try to write, or to reach, outside of their directory.
+#[test]
+fn an_archive_that_ends_with_its_last_content_is_whole() {
+    if !root() {
+        return;
+    }
+    // As some tools write it: neither the end marker nor what fills up the last block.
+    let place = Place::new();
+    let whole =
+        tar(&[(EntryType::Regular, "a", "first", 0o644), (EntryType::Regular, "b", "last words", 0o644)]);
+    let end = 3 * 512 + "last words".len();
+    let image =
+        place.store.import(&place.write(&docker_archive(&[&whole[..end]], &[whole[..end].to_vec()])), None);
+    let layers = place.store.unpack(&image.unwrap()[0]).unwrap();
+    assert_eq!(std::fs::read_to_string(layers[0].join("b")).unwrap(), "last words");
+    // What is cut within a content or a header is not.
+    for end in [end - 1, 3 * 512, 2 * 512 + 100] {
+        let place = Place::new();
+        let cut = whole[..end].to_vec();
+        let image = place.store.import(&place.write(&docker_archive(&[&cut], &[cut.clone()])), None);
+        assert!(place.store.unpack(&image.unwrap()[0]).is_err(), "{end}");
+    }
+}
+
 #[test]
 fn no_layer_reaches_out() {
     if !root() {

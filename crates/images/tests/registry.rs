@@ -193,6 +193,29 @@ async fn an_image_goes_there_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wasm_artifact_goes_there_and_comes_back() {
+    let Some(registry) = Registry::start("").await else { return };
+    let (all, name, from) = (reaching(&[registry.port]), registry.name("team/hello:1"), place());
+    let file = from.directory.path().join("hello.wasm");
+    std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
+    let image = from.store.import(&file, Some(&name)).unwrap().remove(0);
+    let digest = all.push(&from.store, &name.to_string(), &name, &Push::default(), &()).await.unwrap();
+    assert_eq!(digest, image.manifest);
+    let (to, unpack) = (place(), rustix::process::geteuid().is_root());
+    let how = Pull { unpack, ..Pull::default() };
+    let pulled = all.pull(&to.store, &name, &how, &()).await.unwrap();
+    assert_eq!((pulled.id, pulled.is_wasm()), (image.id, true));
+    // It is found by every name that it has.
+    for known in [name.to_string(), name.at(digest).to_string(), digest.to_string()] {
+        assert_eq!(to.store.find(&known).unwrap().unwrap().id, image.id, "{known}");
+    }
+    if unpack {
+        let directories = to.store.unpack(&pulled).unwrap();
+        assert_eq!(std::fs::read(directories[0].join("hello.wasm")).unwrap(), std::fs::read(&file).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn skopeo_and_we_understand_one_another() {
     let Some(registry) = Registry::start("").await else { return };
     let name = registry.name("app:1");

@@ -82,8 +82,8 @@ pub struct Options {
     pub reserved: Reserved,
     /// When pods are evicted.
     pub eviction: Eviction,
-    /// The range of its pods' addresses, if it is known here.
-    pub pod_cidr: Option<String>,
+    /// The ranges of its pods' addresses, as far as they are known here: one a family.
+    pub pod_cidrs: Vec<String>,
     /// Labels beside those that every node has.
     pub labels: BTreeMap<String, String>,
     /// How it deals with images.
@@ -137,7 +137,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         machine,
         capacity,
         allocatable: allocatable.clone(),
-        pod_cidr: options.pod_cidr,
+        pod_cidrs: options.pod_cidrs,
         labels: options.labels,
         version: options.version,
         handlers: options.runtimes.handlers(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ranges;
+
 /// One control plane for containers, WebAssembly components and durable functions, behind the Kubernetes API.
 #[derive(Debug, Parser)]
 #[command(name = "monoplane", version, about, long_about = None, max_term_width = 110, after_help = START)]
@@ -146,8 +148,8 @@ pub struct Api {
     /// Further names or addresses that the API's certificate is valid for
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub tls_san: Vec<String>,
-    /// Addresses that Services get
-    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR")]
+    /// Addresses that Services get; with a range of IPv6 behind a comma they may have such as well, which takes pods that do
+    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = service_cidr)]
     pub service_cidr: String,
     /// Do not mark the IngressClass `monoplane` as the default one when it is created
     #[arg(long)]
@@ -160,8 +162,9 @@ pub struct Machine {
     /// Name of this machine's Node object [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Addresses that this machine's pods get
-    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR", value_parser = pod_cidr)]
+    /// Addresses that this machine's pods get; with a range of IPv6 behind a comma, one of each. The machine then passes
+    /// packets of IPv6 on, and so no longer configures itself by routers' advertisements
+    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR[,CIDR]", value_parser = pod_cidr)]
     pub pod_cidr: String,
     /// Name of the interface that carries the pods' gateway address
     #[arg(long, default_value = "mono0", value_name = "NAME", value_parser = bridge)]
@@ -363,7 +366,11 @@ fn bridge(text: &str) -> Result<String, String> {
 }
 
 fn pod_cidr(text: &str) -> Result<String, String> {
-    text.parse::<network::Subnet>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+    ranges::of_pods(text).map(|ranges| ranges.to_string())
+}
+
+fn service_cidr(text: &str) -> Result<String, String> {
+    ranges::of_services(text).map(|ranges| ranges.to_string())
 }
 
 /// Flags of the edge that `up` passes on.
@@ -444,7 +451,7 @@ pub struct Node {
     #[arg(long, value_name = "FILE")]
     pub proxy_kubeconfig: Option<PathBuf>,
     /// Addresses that Services get, as the API server was told
-    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR")]
+    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = service_cidr)]
     pub service_cidr: String,
     /// Address that the kubelet listens on and registers
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
@@ -544,7 +551,12 @@ mod tests {
                 &["", "/", "/a", "a//b", "..", "a/../b", "a b"][..],
             ),
             ("--bridge", &["mono0"], &["", "..", "a/b", "longer-than-the-kernel-takes"]),
-            ("--pod-cidr", &["10.1.0.0/16"], &["", "10.1.0.0", "all"]),
+            ("--pod-cidr", &["10.1.0.0/16", "10.1.0.0/16,fd00::/64"], &["", "10.1.0.0", "all", "fd00::/64"]),
+            (
+                "--service-cidr",
+                &["10.1.0.0/16", "10.1.0.0/16,fd00::/112"],
+                &["", "10.1.0.0", "10.1.0.0/16,fd00::/48"],
+            ),
         ] {
             good.iter().for_each(|value| assert!(up(flag, value), "{flag} {value:?}"));
             bad.iter().for_each(|value| assert!(!up(flag, value), "{flag} {value:?}"));

@@ -11,6 +11,7 @@ mod hello;
 mod image;
 mod layout;
 mod notify;
+mod ranges;
 mod role;
 mod say;
 mod status;

@@ -9,11 +9,12 @@
 //! [`Network::retain`] does not find.
 //!
 //! It knows nothing of Kubernetes' objects, and makes no network namespaces: it is given their paths.
-//! IPv4 only for now. Forwarding is switched on, and only [`policies`] filter here; where another program's rules drop
+//! Pods have an address of IPv4, and one of IPv6 where a subnet of it is given. Forwarding is switched on, and only [`policies`] filter here; where another program's rules drop
 //! forwarded packets (Docker's do), pods reach neither each other nor the outside until those rules allow it.
 //!
 //! Begin with [`Network`].
 
+mod addresses;
 mod conntrack;
 mod error;
 mod forwarding;
@@ -22,18 +23,24 @@ mod leases;
 mod links;
 mod masquerade;
 mod nft;
+mod plug;
 pub mod policies;
+mod routes;
 pub mod services;
+mod spoofing;
 mod subnet;
+mod subnet6;
 mod uplink;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+pub use addresses::of_other_family;
 pub use error::Error;
 pub use leases::Leases;
 pub use links::check_name;
 pub use subnet::Subnet;
+pub use subnet6::Subnet6;
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -47,12 +54,17 @@ pub struct Config {
     pub owner: String,
     /// The pods' addresses. The first host of it is the bridge's own, and the pods' gateway.
     pub subnet: Subnet,
+    /// The pods' addresses of IPv6, if they are to have such. It must have room for as many as the other. The machine then
+    /// passes packets of IPv6 on, and so no longer configures itself by routers' advertisements.
+    pub subnet6: Option<Subnet6>,
     /// Directory for leases. Removed by [`Network::teardown`].
     pub state_dir: PathBuf,
     /// Whether what pods send to the outside takes the machine's address.
     pub masquerade: bool,
     /// Addresses that Services get: the machine reaches them by the bridge. What answers them is [`services`]' matter.
     pub services: Option<Subnet>,
+    /// The same of IPv6.
+    pub services6: Option<Subnet6>,
 }
 
 /// A network of pods.
@@ -68,17 +80,25 @@ impl Network {
     /// Makes the bridge and the rules where they are not there yet, and finds the leases.
     pub async fn open(config: Config) -> Result<Self> {
         links::check_name(&config.bridge)?;
+        check_v6(&config)?;
         let leases = Leases::open(&config.state_dir, config.subnet)?;
         let links = links::Links::open()?;
         let gateway = config.subnet.gateway();
-        links.ensure_bridge(&config.bridge, &config.owner, config.subnet).await?;
-        forwarding::enable(&config.state_dir)?;
+        links.ensure_bridge(&config.bridge, &config.owner, config.subnet, config.subnet6).await?;
+        forwarding::enable(config.subnet6.is_some())?;
         if let Some(services) = config.services {
-            links.route(&config.bridge, (services.network(), services.prefix()), gateway).await?;
+            let to = (services.network().into(), services.prefix());
+            links.route(&config.bridge, to, gateway.into()).await?;
         }
-        if config.masquerade {
-            masquerade::install(&table(&config.bridge), config.subnet)?;
+        if let Some((services, subnet)) = config.services6.zip(config.subnet6) {
+            let to = (services.network().into(), services.prefix());
+            links.route(&config.bridge, to, subnet.gateway().into()).await?;
         }
+        for id in leases.holders()? {
+            // Made by an earlier release, perhaps.
+            links.join(&links::host_name(&config.bridge, &id), links::group(&config.bridge)).await?;
+        }
+        masquerade::install(&table(&config.bridge), &config)?;
         Ok(Self { config, leases, links, turn: tokio::sync::Mutex::new(()) })
     }
 
@@ -87,15 +107,21 @@ impl Network {
         self.config.subnet.gateway()
     }
 
-    /// Connects a network namespace, given by path, and returns its address. Repeating it returns the same.
+    /// The bridge's address of IPv6, if pods have such.
+    pub fn gateway6(&self) -> Option<Ipv6Addr> {
+        self.config.subnet6.map(|subnet| subnet.gateway())
+    }
+
+    /// Connects a network namespace, given by path, and returns its addresses, that of IPv4 first. Repeating it returns
+    /// the same.
     pub async fn attach(&self, id: &str, namespace: &Path) -> Result<Vec<IpAddr>> {
         let _turn = self.turn.lock().await;
-        let address = self.leases.take(id)?;
-        let plug = links::Plug {
+        let addresses = self.addresses(self.leases.take(id)?);
+        let plug = plug::Plug {
             host: links::host_name(&self.config.bridge, id),
             namespace,
-            address,
-            gateway: self.gateway(),
+            group: links::group(&self.config.bridge),
+            addresses: &addresses,
         };
         if let Err(error) = self.links.plug(&plug).await {
             // Half a connection is none.
@@ -103,7 +129,16 @@ impl Network {
             self.leases.give_back(id)?;
             return Err(error);
         }
-        Ok(vec![IpAddr::V4(address)])
+        Ok(addresses.iter().map(|address| address.own).collect())
+    }
+
+    /// All that follow from a lease.
+    fn addresses(&self, leased: Ipv4Addr) -> Vec<plug::Address> {
+        let four = plug::Address { own: leased.into(), gateway: self.gateway().into() };
+        let six = self.config.subnet6.zip(self.config.subnet.number(leased)).map(|(subnet, number)| {
+            plug::Address { own: subnet.pod(number).into(), gateway: subnet.gateway().into() }
+        });
+        std::iter::once(four).chain(six).collect()
     }
 
     /// Disconnects and takes the address back; the namespace may be gone. Repeating it succeeds.
@@ -140,7 +175,7 @@ impl Network {
         }
         if !links.is_anothers(&config.bridge, &config.owner).await? {
             links.remove(&config.bridge).await?;
-            links.forget(config.subnet).await?;
+            links.forget(config.subnet, config.subnet6).await?;
             masquerade::remove(&table(&config.bridge))?;
             services::Balancer::remove(&config.bridge)?;
             policies::Filter::remove(&config.bridge)?;
@@ -152,6 +187,18 @@ impl Network {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether pods can have the addresses of IPv6 that they are to have.
+fn check_v6(config: &Config) -> Result<()> {
+    let Some(six) = config.subnet6 else { return Ok(()) };
+    if !six.fits(&config.subnet) {
+        return Err(Error::Invalid(format!("subnet {six} has fewer addresses than {}", config.subnet)));
+    }
+    match nft::installed::has_v6() {
+        true => Ok(()),
+        false => Err(Error::Invalid(format!("subnet {six}: this machine's kernel does not speak IPv6"))),
     }
 }
 

@@ -6,20 +6,15 @@
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use futures::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
-use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute};
-use rtnetlink::packet_route::route::{RouteScope, RouteType};
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
-use crate::{Error, Result, Subnet};
-
-/// The interface in the pod.
-const POD_INTERFACE: &str = "eth0";
+use crate::routes::{Block, Route, Way, only};
+use crate::{Error, Result, Subnet, Subnet6};
 
 /// What a bridge's alias begins with; its owner follows.
 const ALIAS: &str = "pods of ";
@@ -41,14 +36,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// A pod's connection to be.
-pub(crate) struct Plug<'a> {
-    pub(crate) host: String,
-    pub(crate) namespace: &'a Path,
-    pub(crate) address: Ipv4Addr,
-    pub(crate) gateway: Ipv4Addr,
 }
 
 /// Whether a bridge may be called so: names that the kernel takes and that need no quoting anywhere.
@@ -74,6 +61,12 @@ pub(crate) fn host_name(bridge: &str, id: &str) -> String {
     format!("mp{:012x}", hash(&format!("{bridge}/{id}")) >> 16)
 }
 
+/// The number of the group that the machine's ends of a network's pairs are in. Never 0, the group of all others.
+pub(crate) fn group(bridge: &str) -> u32 {
+    // What remains fits.
+    u32::try_from(hash(bridge) >> 33).unwrap_or_default().max(1)
+}
+
 impl Links {
     pub(crate) fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::kernel("netlink"))?;
@@ -82,7 +75,7 @@ impl Links {
     }
 
     /// Netlink to another network namespace: a socket belongs to the namespace of the thread that makes it.
-    fn inside(namespace: &File) -> Result<Self> {
+    pub(crate) fn inside(namespace: &File) -> Result<Self> {
         let namespace = namespace.try_clone().map_err(Error::kernel("network namespace"))?;
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::spawn(move || {
@@ -105,20 +98,32 @@ impl Links {
         }
     }
 
-    async fn must_have(&self, name: &str) -> Result<u32> {
+    pub(crate) async fn must_have(&self, name: &str) -> Result<u32> {
         let missing = || Error::Invalid(format!("interface {name} is gone"));
         self.index(name).await?.ok_or_else(missing)
     }
 
-    /// Makes the bridge, or finds the one that an earlier process made. What is sent to an address of the subnet that no
+    /// Makes the bridge, or finds the one that an earlier process made. What is sent to an address of the subnets that no
     /// pod has is answered as unreachable, at once.
-    pub(crate) async fn ensure_bridge(&self, name: &str, owner: &str, subnet: Subnet) -> Result<()> {
+    pub(crate) async fn ensure_bridge(
+        &self,
+        name: &str,
+        owner: &str,
+        subnet: Subnet,
+        six: Option<Subnet6>,
+    ) -> Result<()> {
         self.ensure_gateway(name, owner, subnet.gateway()).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(subnet.network(), subnet.prefix())
-            .kind(RouteType::Unreachable);
-        let added = self.handle.route().add(route.build()).replace().execute().await;
-        added.map_err(Error::link(format!("bridge {name}: route of the pods")))
+        if let Some(six) = six {
+            set_v6(name, V6Settings::Router)?;
+            let index = self.must_have(name).await?;
+            self.add_address(index, only(six.gateway().into()), &format!("bridge {name}: its address"))
+                .await?;
+        }
+        for to in networks(subnet, six) {
+            let route = Route { to, way: Way::Unreachable };
+            self.set_route(route, format!("bridge {name}: route of the pods")).await?;
+        }
+        Ok(())
     }
 
     async fn ensure_gateway(&self, name: &str, owner: &str, address: Ipv4Addr) -> Result<()> {
@@ -143,10 +148,34 @@ impl Links {
         // Its owner first: from here on nobody else takes it.
         let owned = LinkUnspec::new_with_index(index).alias(alias(owner)).build();
         self.handle.link().set(owned).execute().await.map_err(Error::link(ours("its owner")))?;
-        let added = self.handle.address().add(index, IpAddr::V4(address), 32).execute().await;
-        added.map_err(Error::link(ours("its address")))?;
+        self.add_address(index, only(address.into()), &ours("its address")).await?;
+        self.up(index, &ours("up")).await
+    }
+
+    pub(crate) async fn up(&self, index: u32, what: &str) -> Result<()> {
         let up = LinkUnspec::new_with_index(index).up().build();
-        self.handle.link().set(up).execute().await.map_err(Error::link(ours("up")))
+        self.handle.link().set(up).execute().await.map_err(Error::link(what))
+    }
+
+    /// Gives an interface an address, which is used at once: nobody else on the link can have it.
+    pub(crate) async fn add_address(&self, index: u32, (address, prefix): Block, what: &str) -> Result<()> {
+        let mut request = self.handle.address().add(index, address, prefix).replace();
+        if address.is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request.execute().await.map_err(Error::link(what))
+    }
+
+    /// Puts an interface into a group, if it is there.
+    pub(crate) async fn join(&self, name: &str, group: u32) -> Result<()> {
+        let Some(index) = self.index(name).await? else { return Ok(()) };
+        let member = LinkUnspec::new_with_index(index).link_group(group).build();
+        self.handle
+            .link()
+            .set(member)
+            .execute()
+            .await
+            .map_err(Error::link(format!("interface {name}: group")))
     }
 
     /// Whether an interface is there and says that somebody else has it.
@@ -188,79 +217,19 @@ impl Links {
         Ok(None)
     }
 
-    /// Connects a pod. A pair that is there from before is made anew.
-    pub(crate) async fn plug(&self, plug: &Plug<'_>) -> Result<()> {
-        let pod = |what: &str| format!("pod interface of {}: {what}", plug.address);
-        let namespace = File::open(plug.namespace)
-            .map_err(|source| Error::File { path: plug.namespace.to_owned(), source })?;
-        self.remove(&plug.host).await?;
-        let mtu = self.uplink_mtu().await?;
-        let peer =
-            LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).mtu(mtu).build();
-        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-            .name(plug.host.clone())
-            .mtu(mtu)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .build();
-        self.handle.link().add(pair).execute().await.map_err(Error::link(pod("making the pair")))?;
-        // No source but its own: an answer to any other would not go out by this interface.
-        sysctl(&format!("/proc/sys/net/ipv4/conf/{}/rp_filter", plug.host), "1")?;
-        let index = self.must_have(&plug.host).await?;
-        let up = LinkUnspec::new_with_index(index).up().build();
-        self.handle.link().set(up).execute().await.map_err(Error::link(pod("up")))?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(plug.address, 32)
-            .output_interface(index)
-            .scope(RouteScope::Link)
-            .pref_source(plug.gateway);
-        let added = self.handle.route().add(route.build()).replace().execute().await;
-        added.map_err(Error::link(pod("the machine's route")))?;
-
-        let inside = Self::inside(&namespace)?;
-        for name in ["lo", POD_INTERFACE] {
-            let index = inside.must_have(name).await?;
-            if name == POD_INTERFACE {
-                let added = inside.handle.address().add(index, IpAddr::V4(plug.address), 32);
-                added.execute().await.map_err(Error::link(pod("address")))?;
-            }
-            let up = LinkUnspec::new_with_index(index).up().build();
-            inside.handle.link().set(up).execute().await.map_err(Error::link(pod("up")))?;
-        }
-        // The gateway is the only neighbour.
-        let index = inside.must_have(POD_INTERFACE).await?;
-        let neighbour = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(plug.gateway, 32)
-            .output_interface(index)
-            .scope(RouteScope::Link);
-        let others = RouteMessageBuilder::<Ipv4Addr>::new().gateway(plug.gateway);
-        for route in [neighbour.build(), others.build()] {
-            inside.handle.route().add(route).execute().await.map_err(Error::link(pod("route")))?;
-        }
-        Ok(())
-    }
-
     /// Sends what goes to a network to the bridge, with the bridge's address as its source, so that the machine itself
     /// reaches virtual addresses. Repeating it succeeds.
-    pub(crate) async fn route(&self, bridge: &str, network: (Ipv4Addr, u8), source: Ipv4Addr) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(network.0, network.1)
-            .output_interface(self.must_have(bridge).await?)
-            .scope(RouteScope::Link)
-            .pref_source(source)
-            .build();
-        let what = format!("bridge {bridge}: route to {}/{}", network.0, network.1);
-        self.handle.route().add(route).replace().execute().await.map_err(Error::link(what))
+    pub(crate) async fn route(&self, bridge: &str, to: Block, source: IpAddr) -> Result<()> {
+        let way = Way::Link(self.must_have(bridge).await?, Some(source));
+        self.set_route(Route { to, way }, format!("bridge {bridge}: route to {}/{}", to.0, to.1)).await
     }
 
-    /// Removes the route of a subnet, if it is there.
-    pub(crate) async fn forget(&self, subnet: Subnet) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(subnet.network(), subnet.prefix())
-            .kind(RouteType::Unreachable);
-        match self.handle.route().del(route.build()).execute().await {
-            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -NO_ROUTE => Ok(()),
-            other => other.map_err(Error::link(format!("removing the route to {}", subnet.network()))),
+    /// Removes the routes of a network's subnets, if they are there.
+    pub(crate) async fn forget(&self, subnet: Subnet, six: Option<Subnet6>) -> Result<()> {
+        for to in networks(subnet, six) {
+            self.remove_route(Route { to, way: Way::Unreachable }).await?;
         }
+        Ok(())
     }
 
     /// Removes an interface, if it is there; a pair's other end goes with it, and its routes.
@@ -273,14 +242,44 @@ impl Links {
     }
 }
 
-fn sysctl(path: &str, value: &str) -> Result<()> {
+/// The networks that a network's pods have their addresses in.
+fn networks(subnet: Subnet, six: Option<Subnet6>) -> impl Iterator<Item = Block> {
+    let four: Block = (subnet.network().into(), subnet.prefix());
+    std::iter::once(four).chain(six.map(|six| (six.network().into(), six.prefix())))
+}
+
+/// Sets one of the kernel's switches.
+pub(crate) fn sysctl(path: &str, value: &str) -> Result<()> {
     std::fs::write(path, value).map_err(|source| Error::File { path: path.into(), source })
+}
+
+/// What an interface of the machine's does about IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum V6Settings {
+    /// Nothing: pods without addresses of it neither reach the machine by it nor tell it of routers.
+    Off,
+    /// It has the addresses that it is given and no others, and believes no pod that calls itself a router.
+    Router,
+}
+
+/// Makes it so, where the kernel has IPv6. To be called before the interface is up.
+pub(crate) fn set_v6(interface: &str, settings: V6Settings) -> Result<()> {
+    let directory = format!("/proc/sys/net/ipv6/conf/{interface}");
+    if !std::path::Path::new(&directory).exists() {
+        return Ok(());
+    }
+    let values: &[(&str, &str)] = match settings {
+        V6Settings::Off => &[("disable_ipv6", "1")],
+        // No address by itself (1: none).
+        V6Settings::Router => {
+            &[("addr_gen_mode", "1"), ("accept_ra", "0"), ("accept_redirects", "0"), ("disable_ipv6", "0")]
+        }
+    };
+    values.iter().try_for_each(|(name, value)| sysctl(&format!("{directory}/{name}"), value))
 }
 
 /// ENODEV.
 const NO_DEVICE: i32 = 19;
-/// ESRCH.
-const NO_ROUTE: i32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -292,6 +291,7 @@ mod tests {
         assert!(check_name(&name).is_ok() && name.len() == 14, "{name}");
         assert_ne!(name, host_name("mono1", "0123456789abcdef"));
         assert_ne!(name, host_name("mono0", "0123456789abcdee"));
+        assert_ne!(group("mono0"), group("mono1"));
         for bad in ["", "..", "a b", "sixteen-letters-", "a/b"] {
             assert!(check_name(bad).is_err(), "{bad}");
         }

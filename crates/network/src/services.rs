@@ -6,10 +6,11 @@
 //! Services.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::Result;
+use crate::addresses;
 use crate::conntrack::{self, Flow};
 use crate::ids::Ids;
 use crate::nft::expression::{self as e, End, Refusal};
@@ -36,8 +37,8 @@ pub enum Protocol {
 /// Where a Service is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frontend {
-    /// Its address; `None` for every address of this machine except its loopback ones.
-    pub address: Option<IpAddr>,
+    /// Its address; an unspecified one for every address that this machine has of its family, except loopback ones.
+    pub address: IpAddr,
     /// Its protocol.
     pub protocol: Protocol,
     /// Its port.
@@ -154,7 +155,7 @@ impl Balancer {
             };
         }
         if !changed.is_empty() {
-            let own = own_addresses();
+            let own = addresses::all().into_iter().map(|(_, address)| address).collect();
             for v6 in [false, true] {
                 conntrack::forget(v6, |flow| is_stale(flow, &changed, &own))?;
             }
@@ -172,24 +173,19 @@ impl Balancer {
     }
 }
 
-/// Whether a connection goes where its frontend does not lead. Frontends without an address are those of the machine's own.
+/// Whether a connection goes where its frontend does not lead. An unspecified address stands for the machine's own.
 fn is_stale(flow: &Flow, frontends: &Datagrams, own: &BTreeSet<IpAddr>) -> bool {
     let port = flow.destination.port();
+    let address = flow.destination.ip();
     let at = |address| frontends.get(&Frontend { address, protocol: Protocol::Udp, port });
-    let by_port = || at(None).filter(|_| flow.translated || own.contains(&flow.destination.ip()));
-    let found = at(Some(flow.destination.ip())).or_else(by_port);
+    let by_port = || at(anywhere(address.is_ipv6())).filter(|_| flow.translated || own.contains(&address));
+    let found = at(address).or_else(by_port);
     found.is_some_and(|endpoints| !endpoints.contains(&flow.answers))
 }
 
-/// The machine's addresses. None where they cannot be told, which leaves some connections as they are.
-fn own_addresses() -> BTreeSet<IpAddr> {
-    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let address = |of: nix::ifaddrs::InterfaceAddress| {
-        let address = of.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    };
-    all.filter_map(address).collect()
+/// What stands for every address of this machine in a [`Frontend`].
+pub fn anywhere(v6: bool) -> IpAddr {
+    if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 fn table_name(bridge: &str) -> String {
@@ -292,8 +288,8 @@ impl Plan<'_> {
     /// A node port is not reached by the loopback addresses: the kernel does not route what comes from them.
     fn not_loopback(&self) -> Vec<u8> {
         let (loopback, prefix): (IpAddr, u8) = match self.v6 {
-            false => (std::net::Ipv4Addr::LOCALHOST.into(), 8),
-            true => (std::net::Ipv6Addr::LOCALHOST.into(), 128),
+            false => (Ipv4Addr::LOCALHOST.into(), 8),
+            true => (Ipv6Addr::LOCALHOST.into(), 128),
         };
         [e::address(0, End::Destination, self.v6), e::in_network(0, loopback, prefix, false)].concat()
     }
@@ -365,14 +361,13 @@ impl Plan<'_> {
     }
 
     fn frontend(&self, table: &mut Table, frontend: &Frontend, target: &Target) {
-        if frontend.address.is_some_and(|address| address.is_ipv6() != self.v6) {
+        if frontend.address.is_ipv6() != self.v6 {
             return;
         }
-        let mut key = frontend.address.map(key::address).unwrap_or_default();
-        key.extend(key::port(frontend.protocol as u8, frontend.port));
-        let (map, refused) = match frontend.address {
-            Some(_) => ("frontends", "refused"),
-            None => ("node-ports", "refused-node-ports"),
+        let port = key::port(frontend.protocol as u8, frontend.port);
+        let (map, refused, key) = match frontend.address.is_unspecified() {
+            true => ("node-ports", "refused-node-ports", port),
+            false => ("frontends", "refused", [key::address(frontend.address), port].concat()),
         };
         let served = self.served(&target.pool).is_some()
             || target.insiders.as_ref().is_some_and(|insiders| self.served(insiders).is_some());

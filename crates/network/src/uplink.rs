@@ -1,11 +1,11 @@
 //! The interface by which the machine reaches everybody else.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 
 use crate::links::Links;
 use crate::{Error, Result};
@@ -14,21 +14,33 @@ use crate::{Error, Result};
 const MTU: u32 = 1500;
 
 impl Links {
-    /// The largest packet, in bytes, that leaves the machine whole: pods need send none that is larger.
-    pub(crate) async fn uplink_mtu(&self) -> Result<u32> {
-        let Some(index) = self.uplink().await? else { return Ok(MTU) };
+    /// The largest packet, in bytes, that leaves the machine whole: pods need send none that is larger. `v6` says whether
+    /// pods send by IPv6 as well.
+    pub(crate) async fn uplink_mtu(&self, v6: bool) -> Result<u32> {
+        let mut found = Vec::new();
+        for v6 in [false, true].into_iter().filter(|family| v6 || !family) {
+            if let Some(index) = self.uplink(v6).await? {
+                found.extend(self.mtu(index).await?);
+            }
+        }
+        Ok(found.into_iter().min().unwrap_or(MTU))
+    }
+
+    async fn mtu(&self, index: u32) -> Result<Option<u32>> {
         let mut links = std::pin::pin!(self.handle.link().get().match_index(index).execute());
         let link = links.try_next().await.map_err(Error::link("the interface of the default route"))?;
-        let mtu = link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
+        Ok(link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
             LinkAttribute::Mtu(mtu) => Some(mtu),
             _ => None,
-        });
-        Ok(mtu.unwrap_or(MTU))
+        }))
     }
 
     /// The interface of the best of the default routes.
-    async fn uplink(&self) -> Result<Option<u32>> {
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    async fn uplink(&self, v6: bool) -> Result<Option<u32>> {
+        let all = match v6 {
+            false => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            true => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
         let mut routes = std::pin::pin!(self.handle.route().get(all).execute());
         let mut best: Option<(u32, u32)> = None;
         while let Some(route) = routes.try_next().await.map_err(Error::link("routes"))? {
@@ -50,5 +62,7 @@ fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     });
-    (route.header.destination_prefix_length == 0).then_some((metric.unwrap_or(0), index?))
+    // IPv6 may have one that leads nowhere.
+    let leads = route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast;
+    leads.then_some((metric.unwrap_or(0), index?))
 }

@@ -6,17 +6,27 @@ use std::time::Duration;
 use client::{Ambient, Backoff};
 use tokio::sync::Notify;
 
-/// Changes that come together are installed together: a rollout touches a slice many times in a moment.
+/// How long a pass is away from the one before it: changes that come together are installed together, for a rollout touches a
+/// slice many times in a moment. What changes after a quiet moment does not wait.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long to wait after the kernel refused.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// What wakes a loop.
+#[derive(Clone, Default)]
+pub(crate) struct Wakes {
+    /// Something has changed.
+    pub(crate) changed: Arc<Notify>,
+    /// The same, and somebody waits for it: only passes for those that waited before keep him waiting.
+    pub(crate) awaited: Arc<Notify>,
+}
 
 /// Applies what `look` sees whenever something has changed, for ever; after the kernel refused, again after a while. `done`
 /// is told of each success, with what `look` gave for it. `what` is for the log.
 pub(crate) async fn keep<T, D, A, E>(
     what: &str,
     ambient: &Ambient,
-    changed: &Arc<Notify>,
+    wakes: &Wakes,
     mut look: impl FnMut() -> (T, D),
     apply: A,
     mut done: impl FnMut(D),
@@ -27,6 +37,8 @@ pub(crate) async fn keep<T, D, A, E>(
 {
     let mut apply = Some(apply);
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let clock = &ambient.clock;
+    let mut next_awaited = clock.monotonic();
     loop {
         let (found, about) = look();
         let Some(mut install) = apply.take() else { return };
@@ -41,12 +53,22 @@ pub(crate) async fn keep<T, D, A, E>(
             Ok(()) => {
                 backoff.reset();
                 done(about);
-                changed.notified().await;
-                ambient.clock.sleep(GATHER).await;
+                let next = clock.monotonic() + GATHER;
+                let gathered = |wake: &Arc<Notify>, until| {
+                    let wake = wake.clone();
+                    async move {
+                        wake.notified().await;
+                        clock.sleep_until(until).await;
+                    }
+                };
+                tokio::select! {
+                    () = gathered(&wakes.awaited, next_awaited) => next_awaited = clock.monotonic() + GATHER,
+                    () = gathered(&wakes.changed, next) => {}
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, what, "the node's tables are not as the API says");
-                ambient.clock.sleep(backoff.next(ambient.random.u64())).await;
+                clock.sleep(backoff.next(ambient.random.u64())).await;
             }
         }
     }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use dns::Zone;
 use health::HealthChecks;
-use keep::keep;
+use keep::{Wakes, keep};
 use placements::Placements;
 use translate::Here;
 
@@ -72,12 +72,12 @@ where
     let informers = Informers::new(options.client, options.ambient.clone(), tasks.clone());
     let (ambient, node, placements) = (options.ambient, options.node, options.placements);
     let services = async {
-        let changed = Arc::new(Notify::new());
-        let services = watched::<Service>(&informers, &changed, InformerOptions::default);
-        let slices = watched::<EndpointSlice>(&informers, &changed, InformerOptions::default);
-        let pods = watched::<Pod>(&informers, &changed, pods::trimmed);
-        let own = watched::<Node>(&informers, &changed, || only(&node));
-        placements.listen(&changed);
+        let wakes = Wakes::default();
+        let services = watched::<Service>(&informers, &wakes.changed, InformerOptions::default);
+        let slices = watched::<EndpointSlice>(&informers, &wakes.changed, InformerOptions::default);
+        let pods = watched::<Pod>(&informers, &wakes.changed, pods::trimmed);
+        let own = watched::<Node>(&informers, &wakes.changed, || only(&node));
+        placements.listen(&wakes.changed);
         tokio::join!(services.ready(), slices.ready(), pods.ready(), own.ready());
         let look = || {
             let (all, behind) = (services.store().list(), slices.store().list());
@@ -91,14 +91,14 @@ where
         };
         let checks = HealthChecks::new(options.outside, &ambient, &tasks);
         let done = |found| checks.keep(&found);
-        keep("Services", &ambient, &changed, look, options.balance, done).await;
+        keep("Services", &ambient, &wakes, look, options.balance, done).await;
     };
     let policies = async {
-        let changed = Arc::new(Notify::new());
-        let policies = watched::<NetworkPolicy>(&informers, &changed, InformerOptions::default);
-        let namespaces = watched::<Namespace>(&informers, &changed, InformerOptions::default);
-        let pods = watched::<Pod>(&informers, &changed, pods::trimmed);
-        placements.listen(&changed);
+        let wakes = Wakes::default();
+        let policies = watched::<NetworkPolicy>(&informers, &wakes.changed, InformerOptions::default);
+        let namespaces = watched::<Namespace>(&informers, &wakes.changed, InformerOptions::default);
+        let pods = watched::<Pod>(&informers, &wakes.changed, pods::trimmed);
+        placements.listen(&wakes.awaited);
         tokio::join!(policies.ready(), namespaces.ready(), pods.ready());
         let look = || {
             let (placed, changes) = placements.snapshot();
@@ -108,7 +108,7 @@ where
             (policy::policies(&world), (changes, known))
         };
         let done = |(changes, known)| placements.enforced(changes, known);
-        keep("NetworkPolicies", &ambient, &changed, look, options.filter, done).await;
+        keep("NetworkPolicies", &ambient, &wakes, look, options.filter, done).await;
     };
     let both = async { tokio::join!(services, policies) };
     stop.run_until_cancelled(both).await;

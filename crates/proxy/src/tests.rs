@@ -50,7 +50,7 @@ fn http(more: Value) -> Value {
 
 fn at(address: Option<&str>, port: u16) -> Frontend {
     Frontend {
-        address: address.map(|a| a.parse::<IpAddr>().expect("an address")),
+        address: address.unwrap_or("0.0.0.0").parse::<IpAddr>().expect("an address"),
         protocol: Protocol::Tcp,
         port,
     }
@@ -167,8 +167,7 @@ fn load_balancers_have_sources_and_ask_for_endpoints_that_are_here() {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
         "externalIPs": ["192.0.2.7"], "loadBalancerSourceRanges": ["198.51.100.0/24", "2001:db8::/64"],
     }))));
-    let status =
-        json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.8"}, {"ip": "0.0.0.0"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}]}});
     balanced.status = Some(serde_json::from_value(status).expect("a status"));
     let all = [Arc::new(balanced)];
     let slices = [slice(&[("10.0.0.1", "here", true, true), ("10.0.0.2", "here", false, true)])];
@@ -177,6 +176,7 @@ fn load_balancers_have_sources_and_ask_for_endpoints_that_are_here() {
     assert_eq!(found.frontends[&at(Some("192.0.2.8"), 80)].sources, Some(expected));
     assert_eq!(found.frontends[&at(Some("192.0.2.7"), 80)].sources, None);
     assert!(!found.frontends.contains_key(&at(Some("192.0.2.9"), 80)));
+    assert!(!found.frontends.contains_key(&at(Some("0.0.0.0"), 80)), "not every address of the node");
     let count = |node: &str| {
         let here = Here { node: node.to_owned(), zone: None };
         let checks = translate::health_checks(&all, &slices, &here);
@@ -213,6 +213,60 @@ fn ports_of_the_node_lead_to_the_pods_that_ask_for_them() {
     assert!(!found.frontends.contains_key(&at(None, 8081)));
     // The Service's node port was there first.
     assert_eq!(endpoints(&found, at(None, 30080)), texts(&["10.0.0.9:8080"]));
+
+    let both = |port: Value| {
+        let mut pod = Pod::clone(&pod("f", "here", "10.0.0.6", port));
+        let ips = json!([{"ip": "10.0.0.6"}, {"ip": "fd00::6"}]);
+        pod.status.as_mut().expect("a status").pod_ips = serde_json::from_value(ips).expect("addresses");
+        let mut found = Services::default();
+        translate::host_ports(&mut found, &crate::pods::all(&[Arc::new(pod)], &Default::default(), "here").0);
+        let all = found.frontends.keys().map(|at| (at.address.to_string(), endpoints(&found, *at)));
+        all.collect::<Vec<_>>()
+    };
+    let (four, six) = (texts(&["10.0.0.6:80"]), texts(&["[fd00::6]:80"]));
+    assert_eq!(
+        both(json!({"containerPort": 80, "hostPort": 8080})),
+        [("0.0.0.0".to_owned(), four), ("::".to_owned(), six.clone())]
+    );
+    let only = json!({"containerPort": 80, "hostPort": 8080, "hostIP": "2001:db8::1"});
+    assert_eq!(both(only), [("2001:db8::1".to_owned(), six)]);
+}
+
+#[test]
+fn a_service_of_both_families_is_there_in_both_and_one_of_one_in_one() {
+    let of_six = |endpoints: &[_]| {
+        let mut six = EndpointSlice::clone(&slice(endpoints));
+        six.address_type = "IPv6".to_owned();
+        Arc::new(six)
+    };
+    let four = slice(&[("10.0.0.1", "here", true, true)]);
+    let slices = [four.clone(), of_six(&[("fd00::1", "here", true, true), ("fd00::2", "here", false, true)])];
+    let dual = json!({
+        "clusterIPs": ["10.96.0.10", "fd00:96::a"], "ipFamilies": ["IPv4", "IPv6"], "type": "LoadBalancer",
+        "externalIPs": ["192.0.2.7", "2001:db8::7"], "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
+    });
+    let all = texts(&["10.0.0.1:8080", "[fd00::1]:8080"]);
+    let service = |more| service(http(more));
+    let found = services(&[service(dual.clone())], &slices, "here");
+    for frontend in ["10.96.0.10", "fd00:96::a", "192.0.2.7", "2001:db8::7"] {
+        assert_eq!(endpoints(&found, at(Some(frontend), 80)), all, "{frontend}");
+    }
+    for anywhere in ["0.0.0.0", "::"] {
+        assert_eq!(endpoints(&found, at(Some(anywhere), 30080)), all, "{anywhere}");
+    }
+    // A pod counts once, whatever addresses it has.
+    let here = Here { node: "here".to_owned(), zone: None };
+    assert_eq!(translate::health_checks(&[service(dual.clone())], &slices, &here)[&32000].local_endpoints, 1);
+
+    // What is ready of one family says nothing of the other.
+    let ending = [four, of_six(&[("fd00::2", "here", false, true)])];
+    let found = services(&[service(dual)], &ending, "here");
+    assert_eq!(endpoints(&found, at(Some("fd00:96::a"), 80)), texts(&["10.0.0.1:8080", "[fd00::2]:8080"]));
+
+    let single = json!({"externalIPs": ["192.0.2.7", "2001:db8::7"]});
+    let found = services(&[service(single)], &slices, "here");
+    let addresses: BTreeSet<String> = found.frontends.keys().map(|at| at.address.to_string()).collect();
+    assert_eq!(addresses, texts(&["0.0.0.0", "10.96.0.10", "192.0.2.7"]));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use apimachinery::cidr::Cidr;
 use client::ResourceExt;
 use k8s_openapi::api::core::v1::{ContainerPort, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use network::services::{Frontend, Masquerade, Pool, Services, Target};
+use network::services::{Frontend, Masquerade, Pool, Services, Target, anywhere};
 
 use crate::pods::{PodAt, ports, protocol};
 
@@ -83,27 +83,36 @@ pub(crate) fn services(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>],
 pub(crate) fn host_ports(found: &mut Services, pods: &[PodAt]) {
     for at in pods.iter().filter(|at| at.local) {
         for port in ports(&at.pod) {
-            let Some((frontend, endpoints)) = host_port(port, &at.addresses) else { continue };
-            let (namespace, name) = (at.pod.namespace().unwrap_or_default(), at.pod.name_any());
-            let pool = format!("hostPort {namespace}/{name} {frontend:?}");
-            found.frontends.entry(frontend).or_insert_with(|| {
-                found.pools.insert(pool.clone(), Pool { endpoints, affinity: None });
-                Target::new(pool, Masquerade::Never)
-            });
+            for (frontend, endpoint) in host_port(port, &at.addresses) {
+                let (namespace, name) = (at.pod.namespace().unwrap_or_default(), at.pod.name_any());
+                let pool = format!("hostPort {namespace}/{name} {frontend:?}");
+                found.frontends.entry(frontend).or_insert_with(|| {
+                    let endpoints = BTreeSet::from([endpoint]);
+                    found.pools.insert(pool.clone(), Pool { endpoints, affinity: None });
+                    Target::new(pool, Masquerade::Never)
+                });
+            }
         }
     }
 }
 
-fn host_port(port: &ContainerPort, addresses: &[IpAddr]) -> Option<(Frontend, BTreeSet<SocketAddr>)> {
-    let number = u16::try_from(port.host_port?).ok().filter(|port| *port > 0)?;
-    let inside = u16::try_from(port.container_port).ok()?;
-    let wanted: Option<IpAddr> =
-        port.host_ip.as_deref().filter(|ip| !ip.is_empty()).map(str::parse).transpose().ok()?;
-    let of_family = |address: &&IpAddr| wanted.is_none_or(|wanted| wanted.is_ipv4() == address.is_ipv4());
-    let endpoints = addresses.iter().filter(of_family).map(|address| SocketAddr::new(*address, inside));
-    let address = wanted.filter(|address| !address.is_unspecified());
-    let frontend = Frontend { address, protocol: protocol(port.protocol.as_deref())?, port: number };
-    Some((frontend, endpoints.collect()))
+/// Where a port is to be reached, and what answers there: one a family that the pod has addresses of and the port does not
+/// leave out.
+fn host_port(port: &ContainerPort, addresses: &[IpAddr]) -> Vec<(Frontend, SocketAddr)> {
+    let number = port.host_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    let wanted = port.host_ip.as_deref().filter(|ip| !ip.is_empty()).map(str::parse::<IpAddr>).transpose();
+    let parsed = (number, u16::try_from(port.container_port), protocol(port.protocol.as_deref()), wanted);
+    let (Some(number), Ok(inside), Some(protocol), Ok(wanted)) = parsed else { return Vec::new() };
+    let of_family = |v6: bool| {
+        let endpoint = addresses.iter().find(|address| address.is_ipv6() == v6)?;
+        let address = match wanted {
+            Some(wanted) if wanted.is_ipv6() != v6 => return None,
+            Some(wanted) => wanted,
+            None => anywhere(v6),
+        };
+        Some((Frontend { address, protocol, port: number }, SocketAddr::new(*endpoint, inside)))
+    };
+    [false, true].into_iter().filter_map(of_family).collect()
 }
 
 /// What load balancers are told, by port of this node: of Services that show their clients' addresses.
@@ -118,7 +127,9 @@ pub(crate) fn health_checks(
         let local = is(&spec.type_, "LoadBalancer") && is(&spec.external_traffic_policy, "Local");
         let port = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
         let Some(port) = port.filter(|port| local && *port > 0) else { continue };
-        let slices = slices_of(&by_service, service).iter().filter(|slice| slice.address_type != "FQDN");
+        // An endpoint has an address of each of the Service's families: it counts once.
+        let first = spec.ip_families.iter().flatten().next().map_or("IPv4", String::as_str);
+        let slices = slices_of(&by_service, service).iter().filter(|slice| slice.address_type == first);
         let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
         let ready = endpoints.filter_map(|endpoint| one(endpoint, 0, here)).filter(|e| e.local && e.ready);
         let addresses: BTreeSet<SocketAddr> = ready.map(|endpoint| endpoint.address).collect();
@@ -188,12 +199,18 @@ fn add_port(
     };
     let inside = Target::new(pool(is(&spec.internal_traffic_policy, "Local")), Masquerade::Outsiders);
     let mut frontends: BTreeMap<Frontend, Target> = BTreeMap::new();
-    let at = |address: Option<IpAddr>, port| Frontend { address, protocol, port };
-    for address in cluster_addresses(spec) {
-        frontends.insert(at(Some(address), number), inside.clone());
+    let at = |address: IpAddr, port| Frontend { address, protocol, port };
+    let addresses = cluster_addresses(spec);
+    // A Service of one family is not there for the other one, whatever address it is asked at.
+    let families: BTreeSet<bool> = addresses.iter().map(IpAddr::is_ipv6).collect();
+    let served = |addresses: BTreeSet<IpAddr>| -> Vec<IpAddr> {
+        addresses.into_iter().filter(|address| families.contains(&address.is_ipv6())).collect()
+    };
+    for address in addresses {
+        frontends.insert(at(address, number), inside.clone());
     }
     let node_port = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    let (external, balancers) = (external_addresses(spec), balancer_addresses(service));
+    let (external, balancers) = (served(external_addresses(spec)), served(balancer_addresses(service)));
     if node_port.is_some() || !external.is_empty() || !balancers.is_empty() {
         let outside = match is(&spec.external_traffic_policy, "Local") {
             true => Target { insiders: Some(pool(false)), ..Target::new(pool(true), Masquerade::Never) },
@@ -201,13 +218,14 @@ fn add_port(
         };
         for address in balancers {
             let guarded = Target { sources: sources(spec, address), ..outside.clone() };
-            frontends.insert(at(Some(address), number), guarded);
+            frontends.insert(at(address, number), guarded);
         }
         for address in external {
-            frontends.insert(at(Some(address), number), outside.clone());
+            frontends.insert(at(address, number), outside.clone());
         }
         if let Some(node_port) = node_port {
-            frontends.insert(at(None, node_port), outside);
+            let nodes = families.iter().map(|v6| (at(anywhere(*v6), node_port), outside.clone()));
+            frontends.extend(nodes);
         }
     }
     for (frontend, target) in frontends {
@@ -235,11 +253,16 @@ fn affinity(spec: &ServiceSpec) -> Option<Duration> {
 
 fn cluster_addresses(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
     let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    all.filter_map(|address| address.parse().ok()).collect()
+    all.filter_map(|address| parsed(address)).collect()
+}
+
+/// An address that somebody can be reached at: the unspecified ones stand for all of this machine's.
+fn parsed(address: &str) -> Option<IpAddr> {
+    address.parse().ok().filter(|address: &IpAddr| !address.is_unspecified())
 }
 
 fn external_addresses(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
-    spec.external_ips.iter().flatten().filter_map(|address| address.parse().ok()).collect()
+    spec.external_ips.iter().flatten().filter_map(|address| parsed(address)).collect()
 }
 
 /// Addresses of load balancers that pass packets on unchanged.
@@ -247,7 +270,7 @@ fn balancer_addresses(service: &Service) -> BTreeSet<IpAddr> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
     let passed_on = ingress.filter(|point| !is(&point.ip_mode, "Proxy"));
-    passed_on.filter_map(|point| point.ip.as_ref()?.parse().ok()).collect()
+    passed_on.filter_map(|point| parsed(point.ip.as_ref()?)).collect()
 }
 
 /// Every endpoint of a Service's port.
@@ -284,8 +307,15 @@ fn one(endpoint: &Endpoint, port: u16, here: &Here) -> Option<Behind> {
     })
 }
 
+/// Those endpoints that answer, of each family by itself.
 fn chosen(behind: &[Behind], local: bool) -> BTreeSet<SocketAddr> {
-    let near = || behind.iter().filter(|endpoint| endpoint.local || !local);
+    let of_family = |v6| chosen_of_family(behind, local, v6);
+    [false, true].into_iter().flat_map(of_family).collect()
+}
+
+fn chosen_of_family(behind: &[Behind], local: bool, v6: bool) -> BTreeSet<SocketAddr> {
+    let own = || behind.iter().filter(|endpoint| endpoint.address.is_ipv6() == v6);
+    let near = || own().filter(|endpoint| endpoint.local || !local);
     let ready: Vec<&Behind> = near().filter(|endpoint| endpoint.ready).collect();
     if ready.is_empty() {
         return near().filter(|e| e.serving).map(|e| e.address).collect();

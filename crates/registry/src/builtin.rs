@@ -16,7 +16,7 @@ pub(crate) const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// One line a kind. Of two kinds with the same storage, the one that is stored comes first.
-fn builtins() -> Vec<Builtin> {
+fn builtins(families: &[&'static str]) -> Vec<Builtin> {
     vec![
         crate::core::config_map::builtin(),
         crate::core::endpoints::builtin(),
@@ -25,7 +25,7 @@ fn builtins() -> Vec<Builtin> {
         crate::core::node::builtin(),
         crate::core::pod::builtin(),
         crate::core::secret::builtin(),
-        crate::core::service::builtin(),
+        crate::core::service::builtin(families),
         crate::core::service_account::builtin(),
         apiextensions::custom_resource_definition::builtin(),
         apps::deployment::builtin(),
@@ -59,10 +59,11 @@ fn deprecation(facts: &BuiltinKind) -> Option<String> {
         .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
 }
 
-pub(crate) fn builtin_kinds(limits: Limits) -> Vec<Arc<Kind>> {
+/// `families` are those that the cluster has addresses of for services.
+pub(crate) fn builtin_kinds(limits: Limits, families: &[&'static str]) -> Vec<Arc<Kind>> {
     let mut resources: HashMap<GroupResource, (Arc<Resource>, u16)> = HashMap::new();
     let mut kinds = Vec::new();
-    for builtin in builtins() {
+    for builtin in builtins(families) {
         let (group, version, name) = builtin.name;
         let known = api::kinds::ALL.iter();
         let facts =
@@ -126,14 +127,14 @@ mod tests {
 
     #[test]
     fn every_stored_kind_has_a_strategy_and_every_strategy_a_kind() {
-        let kinds = builtin_kinds(Limits::default());
+        let kinds = builtin_kinds(Limits::default(), &["IPv4"]);
         let ours: std::collections::BTreeSet<String> =
             kinds.iter().map(|kind| kind.gvk.to_string()).collect();
         let stored = api::kinds::ALL.iter().filter(|facts| !facts.create_only);
         let theirs: std::collections::BTreeSet<String> =
             stored.map(|facts| facts.gvk().to_string()).collect();
         assert_eq!(ours, theirs);
-        assert_eq!(kinds.len(), builtins().len());
+        assert_eq!(kinds.len(), builtins(&["IPv4"]).len());
         assert!(kinds.iter().all(|kind| kind.schema.is_some()));
         assert!(
             kinds.iter().all(|kind| kind.columns[0].name == "Name" || kind.resource.path == "core/events")

@@ -1,6 +1,6 @@
 //! The objects that every plane begins with. The composition creates them through the API, like any client.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use apimachinery::status::Status;
 use serde_json::{Value, json};
@@ -14,16 +14,16 @@ pub const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", 
 ///
 /// # Errors
 /// When the range is none.
-pub fn dns_address(options: &Options) -> Result<Option<Ipv4Addr>, Status> {
-    Ok(ranges(options)?.dns_address())
+pub fn dns_address(options: &Options) -> Result<Option<IpAddr>, Status> {
+    Ok(ranges(options)?.first().dns_address())
 }
 
 /// The address by which pods find the API, of a range of service addresses.
 ///
 /// # Errors
 /// When the range is none.
-pub fn api_address(options: &Options) -> Result<Ipv4Addr, Status> {
-    Ok(ranges(options)?.first_address())
+pub fn api_address(options: &Options) -> Result<IpAddr, Status> {
+    Ok(ranges(options)?.first().first_address())
 }
 
 fn ranges(options: &Options) -> Result<Ranges, Status> {
@@ -37,7 +37,7 @@ pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
     let ranges = ranges(options)?;
     let namespace = |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let mut all: Vec<Value> = NAMESPACES.iter().map(namespace).collect();
-    let address = ranges.first_address().to_string();
+    let address = ranges.first().first_address().to_string();
     all.push(json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -51,12 +51,12 @@ pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     }));
-    all.extend(ranges.dns_address().map(dns));
+    all.extend(ranges.first().dns_address().map(dns));
     Ok(all)
 }
 
 /// Every node answers for its own pods, so that a question never leaves it.
-fn dns(address: Ipv4Addr) -> Value {
+fn dns(address: IpAddr) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",

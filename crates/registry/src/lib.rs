@@ -12,6 +12,7 @@
 //! Begin with [`Registry`], then `write.rs` (how a write travels) and `cache/` (how it reaches readers). A kind is a file
 //! such as `core/config_map.rs`; its shape is `strategy.rs`.
 
+mod address_range;
 mod admit;
 mod bind;
 mod builtin;

@@ -19,7 +19,8 @@ use crate::{Kinds, Options, Registry};
 const COMMANDS: usize = 64;
 
 pub(crate) async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<Registry>, Status> {
-    let kinds = builtin_kinds(options.limits);
+    let ranges = Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())?;
+    let kinds = builtin_kinds(options.limits, &ranges.families());
     let (applied, pending) = (Arc::new(Applied::default()), Arc::new(Pending::default()));
     // Everything that happens from here on comes as an event; loading later than this shows more, never less.
     let head = store.head().await.map_err(unavailable)?;
@@ -34,7 +35,6 @@ pub(crate) async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<
         let token = tasks.token().clone();
         async move { feed.run(head, inbox, token).await }
     });
-    let ranges = Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())?;
     let registry = Arc::new(Registry {
         store,
         kinds: ArcSwap::from_pointee(Kinds::new(1, kinds)),

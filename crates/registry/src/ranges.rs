@@ -1,68 +1,69 @@
 //! What services' addresses and ports are taken from.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use apimachinery::status::Status;
 use clock::Random;
 
+use crate::address_range::{AddressRange, IPV4, below};
+
 /// The ranges, and randomness to choose from them with.
 #[derive(Clone)]
 pub(crate) struct Ranges {
-    first: u32,
-    /// How many addresses there are, network and broadcast address included.
-    size: u32,
+    first: AddressRange,
+    /// Of the other family.
+    second: Option<AddressRange>,
     ports: (u16, u16),
     random: Arc<dyn Random>,
 }
 
 impl Ranges {
-    pub(crate) fn new(cidr: &str, ports: (u16, u16), random: Arc<dyn Random>) -> Result<Self, Status> {
-        let invalid =
-            || Status::internal_error(format!("{cidr} is not an IPv4 range for services of /8 to /30"));
-        let (address, bits) = cidr.split_once('/').ok_or_else(invalid)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| invalid())?;
-        let bits: u32 = bits.parse().map_err(|_| invalid())?;
-        if !(8..=30).contains(&bits) || ports.0 == 0 || ports.0 > ports.1 {
+    /// From CIDRs: one of IPv4, or that and one of IPv6 behind a comma.
+    pub(crate) fn new(cidrs: &str, ports: (u16, u16), random: Arc<dyn Random>) -> Result<Self, Status> {
+        let invalid = || {
+            Status::internal_error(format!(
+                "{cidrs} is not a range for services of IPv4 (/8 to /30), or one and one of IPv6 (/64 to /126)"
+            ))
+        };
+        let (first, second) = match cidrs.split_once(',') {
+            Some((first, second)) => (first, Some(AddressRange::parse(second).ok_or_else(invalid)?)),
+            None => (cidrs, None),
+        };
+        let first = AddressRange::parse(first).filter(|range| range.family() == IPV4).ok_or_else(invalid)?;
+        let same = second.is_some_and(|second| second.family() == first.family());
+        if same || ports.0 == 0 || ports.0 > ports.1 {
             return Err(invalid());
         }
-        let size = 1_u32 << (32 - bits);
-        Ok(Self { first: u32::from(address) & !(size - 1), size, ports, random })
+        Ok(Self { first, second, ports, random })
     }
 
-    /// The first usable address: what the service `kubernetes` has.
-    pub(crate) fn first_address(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.first + 1)
+    /// The range that the plane's own services are in.
+    pub(crate) fn first(&self) -> &AddressRange {
+        &self.first
     }
 
-    /// Where the cluster's DNS answers: the tenth address, where that is among those that nobody gets by chance.
-    pub(crate) fn dns_address(&self) -> Option<Ipv4Addr> {
-        (self.reserved() > 10).then(|| Ipv4Addr::from(self.first + 10))
+    /// The families that services may have addresses of, the default one first.
+    pub(crate) fn families(&self) -> Vec<&'static str> {
+        [Some(self.first), self.second].into_iter().flatten().map(|range| range.family()).collect()
     }
 
-    fn reserved(&self) -> u32 {
-        (self.size / 16).clamp(1, 256)
+    /// Some address of a family, if services may have any.
+    pub(crate) fn address(&self, family: &str) -> Option<IpAddr> {
+        self.of(family).map(|range| range.some_address(self.random.as_ref()))
     }
 
-    /// Some address. The lowest sixteenth (at most 256) is left to those who choose for themselves, as upstream does.
-    pub(crate) fn address(&self) -> Ipv4Addr {
-        let reserved = self.reserved();
-        let choice = self.size - reserved - 1;
-        Ipv4Addr::from(self.first + reserved + self.below(choice.max(1)))
-    }
-
-    /// Whether a service may have the address.
-    pub(crate) fn has_address(&self, address: Ipv4Addr) -> bool {
-        let offset = u32::from(address).wrapping_sub(self.first);
-        offset > 0 && offset < self.size - 1
+    /// The range of a family.
+    pub(crate) fn of(&self, family: &str) -> Option<&AddressRange> {
+        [Some(&self.first), self.second.as_ref()].into_iter().flatten().find(|range| range.family() == family)
     }
 
     /// All node ports, each once, beginning at some.
     pub(crate) fn every_port(&self) -> impl Iterator<Item = u16> + use<> {
         let (first, last) = self.ports;
-        let count = u32::from(last - first) + 1;
+        let count = u128::from(last - first) + 1;
         // Below 65536, as the range is of such numbers.
-        let start = first + u16::try_from(self.below(count)).unwrap_or_default();
+        let start = first + u16::try_from(below(self.random.as_ref(), count)).unwrap_or_default();
         (start..=last).chain(first..start)
     }
 
@@ -75,16 +76,6 @@ impl Ranges {
     pub(crate) fn ports(&self) -> String {
         format!("{}-{}", self.ports.0, self.ports.1)
     }
-
-    /// The addresses as CIDR.
-    pub(crate) fn cidr(&self) -> String {
-        format!("{}/{}", Ipv4Addr::from(self.first), 32 - self.size.trailing_zeros())
-    }
-
-    fn below(&self, count: u32) -> u32 {
-        let scaled = (self.random.u64() >> 32) * u64::from(count);
-        u32::try_from(scaled >> 32).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -94,23 +85,27 @@ mod tests {
     #[test]
     fn choices_lie_in_the_ranges() {
         let random = Arc::new(clock::SeededRandom::new(1));
-        let ranges = Ranges::new("10.96.7.0/16", (30000, 30001), random.clone()).unwrap();
-        assert_eq!(ranges.cidr(), "10.96.0.0/16");
-        assert_eq!(ranges.first_address(), Ipv4Addr::new(10, 96, 0, 1));
-        for _ in 0..1000 {
-            let address = ranges.address();
-            assert!(ranges.has_address(address) && address >= Ipv4Addr::new(10, 96, 1, 0), "{address}");
-            let mut ports: Vec<u16> = ranges.every_port().collect();
-            ports.sort_unstable();
-            assert_eq!(ports, [30000, 30001]);
+        let ranges = Ranges::new("10.96.7.0/16,fd00::/112", (30000, 30001), random.clone()).unwrap();
+        assert_eq!(ranges.families(), ["IPv4", "IPv6"]);
+        for family in ranges.families() {
+            let address = ranges.address(family).unwrap();
+            assert!(ranges.of(family).unwrap().has(address), "{address}");
         }
-        assert!(!ranges.has_address(Ipv4Addr::new(10, 96, 0, 0)));
-        assert!(!ranges.has_address(Ipv4Addr::new(10, 96, 255, 255)));
-        assert!(!ranges.has_address(Ipv4Addr::new(10, 97, 0, 1)));
-        for bad in ["", "10.0.0.0", "10.0.0.0/31", "x/16", "::/64"] {
+        let mut ports: Vec<u16> = ranges.every_port().collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [30000, 30001]);
+        let single = Ranges::new("10.96.0.0/16", (1, 1), random.clone()).unwrap();
+        assert_eq!((single.families(), single.address("IPv6")), (vec!["IPv4"], None));
+        for bad in [
+            "",
+            "10.0.0.0/31",
+            "fd00::/112",
+            "fd00::/112,10.0.0.0/16",
+            "10.0.0.0/16,10.1.0.0/16",
+            "10.0.0.0/16,",
+        ] {
             assert!(Ranges::new(bad, (1, 2), random.clone()).is_err(), "{bad}");
         }
-        let tiny = Ranges::new("10.0.0.0/30", (1, 1), random).unwrap();
-        assert!((0..50).all(|_| tiny.has_address(tiny.address())));
+        assert!(Ranges::new("10.0.0.0/16", (2, 1), random).is_err());
     }
 }

@@ -51,7 +51,7 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Randomness for uids and generated names.
     pub random: Arc<dyn Random>,
-    /// Addresses that services get, as CIDR (`10.96.0.0/16`).
+    /// Addresses that services get, as CIDR (`10.96.0.0/16`); behind a comma those of IPv6, if they get such as well.
     pub service_cidr: String,
     /// Ports that NodePort services get, both ends included.
     pub node_ports: (u16, u16),

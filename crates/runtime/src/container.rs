@@ -29,7 +29,7 @@ pub enum MountPropagation {
     Bidirectional,
 }
 
-/// A bind mount into a container.
+/// A mount into a container: of a path of the machine, or of an image's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mount {
@@ -37,6 +37,9 @@ pub struct Mount {
     pub container_path: String,
     /// Absolute path on the machine.
     pub host_path: PathBuf,
+    /// Instead of it, an image: its name or id, present in the runtime's store. Its files are mounted read-only, and none of
+    /// them is executed from there.
+    pub image: String,
     /// The part of it that is mounted, relative; empty: all of it. Other containers may arrange what is below
     /// `host_path` as they like at any time, so a runtime looks this up itself when it mounts, and never follows it out
     /// of `host_path`.
@@ -188,6 +191,9 @@ pub struct ContainerStatus {
     pub resources: Resources,
     /// The image's name with its digest, if it has one: what anybody else would know it by.
     pub image_ref: String,
+    /// The ids of the images that it has mounted beside its own.
+    #[serde(default)]
+    pub mounted_images: Vec<String>,
     /// Absolute path of its log file.
     pub log_path: PathBuf,
     /// As given.

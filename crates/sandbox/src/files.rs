@@ -64,6 +64,8 @@ pub(crate) struct ContainerFile {
     pub(crate) image_id: String,
     /// The image's name with its digest; empty in records of the first release.
     pub(crate) image_ref: String,
+    /// The ids of the images that it mounts.
+    pub(crate) mounted_images: Vec<String>,
     pub(crate) stop_signal: i32,
     pub(crate) config: ContainerConfig,
 }
@@ -82,6 +84,8 @@ pub(crate) struct Plan {
     /// Whether it runs on a terminal.
     pub(crate) tty: bool,
     pub(crate) user: UserPlan,
+    /// Images whose files it mounts; made before `parts`.
+    pub(crate) images: Vec<ImagePlan>,
     /// What is to be found and bound before the container's other mounts: parts of volumes, and all that is mounted where
     /// the pod has a user namespace.
     pub(crate) parts: Vec<Part>,
@@ -132,6 +136,24 @@ pub(crate) struct Part {
     pub(crate) path: PathBuf,
     /// Where the OCI configuration expects it.
     pub(crate) at: PathBuf,
+    /// Whether it shows the user namespace's ids already.
+    pub(crate) mapped: bool,
+}
+
+/// An image whose files are mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ImagePlan {
+    /// Its layers, the base first.
+    pub(crate) layers: Vec<PathBuf>,
+    /// A directory for it: its files are mounted at `files` in there.
+    pub(crate) at: PathBuf,
+}
+
+impl ImagePlan {
+    pub(crate) fn files(&self) -> PathBuf {
+        self.at.join("files")
+    }
 }
 
 /// Who the container's processes are, before the image's own `/etc/passwd` is asked.
@@ -198,6 +220,10 @@ impl ContainerFiles {
     /// What the container has written to its root.
     pub(crate) fn upper(&self) -> PathBuf {
         self.0.join("upper")
+    }
+    /// For the image with this number that the container mounts, in the mount namespace of the container's making.
+    pub(crate) fn image(&self, number: usize) -> PathBuf {
+        self.0.join("i").join(number.to_string())
     }
     /// The name by which the OCI configuration asks for the part of a volume with this number.
     pub(crate) fn part(&self, number: usize) -> PathBuf {

@@ -33,9 +33,11 @@ pub fn in_use(state_dir: &Path) -> io::Result<InUse> {
             let container = ContainerFiles(container);
             if let Some(plan) = there(files::read_record::<Plan>(&container.plan()))? {
                 found.layers.extend(plan.layers);
+                found.layers.extend(plan.images.into_iter().flat_map(|image| image.layers));
             }
             if let Some(file) = there(files::read_record::<ContainerFile>(&container.record()))? {
                 found.images.insert(file.image_id);
+                found.images.extend(file.mounted_images);
             }
         }
     }

@@ -23,6 +23,7 @@ mod groups;
 mod image;
 mod link;
 mod manager;
+mod prepare;
 mod program;
 mod protocol;
 mod sandbox;

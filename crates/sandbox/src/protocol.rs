@@ -11,11 +11,13 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 /// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`; who speaks
-/// version 2 honours all of a plan that confines a container.
-pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=2;
+/// version 2 honours all of a plan that confines a container, who speaks version 3 the images in it.
+pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=3;
 /// The first version whose shims confine a container's system calls, limit its devices on v2, and leave out the image's
 /// groups.
 pub(crate) const CONFINES: u32 = 2;
+/// The first version whose shims mount the files of images.
+pub(crate) const MOUNTS_IMAGES: u32 = 3;
 /// The longest frame that either end takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 
@@ -169,6 +171,23 @@ mod tests {
             }
             prop_assert_eq!(read, words);
             prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn whatever_arrives_is_a_call_or_an_answer(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            version in 0u32..4,
+            call in "\"(hello|state|watch|fly)\"|\\{\"(kill|run|exec|hello|connect)\":\\{(\"(container|signal|min|max|port|ipv6)\":(1|-1|65536|true|\"x\"),?){0,3}\\}\\}",
+        ) {
+            let mut buffer = bytes.clone();
+            while let Ok(Some(frame)) = take_frame(&mut buffer) {
+                drop(understand(&frame));
+            }
+            prop_assert!(understand(&bytes).is_err());
+            match understand(format!("{{\"version\":{version},\"call\":{call}}}").as_bytes()) {
+                Ok(Call::Hello { .. }) | Err(_) => {}
+                Ok(_) => prop_assert!(VERSIONS.contains(&version)),
+            }
         }
     }
 

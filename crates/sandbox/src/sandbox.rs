@@ -75,7 +75,7 @@ impl Sandbox {
         match self.version.load(Ordering::Relaxed) >= version {
             true => Ok(()),
             false => Err(Error::Unsupported(
-                "this pod's shim is of an earlier release and cannot confine a container so; start the pod anew"
+                "this pod's shim is of an earlier release and cannot make such a container; start the pod anew"
                     .to_owned(),
             )),
         }
@@ -247,6 +247,7 @@ impl Sandbox {
             image_id: file.image_id.clone(),
             resources: file.config.resources.clone(),
             image_ref: file.image_ref.clone(),
+            mounted_images: file.mounted_images.clone(),
             log_path: self.record.config.log_directory.join(&file.config.log_path),
             labels: file.config.labels.clone(),
             annotations: file.config.annotations.clone(),

@@ -12,25 +12,21 @@ use bytes::Bytes;
 use nix::sys::signal::Signal;
 use runtime::{
     Connection, ContainerConfig, ContainerState, ContainerStats, ContainerStatus, DiskUsage, Error,
-    ExecOutput, Image, NamespaceMode, RegistryAuth, Resources, Runtime, RuntimeEvent, SandboxConfig,
-    SandboxStatus, Session, StreamOptions, SupplementalGroupsPolicy,
+    ExecOutput, Image, RegistryAuth, Resources, Runtime, RuntimeEvent, SandboxConfig, SandboxStatus, Session,
+    StreamOptions,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use crate::capabilities;
-use crate::cgroup::Tree;
-use crate::config::WorkloadConfig;
-use crate::files::{
-    self, ContainerFile, ContainerFiles, Part, Plan, SandboxFiles, ShimProcess, UserPlan, WorkloadPlan,
-};
-use crate::image::{describe, image_error};
+use crate::files::SandboxFiles;
+use crate::image::describe;
 use crate::manager::{Containers, blocking, failed, new_id, now};
-use crate::protocol::{self, Call, Reply};
+use crate::prepare::{Images, prepare};
+use crate::protocol::{Call, Reply};
 use crate::sandbox::Sandbox;
-use crate::{seccomp, spec, streams};
+use crate::streams;
 
 /// How long a killed container may take to be gone: the kernel's time, not the program's.
 const KILLED: Duration = Duration::from_secs(20);
@@ -252,12 +248,21 @@ impl Containers {
     async fn create(&self, sandbox: &Arc<Sandbox>, config: ContainerConfig) -> Result<String, Error> {
         let missing = || Error::NotFound { kind: "image", id: config.image.clone() };
         let image = self.image(&config.image).await?.ok_or_else(missing)?;
+        let mut mounted = Vec::new();
+        for mount in config.mounts.iter().filter(|mount| !mount.image.is_empty()) {
+            let missing = || Error::NotFound { kind: "image", id: mount.image.clone() };
+            mounted.push(self.image(&mount.image).await?.ok_or_else(missing)?);
+        }
+        let images = Images { own: image, mounted };
         let id = new_id()?;
         let files = sandbox.files.container(&id);
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
         let (of, name) = (Arc::clone(sandbox), id.clone());
         let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
-        let prepare = move || prepare(&of, &name, config, workload, &image, &store, &tree);
+        if images.own.is_wasm() && workload.is_none() {
+            return Err(Error::Failed(self.needs_workload(&config.image)));
+        }
+        let prepare = move || prepare(&of, &name, config, workload, &images, &store, &tree);
         let file = blocking(prepare).await?;
         sandbox.add(file);
         let reply = sandbox.call(Call::Create { container: id.clone() }).await;
@@ -278,6 +283,20 @@ impl Containers {
         Err(error)
     }
 
+    /// Why an image that is a WebAssembly program is not run as one that the kernel executes.
+    fn needs_workload(&self, image: &str) -> String {
+        let handlers = &self.inner.config.handlers;
+        let able: Vec<String> = handlers
+            .iter()
+            .filter(|(_, workload)| workload.is_some())
+            .map(|(name, _)| format!("runtimeClassName: {name}"))
+            .collect();
+        format!(
+            "image \"{image}\" is a WebAssembly program, which this pod's runtime handler cannot run: give the pod {}",
+            able.join(" or ")
+        )
+    }
+
     async fn signal(&self, sandbox: &Sandbox, id: &str, signal: i32) -> Result<(), Error> {
         let call = Call::Kill { container: id.to_owned(), signal };
         match sandbox.call(call).await? {
@@ -285,137 +304,6 @@ impl Containers {
             reply => Err(refused(reply, id)),
         }
     }
-}
-
-/// Writes all that the shim needs to make a container.
-fn prepare(
-    sandbox: &Sandbox,
-    id: &str,
-    config: ContainerConfig,
-    workload: Option<WorkloadConfig>,
-    image: &images::StoredImage,
-    store: &images::Store,
-    tree: &Tree,
-) -> Result<ContainerFile, Error> {
-    let (pod, files) = (&sandbox.record.config, sandbox.files.container(id));
-    let image_config = image.config.config().clone().unwrap_or_default();
-    let stop_signal = config.stop_signal.clone().or_else(|| image_config.stop_signal().clone());
-    let shm = sandbox.files.shm();
-    let security = &config.security;
-    let granted = capabilities::granted(security, capabilities::available(), tree.limits_devices())
-        .map_err(|why| Error::Invalid(format!("securityContext.capabilities: {why}")))?;
-    let seccomp = seccomp::filter(security, &granted)?;
-    let strict = security.supplemental_groups_policy == SupplementalGroupsPolicy::Strict;
-    let makes_devices = !security.privileged && granted.iter().any(|name| name == "CAP_MKNOD");
-    if seccomp.is_some() || strict || makes_devices {
-        sandbox.needs_version(protocol::CONFINES)?;
-    }
-    let found = found(sandbox, &files, &config)?;
-    let spec = spec::build(&spec::Input {
-        container: &config,
-        sandbox: pod,
-        image: &image.config,
-        group: sandbox.group(id),
-        sources: &found.mounts,
-        files: found.files,
-        shm: (pod.ipc != NamespaceMode::Node).then_some(shm.as_path()),
-        pid_namespace: pid_namespace(sandbox, &config)?,
-        user_namespace: pod.user_namespace.is_some(),
-        tree,
-        capabilities: &granted,
-    })?;
-    let id_number = |field: &str, id: i64| {
-        u32::try_from(id)
-            .map_err(|_| Error::Invalid(format!("securityContext.{field}: {id} is out of range")))
-    };
-    let groups = security.supplemental_groups.iter().map(|id| id_number("supplementalGroups", *id));
-    // Until the plan is written nobody sees that the layers are used.
-    let _kept = store.hold().map_err(image_error)?;
-    let plan = Plan {
-        layers: store.unpack(image).map_err(image_error)?,
-        log: pod.log_directory.join(&config.log_path),
-        stdin: config.stdin,
-        stdin_once: config.stdin_once,
-        tty: config.tty,
-        user: UserPlan {
-            image: image_config.user().clone().unwrap_or_default(),
-            uid: security.run_as_user.map(|id| id_number("runAsUser", id)).transpose()?,
-            gid: security.run_as_group.map(|id| id_number("runAsGroup", id)).transpose()?,
-            groups: groups.collect::<Result<_, _>>()?,
-            strict,
-        },
-        parts: found.parts,
-        limit_devices: !config.security.privileged,
-        seccomp,
-        user_namespace: pod.user_namespace,
-        workload: workload.map(|workload| WorkloadPlan::new(workload, &config)),
-        pid_target: config.pid_target.clone().filter(|_| pod.pid == NamespaceMode::Container),
-    };
-    let stop_signal = parse_signal(stop_signal.as_deref())? as i32;
-    let image_ref = crate::image::reference(image, &config.image);
-    let image_id = image.id.to_string();
-    let file = ContainerFile { id: id.to_owned(), image_id, image_ref, stop_signal, config };
-    let write = || {
-        fs::create_dir_all(&files.0)?;
-        files::write(&files.spec(), &spec)?;
-        files::write_record(&files.plan(), &plan)?;
-        files::write_record(&files.record(), &file)
-    };
-    write().map_err(failed(&"container directory"))?;
-    Ok(file)
-}
-
-/// Where all that a container mounts is found.
-struct Found {
-    /// What the shim binds first, for the container to find it there.
-    parts: Vec<Part>,
-    /// The source of each of the configuration's mounts.
-    mounts: Vec<PathBuf>,
-    /// The sandbox's files, by the path they take in the container.
-    files: Vec<(&'static str, PathBuf)>,
-}
-
-/// Parts of volumes are the shim's to find; so is everything where ids are mapped.
-fn found(sandbox: &Sandbox, files: &ContainerFiles, config: &ContainerConfig) -> Result<Found, Error> {
-    let mapped = sandbox.record.config.user_namespace.is_some();
-    let mut parts = Vec::new();
-    let mut find = |source: PathBuf, part: PathBuf| {
-        if part.as_os_str().is_empty() && !mapped {
-            return source;
-        }
-        let at = files.part(parts.len());
-        parts.push(Part { volume: source, path: part, at: at.clone() });
-        at
-    };
-    let mut mounts = Vec::new();
-    for mount in &config.mounts {
-        use std::path::Component::{CurDir, Normal};
-        if !mount.sub_path.components().all(|part| matches!(part, Normal(_) | CurDir)) {
-            let path = mount.sub_path.display();
-            return Err(Error::Invalid(format!("mounts: the part {path} must be relative, without \"..\"")));
-        }
-        mounts.push(find(mount.host_path.clone(), mount.sub_path.clone()));
-    }
-    let etc = [("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
-    let etc = etc.map(|(path, name)| (path, find(sandbox.files.0.join(name), PathBuf::new())));
-    Ok(Found { mounts, files: etc.into(), parts })
-}
-
-/// The pod's shared process namespace, which its shim keeps, or that of the container that is to be joined. The shim, which
-/// can be sure of whose it is, finds it again.
-fn pid_namespace(sandbox: &Sandbox, config: &ContainerConfig) -> Result<Option<PathBuf>, Error> {
-    let pid = match (sandbox.record.config.pid, &config.pid_target) {
-        (NamespaceMode::Pod, _) => {
-            let shim: ShimProcess =
-                files::read_record(&sandbox.files.shim_process()).map_err(failed(&"shim"))?;
-            shim.pause_pid
-        }
-        (NamespaceMode::Container, Some(target)) => sandbox.running_pid(target).ok_or_else(|| {
-            Error::Invalid(format!("pid_target: container {target} is not running in the sandbox"))
-        })?,
-        _ => return Ok(None),
-    };
-    Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))))
 }
 
 async fn exec(sandbox: &Sandbox, id: &str, command: Vec<String>) -> Result<ExecOutput, Error> {
@@ -507,18 +395,6 @@ async fn joined<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T,
     task.await.unwrap_or_else(|error| Err(Error::Failed(format!("a task ended badly: {error}"))))
 }
 
-/// `TERM`, `SIGTERM`, `15`, or nothing, which is TERM.
-fn parse_signal(text: Option<&str>) -> Result<Signal, Error> {
-    let text = text.unwrap_or("TERM");
-    let upper = text.to_ascii_uppercase();
-    let parsed = match upper.parse::<i32>() {
-        Ok(number) => Signal::try_from(number).ok(),
-        Err(_) if upper.starts_with("SIG") => upper.parse().ok(),
-        Err(_) => format!("SIG{upper}").parse().ok(),
-    };
-    parsed.ok_or_else(|| Error::Invalid(format!("stop signal: {text:?} is no signal")))
-}
-
 /// A control group that stays below the hierarchy's root.
 fn check_group(group: &str) -> Result<(), Error> {
     let parts = group.trim_matches('/');
@@ -534,15 +410,6 @@ fn check_group(group: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signals_are_read_in_all_their_forms() {
-        for text in [None, Some("TERM"), Some("SIGTERM"), Some("sigterm"), Some("15")] {
-            assert_eq!(parse_signal(text).unwrap(), Signal::SIGTERM);
-        }
-        assert!(parse_signal(Some("SIGNOTHING")).is_err());
-        assert!(parse_signal(Some("99")).is_err());
-    }
 
     #[test]
     fn control_groups_stay_below_the_root() {

@@ -197,7 +197,10 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
             (true, false) => "ro",
             (false, false) => "rw",
         };
-        let options = ["rbind", propagation, access, devices];
+        let mut options = vec!["rbind", propagation, access, devices];
+        if !volume.image.is_empty() {
+            options = vec!["rbind", "rprivate", "ro", "nosuid", "noexec", "nodev"];
+        }
         mounts.push(mount(&volume.container_path, "bind", &source.to_string_lossy(), &options));
     }
     // A mount over a directory would hide mounts made below it before.

@@ -3,7 +3,7 @@
 //! An artifact is executed as it stands, so nothing is loaded that this host (or another holder of the same key) did
 //! not write: each carries an HMAC-SHA256 tag over its content, its component's digest and the engine's code hash. The
 //! directory is the owner's alone; the tag guards against what is copied, restored or half written into it.
-#![allow(unsafe_code)] // `Component::deserialize_file` trusts its input; `load` is its only caller.
+#![allow(unsafe_code)] // `deserialize_file` trusts its input; `load` and `load_module` are its only callers.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,11 +15,13 @@ use std::time::{Duration, SystemTime};
 
 use ring::rand::SecureRandom;
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module, Precompiled};
 
 /// Goes into every tag, so that the key can serve no other purpose by accident.
 const DOMAIN: &[u8] = b"monoplane compiled component 1\0";
+/// The same of tags of notes.
+const NOTES: &[u8] = b"monoplane digest of a file 1\0";
 
 /// A compiled component, loaded and ready to be linked. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +41,12 @@ impl std::fmt::Debug for Artifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Artifact").field(&self.digest).finish()
     }
+}
+
+/// Compiled code of either kind.
+pub(crate) enum Code {
+    Component(Artifact),
+    Module(Module),
 }
 
 /// The digest of a component's bytes, `sha256:…`.
@@ -162,24 +170,67 @@ impl ArtifactCache {
     /// Keeps `code`, made of the component with `digest`. The file appears whole or not at all.
     pub fn put(&self, digest: &str, code: &[u8]) -> Result<(), CacheError> {
         let path = self.path(digest);
+        self.replace(&tag_path(&path), &[self.tag(digest, code).as_ref()])?;
+        self.replace(&path, &[code])
+    }
+
+    /// Writes a file that appears whole or not at all.
+    fn replace(&self, path: &Path, parts: &[&[u8]]) -> Result<(), CacheError> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let temporary = self.directory.join(format!(".{}.{number}", std::process::id()));
-        let failed = |source| CacheError::File { action: "write", path: path.clone(), source };
-        let tag = self.tag(digest, code);
-        let written = write_new(&temporary, &[tag.as_ref()])
-            .and_then(|()| fs::rename(&temporary, tag_path(&path)))
-            .and_then(|()| write_new(&temporary, &[code]))
-            .and_then(|()| fs::rename(&temporary, &path));
+        let written = write_new(&temporary, parts).and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
             // Best effort: the next opening by another version sweeps the directory anyway.
             let _ = fs::remove_file(&temporary);
         }
-        written.map_err(failed)
+        written.map_err(|source| CacheError::File { action: "write", path: path.to_owned(), source })
+    }
+
+    /// Notes the digest of what a file holds, by whatever stands for the file as it is now.
+    pub(crate) fn note(&self, file: &str, digest: &str) -> Result<(), CacheError> {
+        let tag = ring::hmac::sign(&self.key.0, &note(file, digest));
+        self.replace(&self.note_path(file), &[tag.as_ref(), digest.as_bytes()])
+    }
+
+    /// The digest that was noted of a file, if it was and the note is true.
+    pub(crate) fn noted(&self, file: &str) -> Option<String> {
+        let path = self.note_path(file);
+        // One that cannot be read is as good as none: the file is.
+        let bytes = fs::read(&path).ok()?;
+        let (tag, digest) = bytes.split_at_checked(32)?;
+        let digest = std::str::from_utf8(digest).ok()?;
+        ring::hmac::verify(&self.key.0, &note(file, digest), tag).ok()?;
+        touch(&path);
+        Some(digest.to_owned())
+    }
+
+    fn note_path(&self, file: &str) -> PathBuf {
+        self.directory.join(format!("file-{}", hex(&Sha256::digest(file))))
     }
 
     /// The artifact of the component with `digest`, if there is one with a true tag. One with a false tag is as good as
     /// none, and is removed.
     pub fn get(&self, engine: &Engine, digest: &str) -> Result<Option<Artifact>, CacheError> {
+        let Some(path) = self.verified(digest)? else { return Ok(None) };
+        let component = load(engine, &path).map_err(refused)?;
+        Ok(Some(Artifact { digest: digest.into(), component }))
+    }
+
+    /// The same for code of either kind.
+    pub(crate) fn get_code(&self, engine: &Engine, digest: &str) -> Result<Option<Code>, CacheError> {
+        let Some(path) = self.verified(digest)? else { return Ok(None) };
+        let failed = |source| CacheError::File { action: "read", path: path.clone(), source };
+        if Engine::detect_precompiled_file(&path).map_err(|error| failed(io::Error::other(error)))?
+            == Some(Precompiled::Module)
+        {
+            return Ok(Some(Code::Module(load_module(engine, &path).map_err(refused)?)));
+        }
+        let component = load(engine, &path).map_err(refused)?;
+        Ok(Some(Code::Component(Artifact { digest: digest.into(), component })))
+    }
+
+    /// Where the code with that digest is, if it has a true tag.
+    fn verified(&self, digest: &str) -> Result<Option<PathBuf>, CacheError> {
         let path = self.path(digest);
         let failed = |source| CacheError::File { action: "read", path: path.clone(), source };
         let Some((code, tag)) = read_pair(&path).map_err(failed)? else { return Ok(None) };
@@ -189,12 +240,8 @@ impl ArtifactCache {
             return Ok(None);
         }
         drop(code);
-        // Who forgets what is not used goes by these times. Its code is there, whether or not they can be set.
-        for used in [&path, &tag_path(&path)] {
-            let _ = fs::File::open(used).and_then(|file| file.set_modified(SystemTime::now()));
-        }
-        let component = load(engine, &path).map_err(|error| CacheError::Refused(format!("{error:#}")))?;
-        Ok(Some(Artifact { digest: digest.into(), component }))
+        [&path, &tag_path(&path)].into_iter().for_each(|used| touch(used));
+        Ok(Some(path))
     }
 
     fn path(&self, digest: &str) -> PathBuf {
@@ -211,6 +258,20 @@ impl ArtifactCache {
         let content = ring::digest::digest(&ring::digest::SHA256, code);
         [DOMAIN, self.code_hash.as_bytes(), b"\0", digest.as_bytes(), b"\0", content.as_ref()].concat()
     }
+}
+
+fn refused(error: wasmtime::Error) -> CacheError {
+    CacheError::Refused(format!("{error:#}"))
+}
+
+/// Who forgets what is not used goes by this time. What was used is there, whether or not it can be set.
+fn touch(path: &Path) {
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// What the tag of a note is over.
+fn note(file: &str, digest: &str) -> Vec<u8> {
+    [NOTES, file.as_bytes(), b"\0", digest.as_bytes()].concat()
 }
 
 /// Removes artifacts in the caches below `root` that nobody has loaded for so long.
@@ -243,6 +304,13 @@ fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // write, where files are put by rename and never written in place, so it is still what was verified and stays so
     // while it is mapped.
     unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// The same for a core module.
+fn load_module(engine: &Engine, path: &Path) -> wasmtime::Result<Module> {
+    // SAFETY: as above; the code was made by `Engine::precompile_module`, which the file itself says and its tag vouches
+    // for.
+    unsafe { Module::deserialize_file(engine, path) }
 }
 
 fn read_pair(path: &Path) -> io::Result<Option<(Vec<u8>, [u8; 32])>> {
@@ -324,6 +392,38 @@ mod tests {
         fs::copy(tag_path(&x), tag_path(&y)).unwrap();
         assert!(open([1; 32]).get(&engine, &digest(b"y")).unwrap().is_none());
         assert!(open([2; 32]).get(&engine, &digest(b"x")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_note_is_of_one_file_and_by_one_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let open =
+            |key| ArtifactCache::open(directory.path(), MacKey::new(&key), "0123456789abcdef").unwrap();
+        let (cache, digest) = (open([1; 32]), digest(b"x"));
+        assert_eq!(cache.noted("a"), None);
+        cache.note("a", &digest).unwrap();
+        assert_eq!((cache.noted("a"), cache.noted("b")), (Some(digest.clone()), None));
+        assert_eq!(open([2; 32]).noted("a"), None);
+        fs::copy(cache.note_path("a"), cache.note_path("b")).unwrap();
+        assert_eq!(cache.noted("b"), None);
+        fs::write(cache.note_path("a"), "short").unwrap();
+        assert_eq!(cache.noted("a"), None);
+    }
+
+    #[test]
+    fn both_kinds_of_code_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, component) = compiled();
+        let module = engine.precompile_module(b"\0asm\x01\0\0\0").unwrap();
+        let cache =
+            ArtifactCache::open(directory.path(), MacKey::new(&[7; 32]), &code_hash(&engine)).unwrap();
+        cache.put(&digest(b"c"), &component).unwrap();
+        cache.put(&digest(b"m"), &module).unwrap();
+        let get = |of: &[u8]| cache.get_code(&engine, &digest(of)).unwrap();
+        assert!(matches!(get(b"c"), Some(Code::Component(_))));
+        assert!(matches!(get(b"m"), Some(Code::Module(_))));
+        assert!(get(b"none").is_none());
+        assert!(matches!(cache.get(&engine, &digest(b"m")), Err(CacheError::Refused(_))));
     }
 
     #[test]

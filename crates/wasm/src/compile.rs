@@ -105,6 +105,11 @@ impl Compiler {
         }
     }
 
+    /// Bytes of the largest component that it compiles.
+    pub(crate) fn largest(&self) -> usize {
+        self.limits.component
+    }
+
     /// Compiles `component` for an engine with `settings` and `code_hash`. Dropping the future kills the child.
     pub(crate) async fn compile(
         &self,
@@ -114,6 +119,11 @@ impl Compiler {
     ) -> Result<Vec<u8>, CompileError> {
         if component.len() > self.limits.component {
             return Err(CompileError::TooLarge { limit: self.limits.component });
+        }
+        if is_module(component) {
+            return Err(CompileError::Invalid(
+                "it is a core module: make it a component with `wasm-tools component new`".to_owned(),
+            ));
         }
         let Ok(_place) = self.places.acquire().await else {
             return Err(CompileError::Failed("the compiler is shut down".into()));
@@ -129,7 +139,7 @@ impl Compiler {
         }
     }
 
-    /// [`Compiler::compile`] for a process that has one thread and is to keep it so. The child's own limits end it; so does
+    /// [`Compiler::compile`], also for core modules, for a process that has one thread and is to keep it so. The child's own limits end it; so does
     /// the end of this process. As root it makes the child nobody.
     pub(crate) fn compile_waiting(
         &self,
@@ -267,6 +277,11 @@ pub fn compile_child_main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Whether it begins as a core module, the kind before components.
+fn is_module(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x01\0\0\0")
+}
+
 enum ChildError {
     Invalid(String),
     Failed(String),
@@ -283,8 +298,11 @@ fn compile_here() -> Result<(), ChildError> {
         .ok_or_else(|| failed(&"this subcommand is for the component host's own use"))?;
     limit(address_space, cpu_seconds).map_err(|error| failed(&error))?;
     let engine = settings.compiling().map_err(|error| failed(&error))?;
-    let code =
-        engine.precompile_component(component).map_err(|error| ChildError::Invalid(format!("{error:#}")))?;
+    let code = match is_module(component) {
+        true => engine.precompile_module(component),
+        false => engine.precompile_component(component),
+    };
+    let code = code.map_err(|error| ChildError::Invalid(format!("{error:#}")))?;
     let mut output = std::io::stdout().lock();
     writeln!(output, "{GREETING} {}", code_hash(&engine))
         .and_then(|()| output.write_all(&code))

@@ -1,8 +1,8 @@
 //! What a component may import, and what happens when it imports something else.
 
-use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, ResourcesRequired};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
@@ -46,7 +46,8 @@ impl Linkers {
         memory: usize,
     ) -> Result<World, DeployError> {
         check_imports(component, durable)?;
-        check_size(component, memory)?;
+        // A component that instantiates modules it imports does not say; ours import no modules.
+        component.resources_required().map_or(Ok(()), |needs| check_size(&needs, memory))?;
         let linked = if durable {
             let mut linker = self.durable.clone();
             refused::link(&mut linker, component).and_then(|()| linker.instantiate_pre(component))
@@ -108,9 +109,7 @@ fn check_imports(component: &Component, durable: bool) -> Result<(), DeployError
 }
 
 /// Finds out before the first request what would fail at every one.
-fn check_size(component: &Component, memory: usize) -> Result<(), DeployError> {
-    // A component that instantiates modules it imports does not say; ours import no modules.
-    let Some(needs) = component.resources_required() else { return Ok(()) };
+pub(crate) fn check_size(needs: &ResourcesRequired, memory: usize) -> Result<(), DeployError> {
     if needs.num_memories > MEMORIES_PER_COMPONENT {
         return Err(DeployError::TooLarge(format!(
             "it has {} memories, {MEMORIES_PER_COMPONENT} are allowed",

@@ -43,7 +43,7 @@ pub(crate) const WALL_TIME: Ending = Ending::Limit("wall time");
 /// take lies outside the instance's own memory.
 const HANDLES: usize = 2_000;
 /// Bytes that a guest may pass in one call; a list of many views of one piece of its memory is as large as it says here.
-const CALL_BYTES: usize = 32 << 20;
+pub(crate) const CALL_BYTES: usize = 32 << 20;
 
 /// A running instance. Dropping it ends the instance at once.
 pub(crate) struct Run {
@@ -130,10 +130,11 @@ where
         proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
     }
     .await;
-    outcome.map_err(|error| ending(error, store.data()))
+    outcome.map_err(|error| ending(error, store.data().limiter.refused()))
 }
 
-pub(crate) fn ending(error: wasmtime::Error, guest: &Guest) -> Ending {
+/// How an instance ended that gave an error. `out_of_memory`: it was refused some before.
+pub(crate) fn ending(error: wasmtime::Error, out_of_memory: bool) -> Ending {
     if error.is::<PoolConcurrencyLimitError>() {
         return Ending::Busy;
     }
@@ -141,7 +142,7 @@ pub(crate) fn ending(error: wasmtime::Error, guest: &Guest) -> Ending {
         Ok(halt) => return Ending::Halted(halt),
         Err(error) => error,
     };
-    if guest.limiter.refused() {
+    if out_of_memory {
         return Ending::Limit("memory");
     }
     match error.downcast_ref::<Trap>() {

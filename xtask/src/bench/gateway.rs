@@ -1,6 +1,7 @@
 //! A small backend through an Ingress, beside nginx as a reverse proxy in front of the same backend, in one run.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use harness::{Plane, eventually, send};
@@ -9,16 +10,21 @@ use serde_json::json;
 use super::nginx::Nginx;
 use super::wrk::{Found, Load};
 use super::{Table, binary};
+use crate::tools;
 
 const HOST: &str = "small.bench";
 const CONNECTIONS: u32 = 32;
 
-/// Runs the comparison.
+/// Of the machine that the backend is on: no EndpointSlice may name a loopback address.
+const ADDRESS: &str = "10.215.0.1";
+
+/// Runs the comparison, on a machine that has no network yet ([`super::apart`]).
 ///
 /// # Errors
 /// When a server cannot be started, or an answer is wrong.
 pub fn run(root: &Path, seconds: u32) -> Result<()> {
-    let backend = Nginx::small()?;
+    tools::run(Command::new("ip").args(["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]))?;
+    let backend = Nginx::small(ADDRESS)?;
     let mut table =
         Table::new("a small backend behind a reverse proxy, wrk -t1 -c32, keep-alive on both sides");
     let direct = measure(&format!("http://{}", backend.address()), seconds)?;

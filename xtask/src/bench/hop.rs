@@ -54,25 +54,13 @@ impl Pod {
     }
 }
 
-/// Runs the comparison in a network namespace of its own: nothing of it touches the machine's network or is left of it.
+/// The comparison, on a machine that has no network yet ([`super::apart`]).
 ///
 /// # Errors
-/// When it cannot be made, or a Service costs more than it may.
-pub fn run(seconds: u32) -> Result<()> {
-    tools::debian_program("nginx", "nginx-light")?;
-    let own = std::env::current_exe()?;
-    let seconds = seconds.to_string();
-    let mut inside = Command::new("unshare");
-    tools::run(inside.arg("--net").arg(own).args(["hop", "--seconds", &seconds]))
-}
-
-/// The comparison, on a machine that has no network yet.
-///
-/// # Errors
-/// When a server cannot be started, or a Service costs more than it may.
+/// When a program cannot be installed, a server cannot be started, or a Service costs more than it may.
 pub fn measure(seconds: u32) -> Result<()> {
+    tools::debian_program("nginx", "nginx-light")?;
     let work = tempfile::tempdir()?;
-    tools::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let (client, server) = (Pod::new()?, Pod::new()?);
     let (network, address) = runtime.block_on(attach(work.path(), &client, &server))?;
@@ -131,6 +119,8 @@ async fn attach(work: &Path, client: &Pod, server: &Pod) -> Result<(Network, Soc
         bridge: "hop".to_owned(),
         owner: "bench".to_owned(),
         subnet: "10.213.0.0/24".parse()?,
+        subnet6: None,
+        services6: None,
         state_dir: work.join("network"),
         masquerade: true,
         services: Some("10.214.0.0/24".parse()?),
@@ -145,7 +135,7 @@ fn service(endpoint: SocketAddr) -> Services {
     let mut services = Services::default();
     let pool = Pool { endpoints: BTreeSet::from([endpoint]), affinity: None };
     services.pools.insert("web".to_owned(), pool);
-    let frontend = Frontend { address: Some(SERVICE.0.into()), protocol: Protocol::Tcp, port: SERVICE.1 };
+    let frontend = Frontend { address: SERVICE.0.into(), protocol: Protocol::Tcp, port: SERVICE.1 };
     services.frontends.insert(frontend, Target::new("web", Masquerade::Outsiders));
     services
 }

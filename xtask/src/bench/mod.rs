@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: the figures of the README, each beside a peer or a limit measured in the same run.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::tools;
@@ -11,7 +12,7 @@ use wrk::Found;
 mod api;
 mod components;
 mod gateway;
-pub mod hop;
+mod hop;
 mod idle;
 mod nginx;
 mod node;
@@ -72,7 +73,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     tools::install(root)?;
     let wanted = |family| families.is_empty() || families.contains(&family);
     if wanted(Family::Hop) {
-        hop::run(seconds)?;
+        apart(Family::Hop, seconds)?;
     }
     if families == [Family::Hop] {
         return Ok(());
@@ -93,7 +94,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
         components::run(root, seconds)?;
     }
     if wanted(Family::Gateway) {
-        gateway::run(root, seconds)?;
+        apart(Family::Gateway, seconds)?;
     }
     if wanted(Family::Unpack) {
         unpack::run(root, seconds.clamp(3, 9))?;
@@ -102,6 +103,27 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
         tools::run(tools::cargo().args(["bench", "--workspace"]).current_dir(root))?;
     }
     Ok(())
+}
+
+/// Runs a family in a network namespace of its own: nothing of it touches the machine's network or is left of it.
+fn apart(family: Family, seconds: u32) -> Result<()> {
+    let name = family.to_possible_value().context("a family without a name")?;
+    let mut inside = Command::new("unshare");
+    inside.arg("--net").arg(std::env::current_exe()?).args(["inside", name.get_name()]);
+    tools::run(inside.args(["--seconds", &seconds.to_string()]))
+}
+
+/// What [`apart`] runs.
+///
+/// # Errors
+/// As [`run`]'s.
+pub fn inside(root: &Path, family: Family, seconds: u32) -> Result<()> {
+    tools::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    match family {
+        Family::Hop => hop::measure(seconds),
+        Family::Gateway => gateway::run(root, seconds),
+        other => bail!("{other:?} needs no network of its own"),
+    }
 }
 
 fn binary(root: &Path) -> Result<String> {

@@ -11,7 +11,7 @@ use crate::tools;
 pub struct Nginx {
     child: Child,
     work: tempfile::TempDir,
-    port: u16,
+    address: String,
 }
 
 impl Drop for Nginx {
@@ -35,7 +35,7 @@ impl Nginx {
             std::fs::write(files.join(size.to_string()), vec![b'x'; *size])?;
         }
         let server = format!(
-            "listen 127.0.0.1:PORT ssl; root {root}; ssl_protocols TLSv1.3;\n\
+            "listen ADDRESS ssl; root {root}; ssl_protocols TLSv1.3;\n\
              ssl_certificate {credential}; ssl_certificate_key {credential};",
             root = files.display(),
             credential = credential.display(),
@@ -53,26 +53,31 @@ impl Nginx {
             "upstream behind {{ {servers} keepalive 64; keepalive_requests 1000000000; }}\n\
              proxy_http_version 1.1;"
         );
-        let server = "listen 127.0.0.1:PORT; location / { proxy_pass http://behind; \
+        let server = "listen ADDRESS; location / { proxy_pass http://behind; \
                       proxy_set_header Connection \"\"; proxy_set_header Host $http_host; \
                       proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; \
                       proxy_set_header X-Forwarded-Host $http_host; }";
         Self::serve(tempfile::tempdir()?, 2, &upstream, server)
     }
 
-    /// Answers every path with a few bytes, from one worker.
+    /// Answers every path with a few bytes, from one worker at this address of the machine.
     ///
     /// # Errors
     /// When nginx cannot be installed or started.
-    pub fn small() -> Result<Self> {
-        let server = "listen 127.0.0.1:PORT; location / { return 200 \"hello\"; }";
-        Self::serve(tempfile::tempdir()?, 1, "", server)
+    pub fn small(ip: &str) -> Result<Self> {
+        let server = "listen ADDRESS; location / { return 200 \"hello\"; }";
+        Self::serve_at(ip, tempfile::tempdir()?, 1, "", server)
     }
 
-    /// Starts one with this inside of `http` and this of its `server`, where `PORT` stands for the port that it gets.
     fn serve(work: tempfile::TempDir, workers: u32, http: &str, server: &str) -> Result<Self> {
+        Self::serve_at("127.0.0.1", work, workers, http, server)
+    }
+
+    /// Starts one with this inside of `http` and this of its `server`, where `ADDRESS` stands for the address and port that
+    /// it gets.
+    fn serve_at(ip: &str, work: tempfile::TempDir, workers: u32, http: &str, server: &str) -> Result<Self> {
         tools::debian_program("nginx", "nginx-light")?;
-        let port = super::free_port()?;
+        let address = format!("{ip}:{}", super::free_port()?);
         let at = |name: &str| work.path().join(name).display().to_string();
         let configuration = format!(
             "user root; worker_processes {workers}; daemon off; pid {pid}; error_log {errors};\n\
@@ -82,7 +87,7 @@ impl Nginx {
              fastcgi_temp_path {body}; uwsgi_temp_path {body}; scgi_temp_path {body};\n\
              {http}\n\
              server {{ {server} }} }}\n",
-            server = server.replace("PORT", &port.to_string()),
+            server = server.replace("ADDRESS", &address),
             pid = at("pid"),
             errors = at("errors"),
             body = at("body"),
@@ -98,19 +103,19 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .context("starting nginx")?;
-        let nginx = Self { child, work, port };
-        harness::eventually("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        let nginx = Self { child, work, address };
+        harness::eventually("nginx listens", || std::net::TcpStream::connect(&nginx.address).ok());
         Ok(nginx)
     }
 
     /// Where it listens.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.clone()
     }
 
     /// Where the file of this size is.
     pub fn url(&self, size: usize) -> String {
         debug_assert!(self.work.path().join("files").join(size.to_string()).exists());
-        format!("https://127.0.0.1:{}/{size}", self.port)
+        format!("https://{}/{size}", self.address)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::k8s::api::core::v1::ObjectReference;
 use client::EventType;
 use jiff::{SignedDuration, Timestamp};
-use runtime::{Image, Runtime};
+use runtime::{ContainerStatus, Image, Runtime};
 
 use super::ImageOptions;
 use crate::context::Context;
@@ -214,9 +214,14 @@ async fn collect(
 async fn look(cx: &Context, runtime: &Arc<dyn Runtime>, memory: &mut Memory) -> Result<(), runtime::Error> {
     let images = runtime.list_images().await?;
     let containers = runtime.list_containers().await?;
-    let in_use = containers.into_iter().map(|container| container.image_id).collect();
-    memory.look(&images, &in_use, cx.ambient.clock.now());
+    memory.look(&images, &used(containers), cx.ambient.clock.now());
     Ok(())
+}
+
+/// The ids of the images that containers use: their own, and those that they have mounted.
+fn used(containers: Vec<ContainerStatus>) -> BTreeSet<String> {
+    let of = |container: ContainerStatus| container.mounted_images.into_iter().chain([container.image_id]);
+    containers.into_iter().flat_map(of).collect()
 }
 
 async fn remove(runtime: &Arc<dyn Runtime>, memory: &mut Memory, id: &str, errors: &mut Vec<String>) -> bool {
@@ -248,6 +253,31 @@ mod tests {
             username: String::new(),
             pinned: id == "pinned",
         }
+    }
+
+    #[test]
+    fn images_that_are_mounted_are_used() {
+        let container = ContainerStatus {
+            id: "c".into(),
+            sandbox_id: "s".into(),
+            metadata: Default::default(),
+            state: runtime::ContainerState::Exited,
+            created_at: 0,
+            started_at: 0,
+            finished_at: 0,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: "a:1".into(),
+            image_id: "a".into(),
+            resources: Default::default(),
+            image_ref: String::new(),
+            mounted_images: vec!["b".into(), "a".into()],
+            log_path: Default::default(),
+            labels: Default::default(),
+            annotations: Default::default(),
+        };
+        assert_eq!(used(vec![container]), ["a".to_owned(), "b".to_owned()].into());
     }
 
     fn ids(found: Vec<(&str, Seen)>) -> Vec<&str> {

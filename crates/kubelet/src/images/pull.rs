@@ -1,5 +1,6 @@
 //! Whether a container's image is here, by its pull policy; and bringing it here as one of those who may have it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::k8s::api::core::v1::Container;
@@ -51,6 +52,27 @@ pub(crate) async fn ensure(scope: &Scope, container: &Container) -> Result<Image
         scope.about(&container.name, EventType::Normal, reason, message);
     };
     find_or_fetch(scope, image, policy, &tell).await
+}
+
+/// The same for the images of the volumes that a container mounts, by the names that the pod has for them. What there is to
+/// tell is told of the pod.
+pub(crate) async fn ensure_mounted(
+    scope: &Scope,
+    container: &Container,
+) -> Result<BTreeMap<String, Image>, ImageFailure> {
+    let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+    let volumes = scope.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let tell = |reason: &str, message: String| {
+        scope.cx.recorder.record(&*scope.pod, EventType::Normal, reason, message);
+    };
+    let mut found = BTreeMap::new();
+    for volume in volumes.filter(|volume| mounted(&volume.name)) {
+        let Some(source) = &volume.image else { continue };
+        let image = source.reference.as_deref().unwrap_or_default();
+        let policy = source.pull_policy.as_deref().unwrap_or_else(|| default_policy(image));
+        found.insert(image.to_owned(), find_or_fetch(scope, image, policy, &tell).await?);
+    }
+    Ok(found)
 }
 
 /// The same for any image that a pod names.

@@ -27,7 +27,7 @@ pub(crate) struct Description {
     pub(crate) capacity: Amounts,
     /// What pods may have of it.
     pub(crate) allocatable: Amounts,
-    pub(crate) pod_cidr: Option<String>,
+    pub(crate) pod_cidrs: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) version: String,
     /// Runtime handlers, the default one first.
@@ -83,8 +83,8 @@ impl Description {
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
-                pod_cidr: self.pod_cidr.clone(),
-                pod_cidrs: self.pod_cidr.clone().map(|cidr| vec![cidr]),
+                pod_cidr: self.pod_cidrs.first().cloned(),
+                pod_cidrs: Some(self.pod_cidrs.clone()).filter(|all| !all.is_empty()),
                 ..NodeSpec::default()
             }),
             status: Some(self.status(None, standing, now)),
@@ -200,7 +200,7 @@ mod tests {
             },
             capacity: reserved::capacity(&Machine { milli_cpus: 2000, ..Machine::default() }, 110),
             allocatable: reserved::capacity(&Machine { milli_cpus: 1500, ..Machine::default() }, 110),
-            pod_cidr: None,
+            pod_cidrs: vec!["10.1.0.0/24".into(), "fd00:1::/64".into()],
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             version: "v1.36.0".into(),
             handlers: vec!["runc".into()],
@@ -228,6 +228,9 @@ mod tests {
     #[test]
     fn amounts_and_labels() {
         let node = description().node(&Standing::default(), Timestamp::UNIX_EPOCH);
+        let spec = node.spec.unwrap();
+        assert_eq!(spec.pod_cidr.as_deref(), Some("10.1.0.0/24"));
+        assert_eq!(spec.pod_cidrs.unwrap(), ["10.1.0.0/24", "fd00:1::/64"]);
         let status = node.status.unwrap();
         let (capacity, allocatable) = (status.capacity.unwrap(), status.allocatable.unwrap());
         assert_eq!((capacity["cpu"].0.as_str(), capacity["pods"].0.as_str()), ("2", "110"));

@@ -339,8 +339,11 @@ fn mounts(
         let volume = volumes.iter().find(|volume| volume.name == mount.name);
         let volume = volume.ok_or_else(|| Unresolved(format!("no volume named {:?}", mount.name)))?;
         let sub_path = sub_path(mount, value)?;
-        let made = volume_mount(volume, mount, &uid, paths);
-        if let Some(path) = sub_path {
+        let mut made = volume_mount(volume, mount, &uid, paths);
+        if let Some(path) = sub_path.as_ref().filter(|_| volume.image.is_some()) {
+            // Nothing is ever made in an image, nor moved: the runtime finds it or does not.
+            made.sub_path.clone_from(path);
+        } else if let Some(path) = sub_path {
             sub_paths.push(SubPath { mount: mounts.len(), root: made.host_path.clone(), path });
         }
         mounts.push(made);
@@ -374,6 +377,14 @@ fn sub_path(
 }
 
 fn volume_mount(volume: &Volume, mount: &VolumeMount, uid: &str, paths: &Paths) -> Mount {
+    if let Some(image) = &volume.image {
+        return Mount {
+            container_path: absolute(&mount.mount_path),
+            image: image.reference.clone().unwrap_or_default(),
+            readonly: true,
+            ..Mount::default()
+        };
+    }
     let root = match &volume.host_path {
         Some(host) => PathBuf::from(&host.path),
         None => paths.volume(uid, &volume.name),
@@ -480,5 +491,24 @@ mod tests {
         for out in ["../x", "/etc", "a/../../x"] {
             assert!(mount_of(out).is_err(), "{out}");
         }
+    }
+
+    #[test]
+    fn an_image_is_mounted_by_the_runtime_and_never_written() {
+        let pod = pod(json!({
+            "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": "a"}]}],
+            "volumes": [{"name": "v", "image": {"reference": "data:1"}}],
+        }));
+        let spec = pod.spec.as_ref().unwrap();
+        let (mounts, sub_paths) = mounts(&pod, &spec.containers[0], 0, &paths(), |_| None).unwrap();
+        assert!(sub_paths.is_empty());
+        let expected = Mount {
+            container_path: "/m".into(),
+            image: "data:1".into(),
+            sub_path: "a".into(),
+            readonly: true,
+            ..Mount::default()
+        };
+        assert_eq!(mounts[0], expected);
     }
 }

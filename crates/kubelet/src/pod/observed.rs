@@ -127,6 +127,7 @@ pub(crate) fn unstarted<'a>(pod: &'a Pod, sandbox: &'a str) -> impl Iterator<Ite
             resources: Default::default(),
             image_id: String::new(),
             image_ref: told.image_id.clone(),
+            mounted_images: Vec::new(),
             log_path: Default::default(),
             labels: Default::default(),
             annotations: Default::default(),

@@ -8,6 +8,7 @@ mod downward;
 mod empty_dir;
 mod files;
 mod host_path;
+mod image;
 mod memory;
 mod projected;
 mod secret;
@@ -52,6 +53,8 @@ pub(crate) enum Content {
     Empty { memory: bool, limit: Option<i64> },
     /// A path of the machine, and what it has to be.
     Host { path: PathBuf, kind: String },
+    /// An image's files, which containers find without the kubelet.
+    Image,
     /// Files, on the disk or in memory.
     Files { files: Vec<File>, memory: bool },
 }
@@ -110,7 +113,15 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
     fn of<T: Volume>(kind: &Option<T>) -> Option<&dyn Volume> {
         kind.as_ref().map(|kind| kind as &dyn Volume)
     }
-    let ours = [of(config_map), of(downward_api), of(empty_dir), of(host_path), of(projected), of(secret)];
+    let ours = [
+        of(config_map),
+        of(downward_api),
+        of(empty_dir),
+        of(host_path),
+        of(image),
+        of(projected),
+        of(secret),
+    ];
     if let Some(found) = ours.into_iter().flatten().next() {
         return Ok(found);
     }
@@ -128,7 +139,6 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
         ("gcePersistentDisk", gce_persistent_disk.is_some()),
         ("gitRepo", git_repo.is_some()),
         ("glusterfs", glusterfs.is_some()),
-        ("image", image.is_some()),
         ("iscsi", iscsi.is_some()),
         ("nfs", nfs.is_some()),
         ("persistentVolumeClaim", persistent_volume_claim.is_some()),
@@ -230,6 +240,7 @@ pub(crate) fn make(
     let directory = paths.volume(uid, name);
     match content {
         Content::Host { path, kind } => host_path::make(path, kind),
+        Content::Image => Ok(()),
         Content::Empty { memory, limit } => {
             let limit = memory.then_some(*limit);
             empty_dir::make(&directory, &paths.volume_marker(uid, name), limit, group)

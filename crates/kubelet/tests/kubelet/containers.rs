@@ -103,6 +103,37 @@ async fn an_image_that_cannot_be_had_is_said_and_tried_again() {
 }
 
 #[tokio::test]
+async fn an_images_files_are_had_as_an_image_is() {
+    let plane = Plane::start().await;
+    let mounting = |reference: &str| {
+        let mut spec = one(json!({
+            "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "part"}, {"name": "v", "mountPath": "/all"}],
+        }));
+        spec["volumes"] = json!([{"name": "v", "image": {"reference": reference, "pullPolicy": "Always"}}]);
+        spec
+    };
+    plane.create("p", mounting("image")).await;
+    let pod = plane.until_ready("p").await;
+    assert_eq!(plane.runtime.calls("pull image"), 1);
+    let (config, _) = plane.runtime.container("a").unwrap();
+    let found: Vec<_> = config.mounts[..2]
+        .iter()
+        .map(|mount| (mount.image.as_str(), mount.sub_path.to_str().unwrap()))
+        .collect();
+    assert_eq!(found, [("image", "part"), ("image", "")]);
+    assert!(config.mounts[..2].iter().all(|mount| mount.readonly && mount.host_path.as_os_str().is_empty()));
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    assert!(!plane.directory.path().join("pods").join(uid).join("volumes").exists());
+
+    let reason =
+        |pod: &serde_json::Value| told(pod)["state"]["waiting"]["reason"].as_str().unwrap_or("").to_owned();
+    plane.create("q", mounting("third")).await;
+    let pod = plane.until("q", |pod| reason(pod) == "ErrImagePull").await;
+    assert!(told(&pod)["state"]["waiting"]["message"].as_str().unwrap().contains("no registry"));
+    plane.until("q", |pod| reason(pod) == "ImagePullBackOff").await;
+}
+
+#[tokio::test]
 async fn a_pod_gets_its_environment_and_volumes() {
     let plane = Plane::start().await;
     let maps: client::Api<api::k8s::api::core::v1::ConfigMap> =

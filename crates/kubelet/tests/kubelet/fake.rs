@@ -239,6 +239,7 @@ impl Runtime for FakeRuntime {
             image_id: "sha256:1".into(),
             resources: config.resources.clone(),
             image_ref: String::new(),
+            mounted_images: Vec::new(),
             log_path: logs.join(&config.log_path),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),

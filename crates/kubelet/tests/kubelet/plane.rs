@@ -100,7 +100,7 @@ impl Plane {
             groups: groups.clone(),
             reserved: Reserved::default(),
             eviction: Eviction::parse(Default::default(), Duration::from_secs(1), Duration::ZERO).unwrap(),
-            pod_cidr: None,
+            pod_cidrs: Vec::new(),
             labels: BTreeMap::new(),
             images: kubelet::ImageOptions::default(),
             version: "v1.36.0".into(),

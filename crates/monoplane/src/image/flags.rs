@@ -126,9 +126,10 @@ pub struct Load {
     /// Where the state lives
     #[command(flatten)]
     pub at: AtDataDir,
-    /// An OCI layout (directory or tar) or a `docker save` archive, compressed or not; `-` is standard input
+    /// An OCI layout (directory or tar) or a `docker save` archive, compressed or not, or a `.wasm` file, which becomes a
+    /// Wasm OCI artifact; `-` is standard input
     pub path: PathBuf,
-    /// Name it so, when it carries no name
+    /// Name it so, when it carries no name, as a `.wasm` file does
     #[arg(long)]
     pub tag: Option<String>,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flags::Machine;
 use crate::layout::{Layout, make_directory, write_file};
+use crate::ranges::Ranges;
 
 /// `node/marks.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +20,9 @@ pub struct Marks {
     pub bridge: String,
     /// Parent of all its cgroups.
     pub cgroup_root: String,
-    /// The pods' addresses, as CIDR.
+    /// The pods' addresses, as CIDR; behind a comma those of IPv6, if they have such.
     pub pod_cidr: String,
-    /// Services' addresses, as CIDR; empty where an earlier release left the marks.
+    /// Services' addresses, in the same form; empty where an earlier release left the marks.
     pub service_cidr: String,
 }
 
@@ -58,6 +59,16 @@ impl Marks {
                 );
             }
         }
+        // Routes and rules of that range would be left behind, and pods' addresses.
+        let six = |cidrs: &str| cidrs.split_once(',').map(|(_, six)| six.to_owned());
+        if let Some(was) = six(&before.pod_cidr).filter(|was| six(&machine.pod_cidr).as_ref() != Some(was)) {
+            bail!(
+                "this node's pods were started with --pod-cidr …,{was}: keep that range of IPv6, or run `monoplane clean` first"
+            );
+        }
+        if six(service_cidr).is_some() && six(&machine.pod_cidr).is_none() {
+            bail!("--service-cidr has a range of IPv6: --pod-cidr needs one, too");
+        }
         let plane = if before.plane.is_empty() { new_id()? } else { before.plane };
         let marks = Self {
             plane,
@@ -82,16 +93,19 @@ impl Marks {
     /// When a CIDR is none.
     pub fn network(&self, layout: &Layout) -> Result<network::Config> {
         let services = Some(self.service_cidr.as_str()).filter(|cidr| !cidr.is_empty());
-        let services = services
-            .map(|cidr| cidr.parse().with_context(|| format!("--service-cidr {cidr}")))
+        let services: Option<Ranges> = services
+            .map(|cidrs| cidrs.parse().with_context(|| format!("--service-cidr {cidrs}")))
             .transpose()?;
+        let pods: Ranges = self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?;
         Ok(network::Config {
             bridge: self.bridge.clone(),
             owner: self.plane.clone(),
-            subnet: self.pod_cidr.parse().with_context(|| format!("--pod-cidr {}", self.pod_cidr))?,
+            subnet: pods.four,
+            subnet6: pods.six,
             state_dir: layout.node().join("network"),
             masquerade: true,
-            services,
+            services: services.map(|services| services.four),
+            services6: services.and_then(|services| services.six),
         })
     }
 }
@@ -127,5 +141,17 @@ mod tests {
         let error = Marks::settle(&layout, &machine("two"), "10.43.0.0/16").unwrap_err().to_string();
         assert!(error.contains("--bridge one"), "{error}");
         assert_eq!(Marks::read(&layout).unwrap(), Some(first));
+        // Addresses of IPv6 may come later, and then stay.
+        let pods = |cidrs: &str| Machine { pod_cidr: cidrs.to_owned(), ..machine("one") };
+        let settle = |cidrs: &str, services: &str| Marks::settle(&layout, &pods(cidrs), services);
+        let (both, services) = ("10.42.0.0/24,fd00:42::/64", "10.43.0.0/16,fd00:43::/112");
+        let error = settle("10.42.0.0/24", services).unwrap_err().to_string();
+        assert!(error.contains("--pod-cidr needs one"), "{error}");
+        let network = settle(both, services).unwrap().network(&layout).unwrap();
+        assert_eq!(network.subnet6.unwrap().to_string(), "fd00:42::/64");
+        assert_eq!(network.services6.unwrap().to_string(), "fd00:43::/112");
+        for other in ["10.42.0.0/24", "10.42.0.0/24,fd00:44::/64"] {
+            assert!(settle(other, "10.43.0.0/16").unwrap_err().to_string().contains("fd00:42::/64"));
+        }
     }
 }

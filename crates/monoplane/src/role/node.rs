@@ -19,6 +19,7 @@ use super::{pods, registries, services};
 use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
+use crate::ranges::Ranges;
 
 /// The group that the API server's certificate for kubelets carries.
 const CALLERS: &str = "system:monoplane:kubelet-clients";
@@ -73,13 +74,14 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     range.service_cidr.clone_from(&flags.service_cidr);
     let dns = registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))?;
     // A range that has no room for it: then pods ask at their gateway.
-    let dns = dns.map_or(gateway, IpAddr::V4);
+    let dns = dns.unwrap_or(gateway);
+    let pods: Ranges = machine.pod_cidr.parse().context("--pod-cidr")?;
     let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
         client,
         ambient: ambient.clone(),
         node_name,
-        addresses: vec![flags.bind_address],
+        addresses: addresses(flags.bind_address, &pods),
         listener,
         serving: serving(&folder)?,
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
@@ -96,7 +98,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         groups: Arc::new(MachineGroups::open().context("control groups")?),
         reserved: machine.room.reserved().map_err(anyhow::Error::msg)?,
         eviction: machine.room.eviction().map_err(anyhow::Error::msg)?,
-        pod_cidr: Some(machine.pod_cidr.clone()),
+        pod_cidrs: pods.cidrs(),
         labels: BTreeMap::new(),
         images: machine.images.options(),
         version: crate::VERSION.to_owned(),
@@ -111,6 +113,12 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let served = credentials.guard(kubelet, &stop, &*ambient.clock).await;
     services.stop().await;
     served
+}
+
+/// The node's own addresses: of both families where its pods have both, and the machine has another one beside the first.
+fn addresses(first: IpAddr, pods: &Ranges) -> Vec<IpAddr> {
+    let second = pods.six.and_then(|_| network::of_other_family(first));
+    std::iter::once(first).chain(second).collect()
 }
 
 fn text(path: &str) -> String {

@@ -60,25 +60,17 @@ impl Workload for Wasm {
         if !head.starts_with(MAGIC) {
             return Ok(None);
         }
-        if head.ends_with(&MODULE) {
-            return Err(format!(
-                "{name} is a core module, not a component: make it one with `wasm-tools component new`"
-            ));
-        }
-        if !head.ends_with(&COMPONENT) {
+        if ![COMPONENT, MODULE].iter().any(|version| head.ends_with(version)) {
             return Err(format!("{name} is of an unknown version of WebAssembly"));
         }
-        let limits = CompileLimits::default();
         file.rewind().map_err(broken)?;
-        let mut component = Vec::new();
-        // One byte more than may be, for the compiler to refuse.
-        file.take(limits.component as u64 + 1).read_to_end(&mut component).map_err(broken)?;
+        let source = pod::Source { identity: program.identity(&file), file };
         let Settings { artifacts, key } =
             Settings::deserialize(program.settings).map_err(|error| error.to_string())?;
         let cache = Cache { directory: artifacts, key_file: key };
         // The shim's own program, whichever release the node is by now: the code has to fit the engine that runs it.
-        let compiler = Compiler::new("/proc/self/exe", ["compile-component"], limits);
-        let loaded = pod::Program::load(component.into(), program.memory_limit, &cache, &compiler);
+        let compiler = Compiler::new("/proc/self/exe", ["compile-component"], CompileLimits::default());
+        let loaded = pod::Program::load(source, program.memory_limit, &cache, &compiler);
         Ok(Some(Box::new(Ready(loaded.map_err(|error| format!("{name}: {error}"))?))))
     }
 }

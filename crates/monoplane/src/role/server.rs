@@ -1,7 +1,7 @@
 //! The server: store, CA, API, controllers and scheduler, put together. The controllers and the scheduler are clients of
 //! the API like any other, over connections in memory under certificates of their own.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let mut options = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
     options.service_cidr.clone_from(&flags.api.service_cidr);
     let advertised = flags.api.advertise_address.or_else(|| endpoints::outward(address.ip()));
-    let service = IpAddr::V4(defaults::api_address(&options).map_err(said)?);
+    let service = defaults::api_address(&options).map_err(said)?;
     let certificates = Certificates::new(flags, layout, address, advertised.into_iter().chain([service]));
     let authority = certificates.authority(now)?;
     certificates.issue(&authority, now)?;

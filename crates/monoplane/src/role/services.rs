@@ -8,7 +8,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use client::Ambient;
 use clock::Tasks;
-use network::Subnet;
 use network::policies::Filter;
 use network::services::Balancer;
 use proxy::dns::{Server, Zone, serve};
@@ -53,8 +52,8 @@ pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) 
         .await
         .with_context(|| format!("reading {}", parts.kubeconfig.display()))?;
     let tasks = Tasks::under(stop);
-    let pods: Subnet = parts.marks.network(layout)?.subnet;
-    let gateway = IpAddr::V4(pods.gateway());
+    let network = parts.marks.network(layout)?;
+    let gateway = IpAddr::V4(network.subnet.gateway());
     let (names, zone) = watch::channel(Arc::new(Zone::new(DOMAIN, &[], &[])));
     let at = SocketAddr::new(gateway, PORT);
     let datagrams = UdpSocket::bind(at).await.with_context(|| format!("answering DNS on {at}"))?;
@@ -62,7 +61,9 @@ pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) 
     let resolvers = resolvers(parts.resolver).into();
     serve(Server { zone, resolvers, ambient: parts.ambient.clone() }, datagrams, streams, &tasks);
 
-    let mut balancer = Balancer::new(&parts.marks.bridge, vec![(IpAddr::V4(pods.network()), pods.prefix())]);
+    let four = (network.subnet.network().into(), network.subnet.prefix());
+    let six = network.subnet6.map(|six| (six.network().into(), six.prefix()));
+    let mut balancer = Balancer::new(&parts.marks.bridge, std::iter::once(four).chain(six).collect());
     let mut filter = Filter::new(&parts.marks.bridge);
     let options = proxy::Options {
         client,

@@ -188,8 +188,8 @@ impl Recipes<'_> {
     /// Where pods of this machine reach an API that listens on a loopback address: their gateway is the machine's own.
     fn pods_gateway(&self) -> Option<Ipv4Addr> {
         let runs_pods = can_run_node() && !self.flags.disable.contains(&Role::Node);
-        let subnet = self.flags.machine.pod_cidr.parse::<network::Subnet>().ok();
-        subnet.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|subnet| subnet.gateway())
+        let pods = self.flags.machine.pod_cidr.parse::<crate::ranges::Ranges>().ok();
+        pods.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|pods| pods.four.gateway())
     }
 
     fn words(&self) -> Vec<OsString> {

@@ -20,7 +20,11 @@ pub(crate) fn plane_with_image_of(binary: &str, flags: &[&str]) -> Option<Plane>
         eprintln!("skipped: containers need root");
         return None;
     }
-    let plane = Plane::start(binary, flags);
+    Some(with_image(Plane::start(binary, flags)))
+}
+
+/// The plane, once it has the image.
+pub(crate) fn with_image(plane: Plane) -> Plane {
     let work = tempfile::tempdir().expect("a directory");
     let root = work.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a directory");
@@ -31,7 +35,7 @@ pub(crate) fn plane_with_image_of(binary: &str, flags: &[&str]) -> Option<Plane>
     assert!(said.ok, "{said:?}");
     let listed = plane.monoplane(&["image", "ls"]);
     assert!(listed.out.contains(IMAGE), "{listed:?}");
-    Some(plane)
+    plane
 }
 
 /// What `docker save` would write for an image with busybox alone in it.

@@ -14,10 +14,12 @@ use harness::Plane;
 mod components;
 mod containers;
 mod demo;
+mod dual;
 mod durable;
 mod earlier_release;
 mod finding;
 mod hostile;
+mod image_volumes;
 mod ingress;
 mod kubectl;
 mod logs;
@@ -31,9 +33,15 @@ mod streams;
 mod streams_kube;
 mod upgrade;
 mod user_namespaces;
+mod wasm_artifacts;
 mod wasm_pods;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {
     Plane::start(env!("CARGO_BIN_EXE_monoplane"), flags)
+}
+
+/// The same with addresses of both families.
+fn start_dual(flags: &[&str]) -> Plane {
+    Plane::start_dual(env!("CARGO_BIN_EXE_monoplane"), flags)
 }

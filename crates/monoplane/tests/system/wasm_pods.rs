@@ -100,9 +100,9 @@ fn what_fails_is_told_as_for_any_pod() {
         let status = plane.get(&["pod", "fickle"])["status"]["containerStatuses"][0].clone();
         status["restartCount"].as_i64().is_some_and(|count| count >= 1).then_some(())
     });
-    eventually("a core module is refused with what to do", || {
+    eventually("a core module that is no command is told so", || {
         let described = plane.kubectl_ok(&["describe", "pod", "module"]);
-        described.contains("core module").then_some(())
+        described.contains("core module without a function _start()").then_some(())
     });
     let said = plane.kubectl(&["exec", "fickle", "--", "/bin/sh"]);
     assert!(!said.ok);

@@ -62,6 +62,18 @@ pub(crate) fn protocol(into: Register) -> Vec<u8> {
     meta(into, 16)
 }
 
+/// Loads the number of the group of the interface that the packet came by.
+pub(crate) fn in_group(into: Register) -> Vec<u8> {
+    meta(into, 21)
+}
+
+/// Loads the number of the interface that answers to the packet's source leave by, if it is the one that the packet came
+/// by; else 0.
+pub(crate) fn way_back(into: Register) -> Vec<u8> {
+    const SOURCE_BY_INTERFACE: u32 = 1 | 8;
+    named("fib", &[number(3, SOURCE_BY_INTERFACE), number(2, 1), number(1, register(into))])
+}
+
 /// Loads the packet's mark.
 pub(crate) fn mark(into: Register) -> Vec<u8> {
     meta(into, 3)

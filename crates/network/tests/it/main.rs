@@ -12,6 +12,7 @@ use network::{Config, Error, Network};
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
+mod dual;
 mod policies;
 mod services;
 
@@ -27,9 +28,11 @@ fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Config, PathBuf) -> F)
         bridge: "mono-test".into(),
         owner: "one".into(),
         subnet: "10.77.0.0/24".parse().unwrap(),
+        subnet6: None,
         state_dir: directory.path().join("state"),
         masquerade: true,
         services: Some("10.96.0.0/16".parse().unwrap()),
+        services6: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -125,15 +128,15 @@ fn the_outside_sees_the_machine_and_not_the_pod() {
 }
 
 /// A cable from this machine to another.
-async fn connect(other: &Namespace, near: Ipv4Addr, far: Ipv4Addr) {
+async fn connect(other: &Namespace, near: impl Into<IpAddr>, far: impl Into<IpAddr>) {
     let (connection, handle, _) = rtnetlink::new_connection().unwrap();
     tokio::spawn(connection);
     handle.link().add(LinkVeth::new("uplink", "far").build()).execute().await.unwrap();
     let namespace = File::open(&other.path).unwrap();
     let moved = LinkUnspec::new_with_name("far").setns_by_fd(namespace.as_raw_fd()).build();
     handle.link().set(moved).execute().await.unwrap();
-    up(&handle, "uplink", near).await;
-    up(&inside(other), "far", far).await;
+    up(&handle, "uplink", near.into()).await;
+    up(&inside(other), "far", far.into()).await;
 }
 
 /// Netlink in a namespace.
@@ -153,10 +156,20 @@ async fn index(handle: &rtnetlink::Handle, name: &str) -> u32 {
     links.try_next().await.unwrap().unwrap().header.index
 }
 
-async fn up(handle: &rtnetlink::Handle, name: &str, address: Ipv4Addr) {
+async fn up(handle: &rtnetlink::Handle, name: &str, address: IpAddr) {
     let index = index(handle, name).await;
-    handle.address().add(index, IpAddr::V4(address), 24).execute().await.unwrap();
+    add_address(handle, index, address, if address.is_ipv4() { 24 } else { 64 }).await;
     handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.unwrap();
+}
+
+/// Gives an interface an address that is used at once.
+async fn add_address(handle: &rtnetlink::Handle, index: u32, address: IpAddr, prefix: u8) {
+    use rtnetlink::packet_route::address::AddressHeaderFlags;
+    let mut request = handle.address().add(index, address, prefix);
+    if address.is_ipv6() {
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    request.execute().await.unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use network::Network;
@@ -11,6 +11,7 @@ use network::services::Protocol;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::dual::dual;
 use super::{Namespace, with_machine};
 
 const PORTS: [u16; 3] = [80, 81, 82];
@@ -18,6 +19,38 @@ const PORTS: [u16; 3] = [80, 81, 82];
 /// What the first pods of the test's network get.
 fn pod(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 77, 0, 2 + number).into()
+}
+
+/// The address of IPv6 that goes with one of a pod's.
+fn six(address: IpAddr) -> IpAddr {
+    let IpAddr::V4(address) = address else { panic!("{address} is of IPv6") };
+    Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, u16::from(address.octets()[3])).into()
+}
+
+/// The same for pods' addresses of both families.
+fn both(policies: &Policies) -> Policies {
+    let network = |(address, prefix): (IpAddr, u8)| (six(address), prefix + 96);
+    let block = |block: &Block| Block {
+        network: network(block.network),
+        except: block.except.iter().copied().map(network).collect(),
+    };
+    let peers = |peers: &mut Peers| {
+        peers.pods.extend(peers.pods.clone().into_iter().map(six));
+        peers.blocks.extend(peers.blocks.clone().iter().map(block));
+    };
+    let mut policies = policies.clone();
+    let all = policies.policies.values_mut();
+    for rule in all.flat_map(|policy| policy.ingress.iter_mut().chain(&mut policy.egress)) {
+        rule.peers.iter_mut().for_each(peers);
+        for ports in rule.ports.iter_mut().flatten() {
+            if let Ports::Named(_, places) = ports {
+                let further = places.iter().map(|place| SocketAddr::new(six(place.ip()), place.port()));
+                places.extend(further.collect::<Vec<_>>());
+            }
+        }
+    }
+    policies.pods.extend(policies.pods.clone().into_iter().map(|(pod, isolation)| (six(pod), isolation)));
+    policies
 }
 
 /// Takes connections on all ports, for as long as the namespace is there.
@@ -81,26 +114,29 @@ fn policies() -> impl Strategy<Value = Policies> {
 fn the_kernel_decides_as_the_values_say() {
     with_machine(async |config, _| {
         let bridge = config.bridge.clone();
-        let network = Network::open(config).await.unwrap();
+        let network = Network::open(dual(config)).await.unwrap();
         let pods: Vec<Namespace> = (0..3).map(|_| Namespace::new()).collect();
         for (number, namespace) in (0..).zip(&pods) {
-            let address = network.attach(&number.to_string(), &namespace.path).await.unwrap()[0];
-            assert_eq!(address, pod(number));
-            serve(namespace, address);
+            let addresses = network.attach(&number.to_string(), &namespace.path).await.unwrap();
+            assert_eq!(addresses, [pod(number), six(pod(number))]);
+            addresses.into_iter().for_each(|address| serve(namespace, address));
         }
         // One filter for all cases: each is a change of the one before.
         let filter = std::cell::RefCell::new(Filter::new(&bridge));
         let mut runner =
             TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
         let outcome = runner.run(&policies(), |policies| {
+            let policies = both(&policies);
             filter.borrow_mut().apply(&policies).unwrap();
             for (from, namespace) in (0..).zip(&pods) {
-                let all = (0..3).flat_map(|to| PORTS.map(|port| SocketAddr::new(pod(to), port)));
+                let addresses = (0..3).flat_map(|to| [pod(to), six(pod(to))]);
+                let all = addresses.flat_map(|to| PORTS.map(|port| SocketAddr::new(to, port)));
                 let all: Vec<SocketAddr> = all.collect();
                 let asked = all.clone();
                 let found: Vec<bool> = namespace.run(move || asked.into_iter().map(reaches).collect());
                 for (destination, found) in all.into_iter().zip(found) {
-                    let beginning = Beginning { source: pod(from), destination, protocol: Protocol::Tcp };
+                    let source = if destination.is_ipv6() { six(pod(from)) } else { pod(from) };
+                    let beginning = Beginning { source, destination, protocol: Protocol::Tcp };
                     prop_assert_eq!(found, policies.admit(&beginning), "{:?}", beginning);
                 }
             }
@@ -108,7 +144,9 @@ fn the_kernel_decides_as_the_values_say() {
         });
         outcome.unwrap_or_else(|error| panic!("{error}"));
         // The machine is not judged.
-        assert!((0..3).all(|to| reaches(SocketAddr::new(pod(to), 80))));
+        assert!(
+            (0..3).all(|to| [pod(to), six(pod(to))].into_iter().all(|to| reaches(SocketAddr::new(to, 80))))
+        );
         network.teardown().await.unwrap();
     });
 }

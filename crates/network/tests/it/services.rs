@@ -13,7 +13,7 @@ use super::{Namespace, connect, with_machine};
 const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 fn frontend(address: Option<Ipv4Addr>, port: u16) -> Frontend {
-    Frontend { address: address.map(IpAddr::V4), protocol: Protocol::Tcp, port }
+    Frontend { address: address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(), protocol: Protocol::Tcp, port }
 }
 
 /// One Service on the virtual address, and on a port of the machine.
@@ -28,7 +28,7 @@ fn one(endpoints: &[SocketAddr], affinity: Option<Duration>) -> Services {
 }
 
 /// A server that tells its name, and whom it sees, to whoever connects; ends with its namespace.
-fn serve(pod: &Namespace, address: IpAddr, name: &'static str) -> SocketAddr {
+pub(super) fn serve(pod: &Namespace, address: IpAddr, name: &'static str) -> SocketAddr {
     let (told, tell) = std::sync::mpsc::channel();
     pod.run(move || {
         let listener = TcpListener::bind((address, 0)).unwrap();
@@ -44,7 +44,7 @@ fn serve(pod: &Namespace, address: IpAddr, name: &'static str) -> SocketAddr {
     tell.recv().unwrap()
 }
 
-fn ask(address: impl Into<IpAddr>, port: u16) -> Result<String, std::io::ErrorKind> {
+pub(super) fn ask(address: impl Into<IpAddr>, port: u16) -> Result<String, std::io::ErrorKind> {
     let to = SocketAddr::new(address.into(), port);
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).map_err(|e| e.kind())?;
     let mut said = String::new();
@@ -52,7 +52,7 @@ fn ask(address: impl Into<IpAddr>, port: u16) -> Result<String, std::io::ErrorKi
     Ok(said)
 }
 
-fn names(asked: impl Iterator<Item = String>) -> BTreeSet<String> {
+pub(super) fn names(asked: impl Iterator<Item = String>) -> BTreeSet<String> {
     asked.map(|said| said.split(' ').next().unwrap().to_owned()).collect()
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
 mod service_claims;
+mod service_families;
 mod service_fields;
 mod service_validation;
 pub(crate) mod template;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apimachinery::cidr::Cidr;
 use apimachinery::field::{FieldError, Path};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -43,6 +44,7 @@ pub(crate) fn builtin() -> Builtin {
 
 impl Strategy for Node {
     fn default(&self, node: &mut Value) {
+        pair_ranges(node);
         let Some(status) = node.get_mut("status") else { return };
         // What a node has is what pods may have of it, unless it says otherwise.
         let capacity = status.get("capacity").cloned();
@@ -57,6 +59,7 @@ impl Strategy for Node {
 
     fn validate(&self, node: &Value, errors: &mut Vec<FieldError>) {
         let spec = Path::new("spec");
+        validate_ranges(node, &spec, errors);
         let path = spec.child("taints");
         let mut seen = std::collections::BTreeSet::new();
         for (index, taint) in items(node, &["spec", "taints"]).iter().enumerate() {
@@ -111,6 +114,39 @@ impl Strategy for Node {
             info("kernelVersion"),
             info("containerRuntimeVersion"),
         ]
+    }
+}
+
+/// `podCIDR` and `podCIDRs` say the same; the one is the first of the others, whatever those say.
+fn pair_ranges(node: &mut Value) {
+    let one = text(node, &["spec", "podCIDR"]).to_owned();
+    let first =
+        items(node, &["spec", "podCIDRs"]).first().and_then(Value::as_str).unwrap_or_default().to_owned();
+    if one == first {
+        return;
+    }
+    let spec = object(node, "spec");
+    if one.is_empty() {
+        spec.insert("podCIDR".into(), first.into());
+    } else {
+        spec.insert("podCIDRs".into(), serde_json::json!([one]));
+    }
+}
+
+fn validate_ranges(node: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let path = spec.child("podCIDRs");
+    let all = items(node, &["spec", "podCIDRs"]);
+    let texts = all.iter().map(|range| range.as_str().unwrap_or_default());
+    errors
+        .extend(texts.clone().enumerate().filter_map(|(index, text)| Cidr::check(text, &path.index(index))));
+    let mut families: Vec<bool> =
+        texts.filter_map(Cidr::parse_leniently).map(|range| range.address.is_ipv6()).collect();
+    let count = families.len();
+    families.sort_unstable();
+    families.dedup();
+    if count > families.len() {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(&path, all.to_vec(), why));
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn pod_only(spec: &mut Value) {
 }
 
 fn container(container: &mut Value, host_network: bool) {
-    let policy = if is_latest(text(container, &["image"])) { "Always" } else { "IfNotPresent" };
+    let policy = pull_policy(text(container, &["image"]));
     default_text(container, "imagePullPolicy", policy);
     default(container, "resources", json!({}));
     default_text(container, "terminationMessagePath", "/dev/termination-log");
@@ -127,6 +127,10 @@ fn volume(volume: &mut Value) {
     if let Some(source) = volume.get_mut("hostPath") {
         default(source, "type", "");
     }
+    if let Some(source) = volume.get_mut("image") {
+        let policy = pull_policy(text(source, &["reference"]));
+        default_text(source, "pullPolicy", policy);
+    }
     for item in items_mut(volume, &["downwardAPI", "items"]) {
         field_reference(item);
     }
@@ -147,6 +151,10 @@ fn field_reference(item: &mut Value) {
     if let Some(reference) = item.get_mut("resourceFieldRef") {
         default(reference, "divisor", "0");
     }
+}
+
+fn pull_policy(image: &str) -> &'static str {
+    if is_latest(image) { "Always" } else { "IfNotPresent" }
 }
 
 /// Whether an image name means whatever is newest: it has no digest, and its tag is `latest` or absent.
@@ -206,7 +214,8 @@ mod tests {
     fn a_bare_pod_gets_what_upstream_gives_it() {
         let mut spec = json!({"containers": [{"name": "a", "image": "a", "ports": [{"containerPort": 80}],
             "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"httpGet": {"port": 80}}}],
-            "volumes": [{"name": "e"}, {"name": "c", "configMap": {"name": "x"}}]});
+            "volumes": [{"name": "e"}, {"name": "c", "configMap": {"name": "x"}},
+                {"name": "i", "image": {"reference": "a:1"}}]});
         pod_spec(&mut spec);
         pod_only(&mut spec);
         let expected = json!({
@@ -218,7 +227,8 @@ mod tests {
                     "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
             }],
-            "volumes": [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x", "defaultMode": 420}}],
+            "volumes": [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x", "defaultMode": 420}},
+                {"name": "i", "image": {"reference": "a:1", "pullPolicy": "IfNotPresent"}}],
             "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
             "securityContext": {}, "terminationGracePeriodSeconds": 30, "enableServiceLinks": true,
         });

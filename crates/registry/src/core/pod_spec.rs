@@ -133,6 +133,9 @@ fn validate_volumes<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Vec<Field
         for (more, _) in sources {
             errors.push(FieldError::forbidden(&at.child(more), "may not specify more than 1 volume type"));
         }
+        if kind == "image" {
+            one_of(source, "pullPolicy", &["Always", "IfNotPresent", "Never"], &at.child(kind), errors);
+        }
         let required = match kind.as_str() {
             "hostPath" => "path",
             "secret" => "secretName",

@@ -9,7 +9,7 @@ use apimachinery::status::Status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{service_claims, service_fields, service_validation};
+use super::{service_claims, service_families, service_fields, service_validation};
 use crate::cache::Field;
 use crate::claims::Claims;
 use crate::kind::Column;
@@ -18,9 +18,13 @@ use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
 use crate::tree::{at, copy, default, default_text, items, items_mut, map, number, object, text};
 
-struct Service;
+struct Service {
+    /// The families that the cluster has addresses of, the default one first.
+    families: Vec<&'static str>,
+}
 
-pub(crate) fn builtin() -> Builtin {
+/// `families` are those that the cluster has addresses of for services, the default one first.
+pub(crate) fn builtin(families: &[&'static str]) -> Builtin {
     Builtin {
         name: ("", "v1", "Service"),
         rules: Rules { name: NameRule::Label1035, status: true, create_on_update: true, ..Rules::default() },
@@ -28,7 +32,7 @@ pub(crate) fn builtin() -> Builtin {
         subresources: vec![table::status("Service")],
         scale: None,
         columns: Column::parse(&["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector+"]),
-        strategy: Arc::new(Service),
+        strategy: Arc::new(Service { families: families.to_vec() }),
     }
 }
 
@@ -73,21 +77,30 @@ impl Strategy for Service {
 
     fn prepare_create(&self, service: &mut Value) {
         object(service, "status").insert("loadBalancer".into(), json!({}));
-        settle_addresses(service);
+        service_families::normalize(service, None);
+        service_families::infer(service, None, &self.families);
     }
 
     fn prepare_update(&self, service: &mut Value, old: &Value) {
         drop_what_went_with_the_type(service, old);
         keep_what_was_chosen(service, old);
-        settle_addresses(service);
+        service_families::normalize(service, Some(old));
+        service_families::infer(service, Some(old), &self.families);
+        service_families::drop_with_the_type(service, old);
     }
 
     fn validate(&self, service: &Value, errors: &mut Vec<FieldError>) {
-        service_validation::validate(service, errors);
+        errors.extend(service_families::errors(service, None, &self.families));
+        if errors.is_empty() {
+            service_validation::validate(service, errors);
+        }
     }
 
     fn validate_update(&self, service: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        service_validation::validate_update(service, old, errors);
+        errors.extend(service_families::errors(service, Some(old), &self.families));
+        if errors.is_empty() {
+            service_validation::validate_update(service, old, errors);
+        }
     }
 
     fn validate_status(&self, service: &Value, _old: &Value, errors: &mut Vec<FieldError>) {
@@ -134,31 +147,6 @@ impl Strategy for Service {
     }
 }
 
-/// `clusterIP` and `clusterIPs`, and what goes with them, say the same.
-fn settle_addresses(service: &mut Value) {
-    let external = text(service, &["spec", "type"]) == "ExternalName";
-    let first = text(service, &["spec", "clusterIP"]).to_owned();
-    let many = items(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str).map(str::to_owned);
-    let spec = object(service, "spec");
-    if external {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            spec.remove(field);
-        }
-        return;
-    }
-    match (first.is_empty(), many) {
-        (false, None) => {
-            spec.insert("clusterIPs".into(), json!([first]));
-        }
-        (true, Some(address)) => {
-            spec.insert("clusterIP".into(), address.into());
-        }
-        _ => {}
-    }
-    spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
-    spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
-}
-
 /// Fields that the new type does not have go with the old one, where the client left them as they were: whoever changes
 /// only the type of what was read need not know them.
 fn drop_what_went_with_the_type(service: &mut Value, old: &Value) {
@@ -193,13 +181,17 @@ fn keep_what_was_chosen(service: &mut Value, old: &Value) {
     let kind = text(service, &["spec", "type"]).to_owned();
     let before = text(old, &["spec", "type"]);
     if kind != "ExternalName" && before != "ExternalName" {
-        let unset = text(service, &["spec", "clusterIP"]).is_empty();
-        let mut spec = service.get("spec").cloned().unwrap_or_default();
-        if unset && items(&spec, &["clusterIPs"]).is_empty() {
-            copy(&mut spec, &old["spec"], "clusterIP");
-            copy(&mut spec, &old["spec"], "clusterIPs");
+        let is_empty = |value: &Value| match value {
+            Value::Array(all) => all.is_empty(),
+            other => other.as_str().is_none_or(str::is_empty),
+        };
+        for field in ["clusterIP", "clusterIPs"] {
+            if let Some(spec) = service.get_mut("spec")
+                && spec.get(field).is_none_or(is_empty)
+            {
+                copy(spec, &old["spec"], field);
+            }
         }
-        map(service).insert("spec".into(), spec);
     }
     if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") || !matches!(before, "NodePort" | "LoadBalancer")
     {

@@ -1,12 +1,14 @@
 //! Addresses and ports that services take for themselves alone.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
 use super::service_validation::is_asked_for_health;
+use crate::address_range::family_of;
 use crate::claims::Claims;
 use crate::ranges::Ranges;
 use crate::tree::{items, items_mut, map, number, object, text};
@@ -40,13 +42,7 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
     if kind == "ExternalName" {
         return Ok(chosen);
     }
-    if text(service, &["spec", "clusterIP"]).is_empty() {
-        let address = ranges.address().to_string();
-        chosen.push(format!("{ADDRESSES}{address}"));
-        let spec = object(service, "spec");
-        spec.insert("clusterIP".into(), address.clone().into());
-        spec.insert("clusterIPs".into(), json!([address]));
-    }
+    choose_addresses(ranges, service, &mut chosen);
     let asked = service.get("spec").is_some_and(is_asked_for_health);
     if asked && number(service, &["spec", "healthCheckNodePort"]).unwrap_or_default() == 0 {
         let node = i64::from(ranges.every_port().next().unwrap_or_default());
@@ -58,6 +54,26 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
         choose_ports(ranges, service, &mut chosen)?;
     }
     Ok(chosen)
+}
+
+/// Chooses an address of each family that the service lacks one of.
+fn choose_addresses(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) {
+    if text(service, &["spec", "clusterIP"]) == "None" {
+        return;
+    }
+    let mut all = items(service, &["spec", "clusterIPs"]).to_vec();
+    let families = items(service, &["spec", "ipFamilies"]).iter().filter_map(Value::as_str);
+    // A family that the cluster has not was refused before, or was there before the cluster lost it.
+    let lacking = families.skip(all.len()).map_while(|family| ranges.address(family));
+    let lacking: Vec<String> = lacking.map(|address| address.to_string()).collect();
+    if lacking.is_empty() {
+        return;
+    }
+    chosen.extend(lacking.iter().map(|address| format!("{ADDRESSES}{address}")));
+    all.extend(lacking.into_iter().map(Value::from));
+    let spec = object(service, "spec");
+    spec.insert("clusterIP".into(), all.first().cloned().unwrap_or_default());
+    spec.insert("clusterIPs".into(), all.into());
 }
 
 fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) -> Result<(), Status> {
@@ -105,10 +121,8 @@ fn claims_of(service: &Value) -> BTreeSet<String> {
     if text(service, &["spec", "type"]) == "ExternalName" {
         return claims;
     }
-    let address = text(service, &["spec", "clusterIP"]);
-    if !address.is_empty() && address != "None" {
-        claims.insert(format!("{ADDRESSES}{address}"));
-    }
+    // One address may be written in many ways; headless services have a word that is none.
+    claims.extend(addresses(service).map(|(_, address)| format!("{ADDRESSES}{address}")));
     let health = number(service, &["spec", "healthCheckNodePort"]);
     let ports = items(service, &["spec", "ports"]).iter();
     for port in ports.map(|port| number(port, &["nodePort"])).chain([health]) {
@@ -117,6 +131,12 @@ fn claims_of(service: &Value) -> BTreeSet<String> {
         }
     }
     claims
+}
+
+/// The service's addresses, as it writes them and as they are.
+fn addresses(service: &Value) -> impl Iterator<Item = (&Value, IpAddr)> {
+    let all = items(service, &["spec", "clusterIPs"]).iter();
+    all.filter_map(|written| Some((written, written.as_str()?.parse().ok()?)))
 }
 
 fn check_ranges(
@@ -129,13 +149,15 @@ fn check_ranges(
     let spec = Path::new("spec");
     for claim in wanted.difference(held) {
         if let Some(address) = claim.strip_prefix(ADDRESSES) {
-            if !address.parse().is_ok_and(|address| ranges.has_address(address)) {
+            let Ok(parsed) = address.parse::<IpAddr>() else { continue };
+            let Some(range) = ranges.of(family_of(parsed)) else { continue };
+            if !range.has(parsed) {
                 let why = format!(
                     "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
-                     The range of valid IPs is {}",
-                    ranges.cidr()
+                     The range of valid IPs is {range}"
                 );
-                errors.push(FieldError::invalid(&spec.child("clusterIPs"), json!([address]), why));
+                let given = service["spec"]["clusterIPs"].clone();
+                errors.push(FieldError::invalid(&spec.child("clusterIPs"), given, why));
             }
         } else if let Some(port) = claim.strip_prefix(PORTS) {
             let number = port.parse::<i64>().unwrap_or_default();
@@ -168,10 +190,17 @@ fn port_error(service: &Value, node: i64, why: &str) -> FieldError {
 
 /// Takes a choice back: somebody else has made it.
 pub(super) fn unchoose(claim: &str, service: &mut Value) {
-    if claim.starts_with(ADDRESSES) {
+    if let Some(address) = claim.strip_prefix(ADDRESSES) {
+        // What comes behind one that was chosen here was chosen here, too.
+        let mut all = items(service, &["spec", "clusterIPs"]).to_vec();
+        all.truncate(all.iter().position(|one| one == address).unwrap_or(all.len()));
         let spec = object(service, "spec");
-        spec.remove("clusterIP");
-        spec.remove("clusterIPs");
+        if all.is_empty() {
+            spec.remove("clusterIP");
+            spec.remove("clusterIPs");
+        } else {
+            spec.insert("clusterIPs".into(), all.into());
+        }
     } else if let Some(node) = claim.strip_prefix(PORTS).and_then(|port| port.parse::<i64>().ok()) {
         for port in items_mut(service, &["spec", "ports"]) {
             if number(port, &["nodePort"]) == Some(node) {
@@ -192,5 +221,5 @@ pub(super) fn taken(claim: &str, service: &Value) -> FieldError {
     let address = claim.strip_prefix(ADDRESSES).unwrap_or(claim);
     let spec = Path::new("spec");
     let why = format!("failed to allocate IP {address}: provided IP is already allocated");
-    FieldError::invalid(&spec.child("clusterIPs"), json!([address]), why)
+    FieldError::invalid(&spec.child("clusterIPs"), service["spec"]["clusterIPs"].clone(), why)
 }

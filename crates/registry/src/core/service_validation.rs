@@ -8,6 +8,7 @@ use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, label_va
 use serde_json::Value;
 
 use super::pod_spec::one_of;
+use super::service_families;
 use crate::tree::{at, entries, items, number, text};
 
 const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
@@ -40,7 +41,7 @@ pub(super) fn validate(service: &Value, errors: &mut Vec<FieldError>) {
     if kind == "ExternalName" {
         validate_external_name(tree, &spec, errors);
     }
-    validate_addresses(tree, &spec, errors);
+    validate_external_addresses(tree, &spec, errors);
     validate_ports(tree, &ports, kind, errors);
     let selector = spec.child("selector");
     for (key, value) in entries(tree, &["selector"]) {
@@ -160,28 +161,10 @@ fn validate_external_name(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldE
         let faults = dns1123_subdomain(name.strip_suffix('.').unwrap_or(name)).into_iter();
         errors.extend(faults.map(|why| FieldError::invalid(&at_name, name, why)));
     }
-    if !text(tree, &["clusterIP"]).is_empty() {
-        let why = "may not be set for ExternalName services";
-        errors.push(FieldError::forbidden(&spec.child("clusterIPs"), why));
-    }
+    service_families::forbid(tree, spec, errors);
 }
 
-fn validate_addresses(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let path = spec.child("clusterIPs");
-    let many = items(tree, &["clusterIPs"]);
-    let first = text(tree, &["clusterIP"]);
-    if let Some(one) = many.first().and_then(Value::as_str)
-        && one != first
-    {
-        errors.push(FieldError::invalid(&path, many.to_vec(), "first value must match `clusterIP`"));
-    }
-    for (index, address) in many.iter().enumerate() {
-        let address = address.as_str().unwrap_or_default();
-        if address != "None" && address.parse::<IpAddr>().is_err() {
-            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(FieldError::invalid(&path.index(index), address, why));
-        }
-    }
+fn validate_external_addresses(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
     let path = spec.child("externalIPs");
     for (index, address) in items(tree, &["externalIPs"]).iter().enumerate() {
         let address = address.as_str().unwrap_or_default();
@@ -261,6 +244,7 @@ fn validate_target(port: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
 }
 
 pub(super) fn validate_update(service: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    service_families::changed(service, old, errors);
     validate(service, errors);
     let spec = Path::new("spec");
     let balanced = |service: &Value| text(service, &["spec", "type"]) == "LoadBalancer";
@@ -268,19 +252,6 @@ pub(super) fn validate_update(service: &Value, old: &Value, errors: &mut Vec<Fie
     if balanced(service) && balanced(old) && class(service) != class(old) {
         let given = class(service).unwrap_or_default();
         errors.push(FieldError::invalid(&spec.child("loadBalancerClass"), given, "may not change once set"));
-    }
-    let external = |service: &Value| text(service, &["spec", "type"]) == "ExternalName";
-    if external(service) || external(old) {
-        return;
-    }
-    let (before, now) = (text(old, &["spec", "clusterIP"]), text(service, &["spec", "clusterIP"]));
-    if !before.is_empty() && before != now {
-        let given = at(service, &["spec", "clusterIPs"]).cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(
-            &spec.child("clusterIPs").index(0),
-            given,
-            "may not change once set",
-        ));
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod custom;
 mod deletion;
+mod dual_stack;
 mod events;
 mod lifecycle;
 mod lists;

@@ -89,12 +89,15 @@ impl Creation<'_> {
         }
         unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("new mount namespace: {error}"))?;
         rootfs::mount_overlay(self.files, &plan, self.user_namespace)?;
+        rootfs::mount_images(&plan.images, self.user_namespace)?;
         let files = File::open(self.files.rootfs()).map_err(|error| format!("root: {error}"))?;
         let person = user::resolve(&files, &plan.user)?;
         let owner = user::on_machine(&person.identity, ids)?;
         control::own_pipes(owner);
         rootfs::make_directory(&files, &configuration.process.cwd, owner)?;
-        let engine = workload::offer(self.workloads, plan.workload.as_ref(), &files, &mut configuration)?;
+        let layers = [plan.layers.as_slice(), &[self.files.upper()]].concat();
+        let engine =
+            workload::offer(self.workloads, plan.workload.as_ref(), &files, &layers, &mut configuration)?;
         let linux = &configuration.linux;
         let groups = self
             .tree

@@ -49,7 +49,7 @@ fn named(part: &Part, error: &std::io::Error) -> String {
 
 fn copy_part(part: &Part, user_namespace: Option<&impl AsFd>) -> std::io::Result<OwnedFd> {
     let tree = container::mounts::copy(find(&part.volume, &part.path)?, true)?;
-    if let Some(namespace) = user_namespace {
+    if let Some(namespace) = user_namespace.filter(|_| !part.mapped) {
         user_namespace::map_ids(&tree, namespace, true)?;
     }
     Ok(tree)

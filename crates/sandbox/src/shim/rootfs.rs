@@ -1,16 +1,17 @@
-//! A container's root: an overlay of its image's layers, mounted in a mount namespace that only it will see.
+//! A container's root: an overlay of its image's layers, mounted in a mount namespace that only it will see. And the files of
+//! other images, for it to mount.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::user_namespace;
-use crate::files::{ContainerFiles, Plan};
+use crate::files::{ContainerFiles, ImagePlan, Plan};
 
 /// Mounts the overlay at the bundle's `rootfs`. With a user namespace its layers, which all pods share, are mounted with
 /// that namespace's ids, and what the container writes has them. The caller has a mount namespace to itself: the mount lives
@@ -29,20 +30,7 @@ pub(crate) fn mount_overlay(
     for directory in [&short, &files.upper(), &files.0.join("work"), &files.rootfs()] {
         fs::create_dir_all(directory).map_err(at("container directory"))?;
     }
-    let mut lower = Vec::new();
-    for (index, layer) in plan.layers.iter().rev().enumerate() {
-        let name = index.to_string();
-        let placed = match user_namespace {
-            None => symlink(layer, short.join(&name)),
-            Some(namespace) => mount_mapped(layer, &short.join(&name), namespace),
-        };
-        match placed {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(at(&format!("layer {}", layer.display()))(error));
-            }
-            _ => lower.push(name),
-        }
-    }
+    let mut lower = place_layers(&short, &plan.layers, user_namespace)?;
     if lower.is_empty() {
         fs::create_dir_all(short.join("none")).map_err(at("container directory"))?;
         lower.push("none".to_owned());
@@ -61,6 +49,58 @@ pub(crate) fn mount_overlay(
     };
     mounted.map_err(|error| format!("overlay of {} layers: {error}", lower.len()))?;
     std::env::set_current_dir("/").map_err(at("root directory"))
+}
+
+/// Mounts images' files, each at its place, for a container to find them there: read-only, and nothing in them to be executed
+/// or to be a device. The mounts go as the root's does.
+pub(crate) fn mount_images(
+    images: &[ImagePlan],
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<(), String> {
+    for image in images {
+        mount_image(image, user_namespace).map_err(|error| format!("an image's files: {error}"))?;
+    }
+    std::env::set_current_dir("/").map_err(|error| format!("root directory: {error}"))
+}
+
+fn mount_image(image: &ImagePlan, user_namespace: Option<BorrowedFd<'_>>) -> Result<(), String> {
+    let (short, failed) = (image.at.join("l"), |error: std::io::Error| error.to_string());
+    let mut lower = place_layers(&short, &image.layers, user_namespace)?;
+    // An overlay that nobody writes to is one of two layers at least, and all of them are named.
+    for nothing in ["none", "nothing"] {
+        fs::create_dir_all(short.join(nothing)).map_err(failed)?;
+        lower.push(nothing.to_owned());
+    }
+    fs::create_dir_all(image.files()).map_err(failed)?;
+    std::env::set_current_dir(&short).map_err(failed)?;
+    let options = format!("lowerdir={}", lower.join(":"));
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("overlay"), Path::new("../files"), Some("overlay"), flags, Some(options.as_str()))
+        .map_err(|error| format!("overlay of {} layers: {error}", image.layers.len()))
+}
+
+/// Puts layers into a directory under short names, and gives these, the topmost layer's first.
+fn place_layers(
+    short: &Path,
+    layers: &[PathBuf],
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<Vec<String>, String> {
+    fs::create_dir_all(short).map_err(|error| format!("container directory: {error}"))?;
+    let mut names = Vec::new();
+    for (index, layer) in layers.iter().rev().enumerate() {
+        let name = index.to_string();
+        let placed = match user_namespace {
+            None => symlink(layer, short.join(&name)),
+            Some(namespace) => mount_mapped(layer, &short.join(&name), namespace),
+        };
+        match placed {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(format!("layer {}: {error}", layer.display()));
+            }
+            _ => names.push(name),
+        }
+    }
+    Ok(names)
 }
 
 /// Mounts a layer with a user namespace's ids.

@@ -6,8 +6,9 @@
 //! it takes now. What it gives back crosses into the container with the fork that makes the container's first process, and
 //! runs there in place of `exec`. Nothing of the machine has to be reachable in the container, nor a program to be in it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use container::{Configuration, seccomp};
@@ -45,6 +46,8 @@ pub struct Program<'a> {
     pub settings: &'a Value,
     /// The container's root: its image's files, without what is mounted there.
     pub root: &'a File,
+    /// What the root is made of: the image's layers, the base first, and at last what the container itself has written.
+    pub layers: &'a [PathBuf],
     /// Its words, the first of which names it.
     pub arguments: &'a [String],
     /// Where it begins: what a relative name is relative to.
@@ -78,6 +81,7 @@ pub(super) fn offer(
     workloads: Workloads,
     plan: Option<&WorkloadPlan>,
     root: &File,
+    layers: &[PathBuf],
     configuration: &mut Configuration,
 ) -> Result<Option<Engine>, String> {
     let Some(plan) = plan else { return Ok(None) };
@@ -92,6 +96,7 @@ pub(super) fn offer(
     let loaded = workload.load(&Program {
         settings: &plan.config.settings,
         root,
+        layers,
         arguments: &process.args,
         working_directory: &process.cwd,
         memory_limit: plan.memory_limit,
@@ -167,6 +172,35 @@ impl Program<'_> {
     }
 }
 
+impl Program<'_> {
+    /// What stands for the content of a file that [`Program::open`] gave: the image's layer that it comes from, its place
+    /// there, and when it was changed last. `None`: it comes from none, and nobody but the container knows what is in it.
+    pub fn identity(&self, file: &File) -> Option<String> {
+        let real = |file: &File| std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+        let path = real(file)?;
+        let path = path.strip_prefix(real(self.root)?).ok()?;
+        let (written, layers) = self.layers.split_last()?;
+        if find(written, path).is_some() {
+            return None;
+        }
+        // What is in several shows the topmost.
+        let (layer, found) = layers.iter().rev().find_map(|layer| Some((layer, find(layer, path)?)))?;
+        let shown = file.metadata().ok()?;
+        let same = found.is_file() && found.len() == shown.len() && found.mtime() == shown.mtime();
+        let changed = (found.ctime(), found.ctime_nsec());
+        same.then(|| format!("{}\0{}\0{}\0{changed:?}", layer.display(), path.display(), found.ino()))
+    }
+}
+
+/// What a directory has at a path, without following a link.
+fn find(directory: &Path, path: &Path) -> Option<Metadata> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let directory = openat(CWD, directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    File::from(openat2(directory, path, flags, Mode::empty(), inside).ok()?).metadata().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -189,6 +223,7 @@ mod tests {
             let program = Program {
                 settings: &Value::Null,
                 root: &root,
+                layers: &[],
                 arguments: &arguments,
                 working_directory: Path::new(at),
                 memory_limit: None,
@@ -202,5 +237,46 @@ mod tests {
         for name in ["up", "/../outside", "app", "missing", ""] {
             assert_eq!(found(name, "/"), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_layer_until_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["base/app", "top/app", "upper/app", "root/app"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        std::fs::write(at("base/app/a.wasm"), "first").unwrap();
+        std::fs::write(at("top/app/b.wasm"), "other").unwrap();
+        std::fs::write(at("upper/app/own.wasm"), "own").unwrap();
+        // An overlay shows the layers' own files; here they are linked.
+        for (from, to) in [("base/app/a.wasm", "a"), ("top/app/b.wasm", "b"), ("upper/app/own.wasm", "own")] {
+            std::fs::hard_link(at(from), at(&format!("root/app/{to}.wasm"))).unwrap();
+        }
+        let (root, layers) = (File::open(at("root")).unwrap(), [at("base"), at("top"), at("upper")]);
+        let known = |name: &str| {
+            let arguments = [format!("/app/{name}.wasm")];
+            let program = Program {
+                settings: &Value::Null,
+                root: &root,
+                layers: &layers,
+                arguments: &arguments,
+                working_directory: Path::new("/"),
+                memory_limit: None,
+            };
+            program.identity(&program.open().unwrap().unwrap())
+        };
+        let first = known("a").unwrap();
+        assert_eq!(known("a").as_ref(), Some(&first));
+        assert_ne!(known("b").as_ref(), Some(&first));
+        assert_eq!(known("own"), None, "the container has written it");
+        std::fs::write(at("base/app/a.wasm"), "later").unwrap();
+        assert_ne!(known("a").unwrap(), first);
+        // Another file than the layer's is shown.
+        std::fs::remove_file(at("root/app/a.wasm")).unwrap();
+        std::fs::write(at("root/app/a.wasm"), "something longer").unwrap();
+        assert_eq!(known("a"), None);
+        std::fs::write(at("upper/app/b.wasm"), "over it").unwrap();
+        assert_eq!(known("b"), None);
     }
 }

@@ -2,22 +2,16 @@
 
 use std::sync::Arc;
 
-use wasmtime_wasi::I32Exit;
-
 use super::signals::Stop;
-use super::{NOT_BEGUN, OUT_OF_MEMORY, TRAPPED, complain};
+use super::{NOT_BEGUN, ended};
 use crate::component::Component;
 use crate::link::World;
-use crate::run::{self, Ending};
+use crate::run;
 
 /// Runs it, and gives its exit code: its own, 128 and the signal's number when it was asked to end, or what tells how it
 /// failed.
-pub(super) async fn run(component: &Arc<Component>, mut stop: Stop) -> i32 {
-    tokio::select! {
-        code = live(component) => code,
-        // What it does is dropped where it stands, as a signal that nobody handles ends any program.
-        signal = stop.asked() => 128 + signal,
-    }
+pub(super) async fn run(component: &Arc<Component>, stop: Stop) -> i32 {
+    stop.or(live(component)).await
 }
 
 async fn live(component: &Arc<Component>) -> i32 {
@@ -32,25 +26,6 @@ async fn live(component: &Arc<Component>) -> i32 {
     match outcome {
         Ok(Ok(())) => 0,
         Ok(Err(())) => 1,
-        Err(error) => match error.downcast_ref::<I32Exit>() {
-            Some(exit) => exit.0,
-            None => {
-                let (code, why) = told(run::ending(error, store.data()), component.spec.limits.memory);
-                complain(&why);
-                code
-            }
-        },
-    }
-}
-
-fn told(ending: Ending, memory: usize) -> (i32, String) {
-    match ending {
-        Ending::Limit("memory") => {
-            (OUT_OF_MEMORY, format!("the program needs more than its limit of {memory} bytes of memory"))
-        }
-        Ending::Limit(limit) => (TRAPPED, format!("the program exceeded its limit of {limit}")),
-        Ending::Failed(why) => (TRAPPED, format!("the program failed: {why}")),
-        Ending::Halted(halt) => (TRAPPED, halt.to_string()),
-        Ending::Busy => (NOT_BEGUN, "no instance is free".to_owned()),
+        Err(error) => ended(error, store.data().limiter.refused(), component.spec.limits.memory),
     }
 }

@@ -1,35 +1,40 @@
-//! A component as the program of a pod's container: it has a process, an engine and the pod's surroundings to itself.
+//! A component, or a core module of the kind before (`wasip1`), as the program of a pod's container: it has a process, an engine and the pod's surroundings to itself.
 //!
 //! In two steps, because the process forks between them. [`Program::load`] compiles (once, in a child), maps the code and
 //! links it, and starts no thread; it may use what the machine has. [`Program::run`] is called in the container, where
-//! nothing but the container is left to use, and returns when the program has ended: a `wasi:cli` command when it is done,
+//! nothing but the container is left to use, and returns when the program has ended: a command when it is done,
 //! a `wasi:http` component when it is asked to end.
 //!
 //! The kernel bounds what the process takes, as for any container. The host adds a bound on each instance's memory, so that
 //! a component that asks for more than its container may have is told so, and is not killed for it.
 
 mod command;
+mod module;
 mod server;
 mod signals;
 
+use std::fs::File;
+use std::io::Read;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clock::{SystemClock, SystemRandom};
 use egress::{Allowance, Connector, Policy};
+use wasmtime::InstancePre;
+use wasmtime_wasi::I32Exit;
 
-use crate::artifact::{self, Artifact, ArtifactCache, CacheError, MacKey};
+use crate::artifact::{self, Artifact, ArtifactCache, CacheError, Code, MacKey};
 use crate::compile::{CompileError, Compiler};
 use crate::component::{Component, ComponentSpec, DeployError, Limits};
 use crate::config::Pool;
-use crate::engine::{self, EngineError};
+use crate::engine::{self, CodeSettings, EngineError};
 use crate::gate::Gate;
 use crate::host::Shared;
 use crate::link::{Linkers, World};
 use crate::logs::TracingLogs;
+use crate::run::{self, Ending};
 use crate::surroundings::{Directory, Surroundings};
 use crate::ticker::Ticker;
 
@@ -73,17 +78,39 @@ pub enum LoadError {
     /// It exports nothing to begin with.
     #[error("it exports neither wasi:cli/run@0.2 nor wasi:http/incoming-handler@0.2")]
     NoProgram,
+    /// It is a core module that begins nowhere.
+    #[error(
+        "it is a core module without a function _start(): neither a command of WASI 0.1 (wasip1) nor a component"
+    )]
+    NoCommand,
+    /// Its file cannot be read.
+    #[error("{0}")]
+    Read(std::io::Error),
     /// The key for compiled code cannot be read or made.
     #[error("the key for compiled components: {0}")]
     Key(std::io::Error),
 }
 
+/// A program's file.
+#[derive(Debug)]
+pub struct Source {
+    /// The file, at its beginning.
+    pub file: File,
+    /// What stands for its content: as long as this is the same, so is that. `None`: the file is read to know it.
+    pub identity: Option<String>,
+}
+
 /// A program, loaded.
 pub struct Program {
-    artifact: Artifact,
-    world: World,
+    code: Linked,
     engine: wasmtime::Engine,
     memory: usize,
+}
+
+/// Code, with all that it imports.
+enum Linked {
+    Component(Artifact, Box<World>),
+    Module(InstancePre<module::Guest>),
 }
 
 /// What a program is given.
@@ -102,9 +129,10 @@ pub struct Process {
 }
 
 impl Program {
-    /// Loads a component that may have `memory` bytes an instance. Takes a child's time where it was not compiled before.
+    /// Loads a component, or a core module of WASI 0.1, that may have `memory` bytes an instance. Takes a child's time where
+    /// it was not compiled before.
     pub fn load(
-        component: Bytes,
+        source: Source,
         memory: Option<u64>,
         cache: &Cache,
         compiler: &Compiler,
@@ -122,30 +150,15 @@ impl Program {
         let code_hash = engine::code_hash(&engine);
         let key = MacKey::load_or_create(&cache.key_file).map_err(LoadError::Key)?;
         let cache = ArtifactCache::open(&cache.directory, key, &code_hash)?;
-        let digest = artifact::digest(&component);
-        let artifact = match cache.get(&engine, &digest)? {
-            Some(artifact) => artifact,
-            None => {
-                let _turn = cache.turn(&digest)?;
-                // Somebody else may have had the turn before.
-                match cache.get(&engine, &digest)? {
-                    Some(artifact) => artifact,
-                    None => {
-                        let code = compiler.compile_waiting(&component, settings, &code_hash)?;
-                        cache.put(&digest, &code)?;
-                        let missing = || CompileError::Failed("the compiled code does not load".into());
-                        cache.get(&engine, &digest)?.ok_or_else(missing)?
-                    }
-                }
+        let loading = Loading { engine: &engine, settings, code_hash: &code_hash, cache: &cache, compiler };
+        let code = match loading.code(source)? {
+            Code::Component(artifact) => {
+                let world = link_component(&engine, &artifact, memory)?;
+                Linked::Component(artifact, Box::new(world))
             }
+            Code::Module(module) => Linked::Module(module::link(&engine, &module, memory)?),
         };
-        let failed = |error: wasmtime::Error| EngineError::Engine(format!("{error:#}"));
-        let linkers = Linkers::new(&engine).map_err(failed)?;
-        let world = linkers.link(&artifact.component, false, memory).map_err(|error| match error {
-            DeployError::NotHttp => LoadError::NoProgram,
-            error => LoadError::Link(error),
-        })?;
-        Ok(Self { artifact, world, engine, memory })
+        Ok(Self { code, engine, memory })
     }
 
     /// Runs it to its end, and returns its exit code. What goes wrong is said on standard error.
@@ -163,63 +176,154 @@ impl Program {
         for directory in &process.directories {
             directory.try_open().map_err(|error| format!("{}: {error}", directory.guest))?;
         }
-        let port = process.port;
-        let component = Arc::new(self.component(process)?);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
-        let code = runtime.block_on(async {
-            let stop = signals::Stop::listen().map_err(|error| format!("cannot hear signals: {error}"))?;
-            match &component.world {
-                World::Command(_) => Ok(command::run(&component, stop).await),
-                World::Http(_) => server::run(&component, (Ipv6Addr::UNSPECIFIED, port).into(), stop).await,
-            }
-        });
+        let code = runtime.block_on(self.live(process));
         // A call into the system that does not return must not keep the container.
         runtime.shutdown_background();
         code
     }
 
-    fn component(self, process: Process) -> Result<Component, String> {
-        // The pod's own network is the bound, as for any container.
-        let allow: Result<Vec<Allowance>, _> = ["0.0.0.0/0", "::/0"].iter().map(|all| all.parse()).collect();
-        let allow = allow.map_err(|error| error.to_string())?;
-        let ticker = Ticker::start(&self.engine).map_err(|error| format!("cannot start: {error}"))?;
-        let shared = Shared {
-            engine: self.engine,
-            egress: Connector::new(Policy { allow, ..Policy::default() }),
-            logs: Arc::new(TracingLogs),
-            clock: Arc::new(SystemClock::default()),
-            random: Arc::new(SystemRandom::default()),
-            gate: Gate::new(INSTANCES, INSTANCES * 4),
-            share: INSTANCES,
-            ticker,
-        };
-        let name = process.arguments.first().cloned().unwrap_or_default();
-        let spec = ComponentSpec {
-            environment: process.environment,
-            limits: Limits {
-                memory: self.memory,
-                wall_time: UNBOUNDED,
-                cpu_time: UNBOUNDED,
-                concurrency: INSTANCES,
-                request_body: u64::MAX,
-                buffered_body: 0,
-            },
-            surroundings: Surroundings {
-                arguments: process.arguments,
-                directories: process.directories,
-                working_directory: process.working_directory,
-                network: true,
-                standard_streams: true,
-            },
-            ..ComponentSpec::new(self.artifact)
-        };
-        Ok(Component::new(&name, &name, spec, self.world, Arc::new(shared)))
+    async fn live(self, process: Process) -> Result<i32, String> {
+        let Self { code, engine, memory } = self;
+        let stop = signals::Stop::listen().map_err(|error| format!("cannot hear signals: {error}"))?;
+        let ticker = Ticker::start(&engine).map_err(|error| format!("cannot start: {error}"))?;
+        let Process { arguments, environment, working_directory, directories, port } = process;
+        let name = arguments.first().cloned().unwrap_or_default();
+        let surroundings =
+            Surroundings { arguments, directories, working_directory, network: true, standard_streams: true };
+        match code {
+            Linked::Module(module) => {
+                Ok(module::run(&module, &environment, &surroundings, memory, &ticker, stop).await)
+            }
+            Linked::Component(artifact, world) => {
+                let spec = spec(artifact, environment, memory, surroundings);
+                let shared = Arc::new(shared(engine, ticker)?);
+                let component = Arc::new(Component::new(&name, &name, spec, *world, shared));
+                match &component.world {
+                    World::Command(_) => Ok(command::run(&component, stop).await),
+                    World::Http(_) => {
+                        server::run(&component, (Ipv6Addr::UNSPECIFIED, port).into(), stop).await
+                    }
+                }
+            }
+        }
     }
+}
+
+/// What code is found or made with.
+struct Loading<'a> {
+    engine: &'a wasmtime::Engine,
+    settings: CodeSettings,
+    code_hash: &'a str,
+    cache: &'a ArtifactCache,
+    compiler: &'a Compiler,
+}
+
+impl Loading<'_> {
+    /// The compiled code of a file, which is read only where nothing is known of it yet.
+    fn code(&self, source: Source) -> Result<Code, LoadError> {
+        let Source { file, identity } = source;
+        if let Some(digest) = identity.as_ref().and_then(|identity| self.cache.noted(identity))
+            && let Some(code) = self.cache.get_code(self.engine, &digest)?
+        {
+            return Ok(code);
+        }
+        let mut program = Vec::new();
+        // One byte more than may be, for the compiler to refuse.
+        file.take(self.compiler.largest() as u64 + 1).read_to_end(&mut program).map_err(LoadError::Read)?;
+        let digest = artifact::digest(&program);
+        let code = self.compiled(&program, &digest)?;
+        if let Some(identity) = identity {
+            self.cache.note(&identity, &digest)?;
+        }
+        Ok(code)
+    }
+
+    fn compiled(&self, program: &[u8], digest: &str) -> Result<Code, LoadError> {
+        let cached = || self.cache.get_code(self.engine, digest);
+        if let Some(code) = cached()? {
+            return Ok(code);
+        }
+        let _turn = self.cache.turn(digest)?;
+        // Somebody else may have had the turn before.
+        if let Some(code) = cached()? {
+            return Ok(code);
+        }
+        let code = self.compiler.compile_waiting(program, self.settings, self.code_hash)?;
+        self.cache.put(digest, &code)?;
+        let missing = || CompileError::Failed("the compiled code does not load".into());
+        Ok(cached()?.ok_or_else(missing)?)
+    }
+}
+
+fn link_component(engine: &wasmtime::Engine, artifact: &Artifact, memory: usize) -> Result<World, LoadError> {
+    let failed = |error: wasmtime::Error| EngineError::Engine(format!("{error:#}"));
+    let linkers = Linkers::new(engine).map_err(failed)?;
+    linkers.link(&artifact.component, false, memory).map_err(|error| match error {
+        DeployError::NotHttp => LoadError::NoProgram,
+        error => LoadError::Link(error),
+    })
+}
+
+fn shared(engine: wasmtime::Engine, ticker: Ticker) -> Result<Shared, String> {
+    // The pod's own network is the bound, as for any container.
+    let allow: Result<Vec<Allowance>, _> = ["0.0.0.0/0", "::/0"].iter().map(|all| all.parse()).collect();
+    let allow = allow.map_err(|error| error.to_string())?;
+    Ok(Shared {
+        engine,
+        egress: Connector::new(Policy { allow, ..Policy::default() }),
+        logs: Arc::new(TracingLogs),
+        clock: Arc::new(SystemClock::default()),
+        random: Arc::new(SystemRandom::default()),
+        gate: Gate::new(INSTANCES, INSTANCES * 4),
+        share: INSTANCES,
+        ticker,
+    })
+}
+
+fn spec(
+    artifact: Artifact,
+    environment: Vec<(String, String)>,
+    memory: usize,
+    surroundings: Surroundings,
+) -> ComponentSpec {
+    ComponentSpec {
+        environment,
+        limits: Limits {
+            memory,
+            wall_time: UNBOUNDED,
+            cpu_time: UNBOUNDED,
+            concurrency: INSTANCES,
+            request_body: u64::MAX,
+            buffered_body: 0,
+        },
+        surroundings,
+        ..ComponentSpec::new(artifact)
+    }
+}
+
+/// The exit code of a program that did not come to its end by itself; its own, or one that tells how it failed, which is
+/// said on standard error too. `out_of_memory`: it was refused some of the `memory` bytes that it may have.
+fn ended(error: wasmtime::Error, out_of_memory: bool, memory: usize) -> i32 {
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return exit.0;
+    }
+    let (code, why) = match run::ending(error, out_of_memory) {
+        Ending::Limit("memory") => {
+            (OUT_OF_MEMORY, format!("the program needs more than its limit of {memory} bytes of memory"))
+        }
+        Ending::Limit(limit) => (TRAPPED, format!("the program exceeded its limit of {limit}")),
+        Ending::Failed(why) => (TRAPPED, format!("the program failed: {why}")),
+        Ending::Halted(halt) => (TRAPPED, halt.to_string()),
+        Ending::Busy => (NOT_BEGUN, "no instance is free".to_owned()),
+    };
+    complain(&why);
+    code
 }
 
 /// Removes compiled code that no pod has begun with for so long.

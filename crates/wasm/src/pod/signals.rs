@@ -27,6 +27,15 @@ impl Stop {
         Ok(Self { signals: signals.collect::<io::Result<_>>()?, _pipe: signal(SignalKind::pipe())? })
     }
 
+    /// The exit code of a program; of one that is asked to end before it has one, 128 and the signal's number. What it does
+    /// is then dropped where it stands, as a signal that nobody handles ends any program.
+    pub(super) async fn or(mut self, program: impl Future<Output = i32>) -> i32 {
+        tokio::select! {
+            code = program => code,
+            signal = self.asked() => 128 + signal,
+        }
+    }
+
     /// Returns the number of the first signal that asks for an end.
     pub(super) async fn asked(&mut self) -> i32 {
         std::future::poll_fn(|cx| {

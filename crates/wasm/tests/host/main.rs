@@ -14,4 +14,5 @@ mod durable;
 mod fixture;
 mod journal;
 mod limits;
+mod programs;
 mod serve;

@@ -10,12 +10,14 @@ use super::{Build, rule};
 
 mod lives;
 mod peers;
+mod pods;
 
 /// Runs all rows.
 ///
 /// # Errors
 /// When a program cannot be installed or started, or a life ends badly.
 pub fn run(root: &Path, build: Build) -> Result<()> {
+    pods::run(root, build)?;
     lives::run(root, build)
 }
 

@@ -42,6 +42,10 @@ impl Refused {
         Self { what: Waiting::new(reason, message), then: None, event: None }
     }
 
+    fn image(ImageFailure { what, then, event }: ImageFailure) -> Self {
+        Self { what, then, event: Some(event) }
+    }
+
     fn config(message: impl Into<String>) -> Self {
         Self::new("CreateContainerConfigError", message)
     }
@@ -126,9 +130,8 @@ async fn prepare(
     container: &Container,
     attempt: u32,
 ) -> Result<(ContainerConfig, Vec<SubPath>, Image), Refused> {
-    let found = pull::ensure(scope, container).await;
-    let image =
-        found.map_err(|ImageFailure { what, then, event }| Refused { what, then, event: Some(event) })?;
+    let image = pull::ensure(scope, container).await.map_err(Refused::image)?;
+    let mounted = pull::ensure_mounted(scope, container).await.map_err(Refused::image)?;
     security::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
     let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
@@ -136,9 +139,15 @@ async fn prepare(
     let environment = environment::of(&scope.pod, container, &sources, &scope.place(), services)
         .map_err(|error| Refused::config(error.0))?;
     let cx = &scope.cx;
-    let (config, sub_paths) =
+    let (mut config, sub_paths) =
         config::container(&scope.pod, container, attempt, &cx.paths, &cx.security, environment, cx.memory)
             .map_err(|error| Refused::config(error.0))?;
+    for mount in &mut config.mounts {
+        if let Some(found) = mounted.get(&mount.image) {
+            // Whatever the name stands for by then.
+            mount.image.clone_from(&found.id);
+        }
+    }
     Ok((config, sub_paths, image))
 }
 
@@ -184,6 +193,7 @@ fn never_began(
         image_id: image.id.clone(),
         resources: Default::default(),
         image_ref: image.digests.first().cloned().unwrap_or_default(),
+        mounted_images: Vec::new(),
         log_path: PathBuf::new(),
         labels: Default::default(),
         annotations: Default::default(),

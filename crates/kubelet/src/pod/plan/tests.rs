@@ -61,6 +61,7 @@ fn run(name: &str, attempt: u32, state: ContainerState, code: i32) -> ContainerS
         image_id: "sha256:0".into(),
         resources: Default::default(),
         image_ref: String::new(),
+        mounted_images: Vec::new(),
         log_path: Default::default(),
         labels: Default::default(),
         annotations: Default::default(),
