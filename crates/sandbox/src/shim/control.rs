@@ -231,10 +231,8 @@ pub(crate) fn set_oom_score(score: Option<i32>) {
 
 /// `NAME=value` pairs with what a program expects beside them.
 pub(crate) fn complete(environment: &mut Vec<String>, home: &str, terminal: bool) {
-    let has = |environment: &[String], name: &str| {
-        environment.iter().any(|pair| pair.strip_prefix(name).is_some_and(|rest| rest.len() > 1))
-    };
-    if !has(environment, "HOME") {
+    let given = |pair: &String| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
+    if !environment.iter().any(given) {
         environment.retain(|pair| !pair.starts_with("HOME="));
         environment.push(format!("HOME={home}"));
     }
