@@ -304,7 +304,8 @@ fn an_archive_that_ends_with_its_last_content_is_whole() {
     for end in [end - 1, 3 * 512, 2 * 512 + 100] {
         let place = Place::new();
         let cut = whole[..end].to_vec();
-        let image = place.store.import(&place.write(&docker_archive(&[&cut], &[cut.clone()])), None);
+        let image =
+            place.store.import(&place.write(&docker_archive(&[&cut], std::slice::from_ref(&cut))), None);
         assert!(place.store.unpack(&image.unwrap()[0]).is_err(), "{end}");
     }
 }
