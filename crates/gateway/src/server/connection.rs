@@ -100,17 +100,18 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     loop {
         tokio::select! {
             biased;
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "connection ended");
-                }
-                return;
-            }
+            // First, so that every reply from here on says that it is the last.
             () = stop.cancelled(), if !draining => {
                 draining = true;
                 waiting = true;
                 connection.as_mut().graceful_shutdown();
                 deadline.as_mut().reset(tokio::time::Instant::now() + limits.drain);
+            }
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
             }
             () = deadline.as_mut(), if waiting => {
                 let begun = requests.begun.load(Ordering::Relaxed);
