@@ -139,8 +139,8 @@ impl Compiler {
         }
     }
 
-    /// [`Compiler::compile`], also for core modules, for a process that has one thread and is to keep it so. The child's own limits end it; so does
-    /// the end of this process. As root it makes the child nobody.
+    /// [`Compiler::compile`], also for core modules, for a process that has one thread and is to keep it so. The child's own
+    /// limits end it; so does the end of this process. As root it makes the child nobody.
     pub(crate) fn compile_waiting(
         &self,
         component: &[u8],

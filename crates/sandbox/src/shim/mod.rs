@@ -86,7 +86,7 @@ fn start(files: &SandboxFiles, workloads: Workloads) -> Result<server::Server, S
         .map_err(|error| format!("socket: {error}"))
 }
 
-/// Input from nowhere, and what a helper or the panic handler prints into a file; all else is closed.
+/// Input from nowhere, and what a child before its program or the panic handler prints into a file; all else is closed.
 fn detach_stdio(files: &SandboxFiles) -> io::Result<()> {
     let null = File::open("/dev/null")?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(files.shim_log())?;
