@@ -12,7 +12,7 @@ use crate::tools;
 /// What the image's layers are made of, one each: trees that every machine has, of many small files and of few large ones.
 const TREES: [&str; 3] = ["/usr/share", "/usr/bin", "/usr/include"];
 /// Bytes taken of each tree, so that the image is alike on every machine and the run has an end: about 100 s.
-const LAYER: u64 = 40 << 20;
+const LAYER: u64 = 24 << 20;
 const TAG: &str = "bench";
 
 /// Loads, pulls and unpacks the same image by turns, `rounds` times each, and prints medians.
