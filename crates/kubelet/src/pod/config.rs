@@ -43,8 +43,12 @@ impl Paths {
         self.pods.join(uid)
     }
 
+    pub(crate) fn volumes(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volumes")
+    }
+
     pub(crate) fn volume(&self, uid: &str, name: &str) -> PathBuf {
-        self.pod(uid).join("volumes").join(name)
+        self.volumes(uid).join(name)
     }
 
     /// Its presence: the volume has been made.

@@ -11,8 +11,10 @@
 
 use harness::Plane;
 
+mod anew;
 mod components;
 mod containers;
+mod debug;
 mod demo;
 mod dual;
 mod durable;
@@ -23,8 +25,10 @@ mod image_volumes;
 mod ingress;
 mod kubectl;
 mod logs;
+mod mounts;
 mod policies;
 mod ports;
+mod pressure;
 mod registry;
 mod resources;
 mod rolling;
