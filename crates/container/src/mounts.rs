@@ -66,7 +66,12 @@ pub fn bind(mount: &Mount, tree: OwnedFd) -> Result<OwnedFd, String> {
     };
     let all = Change {
         set: flag("rro", libc::MOUNT_ATTR_RDONLY) | flag("rnodev", libc::MOUNT_ATTR_NODEV),
-        propagation: if mount.has("rslave") { libc::MS_SLAVE } else { libc::MS_PRIVATE },
+        propagation: match mount {
+            // What it was copied from is its peer, and is to stay so.
+            _ if mount.has("rshared") => 0,
+            _ if mount.has("rslave") => libc::MS_SLAVE,
+            _ => libc::MS_PRIVATE,
+        },
         ..Change::default()
     };
     let changed = attributes::change(&tree, true, all).and_then(|()| match one.set | one.clear {

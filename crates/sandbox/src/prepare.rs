@@ -5,7 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use runtime::{ContainerConfig, Error, NamespaceMode, SecurityContext, SupplementalGroupsPolicy};
+use runtime::{
+    ContainerConfig, Error, MountPropagation, NamespaceMode, SecurityContext, SupplementalGroupsPolicy,
+};
 use serde_json::Value;
 
 use crate::capabilities;
@@ -84,6 +86,7 @@ pub(crate) fn prepare(
         tty: config.tty,
         user: user(security, image_config.user().clone().unwrap_or_default())?,
         parts: found.parts,
+        shares_mounts: config.mounts.iter().any(|mount| mount.propagation == MountPropagation::Bidirectional),
         limit_devices: !config.security.privileged,
         seccomp,
         user_namespace: pod.user_namespace,

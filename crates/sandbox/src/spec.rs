@@ -188,9 +188,12 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
         let propagation = match volume.propagation {
             MountPropagation::Private => "rprivate",
             MountPropagation::HostToContainer => "rslave",
-            MountPropagation::Bidirectional => {
-                return Err(Error::Unsupported("mount propagation Bidirectional".to_owned()));
+            // What the pod's own root mounts has its ids, which the machine has not asked for.
+            MountPropagation::Bidirectional if input.user_namespace => {
+                let why = "mount propagation Bidirectional in a pod with a user namespace";
+                return Err(Error::Unsupported(why.to_owned()));
             }
+            MountPropagation::Bidirectional => "rshared",
         };
         let access = match (volume.readonly, volume.recursive_readonly) {
             (_, true) => "rro",
