@@ -79,7 +79,7 @@ impl Sorter {
             security_context,
             service_account_name: _,
             share_process_namespace: _,
-            subdomain,
+            subdomain: _,
             termination_grace_period_seconds: _,
             volumes,
             // Honoured by the scheduler, by admission or by controllers.
@@ -93,20 +93,17 @@ impl Sorter {
             scheduler_name: _,
             scheduling_gates: _,
             scheduling_group: _,
+            set_hostname_as_fqdn: _,
             service_account: _,
             tolerations: _,
             topology_spread_constraints: _,
             // Not, or not wholly.
             os,
             resource_claims,
-            set_hostname_as_fqdn,
         } = spec;
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");
-        let qualified = *set_hostname_as_fqdn == Some(true)
-            && subdomain.as_ref().is_some_and(|subdomain| !subdomain.is_empty());
-        self.refuse(qualified, "spec.setHostnameAsFQDN");
         self.resources("spec.resources", resources.as_ref());
         if let Some(security) = security_context {
             self.pod_security(security);

@@ -130,6 +130,7 @@ impl Creation<'_> {
         let tree = root.as_fd();
         root::attach(tree)?;
         mounts::mount_all(tree, &configuration.mounts, bound, self.user_namespace.is_some())?;
+        mounts::make_nodes(tree, &configuration.linux.devices)?;
         mounts::mask(tree, &configuration.linux.masked_paths)?;
         mounts::make_readonly(tree, &configuration.linux.readonly_paths)?;
         let terminal = if process.terminal { Some(terminal::open(tree)?) } else { None };
