@@ -231,7 +231,7 @@ mod tests {
         // A zone that no node counts for keeps its own.
         check(halves, "caab", Ok("caab"));
         check(halves, "a", Err("Insufficient number of endpoints (1 endpoints, 2 zones)"));
-        check(halves, "ab-", Err("do not have a zone specified"));
+        check(halves, "aab-", Err("do not have a zone specified"));
         check(halves, "aab", Err("exceeding overload threshold (3 endpoints, 2 zones)"));
         let mut none: [EndpointSlice; 0] = [];
         assert!(hint(&mut none, None).is_err_and(|why| why.starts_with("Insufficient Node information")));
