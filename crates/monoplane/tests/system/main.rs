@@ -34,6 +34,7 @@ mod registry;
 mod resources;
 mod rolling;
 mod security;
+mod services;
 mod static_pods;
 mod streams;
 mod streams_kube;
