@@ -97,7 +97,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
         apart(Family::Gateway, seconds)?;
     }
     if wanted(Family::Unpack) {
-        unpack::run(root, seconds.clamp(3, 5))?;
+        unpack::run(root, seconds.clamp(1, 3))?;
     }
     if wanted(Family::Micro) {
         tools::run(tools::cargo().args(["bench", "--workspace"]).current_dir(root))?;
