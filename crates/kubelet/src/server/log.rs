@@ -237,7 +237,15 @@ async fn find(
         )));
     }
     let told = pod.status.iter().flat_map(containers::statuses).find(|told| told.name == container);
-    let reason = told.and_then(|told| told.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let state = told.and_then(|told| told.state.as_ref());
+    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        // It was cleared away, or never was.
+        return Err(bad(match ended.container_id.as_deref().unwrap_or_default() {
+            "" => format!("container \"{container}\" in pod \"{name}\" is terminated"),
+            id => format!("unable to retrieve container logs for {id}"),
+        }));
+    }
+    let reason = state.and_then(|state| state.waiting.as_ref()?.reason.clone());
     let reason = match reason.as_deref() {
         Some("ErrImagePull") => "image can't be pulled",
         Some("ImagePullBackOff") => "trying and failing to pull image",

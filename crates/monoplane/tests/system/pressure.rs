@@ -1,6 +1,6 @@
 //! A node that runs short of memory or of disk: who leaves, who may still come, and that the others do not notice.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::{Plane, eventually, is_root};
@@ -149,6 +149,15 @@ fn who_was_bound_to_a_node_that_cannot_have_it_fails() {
     plane.kubectl_ok(&["delete", "pods", "--all", "--timeout=60s"]);
 }
 
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let each = entries.flat_map(|entry| match entry.path() {
+        path if path.is_dir() => files(&path),
+        path => vec![path],
+    });
+    each.collect()
+}
+
 /// A file system of its own, of so many MiB, until it is dropped.
 struct Disk(PathBuf);
 
@@ -205,6 +214,15 @@ fn a_disk_flood_ends_and_the_neighbours_stay() {
     eventually("there is no pressure any more", || {
         (condition(&plane, "DiskPressure") == "False").then_some(())
     });
+    for name in ["writer", "filler"] {
+        let said = plane.kubectl(&["logs", name]);
+        let words = ["unable to retrieve container logs for ", "is terminated"];
+        assert!(!said.ok && words.iter().any(|words| said.err.contains(words)), "{said:?}");
+        let logs = std::fs::read_dir(plane.data().join("node/logs")).expect("logs").flatten();
+        let own = logs.filter(|entry| entry.file_name().to_string_lossy().contains(name));
+        let left: Vec<_> = own.flat_map(|entry| files(&entry.path())).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
     // The plane's own data are on that disk: it refused writes for a while, and nothing worse.
     assert_eq!(["server", "node", "edge"].map(|role| plane.pid(role)), roles);
     let log = std::fs::read_to_string(plane.data().join("up.log")).expect("a log");

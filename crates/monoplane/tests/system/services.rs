@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use harness::{Plane, eventually, send};
+use serde_json::{Value, json};
 
 use crate::containers::{IMAGE, output, plane_with_image, pod};
 
@@ -120,4 +121,49 @@ fn a_service_of_this_node_only_leads_nowhere_else() {
     let far = format!("{}:80", address(&plane, "far")).parse().expect("an address");
     let tried = std::net::TcpStream::connect_timeout(&far, std::time::Duration::from_millis(500));
     assert!(tried.is_err(), "{tried:?}");
+}
+
+#[test]
+fn endpoints_follow_the_zones_of_the_nodes() {
+    let Some(plane) = plane_with_image() else { return };
+    herd(&plane);
+    plane.kubectl_ok(&["scale", "deployment", "web", "--replicas=4"]);
+    plane.kubectl_ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    plane.kubectl_ok(&["label", "node", "test-node", "topology.kubernetes.io/zone=here"]);
+    plane.apply(&service("zoned", ""));
+    let url = format!("http://{}:80", address(&plane, "zoned"));
+    let whom = || (0..40).filter_map(|_| ask(&url)).collect::<BTreeSet<_>>();
+    eventually("all are led to", || (whom().len() == 4).then_some(()));
+
+    // Another node, as large, in another zone. It is none but in the API, and takes no pods.
+    plane.apply(
+        "apiVersion: v1\nkind: Node\nmetadata: {name: far, labels: {topology.kubernetes.io/zone: there}}\nspec: {unschedulable: true}\n",
+    );
+    let cpu = plane.get(&["node", "test-node"])["status"]["allocatable"]["cpu"].clone();
+    let status = json!({"status": {
+        "allocatable": {"cpu": cpu}, "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    let patch = ["patch", "node", "far", "--subresource=status", "--type=merge", "-p"];
+    plane.kubectl_ok(&[&patch[..], &[&status.to_string()]].concat());
+    plane.kubectl_ok(&["annotate", "service", "zoned", "service.kubernetes.io/topology-mode=Auto"]);
+    let meant = || {
+        let slices = plane.get(&["endpointslices", "-l", "kubernetes.io/service-name=zoned"]);
+        let endpoints = slices["items"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+        let zone = |one: &Value| one["hints"]["forZones"][0]["name"].as_str().map(str::to_owned);
+        let mut zones: Vec<String> = endpoints.iter().filter_map(zone).collect();
+        zones.sort();
+        zones
+    };
+    let halves = ["here", "here", "there", "there"];
+    eventually("half of them are meant for each", || (meant() == halves).then_some(()));
+    eventually("half of them are led to from here", || (whom().len() == 2).then_some(()));
+
+    plane.kubectl_ok(&["delete", "node", "far"]);
+    eventually("they are meant for anybody", || meant().is_empty().then_some(()));
+    eventually("all are led to again", || (whom().len() == 4).then_some(()));
+    let events = plane.kubectl_ok(&["get", "events", "-o", "custom-columns=R:.reason,M:.message"]);
+    assert!(
+        events.contains("TopologyAwareHintsEnabled") && events.contains("TopologyAwareHintsDisabled"),
+        "{events}"
+    );
 }
