@@ -366,7 +366,12 @@ async fn only_what_may_be_repeated_is_repeated() {
 async fn a_stop_lets_requests_finish() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::start("one").await;
-    let edge = edge_to(folder.path(), &[upstream.address], json!({})).await;
+    // A connection that meets the listener's end can take a second to fail, and the replies wait for that.
+    let patient = |options: &mut gateway::Options| {
+        options.proxy.reply = Duration::from_secs(60);
+        options.limits.drain = Duration::from_secs(60);
+    };
+    let edge = edge_with(folder.path(), &[upstream.address], json!({}), patient).await;
     let address = edge.address;
     let slow = |version| {
         let request = Request::get("http://a.test/gate").version(version);
