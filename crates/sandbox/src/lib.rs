@@ -30,6 +30,7 @@ mod sandbox;
 mod seccomp;
 mod service;
 pub mod shim;
+mod skeleton;
 mod spawner;
 mod spec;
 mod streams;
