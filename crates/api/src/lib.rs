@@ -12,6 +12,7 @@
 
 pub mod kinds;
 pub mod monoplane;
+pub mod node_selector;
 pub mod schemas;
 pub mod taints;
 

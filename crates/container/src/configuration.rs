@@ -95,6 +95,8 @@ pub struct Linux {
     pub cgroups_path: String,
     /// The namespaces that are not simply inherited.
     pub namespaces: Vec<Namespace>,
+    /// What it has in `/dev` besides what every container has.
+    pub devices: Vec<Device>,
     /// What its control group is limited to.
     pub resources: Resources,
     /// What is covered by nothing.
@@ -118,6 +120,27 @@ pub struct Namespace {
     /// `mount`, `pid`, `cgroup`, `user`.
     #[serde(rename = "type")]
     pub kind: String,
+}
+
+/// A device node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Device {
+    /// Where it is, in the container.
+    pub path: PathBuf,
+    /// `b` or `c`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+    /// Who may do what, as in a file's mode.
+    pub file_mode: u32,
+    /// Whose it is.
+    pub uid: u32,
+    /// Of which group.
+    pub gid: u32,
 }
 
 /// A control group's limits.

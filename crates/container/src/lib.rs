@@ -23,8 +23,8 @@ pub mod seccomp;
 pub mod terminal;
 
 pub use configuration::{
-    Capabilities, Configuration, Cpu, DeviceRule, Linux, Memory, Mount, Namespace, Pids, Process, Resources,
-    Root,
+    Capabilities, Configuration, Cpu, Device, DeviceRule, Linux, Memory, Mount, Namespace, Pids, Process,
+    Resources, Root,
 };
 
 /// Ties an error of the kernel's to what was being done.

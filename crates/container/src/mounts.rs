@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 
 use crate::attributes::{self, Change};
-use crate::configuration::Mount;
+use crate::configuration::{Device, Mount};
 use crate::failed;
 use crate::place::{self, Kind};
 
@@ -66,7 +66,12 @@ pub fn bind(mount: &Mount, tree: OwnedFd) -> Result<OwnedFd, String> {
     };
     let all = Change {
         set: flag("rro", libc::MOUNT_ATTR_RDONLY) | flag("rnodev", libc::MOUNT_ATTR_NODEV),
-        propagation: if mount.has("rslave") { libc::MS_SLAVE } else { libc::MS_PRIVATE },
+        propagation: match mount {
+            // What it was copied from is its peer, and is to stay so.
+            _ if mount.has("rshared") => 0,
+            _ if mount.has("rslave") => libc::MS_SLAVE,
+            _ => libc::MS_PRIVATE,
+        },
         ..Change::default()
     };
     let changed = attributes::change(&tree, true, all).and_then(|()| match one.set | one.clear {
@@ -164,6 +169,41 @@ fn make_devices(dev: &OwnedFd, own_users: bool) -> rustix::io::Result<()> {
     rustix::process::umask(mask);
     made?;
     LINKS.iter().try_for_each(|(name, target)| rustix::fs::symlinkat(*target, dev, *name))
+}
+
+/// Makes further device nodes below a container's root. What has the place already stays.
+///
+/// # Errors
+/// The kernel's, with the node's path.
+pub fn make_nodes(root: BorrowedFd<'_>, devices: &[Device]) -> Result<(), String> {
+    // The mode is meant as it is.
+    let mask = rustix::process::umask(Mode::empty());
+    let made = devices.iter().try_for_each(|device| {
+        make_node(root, device).map_err(failed(format!("device {}", device.path.display())))
+    });
+    rustix::process::umask(mask);
+    made
+}
+
+fn make_node(root: BorrowedFd<'_>, device: &Device) -> rustix::io::Result<()> {
+    let (Some(parent), Some(name)) = (device.path.parent(), device.path.file_name()) else {
+        return Err(Errno::INVAL);
+    };
+    let kind = match device.kind.as_str() {
+        "b" => FileType::BlockDevice,
+        "c" => FileType::CharacterDevice,
+        _ => return Err(Errno::INVAL),
+    };
+    let place = place::open_or_make(root, parent, Kind::Directory)?;
+    let number = rustix::fs::makedev(device.major, device.minor);
+    match rustix::fs::mknodat(&place, name, kind, Mode::from_raw_mode(device.file_mode), number) {
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+            rustix::fs::chownat(&place, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        }
+    }
 }
 
 /// Covers the empty files of a /dev by the machine's devices.

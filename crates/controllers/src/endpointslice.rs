@@ -1,12 +1,13 @@
 //! Endpoint slices: where the pods behind each Service are to be found.
 
 use crate::ownership::is_terminating;
-use crate::plan::{Plan, controller_of, create, delete, patch};
+use crate::plan::{Plan, controller_of, create, delete, patch, tell};
 use crate::pods::{is_finished, node as node_of, ready_since};
 use crate::selected::Selected;
+use crate::topology::{self, Shares, zone};
 use crate::{Controller, World};
 use client::kube::{Resource, ResourceExt};
-use client::{Index, ObjectKey, Reader, WorkQueue};
+use client::{EventType, Index, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
@@ -45,6 +46,8 @@ pub struct View {
     pub slices: Vec<Arc<EndpointSlice>>,
     /// The zones of the pods' nodes, by the nodes' names.
     pub zones: BTreeMap<String, String>,
+    /// How the nodes' CPU is spread over zones, if the Service asks for endpoints to follow it and it is known.
+    pub shares: Option<Shares>,
 }
 
 fn by_service() -> Index<EndpointSlice> {
@@ -69,9 +72,14 @@ impl Controller for EndpointSlices {
         let (slices, nodes) = (world.reader::<EndpointSlice>(), world.reader::<Node>());
         let (add, all) = (queue.clone(), selected.services.clone());
         nodes.informer().on_change(move |change| {
+            let (before, after) = (change.before(), change.after());
             // It seldom moves to another zone; then anybody's endpoints may have.
-            if change.before().and_then(|node| zone(node)) != change.after().and_then(|node| zone(node)) {
-                all.informer().store().list().iter().for_each(|service| add.add(ObjectKey::of(&**service)));
+            let moved = before.and_then(|node| zone(node)) != after.and_then(|node| zone(node));
+            let counts = before.and_then(|node| topology::counted(node));
+            if moved || counts != after.and_then(|node| topology::counted(node)) {
+                let concerned = all.informer().store().list().into_iter();
+                let concerned = concerned.filter(|service| moved || topology::is_auto(service));
+                concerned.for_each(|service| add.add(ObjectKey::of(&*service)));
             }
         });
         slices.informer().index_by(by_service());
@@ -93,7 +101,9 @@ impl Controller for EndpointSlices {
             Some((node.name_any(), zone(&node)?.to_owned()))
         };
         let zones = pods.iter().filter_map(zone_of).collect();
-        View { service: Some(service), pods, slices, zones }
+        let nodes = topology::is_auto(&service).then(|| self.nodes.list());
+        let shares = nodes.and_then(|nodes| topology::shares(&nodes));
+        View { service: Some(service), pods, slices, zones, shares }
     }
 
     fn plan(_key: &ObjectKey, view: &View, (): &(), _now: Timestamp) -> Plan<()> {
@@ -113,9 +123,36 @@ pub fn plan(view: &View) -> Plan<()> {
         })
     });
     let service = service.filter(|service| !is_terminating(*service));
-    let wanted = service.map(|service| wanted(service, view)).unwrap_or_default();
+    let mut wanted = service.map(|service| wanted(service, view)).unwrap_or_default();
+    let auto = service.filter(|service| topology::is_auto(service));
+    let told = auto.map(|service| (service, hint_by_zones(&mut wanted, view)));
     settle(&mut plan, &view.slices, wanted);
+    // At rest nothing is said.
+    if let Some((service, told)) = told.filter(|_| !plan.actions.is_empty()) {
+        told.into_iter().for_each(|(kind, reason, message)| plan.then(tell(service, kind, reason, message)));
+    }
     plan
+}
+
+/// Hints by the zones' shares, each family by itself; what there is to tell of it.
+fn hint_by_zones(wanted: &mut [EndpointSlice], view: &View) -> Vec<(EventType, &'static str, String)> {
+    let mut before = view.slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let had_any = before.any(|endpoint| endpoint.hints.is_some());
+    // They come one family after the other.
+    let families = wanted.chunk_by_mut(|one, next| one.address_type == next.address_type);
+    let told = families.filter_map(|slices| {
+        let family = slices.first().map(|slice| slice.address_type.clone()).unwrap_or_default();
+        let (kind, reason, what) = match topology::hint(slices, view.shares.as_ref()) {
+            Ok(()) if had_any => return None,
+            Ok(()) => {
+                let what = "Topology Aware Hints has been enabled".to_owned();
+                (EventType::Normal, "TopologyAwareHintsEnabled", what)
+            }
+            Err(why) => (EventType::Warning, "TopologyAwareHintsDisabled", why),
+        };
+        Some((kind, reason, format!("{what}, addressType: {family}")))
+    });
+    told.collect()
 }
 
 /// Makes of the slices that are there those that are wanted, with as few writes as that takes.
@@ -247,8 +284,12 @@ fn endpoint(
     })
 }
 
-/// For whom the endpoint is meant first, where the Service says that near ones are preferred (`trafficDistribution`).
+/// For whom the endpoint is meant first, where the Service says that near ones are preferred (`trafficDistribution`), and does
+/// not leave it to the plane.
 fn hints(service: &Service, node: &str, zone: Option<&str>) -> Option<EndpointHints> {
+    if topology::is_auto(service) {
+        return None;
+    }
     let same_node = match service.spec.as_ref()?.traffic_distribution.as_deref()? {
         "PreferClose" | "PreferSameZone" => false,
         "PreferSameNode" => true,
@@ -258,10 +299,6 @@ fn hints(service: &Service, node: &str, zone: Option<&str>) -> Option<EndpointHi
     let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
     let any = for_nodes.is_some() || for_zones.is_some();
     any.then_some(EndpointHints { for_nodes, for_zones })
-}
-
-fn zone(node: &Node) -> Option<&str> {
-    node.labels().get("topology.kubernetes.io/zone").map(String::as_str)
 }
 
 /// The Service's ports as they are in a pod; those that the pod does not have are left out.
@@ -400,6 +437,45 @@ mod tests {
         assert_eq!(hinted(None), json!(null));
         assert_eq!(hinted(Some("PreferClose")), json!({ "forZones": zone }));
         assert_eq!(hinted(Some("PreferSameNode")), json!({ "forNodes": node, "forZones": zone }));
+    }
+
+    #[test]
+    fn endpoints_follow_the_nodes_where_it_is_left_to_the_plane() {
+        let mut service = (*service()).clone();
+        service.metadata.annotations =
+            Some([("service.kubernetes.io/topology-mode".to_owned(), "Auto".to_owned())].into());
+        // It counts more than what the Service says beside it.
+        service.spec.as_mut().unwrap().traffic_distribution = Some("PreferClose".to_owned());
+        let zones = [("n".to_owned(), "a".to_owned())].into();
+        let shares: Shares = [("a".to_owned(), 0.5), ("b".to_owned(), 0.5)].into();
+        let pods = vec![pod(1, true), pod(2, true), pod(3, false)];
+        let view =
+            View { service: Some(Arc::new(service)), pods, zones, shares: Some(shares), ..View::default() };
+        let first = plan(&view);
+        let slices = made(&first);
+        let hinted: Vec<Value> =
+            slices[0]["endpoints"].as_array().unwrap().iter().map(|one| one["hints"].clone()).collect();
+        let meant = |zone: &str| json!({ "forZones": [{ "name": zone }] });
+        assert_eq!(hinted, [meant("b"), meant("a"), json!(null)]);
+        let told = |plan: &Plan<()>| {
+            let told = plan.actions.iter().filter_map(|action| match action {
+                Action::Tell { reason, message, .. } => Some(format!("{reason}: {message}")),
+                _ => None,
+            });
+            told.collect::<Vec<_>>()
+        };
+        let enabled = "TopologyAwareHintsEnabled: Topology Aware Hints has been enabled, addressType: IPv4";
+        assert_eq!(told(&first), [enabled]);
+        let mut slice: EndpointSlice = from_value(slices[0].clone()).unwrap();
+        slice.metadata.name = Some("web-1".to_owned());
+        let mut settled = View { slices: vec![Arc::new(slice)], ..view };
+        assert!(plan(&settled).actions.is_empty(), "at rest nothing is written");
+        // One zone is left: the hints go, and it is said why.
+        settled.shares = None;
+        let gone = plan(&settled);
+        let why = "TopologyAwareHintsDisabled: Insufficient Node information: allocatable CPU or zone not specified on one or \
+                   more nodes, addressType: IPv4";
+        assert_eq!((gone.actions.len(), told(&gone)), (2, vec![why.to_owned()]));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod runner;
 mod selected;
 pub mod serviceaccount;
 mod taints;
+mod topology;
 mod world;
 
 pub use run::{Options, run};

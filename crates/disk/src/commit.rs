@@ -1,7 +1,9 @@
 //! Group commit: the queue in front of the engine, and the thread that empties it.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -13,6 +15,8 @@ const QUEUE_BYTES: usize = 16 << 20;
 const ENTRY_BYTES: usize = 1024;
 /// Bytes that one group takes at most, so that the first in it does not wait long for the last.
 const GROUP_BYTES: usize = 4 << 20;
+/// How often a full device is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Called in queue order, on the writer's thread, once the batch is durable or has failed. Must be brief, and must not
 /// wait for the disk.
@@ -48,6 +52,7 @@ enum Request {
 pub struct Disk {
     queue: Sender<Request>,
     room: Arc<Semaphore>,
+    full: Arc<AtomicBool>,
     reader: Arc<dyn Reader>,
 }
 
@@ -99,8 +104,16 @@ impl Disk {
     pub fn start(engine: Box<dyn Engine>) -> std::io::Result<Self> {
         let (queue, requests) = channel();
         let reader = engine.reader();
-        std::thread::Builder::new().name("disk".into()).spawn(move || write(engine, &requests))?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), reader })
+        let full = Arc::new(AtomicBool::new(false));
+        let writer = Writer { engine, requests, full: full.clone(), group: Group::default(), closing: None };
+        std::thread::Builder::new().name("disk".into()).spawn(move || writer.run())?;
+        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), full, reader })
+    }
+
+    /// Whether what is queued waits for room on the device. Owners whose callers had better hear of it at once than wait
+    /// ask before they queue more.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// Waits for room in the queue for a batch of about `size` bytes.
@@ -140,32 +153,69 @@ impl Disk {
 }
 
 /// Empties the queue until it is closed: everything that came in while one group was being synced is the next group.
-fn write(mut engine: Box<dyn Engine>, requests: &Receiver<Request>) {
-    let mut group = Group::default();
-    let mut failed = None;
-    let mut closing = None;
-    while closing.is_none() {
-        let Ok(first) = requests.recv() else { break };
-        closing = group.push(first, &*engine);
-        while closing.is_none() && group.bytes < GROUP_BYTES {
-            let Ok(next) = requests.try_recv() else { break };
-            closing = group.push(next, &*engine);
+struct Writer {
+    engine: Box<dyn Engine>,
+    requests: Receiver<Request>,
+    full: Arc<AtomicBool>,
+    group: Group,
+    /// Who waits for the end.
+    closing: Option<oneshot::Sender<Result<(), Error>>>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut failed = None;
+        while self.closing.is_none() {
+            let Ok(first) = self.requests.recv() else { break };
+            self.take(first);
+            while self.closing.is_none() && self.group.bytes < GROUP_BYTES {
+                let Ok(next) = self.requests.try_recv() else { break };
+                self.take(next);
+            }
+            if failed.is_none()
+                && !self.group.batches.is_empty()
+                && let Err(error) = self.apply()
+            {
+                tracing::error!(%error, "the engine failed; nothing more is written until it is opened again");
+                failed = Some(error);
+            }
+            self.group.finish(&failed.clone().map_or(Ok(()), Err));
         }
-        if failed.is_none()
-            && !group.batches.is_empty()
-            && let Err(error) = engine.apply(&group.batches)
-        {
-            tracing::error!(%error, "the engine failed; nothing more is written until it is opened again");
-            failed = Some(error);
+        let closed = self.engine.close();
+        if let Err(error) = &closed {
+            tracing::warn!(%error, "closing the engine failed; nothing that was acknowledged is lost");
         }
-        group.finish(&failed.clone().map_or(Ok(()), Err));
+        if let Some(done) = self.closing {
+            let _ = done.send(failed.map_or(closed, Err));
+        }
     }
-    let closed = engine.close();
-    if let Err(error) = &closed {
-        tracing::warn!(%error, "closing the engine failed; nothing that was acknowledged is lost");
+
+    fn take(&mut self, request: Request) {
+        self.closing = self.group.push(request, &*self.engine);
     }
-    if let Some(done) = closing {
-        let _ = done.send(failed.map_or(closed, Err));
+
+    /// Applies the group. While there is no room on the device it waits, and takes what comes meanwhile into the group,
+    /// which the queue bounds; the end of the queue is not waited beyond.
+    fn apply(&mut self) -> Result<(), Error> {
+        let mut last = self.closing.is_some();
+        loop {
+            let applied = self.engine.apply(&self.group.batches);
+            let full = matches!(applied, Err(Error::NoRoom(_)));
+            match (&applied, self.full.swap(full, Ordering::Relaxed)) {
+                (Err(error), false) if full => tracing::error!(%error, "waiting until there is room again"),
+                (Ok(()), true) => tracing::info!("there is room on the device again"),
+                _ => {}
+            }
+            if !full || last {
+                return applied;
+            }
+            match self.requests.recv_timeout(AGAIN) {
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => last = true,
+            }
+            last |= self.closing.is_some();
+        }
     }
 }
 

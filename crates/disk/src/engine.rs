@@ -10,7 +10,7 @@ use crate::{Batch, Error, Table};
 /// The writing half of an engine. Owned by one thread.
 pub trait Engine: Send + 'static {
     /// Applies the batches in order, all of them or none. They are durable when this returns `Ok`, and visible to
-    /// snapshots taken from then on. After an `Err` it is not called again.
+    /// snapshots taken from then on. After an `Err` it is not called again, unless that is [`Error::NoRoom`].
     fn apply(&mut self, group: &[Batch]) -> Result<(), Error>;
     /// Whether it holds this table. Batches that name another are not passed to it.
     fn knows(&self, table: Table) -> bool;

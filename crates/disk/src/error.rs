@@ -58,6 +58,9 @@ pub enum Error {
     /// kernel may have dropped the very pages it could not write.
     #[error("writing failed, and nothing is written until the file is opened again: {0}")]
     Failed(String),
+    /// There is no room on the device. Nothing of the batch was written, and it can be tried again.
+    #[error("there is no room on the device: {0}")]
+    NoRoom(String),
     /// A read failed.
     #[error("reading failed: {0}")]
     Read(String),

@@ -1,6 +1,7 @@
 //! One embedded engine behind a small trait: ordered maps of bytes in one file, atomic batches, group commit.
 //!
 //! Owns: the queue in front of the file (many writers share one fsync), snapshots, and SQLite, which does the storing.
+//! A full device is waited for: what is queued stays queued, in order, and is written when there is room again.
 //! Never does: interpret what it stores, retry a failed fsync, or let two owners open one file. Only `store`, the durable
 //! worker and the embedded capability backends use this crate, each with a file of its own.
 //!

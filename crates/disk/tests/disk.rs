@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -11,7 +14,7 @@ use disk::{
     Batch, Direction, Disk, Engine, Error, KeyRange, OpenError, Options, Reader, Reservation, Snapshot, Table,
 };
 use proptest::prelude::*;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 const A: Table = Table::new("a");
 const B: Table = Table::new("b");
@@ -227,6 +230,105 @@ async fn nothing_is_written_after_a_failure() {
         assert_eq!(failed, Err(Error::Failed("no space left on device".into())));
     }
     assert!(disk.close().await.is_err());
+}
+
+/// Has no room until it is given some; tells of each try, and of what it wrote.
+struct Cramped {
+    has_room: Arc<AtomicBool>,
+    tries: mpsc::UnboundedSender<usize>,
+}
+
+impl Engine for Cramped {
+    fn apply(&mut self, group: &[Batch]) -> Result<(), Error> {
+        self.tries.send(group.len()).unwrap();
+        if self.has_room.load(Ordering::SeqCst) { Ok(()) } else { Err(Error::NoRoom("full".into())) }
+    }
+
+    fn knows(&self, _: Table) -> bool {
+        true
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Brittle(0).reader()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_full_device_is_waited_for_but_not_at_the_end() {
+    let has_room = Arc::new(AtomicBool::new(false));
+    let (tries, mut tried) = mpsc::unbounded_channel();
+    let disk = Disk::start(Box::new(Cramped { has_room: has_room.clone(), tries })).unwrap();
+    assert!(!disk.is_full());
+    let commit = |value: &'static str| {
+        let disk = disk.clone();
+        tokio::spawn(async move { disk.commit(put(A, "k", value)).await })
+    };
+    let one = commit("1");
+    assert_eq!([tried.recv().await, tried.recv().await], [Some(1), Some(1)]);
+    assert!(disk.is_full() && !one.is_finished());
+    let two = commit("2");
+    // What comes meanwhile is behind it, in the same group.
+    while tried.recv().await != Some(2) {}
+    has_room.store(true, Ordering::SeqCst);
+    assert_eq!((one.await.unwrap(), two.await.unwrap()), (Ok(()), Ok(())));
+    assert!(!disk.is_full());
+
+    has_room.store(false, Ordering::SeqCst);
+    let three = commit("3");
+    while tried.recv().await != Some(1) {}
+    let full = Err(Error::NoRoom("full".into()));
+    assert_eq!(disk.close().await, full);
+    assert_eq!(three.await.unwrap(), full);
+}
+
+/// A file system of 2 MiB, until it is dropped.
+struct Small(PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_that_was_full_loses_nothing_and_takes_more() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let small = Small(tempfile::tempdir().unwrap().keep());
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&small.0).status();
+    assert!(mounted.unwrap().success());
+    let disk = open(&small.0.join("file")).unwrap();
+    disk.commit(put(A, "before", "1")).await.unwrap();
+    let mut flood = std::fs::File::create(small.0.join("flood")).unwrap();
+    while flood.write(&[0; 512]).is_ok_and(|written| written > 0) {}
+    let waiting = tokio::spawn({
+        let disk = disk.clone();
+        async move { disk.commit(put(A, "large", &"x".repeat(200_000))).await }
+    });
+    while !disk.is_full() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(disk.snapshot().unwrap().get(A, b"before").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(disk.snapshot().unwrap().get(A, b"large").unwrap(), None);
+    flood.set_len(0).unwrap();
+    waiting.await.unwrap().unwrap();
+    disk.commit(put(A, "after", "2")).await.unwrap();
+    disk.close().await.unwrap();
+    let disk = open(&small.0.join("file")).unwrap();
+    let snapshot = disk.snapshot().unwrap();
+    for (key, length) in [("before", 1), ("large", 200_000), ("after", 1)] {
+        let value = snapshot.get(A, key.as_bytes()).unwrap();
+        assert_eq!(value.map(|value| value.len()), Some(length), "{key}");
+    }
+    drop(snapshot);
+    disk.close().await.unwrap();
 }
 
 /// Submits a batch while it closes, so that the batch is in the queue behind the request to close.

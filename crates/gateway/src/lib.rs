@@ -15,6 +15,7 @@
 mod board;
 mod components;
 mod ingress;
+mod joined;
 mod request;
 pub mod routing;
 mod server;

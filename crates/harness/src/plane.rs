@@ -46,16 +46,22 @@ impl From<Output> for Said {
 impl Plane {
     /// Starts a plane of this binary with these further flags of `up` and waits until every role serves.
     pub fn start(binary: &str, flags: &[&str]) -> Self {
-        Self::launch(binary, flags, false)
+        Self::launch(&std::env::temp_dir(), binary, flags, false)
+    }
+
+    /// The same with its data below a directory, which may be on a file system of its own.
+    pub fn start_in(parent: &Path, binary: &str, flags: &[&str]) -> Self {
+        Self::launch(parent, binary, flags, false)
     }
 
     /// The same with addresses of both families for pods and Services.
     pub fn start_dual(binary: &str, flags: &[&str]) -> Self {
-        Self::launch(binary, flags, true)
+        Self::launch(&std::env::temp_dir(), binary, flags, true)
     }
 
-    fn launch(binary: &str, flags: &[&str], dual: bool) -> Self {
-        let directory = tempfile::Builder::new().prefix("monoplane-test-").tempdir().expect("a directory");
+    fn launch(parent: &Path, binary: &str, flags: &[&str], dual: bool) -> Self {
+        let directory = tempfile::Builder::new().prefix("monoplane-test-").tempdir_in(parent);
+        let directory = directory.expect("a directory");
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("permissions");
         let number = std::process::id();
@@ -98,7 +104,8 @@ impl Plane {
             .args(marks(self.number))
             .args(ranges(self.number, self.dual))
             // How full this machine's disk is has nothing to do with what is tested.
-            .args(["--eviction-hard", "memory.available<20Mi", "--image-gc-high-threshold", "100"])
+            .args(["--image-gc-high-threshold", "100"])
+            .args(self.unless_given("--eviction-hard", "memory.available<20Mi"))
             .args(["--log", "info"])
             .args(&self.flags)
             .stdin(Stdio::null())
@@ -108,6 +115,11 @@ impl Plane {
             .expect("monoplane starts");
         self.up = Some(child);
         self.wait_until_up();
+    }
+
+    fn unless_given<'a>(&self, flag: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
+        let given = self.flags.iter().any(|given| given == flag);
+        [flag, value].into_iter().filter(move |_| !given)
     }
 
     /// Ends `up` in order, as its supervisor would; pods run on.

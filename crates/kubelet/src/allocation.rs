@@ -13,7 +13,9 @@ use api::k8s::api::core::v1::{Container, Pod, ResourceRequirements};
 use apimachinery::quantity::Quantity;
 
 use crate::cgroups;
+use crate::pod::admission::room;
 use crate::pod::config::Paths;
+use crate::pod::memory::Waiting;
 use crate::resources;
 
 /// By container.
@@ -50,8 +52,39 @@ impl Allocations {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a pod what its spec wants, if there is room beside the others. A pod that is new here gets it as it is: to
-    /// find a node for it was the scheduler's part.
+    /// Whether a pod has been given what it began with.
+    pub(crate) fn has_admitted(&self, uid: &str) -> bool {
+        self.given().contains_key(uid) || self.paths.allocation(uid).exists()
+    }
+
+    /// Gives a pod that is new here what its spec wants, or says why not: because there is no room beside those that were
+    /// admitted before, or because it is `misplaced`.
+    pub(crate) fn admit(
+        &self,
+        pod: &Pod,
+        all: &[Arc<Pod>],
+        misplaced: Option<Waiting>,
+    ) -> io::Result<Option<Waiting>> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut given = self.given();
+        let admitted = |other: &&Arc<Pod>| {
+            let own = other.metadata.uid.as_deref().unwrap_or_default();
+            let known = given.contains_key(own) || self.paths.allocation(own).exists();
+            own != uid && known && !cgroups::has_ended(other)
+        };
+        let others: Vec<Pod> = all.iter().filter(admitted).map(|other| replaced(other, &given)).collect();
+        let refusal = room::refusal(pod, &others, &self.allocatable).or(misplaced);
+        if let Some(refusal) = refusal.or_else(|| room::ports(pod, &others)) {
+            return Ok(Some(refusal));
+        }
+        let wanted = wanted(pod);
+        write(&self.paths.allocation(uid), &wanted)?;
+        given.insert(uid.to_owned(), wanted);
+        Ok(None)
+    }
+
+    /// Gives a pod what its spec wants, if there is room beside the others. One that has been admitted in another way
+    /// gets it as it is.
     pub(crate) fn settle(&self, pod: &Pod, all: &[Arc<Pod>]) -> io::Result<Verdict> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let wanted = wanted(pod);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::k8s::api::core::v1::{Pod, Service};
+use api::k8s::api::core::v1::{Node, Pod, Service};
 use apimachinery::quantity::Quantity;
 use client::{Ambient, Client, EventRecorder, Informer, Store};
 use clock::Tasks;
@@ -18,6 +18,7 @@ use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
 use crate::pod::security::Defaults;
 use crate::pods::Inbox;
+use crate::server::Notices;
 use crate::static_pods::{StaticPods, mirrored};
 
 /// The runtimes of a node, found by the handlers that RuntimeClasses name.
@@ -90,8 +91,14 @@ pub(crate) struct Context {
     pub(crate) groups: Arc<dyn Groups>,
     /// Told whenever a pod has come, changed or gone.
     pub(crate) pods_changed: watch::Sender<()>,
+    /// Told whenever something has happened to a container without our doing.
+    pub(crate) events: watch::Sender<()>,
+    /// Told of what is written to logs.
+    pub(crate) notices: Notices,
     /// Which pods something has happened to.
     pub(crate) inbox: Arc<Inbox>,
+    /// The node as the API had it last.
+    pub(crate) node: watch::Sender<Node>,
     /// What the node runs short of.
     pub(crate) pressure: watch::Sender<Pressure>,
     /// Which pods have to leave for it.

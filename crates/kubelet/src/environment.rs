@@ -4,17 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use api::k8s::api::core::v1::{
-    ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret,
+    ConfigMap, Container, EnvVar, EnvVarSource, FileKeySelector, ObjectFieldSelector, Pod,
+    ResourceFieldSelector, Secret,
 };
 use apimachinery::quantity::Quantity;
 
+use crate::env_file;
 use crate::resources;
 
-/// The config maps and secrets that a pod names, by name; those that are missing are absent.
+/// What a pod's environment and volumes are made from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
+    /// The config maps and secrets that it names, by name; those that are missing are absent.
     pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// Files of its volumes, by the volume's name and the path in it: none, or why it cannot be read.
+    pub(crate) files: BTreeMap<(String, String), Result<Option<String>, String>>,
 }
 
 /// What is known of where a pod runs.
@@ -51,6 +56,13 @@ pub(crate) fn references<'a>(
         }
     }
     (config_maps, secrets)
+}
+
+/// Files of volumes that a container's environment takes: the volume's name and the path in it.
+pub(crate) fn files(container: &Container) -> BTreeSet<(String, String)> {
+    let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
+    let files = sources.filter_map(|source| source.file_key_ref.as_ref());
+    files.map(|file| (file.volume_name.clone(), file.path.clone())).collect()
 }
 
 /// The environment, in order; a name occurs once, with its last value. `services` are the variables that Services make:
@@ -182,7 +194,34 @@ fn referred(
             }
         };
     }
+    if let Some(key) = &source.file_key_ref {
+        return of_file(key, sources);
+    }
     unresolved("the variable's valueFrom names no source that this node knows")
+}
+
+/// The value that a file of a volume gives. One that is empty counts as none, as upstream.
+fn of_file(key: &FileKeySelector, sources: &Sources) -> Result<Option<String>, Unresolved> {
+    let FileKeySelector { key, optional, path, volume_name } = key;
+    let file = sources.files.get(&(volume_name.clone(), path.clone()));
+    let faulty = |why: String| {
+        Unresolved(format!("couldn't parse env file: {path:?} of volume {volume_name:?}: {why}"))
+    };
+    let value = match file {
+        None => {
+            return unresolved(format!("cannot find the volume {volume_name:?} referenced by FileKeyRef"));
+        }
+        Some(Err(why)) => return Err(faulty(why.clone())),
+        Some(Ok(None)) if *optional == Some(true) => return Ok(None),
+        Some(Ok(None)) => return Err(faulty("there is no such file".to_owned())),
+        Some(Ok(Some(text))) => env_file::value(text, key).map_err(faulty)?,
+    };
+    match value.filter(|value| !value.is_empty()) {
+        None if *optional != Some(true) => {
+            unresolved(format!("environment variable key {key:?} not found in file {path:?}"))
+        }
+        value => Ok(value),
+    }
 }
 
 /// The value of a pod's field, as the downward API gives it.
@@ -326,6 +365,13 @@ mod tests {
             .into(),
             secrets: [("s".to_owned(), serde_json::from_value(json!({"data": {"k": "eA=="}})).unwrap())]
                 .into(),
+            files: [
+                ("env", Ok(Some("A='1'\nE=''\n".to_owned()))),
+                ("bad", Ok(Some("A=1".to_owned()))),
+                ("none", Ok(None)),
+            ]
+            .map(|(path, read)| (("v".to_owned(), path.to_owned()), read))
+            .into(),
         };
         of(&pod, &pod.spec.as_ref().unwrap().containers[0], &sources, &place(), vec![])
             .map_err(|error| error.0)
@@ -354,6 +400,9 @@ mod tests {
                 {"name": "MIB", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
                 {"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
                 {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                {"name": "FILE", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "env", "key": "A"}}},
+                {"name": "NOT", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "env", "key": "B", "optional": true}}},
+                {"name": "NEITHER", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "none", "key": "A", "optional": true}}},
                 {"name": "GONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "none", "optional": true}}},
             ],
         });
@@ -372,6 +421,7 @@ mod tests {
             ("MIB", "2"),
             ("KEY", "v"),
             ("SECRET", "x"),
+            ("FILE", "1"),
         ];
         let expected: Vec<_> = expected.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         assert_eq!(resolve(container).unwrap(), expected);
@@ -389,6 +439,16 @@ mod tests {
             "couldn't find key no in ConfigMap n/c",
         );
         check(json!({"secretKeyRef": {"name": "s", "key": "no"}}), "couldn't find key no in Secret n/s");
+        let file = |volume: &str, path: &str, key: &str| json!({"fileKeyRef": {"volumeName": volume, "path": path, "key": key}});
+        check(file("w", "env", "A"), "cannot find the volume \"w\" referenced by FileKeyRef");
+        let parse = "couldn't parse env file: ";
+        check(file("v", "none", "A"), &format!("{parse}\"none\" of volume \"v\": there is no such file"));
+        let why = "line 1: the value is not in single quotes";
+        check(file("v", "bad", "A"), &format!("{parse}\"bad\" of volume \"v\": {why}"));
+        for key in ["B", "E"] {
+            let words = format!("environment variable key \"{key}\" not found in file \"env\"");
+            check(file("v", "env", key), &words);
+        }
         check(json!({"fieldRef": {"fieldPath": "spec.hostname"}}), "unsupported fieldPath: spec.hostname");
     }
 }

@@ -12,6 +12,7 @@
 mod allocation;
 mod cgroups;
 mod context;
+mod env_file;
 mod environment;
 mod eviction;
 mod filesystem;

@@ -80,7 +80,10 @@ pub(crate) async fn run(cx: Arc<Context>, informer: Informer<Pod>) {
 async fn follow(cx: &Context, runtime: &Arc<dyn Runtime>, inbox: &Inbox) {
     loop {
         match runtime.next_event().await {
-            Ok(event) => inbox.add(&event.pod_uid, None),
+            Ok(event) => {
+                inbox.add(&event.pod_uid, None);
+                cx.events.send_replace(());
+            }
             Err(error) => {
                 tracing::warn!(runtime = runtime.name(), %error, "the runtime's events cannot be heard");
                 cx.ambient.clock.sleep(RETRY).await;

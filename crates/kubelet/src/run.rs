@@ -178,8 +178,11 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         cgroup: options.cgroup,
         groups: options.groups,
         pods_changed: watch::Sender::new(()),
+        events: watch::Sender::new(()),
+        notices: server::Notices::start(&tasks),
         inbox: Arc::default(),
         statics: StaticPods::default(),
+        node: watch::Sender::new(description.unregistered()),
         pressure: watch::Sender::default(),
         evictions: Evictions::default(),
         of_pods,
@@ -195,6 +198,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         description,
         runtimes: options.runtimes,
         pressure: cx.pressure.subscribe(),
+        known: cx.node.clone(),
     };
     let ready = options.ready;
     tasks.spawn("node", async move {
@@ -211,7 +215,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     tasks.spawn("mirror pods", mirror::run(cx.clone()));
     tasks.spawn("eviction", eviction::run(cx.clone(), options.eviction));
     tasks.spawn("control groups", cgroups::run(cx.clone()));
-    let images = images::gc::run(cx.clone(), options.images, options.data_dir);
+    let images = images::gc::run(cx.clone(), options.data_dir);
     cx.tasks.spawn("image garbage collection", images);
     let all = cx.clone();
     tasks.spawn("pods", pods::run(all, informer));

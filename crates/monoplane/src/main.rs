@@ -48,7 +48,9 @@ fn start_log(filter: &str) -> Result<()> {
         tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
     // Every broken connection is an error to this library; whoever made the request says what it means.
     let filter = filter.add_directive("kube_client=off".parse()?);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, because the disk is full, is lost. To tell of it would panic: it is told to the same file.
+    log.log_internal_errors(false).init();
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is the terminal")]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use crate::layout::Endpoints;
 
@@ -13,7 +13,8 @@ pub fn line(text: impl std::fmt::Display) {
 
 /// A line on standard error, for notes that scripts need not read.
 pub fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    // Where nobody can be told, it is not told.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Bold, where a person is reading.

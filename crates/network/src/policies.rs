@@ -244,13 +244,15 @@ impl Plan<'_> {
 
     /// Nothing where nobody is isolated: then no packet pays.
     fn fill(&self, table: &mut Table) {
-        if self.policies.pods.is_empty() {
+        let directions = [(Direction::Egress, -7), (Direction::Ingress, -6)];
+        let directions: Vec<_> = directions.into_iter().filter(|(way, _)| self.isolates(*way)).collect();
+        if directions.is_empty() {
             return;
         }
         let kind = key::kind_of(&[self.own(), self.own()]);
         table.sets.insert("selves".to_owned(), Set { kind, key: 2 * self.width(), ..Set::default() });
         table.chain("turn-away", None, e::refuse(self.v6, Refusal::Prohibited));
-        for (direction, priority) in [(Direction::Egress, -7), (Direction::Ingress, -6)] {
+        for (direction, priority) in directions {
             self.hook(table, direction, priority);
             for (policy, rules) in &self.policies.policies {
                 if let Some(id) = self.ids.get(policy) {
@@ -261,6 +263,12 @@ impl Plan<'_> {
                 self.pod(table, direction, *pod, isolation.names(direction));
             }
         }
+    }
+
+    /// Whether any pod is isolated in a direction: if none is, packets need not pass its hook.
+    fn isolates(&self, direction: Direction) -> bool {
+        let own = self.policies.pods.iter().filter(|(pod, _)| pod.is_ipv6() == self.v6);
+        own.map(|(_, isolation)| isolation).any(|isolation| !isolation.names(direction).is_empty())
     }
 
     /// Where packets that are passed on enter: what begins a connection goes to its pod's policies.

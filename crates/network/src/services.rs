@@ -231,8 +231,6 @@ impl Plan<'_> {
             };
         add("frontends", &[own, "protocol", "port"], address + 8, 0, true, None);
         add("node-ports", &["protocol", "port"], 8, 0, true, None);
-        add("refused", &[own, "protocol", "port"], address + 8, 0, false, None);
-        add("refused-node-ports", &["protocol", "port"], 8, 0, false, None);
         // (pool, number) -> (address, port)
         add("endpoints", &[], 8, place, false, None);
         // (pool, client) -> (address, port)
@@ -243,39 +241,31 @@ impl Plan<'_> {
         add("selves", &[own, own], 2 * address, 0, false, None);
     }
 
+    /// Hooks of address translation only: they see the first packet of a connection, so that all others pay nothing. What
+    /// nobody answers is turned away there, too.
     fn hooks(&self, table: &mut Table) {
         let nat = |point, priority| Some(Hook { kind: "nat", point, priority });
-        let filter = |point| Some(Hook { kind: "filter", point, priority: -10 });
         let jump = |chain: &str| vec![e::verdict(&Verdict::Jump(chain.to_owned()))];
         let mut add = |name: &str, hook, rules| table.chain(name, hook, rules);
         let protocol = self.width() / 4;
-        let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)].concat();
+        let to_frontend = [e::address(0, End::Destination, self.v6), self.to_port(protocol)];
         let to_machine = [
+            self.not_loopback(),
             e::address_kind(8, End::Destination),
             e::equals(8, &e::KIND_LOCAL.to_ne_bytes()),
             self.to_port(0),
-        ]
-        .concat();
+        ];
         add(
             "services",
             None,
             vec![
-                [to_frontend.clone(), e::verdict_of("frontends", 0)].concat(),
-                [self.not_loopback(), to_machine.clone(), e::verdict_of("node-ports", 0)].concat(),
+                [to_frontend.concat(), e::verdict_of("frontends", 0)].concat(),
+                [to_machine.concat(), e::verdict_of("node-ports", 0)].concat(),
             ],
         );
         add("prerouting", nat(Point::Prerouting, -100), jump("services"));
         add("output", nat(Point::Output, -100), jump("services"));
-        let new = e::state_is(8, e::STATE_NEW);
-        let to_refused = [new.clone(), to_frontend, e::is_in("refused", 0)].concat();
-        let to_refused_port =
-            [new, self.not_loopback(), to_machine, e::is_in("refused-node-ports", 0)].concat();
-        let refused = |which: &[u8]| [which, &e::verdict(&Verdict::Goto("turn-away".to_owned()))].concat();
         add("turn-away", None, e::refuse(self.v6, Refusal::Unreachable));
-        add("refuse", None, vec![refused(&to_refused), refused(&to_refused_port)]);
-        add("refuse-input", filter(Point::Input), jump("refuse"));
-        add("refuse-forward", filter(Point::Forward), jump("refuse"));
-        add("refuse-output", filter(Point::Output), jump("refuse"));
         add("postrouting", nat(Point::Postrouting, 100), self.postrouting());
     }
 
@@ -365,17 +355,15 @@ impl Plan<'_> {
             return;
         }
         let port = key::port(frontend.protocol as u8, frontend.port);
-        let (map, refused, key) = match frontend.address.is_unspecified() {
-            true => ("node-ports", "refused-node-ports", port),
-            false => ("frontends", "refused", [key::address(frontend.address), port].concat()),
+        let (map, key) = match frontend.address.is_unspecified() {
+            true => ("node-ports", port),
+            false => ("frontends", [key::address(frontend.address), port].concat()),
         };
         let served = self.served(&target.pool).is_some()
             || target.insiders.as_ref().is_some_and(|insiders| self.served(insiders).is_some());
-        if served && let Some(chain) = self.entry(table, target) {
-            table.insert(map, key, Value::Verdict(Verdict::Goto(chain)));
-        } else {
-            table.insert(refused, key, Value::Member);
-        }
+        let chain = if served { self.entry(table, target) } else { None };
+        let chain = chain.unwrap_or_else(|| "turn-away".to_owned());
+        table.insert(map, key, Value::Verdict(Verdict::Goto(chain)));
     }
 
     /// The chain of a pool that has endpoints of this family.
@@ -448,4 +436,21 @@ impl Plan<'_> {
 
 fn pool_chain(id: u32) -> String {
     format!("pool-{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::Family;
+
+    #[test]
+    fn only_the_first_packet_of_a_connection_meets_a_rule() {
+        for (family, v6) in [(Family::Ipv4, false), (Family::Ipv6, true)] {
+            let mut table = Table::new(family, "services");
+            let services = &Services::default();
+            Plan { services, ids: &Ids::default(), targets: &Ids::default(), pods: &[], v6 }.fill(&mut table);
+            let hooks: Vec<_> = table.chains.values().filter_map(|chain| chain.hook).collect();
+            assert!(!hooks.is_empty() && hooks.iter().all(|hook| hook.kind == "nat"), "{hooks:?}");
+        }
+    }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Plan {
     /// What is to be found and bound before the container's other mounts: parts of volumes, and all that is mounted where
     /// the pod has a user namespace.
     pub(crate) parts: Vec<Part>,
+    /// Whether mounts that are made in it show on the machine somewhere.
+    pub(crate) shares_mounts: bool,
     /// Whether it is kept from all devices but those that every container has.
     pub(crate) limit_devices: bool,
     /// Which system calls its processes may make; `None`: all.

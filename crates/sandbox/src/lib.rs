@@ -22,6 +22,7 @@ mod group;
 mod groups;
 mod image;
 mod link;
+mod machine_devices;
 mod manager;
 mod prepare;
 mod program;

@@ -4,8 +4,12 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use container::Device;
 use nix::sys::signal::Signal;
-use runtime::{ContainerConfig, Error, NamespaceMode, SecurityContext, SupplementalGroupsPolicy};
+use runtime::{
+    ContainerConfig, Error, MountPropagation, NamespaceMode, SandboxConfig, SecurityContext,
+    SupplementalGroupsPolicy,
+};
 use serde_json::Value;
 
 use crate::capabilities;
@@ -18,7 +22,7 @@ use crate::image::image_error;
 use crate::manager::failed;
 use crate::protocol;
 use crate::sandbox::Sandbox;
-use crate::{seccomp, spec};
+use crate::{machine_devices, seccomp, spec};
 
 /// What a container is made from.
 pub(crate) struct Images {
@@ -69,6 +73,7 @@ pub(crate) fn prepare(
         pid_namespace: pid_namespace(sandbox, &config)?,
         user_namespace: pod.user_namespace.is_some(),
         tree,
+        devices: further_devices(pod, security),
         capabilities: &granted,
     })?;
     // Until the plan is written nobody sees that the layers are used.
@@ -87,6 +92,7 @@ pub(crate) fn prepare(
         tty: config.tty,
         user: user(security, image_config.user().clone().unwrap_or_default())?,
         parts: found.parts,
+        shares_mounts: config.mounts.iter().any(|mount| mount.propagation == MountPropagation::Bidirectional),
         limit_devices: !config.security.privileged,
         seccomp,
         user_namespace: pod.user_namespace,
@@ -100,6 +106,14 @@ pub(crate) fn prepare(
     let file = ContainerFile { id: id.to_owned(), image_id, image_ref, mounted_images, stop_signal, config };
     write(&files, &spec, &plan, &file).map_err(failed(&"container directory"))?;
     Ok(file)
+}
+
+/// Nobody in a user namespace may make a device node.
+fn further_devices(pod: &SandboxConfig, security: &SecurityContext) -> Vec<Device> {
+    match security.privileged && pod.user_namespace.is_none() {
+        true => machine_devices::all(),
+        false => Vec::new(),
+    }
 }
 
 fn write(files: &ContainerFiles, spec: &Value, plan: &Plan, file: &ContainerFile) -> io::Result<()> {

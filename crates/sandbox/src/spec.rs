@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use container::Device;
 use images::ImageConfiguration;
 use runtime::{ContainerConfig, Error, MountPropagation, NamespaceMode, SandboxConfig};
 use serde_json::{Value, json};
@@ -51,6 +52,8 @@ pub(crate) struct Input<'a> {
     pub(crate) user_namespace: bool,
     /// The machine's control groups.
     pub(crate) tree: &'a Tree,
+    /// Devices that it has besides what every container has.
+    pub(crate) devices: Vec<Device>,
     /// What the container may do beyond an ordinary user, with `CAP_`.
     pub(crate) capabilities: &'a [String],
 }
@@ -91,6 +94,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value, Error> {
         "linux": {
             "cgroupsPath": input.group,
             "namespaces": namespaces(input),
+            "devices": input.devices,
             "resources": resources(input),
             "maskedPaths": if open { vec![] } else { masked() },
             "readonlyPaths": if open { json!([]) } else { json!(READONLY) },
@@ -188,9 +192,12 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>, Error> {
         let propagation = match volume.propagation {
             MountPropagation::Private => "rprivate",
             MountPropagation::HostToContainer => "rslave",
-            MountPropagation::Bidirectional => {
-                return Err(Error::Unsupported("mount propagation Bidirectional".to_owned()));
+            // What the pod's own root mounts has its ids, which the machine has not asked for.
+            MountPropagation::Bidirectional if input.user_namespace => {
+                let why = "mount propagation Bidirectional in a pod with a user namespace";
+                return Err(Error::Unsupported(why.to_owned()));
             }
+            MountPropagation::Bidirectional => "rshared",
         };
         let access = match (volume.readonly, volume.recursive_readonly) {
             (_, true) => "rro",
@@ -328,6 +335,7 @@ mod tests {
         };
         build(&Input {
             container,
+            devices: Vec::new(),
             sandbox: &SandboxConfig { hostname: "pod".into(), ..SandboxConfig::default() },
             image: &image,
             group: "/a/b".into(),

@@ -1,6 +1,8 @@
 //! Whether a node can take a pod at all; and if not, why, in upstream's words.
 
-use crate::affinity::{term_matches, untolerated};
+use api::node_selector;
+
+use crate::affinity::untolerated;
 use crate::pod::{HostPort, PodFacts};
 use crate::snapshot::NodeInfo;
 use k8s_openapi::api::core::v1::Taint;
@@ -64,14 +66,8 @@ fn tolerated(pod: &PodFacts, node: &NodeInfo) -> Option<Refusal> {
 }
 
 fn attracted(pod: &PodFacts, node: &NodeInfo) -> Option<Refusal> {
-    let selected = pod.node_selector.iter().all(|(name, value)| node.labels.get(name) == Some(value));
-    let affinity = pod.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required =
-        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let wanted = required.is_none_or(|required| {
-        required.node_selector_terms.iter().any(|term| term_matches(term, &node.labels, &node.name))
-    });
-    if selected && wanted {
+    let (selector, affinity) = (Some(&pod.node_selector), pod.affinity.as_ref());
+    if node_selector::selects(selector, affinity, &node.labels, &node.name) {
         return None;
     }
     one(Hindrance::Affinity, "node(s) didn't match Pod's node affinity/selector")

@@ -1,8 +1,8 @@
 //! Which of the nodes that can take a pod should. Every score is between 0 and 100; weights are upstream's.
 
-use crate::affinity::term_matches;
 use crate::pod::PodFacts;
 use crate::snapshot::{NodeInfo, Snapshot};
+use api::node_selector::term_matches;
 use api::taints::tolerates;
 use std::collections::HashSet;
 

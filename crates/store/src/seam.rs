@@ -141,6 +141,9 @@ pub enum Error {
     /// The transaction is malformed (empty, a key twice, or over the size limit).
     #[error("invalid transaction: {0}")]
     Invalid(String),
+    /// There is no room for more. The write did not happen; reads go on.
+    #[error("the store's disk is full: nothing is written until there is room again")]
+    Full,
     /// The backend cannot serve now. It is unknown whether a write under way happened.
     #[error("store unavailable: {0}")]
     Unavailable(String),

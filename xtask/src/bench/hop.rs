@@ -1,7 +1,8 @@
 //! What a Service costs on a packet's way: from pod to pod directly, by way of the Service's address, and the same with
-//! policies in force, in turns in one run. Pods are network namespaces on a network of their own, which ends with the run.
+//! policies in force, a second each in turns. A ratio is the median of those of each round: single runs differ by more
+//! than a Service costs. Pods are network namespaces on a network of their own, which ends with the run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,13 +16,44 @@ use super::wrk::{Found, Load};
 use super::{Table, rule};
 use crate::tools;
 
-const PORT: u16 = 8080;
-const SERVICE: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 214, 0, 10), 80);
-/// What a Service may cost, of either figure.
+/// Where the server listens, a port for each way: a connection of one way is never taken for a late one of another.
+const PORTS: [u16; 3] = [8080, 8081, 8082];
+/// The Service's address. Its ports are the server's.
+const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 214, 0, 10);
+/// What a Service may cost, in requests a second over connections that stay.
 const LIMIT: f64 = 0.05;
-/// Rounds of each way: what else the machine does in the meantime hits all alike.
-const ROUNDS: u32 = 3;
 const LARGE: usize = 10 << 20;
+
+/// What is asked for by each way.
+struct Work {
+    title: &'static str,
+    bytes: usize,
+    connections: u32,
+    /// Whether each request has a connection of its own.
+    fresh: bool,
+    /// Rounds for each second that is asked for: the finer the difference, the more.
+    rounds: u32,
+}
+
+const WORKS: [Work; 3] = [
+    Work { title: "requests of 1 byte, wrk -t1 -c32", bytes: 1, connections: 32, fresh: false, rounds: 3 },
+    Work { title: "files of 10 MiB, wrk -t1 -c4", bytes: LARGE, connections: 4, fresh: false, rounds: 3 },
+    Work {
+        title: "a connection a request, 1 byte, wrk -t1 -c32",
+        bytes: 1,
+        connections: 32,
+        fresh: true,
+        rounds: 1,
+    },
+];
+
+/// A way to the server.
+struct Way {
+    title: &'static str,
+    to: SocketAddr,
+    /// Whether policies are in force.
+    judged: bool,
+}
 
 /// A process that ends with this value.
 struct Ends(Child);
@@ -69,43 +101,20 @@ pub fn measure(seconds: u32) -> Result<()> {
     balancer.apply(&service(address))?;
     let mut filter = Filter::new("hop");
 
-    let (direct, by_service) = (format!("{address}"), format!("{}:{}", SERVICE.0, SERVICE.1));
+    let [direct, served, judged] = PORTS;
     let ways = [
-        ("from pod to pod", &direct, false),
-        ("by way of a Service", &by_service, false),
-        ("and with policies", &by_service, true),
+        Way { title: "from pod to pod", to: (address, direct).into(), judged: false },
+        Way { title: "by way of a Service", to: (SERVICE, served).into(), judged: false },
+        Way { title: "and with policies", to: (SERVICE, judged).into(), judged: true },
     ];
     let mut costs = Vec::new();
-    for (title, size, connections) in
-        [("requests of 1 byte, wrk -t1 -c32", 1, 32), ("files of 10 MiB, wrk -t1 -c4", LARGE, 4)]
-    {
-        let mut best: BTreeMap<usize, Found> = BTreeMap::new();
-        for (way, (_, host, judged)) in (0..ROUNDS).flat_map(|_| ways.iter().enumerate()) {
-            filter.apply(&if *judged { policies(address) } else { Policies::default() })?;
-            let url = format!("http://{host}/{size}");
-            let load = Load {
-                url,
-                threads: 1,
-                connections,
-                seconds,
-                inside: Some(client.path()),
-                ..Load::default()
-            };
-            let found = load.run()?;
-            let known = best.entry(way).or_insert_with(|| found.clone());
-            if found.rate > known.rate {
-                *known = found;
-            }
-        }
-        let mut table = Table::new(title);
-        let limit = best.get(&0).map(|found| found.rate).context("no figure")?;
-        for (way, (name, ..)) in ways.iter().enumerate() {
-            let found = best.get(&way).context("no figure")?;
-            table.row(name, found, (way > 0).then_some(("of the direct way", limit)));
-        }
-        costs.extend(best.get(&1).map(|found| 1.0 - found.rate / limit));
-        table.print();
-        rule();
+    for work in &WORKS {
+        let rounds = in_turns(seconds.saturating_mul(work.rounds), &ways, |way| {
+            filter.apply(&if way.judged { policies(address) } else { Policies::default() })?;
+            load(work, way, &client).run()
+        })?;
+        let service = tell(work.title, &ways, &rounds);
+        costs.extend((!work.fresh).then_some(1.0 - service));
     }
     runtime.block_on(network.teardown())?;
     for cost in costs {
@@ -114,7 +123,64 @@ pub fn measure(seconds: u32) -> Result<()> {
     Ok(())
 }
 
-async fn attach(work: &Path, client: &Pod, server: &Pod) -> Result<(Network, SocketAddr)> {
+/// A second of load.
+fn load(work: &Work, way: &Way, client: &Pod) -> Load {
+    Load {
+        url: format!("http://{}/{}", way.to, work.bytes),
+        threads: 1,
+        connections: work.connections,
+        seconds: 1,
+        headers: work.fresh.then(|| "Connection: close".to_owned()).into_iter().collect(),
+        inside: Some(client.path()),
+        ..Load::default()
+    }
+}
+
+/// Measures every way once a round, every other round backwards: what else the machine does, and how it warms up, hits
+/// all alike.
+fn in_turns(
+    rounds: u32,
+    ways: &[Way],
+    mut run: impl FnMut(&Way) -> Result<Found>,
+) -> Result<Vec<Vec<Found>>> {
+    let mut all = Vec::new();
+    for round in 0..rounds.max(1) {
+        let mut found = match round % 2 {
+            0 => ways.iter().map(&mut run).collect::<Result<Vec<_>>>()?,
+            _ => ways.iter().rev().map(&mut run).collect::<Result<Vec<_>>>()?,
+        };
+        if round % 2 == 1 {
+            found.reverse();
+        }
+        all.push(found);
+    }
+    Ok(all)
+}
+
+/// Prints each way's median, and the median and quartiles of its ratios to the first way in the same round. Returns
+/// the second way's.
+fn tell(title: &'static str, ways: &[Way], rounds: &[Vec<Found>]) -> f64 {
+    let mut table = Table::new(title);
+    let mut ratios = Vec::new();
+    for (number, way) in ways.iter().enumerate() {
+        let mut all: Vec<&Found> = rounds.iter().filter_map(|round| round.get(number)).collect();
+        all.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+        let beside = rounds.iter().filter_map(|round| Some(round.get(number)?.rate / round.first()?.rate));
+        let mut beside: Vec<f64> = beside.collect();
+        beside.sort_by(f64::total_cmp);
+        let at = |quarter: usize| beside.get(beside.len() * quarter / 4).copied().unwrap_or(f64::NAN);
+        if let Some(median) = all.get(all.len() / 2) {
+            let ratio = format!("{:.3} x of the direct way ({:.3} to {:.3})", at(2), at(1), at(3));
+            table.beside(way.title, median, if number == 0 { "" } else { &ratio });
+        }
+        ratios.push(at(2));
+    }
+    table.print();
+    rule();
+    ratios.get(1).copied().unwrap_or(f64::NAN)
+}
+
+async fn attach(work: &Path, client: &Pod, server: &Pod) -> Result<(Network, IpAddr)> {
     let network = Network::open(Config {
         bridge: "hop".to_owned(),
         owner: "bench".to_owned(),
@@ -128,25 +194,28 @@ async fn attach(work: &Path, client: &Pod, server: &Pod) -> Result<(Network, Soc
     .await?;
     network.attach("client", &client.path()).await?;
     let address = network.attach("server", &server.path()).await?;
-    Ok((network, SocketAddr::new(*address.first().context("an address")?, PORT)))
+    Ok((network, *address.first().context("an address")?))
 }
 
-fn service(endpoint: SocketAddr) -> Services {
+fn service(server: IpAddr) -> Services {
     let mut services = Services::default();
-    let pool = Pool { endpoints: BTreeSet::from([endpoint]), affinity: None };
-    services.pools.insert("web".to_owned(), pool);
-    let frontend = Frontend { address: SERVICE.0.into(), protocol: Protocol::Tcp, port: SERVICE.1 };
-    services.frontends.insert(frontend, Target::new("web", Masquerade::Outsiders));
+    for port in PORTS {
+        let pool = Pool { endpoints: BTreeSet::from([(server, port).into()]), affinity: None };
+        services.pools.insert(port.to_string(), pool);
+        let frontend = Frontend { address: SERVICE.into(), protocol: Protocol::Tcp, port };
+        services.frontends.insert(frontend, Target::new(port.to_string(), Masquerade::Outsiders));
+    }
     services
 }
 
 /// The server is isolated, and its client allowed.
-fn policies(server: SocketAddr) -> Policies {
+fn policies(server: IpAddr) -> Policies {
     let peers = Peers { pods: BTreeSet::from([IpAddr::from([10, 213, 0, 2])]), ..Peers::default() };
-    let rule = Rule { peers: Some(peers), ports: Some(vec![Ports::Range(Protocol::Tcp, PORT, PORT)]) };
+    let ports = PORTS.map(|port| Ports::Range(Protocol::Tcp, port, port));
+    let rule = Rule { peers: Some(peers), ports: Some(ports.into()) };
     let policy = Policy { ingress: vec![rule], egress: Vec::new() };
     let isolation = Isolation { ingress: BTreeSet::from(["web".to_owned()]), egress: BTreeSet::new() };
-    Policies { policies: [("web".to_owned(), policy)].into(), pods: [(server.ip(), isolation)].into() }
+    Policies { policies: [("web".to_owned(), policy)].into(), pods: [(server, isolation)].into() }
 }
 
 /// nginx in a pod, with files of both sizes.
@@ -163,11 +232,12 @@ fn serve(work: &Path, pod: &Pod) -> Result<Ends> {
          http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000;\n\
          open_file_cache max=100; client_body_temp_path {body}; proxy_temp_path {body};\n\
          fastcgi_temp_path {body}; uwsgi_temp_path {body}; scgi_temp_path {body};\n\
-         server {{ listen {PORT}; root {root}; }} }}\n",
+         server {{ {listen} root {root}; }} }}\n",
         pid = at("pid"),
         errors = at("errors"),
         body = at("body"),
         root = work.display(),
+        listen = PORTS.map(|port| format!("listen {port};")).concat(),
     );
     std::fs::write(work.join("nginx.conf"), configuration)?;
     let mut nginx = Command::new("nsenter");

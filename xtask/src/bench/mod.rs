@@ -97,7 +97,7 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
         apart(Family::Gateway, seconds)?;
     }
     if wanted(Family::Unpack) {
-        unpack::run(root, seconds.clamp(3, 9))?;
+        unpack::run(root, seconds.clamp(1, 3))?;
     }
     if wanted(Family::Micro) {
         tools::run(tools::cargo().args(["bench", "--workspace"]).current_dir(root))?;
@@ -159,6 +159,11 @@ impl Table {
     fn row(&mut self, what: &str, found: &Found, beside: Option<(&str, f64)>) {
         let ratio =
             beside.map(|(peer, rate)| format!("{:.2} x {peer}", found.rate / rate)).unwrap_or_default();
+        self.beside(what, found, &ratio);
+    }
+
+    /// A row with a ratio that its caller worked out.
+    fn beside(&mut self, what: &str, found: &Found, ratio: &str) {
         // A row without a name is another ratio of the one above.
         self.rows.push(match what {
             "" => format!("{:<66} {:>10}  {:<27} {ratio}", "", "", ""),

@@ -40,14 +40,15 @@ impl Nginx {
             root = files.display(),
             credential = credential.display(),
         );
-        Self::serve(work, 2, "", &server)
+        Self::serve_at("127.0.0.1", work, "2", "", &server)
     }
 
-    /// Passes everything on to servers at these addresses, over connections that it keeps, from two workers.
+    /// Passes everything on to servers at these addresses, over connections that it keeps, from two workers, which may be
+    /// `bound` to a processor each.
     ///
     /// # Errors
     /// When nginx cannot be installed or started.
-    pub fn proxy(to: &[String]) -> Result<Self> {
+    pub fn proxy(to: &[String], bound: bool) -> Result<Self> {
         let servers: String = to.iter().map(|address| format!("server {address}; ")).collect();
         let upstream = format!(
             "upstream behind {{ {servers} keepalive 64; keepalive_requests 1000000000; }}\n\
@@ -57,7 +58,8 @@ impl Nginx {
                       proxy_set_header Connection \"\"; proxy_set_header Host $http_host; \
                       proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; \
                       proxy_set_header X-Forwarded-Host $http_host; }";
-        Self::serve(tempfile::tempdir()?, 2, &upstream, server)
+        let workers = if bound { "2; worker_cpu_affinity auto" } else { "2" };
+        Self::serve_at("127.0.0.1", tempfile::tempdir()?, workers, &upstream, server)
     }
 
     /// Answers every path with a few bytes, from one worker at this address of the machine.
@@ -66,16 +68,12 @@ impl Nginx {
     /// When nginx cannot be installed or started.
     pub fn small(ip: &str) -> Result<Self> {
         let server = "listen ADDRESS; location / { return 200 \"hello\"; }";
-        Self::serve_at(ip, tempfile::tempdir()?, 1, "", server)
-    }
-
-    fn serve(work: tempfile::TempDir, workers: u32, http: &str, server: &str) -> Result<Self> {
-        Self::serve_at("127.0.0.1", work, workers, http, server)
+        Self::serve_at(ip, tempfile::tempdir()?, "1", "", server)
     }
 
     /// Starts one with this inside of `http` and this of its `server`, where `ADDRESS` stands for the address and port that
     /// it gets.
-    fn serve_at(ip: &str, work: tempfile::TempDir, workers: u32, http: &str, server: &str) -> Result<Self> {
+    fn serve_at(ip: &str, work: tempfile::TempDir, workers: &str, http: &str, server: &str) -> Result<Self> {
         tools::debian_program("nginx", "nginx-light")?;
         let address = format!("{ip}:{}", super::free_port()?);
         let at = |name: &str| work.path().join(name).display().to_string();

@@ -9,8 +9,10 @@ use anyhow::{Context, Result, ensure};
 use super::{binary, free_port, rule};
 use crate::tools;
 
-/// What the image's layers are made of, one each: trees that every machine has.
+/// What the image's layers are made of, one each: trees that every machine has, of many small files and of few large ones.
 const TREES: [&str; 3] = ["/usr/share", "/usr/bin", "/usr/include"];
+/// Bytes taken of each tree, so that the image is alike on every machine and the run has an end: about 100 s.
+const LAYER: u64 = 24 << 20;
 const TAG: &str = "bench";
 
 /// Loads, pulls and unpacks the same image by turns, `rounds` times each, and prints medians.
@@ -55,8 +57,10 @@ impl Bench {
         quiet(Command::new("umoci").arg("init").arg("--layout").arg(&layout))?;
         let image = format!("{}:{TAG}", layout.display());
         quiet(Command::new("umoci").args(["new", "--image", &image]))?;
-        for tree in TREES.iter().filter(|tree| Path::new(tree).exists()) {
-            quiet(Command::new("umoci").args(["insert", "--image", &image, tree, tree]))?;
+        for (number, tree) in TREES.iter().enumerate().filter(|(_, tree)| Path::new(tree).exists()) {
+            let taken = self.work.join(format!("layer-{number}"));
+            take(Path::new(tree), &taken, LAYER)?;
+            quiet(Command::new("umoci").args(["insert", "--image", &image]).arg(&taken).arg(tree))?;
         }
         Ok(layout)
     }
@@ -93,6 +97,24 @@ impl Bench {
         unpack.args(["unpack", "--image", &layout]).arg(fresh.path().join("bundle"));
         timed(&mut [skopeo(&["--src-tls-verify=false", source, &format!("oci:{layout}")]), unpack])
     }
+}
+
+/// Copies files and links of a tree, by name, as long as there is room for more. Returns the room that is left.
+fn take(tree: &Path, into: &Path, mut room: u64) -> Result<u64> {
+    std::fs::create_dir(into)?;
+    let mut entries = std::fs::read_dir(tree)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (kind, from, to) = (entry.file_type()?, entry.path(), into.join(entry.file_name()));
+        if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
+        } else if kind.is_dir() && room > LAYER / 64 {
+            room = take(&from, &to, room)?;
+        } else if kind.is_file() && entry.metadata()?.len() <= room {
+            room -= std::fs::copy(&from, &to)?.min(room);
+        }
+    }
+    Ok(room)
 }
 
 fn skopeo(words: &[&str]) -> Command {

@@ -37,6 +37,40 @@ pub struct Found {
     pub high: String,
 }
 
+impl Found {
+    /// Of several runs the median rate, the median of the medians and that of the 99th percentiles.
+    ///
+    /// # Errors
+    /// When there is none, or wrk said a time that is none.
+    pub fn median(runs: &[Self]) -> Result<Self> {
+        let mut rates: Vec<f64> = runs.iter().map(|run| run.rate).collect();
+        rates.sort_by(f64::total_cmp);
+        let middle = |times: &mut dyn Iterator<Item = &String>| {
+            let mut times =
+                times.map(|time| Ok((seconds(time)?, time.clone()))).collect::<Result<Vec<_>>>()?;
+            times.sort_by(|one, other| one.0.total_cmp(&other.0));
+            times.get(times.len() / 2).map(|(_, time)| time.clone()).context("no run")
+        };
+        Ok(Self {
+            rate: *rates.get(rates.len() / 2).context("no run")?,
+            median: middle(&mut runs.iter().map(|run| &run.median))?,
+            high: middle(&mut runs.iter().map(|run| &run.high))?,
+        })
+    }
+}
+
+/// A time as wrk prints it.
+fn seconds(time: &str) -> Result<f64> {
+    let unit = time.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number: f64 = time[..time.len() - unit.len()].parse().with_context(|| format!("a time: {time}"))?;
+    match unit {
+        "us" => Ok(number / 1e6),
+        "ms" => Ok(number / 1e3),
+        "s" => Ok(number),
+        _ => bail!("a time: {time}"),
+    }
+}
+
 impl Load {
     /// Runs it.
     ///
@@ -74,5 +108,20 @@ impl Load {
             .and_then(|r| r.parse().ok())
             .with_context(|| format!("no rate in {text}"))?;
         Ok(Found { rate, median: after("50%").unwrap_or_default(), high: after("99%").unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_each_figure_is_taken() {
+        let run =
+            |rate, median: &str, high: &str| Found { rate, median: median.to_owned(), high: high.to_owned() };
+        let runs = [run(3.0, "900.00us", "1.10ms"), run(1.0, "1.00ms", "1.00s"), run(2.0, "0.95ms", "999us")];
+        let found = Found::median(&runs).unwrap();
+        assert_eq!((found.rate, found.median.as_str(), found.high.as_str()), (2.0, "0.95ms", "1.10ms"));
+        assert!(Found::median(&[]).is_err() && Found::median(&[run(1.0, "1ns", "1ms")]).is_err());
     }
 }

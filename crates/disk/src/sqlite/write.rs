@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, ffi};
 
 use super::checkpoint::Checkpointer;
 use super::open::Opened;
@@ -43,7 +43,6 @@ impl Sqlite {
     }
 
     fn transact(&mut self, group: &[Batch]) -> Result<(), Error> {
-        let failed = |error: rusqlite::Error| Error::Failed(error.to_string());
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         for batch in group {
@@ -66,6 +65,16 @@ impl Sqlite {
             }
         }
         transaction.commit().map_err(failed)
+    }
+}
+
+/// What a failed write is. Only where SQLite says that it found no room, which it does before anything is synced, has the
+/// file stayed as it was.
+fn failed(error: rusqlite::Error) -> Error {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    match code {
+        Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => Error::NoRoom(error.to_string()),
+        _ => Error::Failed(error.to_string()),
     }
 }
 

@@ -33,8 +33,20 @@ struct Moving {
 }
 
 impl Moving {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+    /// The next frame. What comes over a connection on loan comes as it is moved on.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: Option<&mut Lease>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(lease) = lease
+        {
+            lease.move_on(cx);
+            polled = Pin::new(&mut self.body).poll_frame(cx);
+        }
+        if let Poll::Ready(frame) = polled {
             self.timer = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)));
         }
@@ -74,7 +86,7 @@ impl HttpBody for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(body) = &mut self.0 else { return Poll::Ready(None) };
-        let frame = ready!(body.moving.poll_frame(cx));
+        let frame = ready!(body.moving.poll_frame(cx, None));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -127,7 +139,8 @@ impl HttpBody for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = ready!(self.moving.poll_frame(cx));
+        let Self { moving, lease } = &mut *self;
+        let frame = ready!(moving.poll_frame(cx, lease.as_mut()));
         match &frame {
             Some(Ok(_)) => self.settle(),
             Some(Err(error)) => {

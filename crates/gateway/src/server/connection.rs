@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerLimits;
 use super::patient::Patient;
+use crate::joined::Joined;
 use crate::request::{Body, Edge, Peer};
 
 /// The largest head of a request, in bytes.
@@ -89,7 +90,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Ok::<_, Infallible>(reply.map(|body| Tracked { body, _open: open }))
         }
     });
-    let stream = TokioIo::new(Patient::new(stream, limits.write_timeout));
+    let stream = TokioIo::new(Joined(Patient::new(stream, limits.write_timeout)));
     let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
     // Until its first request nobody else bounds a connection: hyper's own timer begins after the protocol is known, and
     // for HTTP/2 there is none.

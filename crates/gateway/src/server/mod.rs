@@ -2,6 +2,7 @@
 
 mod connection;
 mod patient;
+mod place;
 pub(crate) mod tls;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::request::{Edge, Origin, Peer};
+use place::Places;
 
 /// Bounds of the listeners and their connections.
 #[derive(Clone, Debug)]
@@ -81,8 +83,9 @@ pub(crate) async fn serve(
     // Threads end with this call, however it ends.
     let stop = stop.child_token();
     let _stop = stop.clone().drop_guard();
+    let places = Places::of(limits.threads);
     let threads: Vec<Thread> = (0..limits.threads.max(1))
-        .map(|number| start(number, edge.clone(), limits.clone(), stop.clone()))
+        .map(|number| start(number, places, edge.clone(), limits.clone(), stop.clone()))
         .collect::<std::io::Result<_>>()?;
     let room = Arc::new(Semaphore::new(limits.connections));
     let listeners: Vec<(TcpListener, Option<TlsAcceptor>)> = entrances
@@ -143,12 +146,18 @@ async fn accept(
 
 fn start(
     number: usize,
+    places: Option<Places>,
     edge: Arc<Edge>,
     limits: ServerLimits,
     stop: CancellationToken,
 ) -> std::io::Result<Thread> {
     // The runtime is made here so that its failure is an error and no panic in a thread.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    if let Some(places) = places {
+        // Those of its blocking tasks.
+        runtime.on_thread_start(move || places.leave());
+    }
+    let runtime = runtime.enable_all().build()?;
     let (connections, mut receiver) = mpsc::channel::<Accepted>(64);
     let open = Arc::new(AtomicUsize::new(0));
     let count = open.clone();
@@ -190,6 +199,9 @@ fn start(
     };
     let thread = std::thread::Builder::new().name(format!("gateway-{number}"));
     let handle = thread.spawn(move || {
+        if let Some(places) = places {
+            places.take(number);
+        }
         runtime.block_on(main);
         // Guests that go on after their reply's end are bounded by their wall time, which is not waited for.
         runtime.shutdown_background();

@@ -1,20 +1,19 @@
 //! A connection to an endpoint, on loan to one request.
 
-use std::future::Future;
+use std::task::Context;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use super::Protocol;
 use super::endpoint::{Endpoint, UnderWay};
+use super::http1::Http1;
 use crate::request::Upload;
 
-/// What an endpoint may send as the head of a reply, in bytes.
-const HEAD_BYTES: usize = 256 << 10;
 /// How often a connection that all requests share is asked whether it lives, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
@@ -28,7 +27,7 @@ pub(crate) struct Lease {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Upload>),
+    Http1(Http1),
     Http2(http2::SendRequest<Upload>),
 }
 
@@ -78,19 +77,21 @@ impl Lease {
     pub(crate) async fn send(&mut self, request: Request<Upload>) -> Sent {
         let limit = self.under_way.0.ways.limits.reply;
         match &mut self.sender {
-            Some(Sender::Http1(sender)) => {
-                if !sender.is_ready() && sender.ready().await.is_err() {
-                    return Sent::Back(Box::new(request));
-                }
-                within(limit, sender.try_send_request(request)).await
-            }
+            Some(Sender::Http1(connection)) => connection.send(request, limit).await,
             Some(Sender::Http2(sender)) => {
                 if sender.ready().await.is_err() {
                     return Sent::Back(Box::new(request));
                 }
-                within(limit, sender.try_send_request(request)).await
+                timeout(limit, sender.try_send_request(request)).await.map_or(Sent::Late, Sent::from)
             }
             None => Sent::Back(Box::new(request)),
+        }
+    }
+
+    /// Has more of the reply come.
+    pub(crate) fn move_on(&mut self, cx: &mut Context<'_>) {
+        if let Some(Sender::Http1(connection)) = &mut self.sender {
+            connection.move_on(cx);
         }
     }
 
@@ -101,61 +102,37 @@ impl Lease {
 
     /// The reply was read to its end: another request may have the connection.
     pub(crate) fn give_back(mut self) {
-        if let Some(Sender::Http1(sender)) = self.sender.take() {
-            self.under_way.0.park_http1(self.thread, sender);
+        if let Some(Sender::Http1(connection)) = self.sender.take() {
+            self.under_way.0.park_http1(self.thread, connection);
         }
     }
 }
 
 /// A connection that was used just now, and is still open once the system was asked what has come on it since.
-async fn fresh_http1(endpoint: &Endpoint, thread: usize) -> Option<http1::SendRequest<Upload>> {
-    while let Some(sender) = endpoint.unpark_http1(thread, endpoint.ways.limits.fresh_for) {
+async fn fresh_http1(endpoint: &Endpoint, thread: usize) -> Option<Http1> {
+    while let Some(mut connection) = endpoint.unpark_http1(thread, endpoint.ways.limits.fresh_for) {
         // The runtime of the thread looks at its sockets before it goes on with this.
         tokio::task::yield_now().await;
-        if !sender.is_closed() {
-            return Some(sender);
+        if connection.is_open() {
+            return Some(connection);
         }
     }
     None
 }
 
-async fn within(
-    limit: Duration,
-    reply: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>,
-) -> Sent {
-    match timeout(limit, reply).await {
-        Ok(Ok(reply)) => Sent::Reply(reply),
-        Ok(Err(mut error)) => match error.take_message() {
-            Some(request) => Sent::Back(Box::new(request)),
-            None => Sent::Lost(error.into_error()),
-        },
-        Err(_) => Sent::Late,
-    }
-}
-
-/// Connects. The connection's task belongs to the runtime of this thread, and ends with it or with the last sender.
+/// Connects. A connection's task belongs to the runtime of this thread, and ends with it or with the last sender.
 async fn connect(under_way: &UnderWay) -> Result<Sender, String> {
     let endpoint = &under_way.0;
     let (address, connector) = (endpoint.address, &endpoint.ways.connector);
     let stream = connector.connect(&address.ip().to_string(), address.port()).await;
-    let stream = TokioIo::new(stream.map_err(|error| error.to_string())?);
+    let stream = stream.map_err(|error| error.to_string())?;
     let said = |error: hyper::Error| format!("speaking HTTP with {address}: {error}");
     match endpoint.protocol {
-        Protocol::Http1 => {
-            let mut builder = http1::Builder::new();
-            let (sender, connection) =
-                builder.max_buf_size(HEAD_BYTES).handshake(stream).await.map_err(said)?;
-            tokio::spawn(async move {
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%address, %error, "connection to an endpoint ended");
-                }
-            });
-            Ok(Sender::Http1(sender))
-        }
+        Protocol::Http1 => Http1::handshake(stream, address).await.map(Sender::Http1).map_err(said),
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new()).keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
-            let (sender, connection) = builder.handshake(stream).await.map_err(said)?;
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(said)?;
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%address, %error, "connection to an endpoint ended");

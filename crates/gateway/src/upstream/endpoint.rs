@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::time::Instant;
 
+use super::http1::Http1;
 use super::{Protocol, Ways};
 use crate::request::Upload;
 
@@ -30,7 +31,7 @@ pub(crate) struct Endpoint {
 #[derive(Default)]
 struct Parked {
     /// The one used last comes last.
-    http1: Vec<(http1::SendRequest<Upload>, Instant)>,
+    http1: Vec<(Http1, Instant)>,
     /// The one that all requests of the thread share, and when the last of them began.
     http2: Option<(http2::SendRequest<Upload>, Instant)>,
 }
@@ -114,7 +115,7 @@ impl Endpoint {
         let fresh = |since: Instant| since.elapsed() < kept_for;
         for lane in &self.parked {
             let mut parked = lane.lock().unwrap_or_else(PoisonError::into_inner);
-            parked.http1.retain(|(sender, since)| !sender.is_closed() && fresh(*since));
+            parked.http1.retain_mut(|(connection, since)| fresh(*since) && connection.is_open());
             parked.http2.take_if(|(sender, since)| sender.is_closed() || !fresh(*since));
         }
     }
@@ -125,34 +126,31 @@ impl Endpoint {
     }
 
     /// A connection that has waited for less than that, if there is one.
-    pub(super) fn unpark_http1(&self, thread: usize, waited: Duration) -> Option<http1::SendRequest<Upload>> {
+    pub(super) fn unpark_http1(&self, thread: usize, waited: Duration) -> Option<Http1> {
         let mut lane = self.lane(thread);
-        while let Some((sender, since)) = lane.http1.pop() {
-            if sender.is_closed() {
+        while let Some((mut connection, since)) = lane.http1.pop() {
+            if !connection.is_open() {
                 continue;
             }
             // Those below it have waited for longer still.
             match since.elapsed() {
                 age if age >= self.ways.limits.kept_for => lane.http1.clear(),
                 age if age >= waited => {
-                    lane.http1.push((sender, since));
+                    lane.http1.push((connection, since));
                     return None;
                 }
-                _ => return Some(sender),
+                _ => return Some(connection),
             }
         }
         None
     }
 
     /// Lets a connection wait for its next request.
-    pub(super) fn park_http1(&self, thread: usize, sender: http1::SendRequest<Upload>) {
-        if sender.is_closed() {
-            return;
-        }
+    pub(super) fn park_http1(&self, thread: usize, connection: Http1) {
         let mut lane = self.lane(thread);
         // Looked at under the lock, which whoever retires it takes afterwards.
         if !self.is_retired() && lane.http1.len() < self.ways.limits.kept {
-            lane.http1.push((sender, Instant::now()));
+            lane.http1.push((connection, Instant::now()));
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod connection;
 mod endpoint;
+mod http1;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -104,8 +104,7 @@ pub(crate) struct Candidate {
 /// Who leaves first: those that take more than they asked for, of these the least important, of these the greediest. Files
 /// and processes cannot be asked for: there it is importance, then greed.
 pub(crate) fn rank(signal: Signal, candidates: &mut [Candidate]) {
-    let asked =
-        matches!(signal, Signal::MemoryAvailable | Signal::NodefsAvailable | Signal::ImagefsAvailable);
+    let asked = signal.is_amount();
     candidates.sort_by_key(|one| {
         let beyond = one.usage.saturating_sub(one.request);
         (Reverse(asked && beyond > 0), one.priority, Reverse(if asked { beyond } else { one.usage }))

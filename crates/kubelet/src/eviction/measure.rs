@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::k8s::api::core::v1::Pod;
-use runtime::DiskUsage;
+use runtime::{DiskUsage, Groups};
 
 use super::Run;
 use super::decide::Reading;
@@ -39,6 +39,14 @@ pub(super) fn node(data: &Path, images: Option<&Path>) -> Vec<Reading> {
     add(Signal::ImagefsAvailable, space.map(bytes));
     add(Signal::ImagefsInodesFree, space.and_then(files));
     readings
+}
+
+/// Measures what all pods together have left of the memory that they may have. Blocks.
+pub(super) fn pods(groups: &dyn Groups, group: &str, memory: i64) -> Option<Reading> {
+    let used = groups.usage(group).ok()?.memory_working_set;
+    let used = i64::try_from(used).unwrap_or(i64::MAX);
+    let available = memory.saturating_sub(used).max(0);
+    Some(Reading { signal: Signal::AllocatableMemory, available, capacity: memory })
 }
 
 fn memory(meminfo: &str) -> Option<(u64, u64)> {
@@ -109,7 +117,7 @@ pub(super) fn on_disk(volume: &api::k8s::api::core::v1::Volume) -> bool {
 
 async fn walked(path: PathBuf) -> DiskUsage {
     let shown = path.display().to_string();
-    let walked = tokio::task::spawn_blocking(move || images::tree_usage(&path));
+    let walked = tokio::task::spawn_blocking(move || ::images::tree_usage(&path));
     match walked.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(used) => DiskUsage { bytes: used.bytes, inodes: used.inodes },
         Err(error) => {

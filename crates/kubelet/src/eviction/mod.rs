@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::k8s::api::core::v1::Pod;
+use api::k8s::api::core::v1::{ObjectReference, Pod};
 use apimachinery::quantity::Quantity;
+use client::EventType;
 use clock::Instant;
 use runtime::{ContainerStatus, Runtime};
 
 use crate::cgroups;
 use crate::context::Context;
+use crate::images;
 use crate::pod::containers;
 use crate::resources;
 use decide::{Candidate, Memory, Met};
@@ -26,6 +28,8 @@ pub use threshold::{Eviction, Signal, Written, duration};
 
 /// How often is looked, as upstream.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often is looked while something that was short is being given back.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a pod that was evicted is waited for before the next one is.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a pod has to end that has to leave at once, as upstream.
@@ -46,14 +50,23 @@ pub(crate) struct Evicted {
 
 /// Pods that have to leave, by their UID, until their workers have taken note.
 #[derive(Default)]
-pub(crate) struct Evictions(Mutex<BTreeMap<String, Evicted>>);
+pub(crate) struct Evictions(Mutex<BTreeMap<String, Word>>);
+
+/// What a pod's worker is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It has to leave.
+    Leave(Evicted),
+    /// It has ended, and what it keeps of the disk is needed.
+    Clear,
+}
 
 impl Evictions {
-    fn add(&self, uid: &str, evicted: Evicted) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), evicted);
+    fn add(&self, uid: &str, word: Word) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), word);
     }
 
-    pub(crate) fn take(&self, uid: &str) -> Option<Evicted> {
+    pub(crate) fn take(&self, uid: &str) -> Option<Word> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
     }
 }
@@ -62,8 +75,8 @@ impl Evictions {
 pub(crate) async fn run(cx: Arc<Context>, eviction: Eviction) {
     let mut keeper = Keeper { cx: cx.clone(), eviction, memory: Memory::default(), leaving: None };
     loop {
-        keeper.look().await;
-        cx.ambient.clock.sleep(LOOK).await;
+        let again = keeper.look().await;
+        cx.ambient.clock.sleep(again).await;
     }
 }
 
@@ -76,10 +89,17 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn look(&mut self) {
+    /// Looks once; says after how long to look again.
+    async fn look(&mut self) -> Duration {
         let data = self.cx.paths.pods.parent().unwrap_or(&self.cx.paths.pods).to_owned();
         let images = self.cx.runtimes.get("").and_then(|runtime| runtime.image_directory());
-        let measured = tokio::task::spawn_blocking(move || measure::node(&data, images.as_deref())).await;
+        let (groups, group) = (self.cx.groups.clone(), self.cx.cgroup.clone());
+        let memory = self.cx.of_pods.get("memory").map_or(0, Quantity::value);
+        let measure = move || {
+            let of_pods = measure::pods(&*groups, &group, memory);
+            measure::node(&data, images.as_deref()).into_iter().chain(of_pods).collect::<Vec<_>>()
+        };
+        let measured = tokio::task::spawn_blocking(measure).await;
         let now = self.cx.ambient.clock.now();
         let readings = measured.unwrap_or_default();
         let decision = decide::decide(&self.eviction, &readings, &mut self.memory, now);
@@ -90,12 +110,55 @@ impl Keeper {
         });
         let pods = self.active();
         let runs = self.runs(&pods).await;
-        if self.enforce_limits(&pods, &runs).await || self.is_leaving(&pods) {
-            return;
+        if self.is_leaving().await {
+            return SOON;
         }
-        if let Some(met) = decision.act {
+        if self.enforce_limits(&pods, &runs).await {
+            return LOOK;
+        }
+        let Some(met) = decision.act else { return LOOK };
+        self.tell(&met);
+        let given_back = met.threshold.signal.condition() == "DiskPressure" && self.reclaim().await;
+        if !given_back {
             self.evict_one(&pods, &runs, &met).await;
         }
+        SOON
+    }
+
+    /// Tells of what is short.
+    fn tell(&self, met: &Met) {
+        let node = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.cx.node_name.clone()),
+            // As upstream's kubelet names its node: by its name only.
+            uid: Some(self.cx.node_name.clone()),
+            ..ObjectReference::default()
+        };
+        let message = format!("Attempting to reclaim {}", met.threshold.signal.resource());
+        self.cx.recorder.record_on(node, EventType::Warning, "EvictionThresholdMet", message);
+    }
+
+    /// Gives back what nobody uses: images, and what ended pods keep. Whether there was any.
+    async fn reclaim(&self) -> bool {
+        let images = images::gc::reclaim(&self.cx).await;
+        let kept = self.sandboxes().await;
+        let ended = self.cx.all_pods().into_iter().filter(|pod| cgroups::has_ended(pod));
+        let ended: Vec<_> = ended.filter(|pod| kept.contains(uid(pod))).collect();
+        for pod in &ended {
+            self.cx.evictions.add(uid(pod), Word::Clear);
+            self.cx.inbox.add(uid(pod), None);
+        }
+        images || !ended.is_empty()
+    }
+
+    /// UIDs of the pods that have a sandbox.
+    async fn sandboxes(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for runtime in self.cx.runtimes.all() {
+            let listed = runtime.list_sandboxes().await.unwrap_or_default();
+            found.extend(listed.into_iter().map(|sandbox| sandbox.metadata.uid));
+        }
+        found
     }
 
     /// Pods that have not ended and are not about to.
@@ -131,6 +194,9 @@ impl Keeper {
     async fn enforce_limits(&mut self, pods: &[Arc<Pod>], runs: &BTreeMap<String, Vec<Run>>) -> bool {
         let mut any = false;
         for pod in pods.iter().filter(|pod| limits::has_any(pod)) {
+            if self.is_critical(pod) {
+                continue;
+            }
             let disk = measure::pod(&self.cx, pod, runs.get(uid(pod)).map_or(&[], Vec::as_slice)).await;
             if let Some(message) = limits::exceeded(pod, &disk) {
                 self.evict(pod, message, AT_ONCE);
@@ -140,16 +206,16 @@ impl Keeper {
         any
     }
 
-    /// Whether one that was evicted has not ended yet, and may still give back what is short.
-    fn is_leaving(&mut self, active: &[Arc<Pod>]) -> bool {
-        let now = self.cx.ambient.clock.monotonic();
-        let waits = |(leaving, since): &(String, Instant)| {
-            active.iter().any(|pod| uid(pod) == leaving) && now.since(*since) < PATIENCE
-        };
-        if !self.leaving.as_ref().is_some_and(waits) {
+    /// Whether one that was evicted has not given back yet what it held.
+    async fn is_leaving(&mut self) -> bool {
+        let Some((leaving, since)) = self.leaving.clone() else { return false };
+        let volumes = self.cx.paths.volumes(&leaving);
+        let holds = self.sandboxes().await.contains(&leaving) || volumes.exists();
+        let waits = holds && self.cx.ambient.clock.monotonic().since(since) < PATIENCE;
+        if !waits {
             self.leaving = None;
         }
-        self.leaving.is_some()
+        waits
     }
 
     async fn evict_one(&mut self, pods: &[Arc<Pod>], runs: &BTreeMap<String, Vec<Run>>, met: &Met) {
@@ -183,11 +249,9 @@ impl Keeper {
             "PIDPressure" => String::new(),
             _ => self.greedy(signal, pod, disks.get(uid(pod)), runs.get(uid(pod))).await,
         };
-        let amount = |value: i64| match signal {
-            Signal::MemoryAvailable | Signal::NodefsAvailable | Signal::ImagefsAvailable => {
-                Quantity::from_bytes(value).to_string()
-            }
-            _ => value.to_string(),
+        let amount = |value: i64| match signal.is_amount() {
+            true => Quantity::from_bytes(value).to_string(),
+            false => value.to_string(),
         };
         let message = format!(
             "The node was low on resource: {}. Threshold quantity: {}, available: {}. {greedy}",
@@ -208,7 +272,7 @@ impl Keeper {
         match signal {
             Signal::NodefsAvailable | Signal::ImagefsAvailable => whole(disk.total().bytes),
             Signal::NodefsInodesFree | Signal::ImagefsInodesFree => whole(disk.total().inodes),
-            Signal::MemoryAvailable | Signal::PidAvailable => {
+            Signal::MemoryAvailable | Signal::AllocatableMemory | Signal::PidAvailable => {
                 let (groups, group) = (self.cx.groups.clone(), cgroups::of_pod(&self.cx.cgroup, pod));
                 let used = tokio::task::spawn_blocking(move || groups.usage(&group)).await;
                 let Ok(Ok(used)) = used else { return 0 };
@@ -259,16 +323,14 @@ impl Keeper {
         text
     }
 
-    /// Static pods are; an annotation could say so of any pod.
     fn is_critical(&self, pod: &Pod) -> bool {
-        let priority = pod.spec.as_ref().and_then(|spec| spec.priority);
-        self.cx.statics.get(uid(pod)).is_some() || priority.is_some_and(|priority| priority >= CRITICAL)
+        is_critical(pod, self.cx.statics.get(uid(pod)).is_some())
     }
 
     fn evict(&mut self, pod: &Pod, message: String, grace: Duration) {
         tracing::info!(pod = crate::pod::config::full_name(pod), message, "evicting");
-        self.cx.recorder.record(pod, client::EventType::Warning, "Evicted", message.clone());
-        self.cx.evictions.add(uid(pod), Evicted { message, grace });
+        self.cx.recorder.record(pod, EventType::Warning, "Evicted", message.clone());
+        self.cx.evictions.add(uid(pod), Word::Leave(Evicted { message, grace }));
         self.cx.inbox.add(uid(pod), None);
         self.leaving = Some((uid(pod).to_owned(), self.cx.ambient.clock.monotonic()));
     }
@@ -276,6 +338,12 @@ impl Keeper {
 
 fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// Whether a pod stays whatever is short: the node's own (`fixed`; an annotation could say so of any pod), and those of a
+/// priority that only the plane gives.
+pub(crate) fn is_critical(pod: &Pod, fixed: bool) -> bool {
+    fixed || pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
 }
 
 /// The node's conditions of running short, as they hold.

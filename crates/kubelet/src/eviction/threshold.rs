@@ -10,6 +10,8 @@ use apimachinery::quantity::Quantity;
 pub enum Signal {
     /// Memory of the node that pods could still have.
     MemoryAvailable,
+    /// Memory that pods together could still have of what the node lets them have.
+    AllocatableMemory,
     /// Bytes on the file system of volumes and logs.
     NodefsAvailable,
     /// Files on it.
@@ -23,8 +25,9 @@ pub enum Signal {
 }
 
 impl Signal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::MemoryAvailable,
+        Self::AllocatableMemory,
         Self::NodefsAvailable,
         Self::NodefsInodesFree,
         Self::ImagefsAvailable,
@@ -36,6 +39,7 @@ impl Signal {
     pub fn name(self) -> &'static str {
         match self {
             Self::MemoryAvailable => "memory.available",
+            Self::AllocatableMemory => "allocatableMemory.available",
             Self::NodefsAvailable => "nodefs.available",
             Self::NodefsInodesFree => "nodefs.inodesFree",
             Self::ImagefsAvailable => "imagefs.available",
@@ -55,16 +59,21 @@ impl Signal {
     /// The condition of the node that says it runs short of this.
     pub(crate) fn condition(self) -> &'static str {
         match self {
-            Self::MemoryAvailable => "MemoryPressure",
+            Self::MemoryAvailable | Self::AllocatableMemory => "MemoryPressure",
             Self::PidAvailable => "PIDPressure",
             _ => "DiskPressure",
         }
     }
 
+    /// Whether pods can ask for what is short, in bytes.
+    pub(crate) fn is_amount(self) -> bool {
+        !matches!(self, Self::NodefsInodesFree | Self::ImagefsInodesFree | Self::PidAvailable)
+    }
+
     /// The resource that pods are asked to leave for.
     pub(crate) fn resource(self) -> &'static str {
         match self {
-            Self::MemoryAvailable => "memory",
+            Self::MemoryAvailable | Self::AllocatableMemory => "memory",
             Self::NodefsAvailable | Self::ImagefsAvailable => "ephemeral-storage",
             Self::NodefsInodesFree | Self::ImagefsInodesFree => "inodes",
             Self::PidAvailable => "pids",
@@ -168,9 +177,15 @@ impl Eviction {
             grace.insert(signal, time);
         }
         let mut thresholds = Vec::new();
+        let own = hard.contains_key(&Signal::AllocatableMemory);
         for (signal, amount) in hard.into_iter().filter(|(_, amount)| !amount.is_zero()) {
             let min_reclaim = reclaim.get(&signal).copied();
-            thresholds.push(Threshold { signal, amount, grace: None, min_reclaim });
+            let threshold = Threshold { signal, amount, grace: None, min_reclaim };
+            thresholds.push(threshold);
+            if signal == Signal::MemoryAvailable && !own {
+                // Beyond what pods may have together, the kernel would choose who is killed.
+                thresholds.push(Threshold { signal: Signal::AllocatableMemory, ..threshold });
+            }
         }
         for (signal, amount) in soft {
             let time = grace.get(&signal).copied();
@@ -258,6 +273,7 @@ mod tests {
             shown,
             [
                 ("memory.available", 100 << 20, None),
+                ("allocatableMemory.available", 100 << 20, None),
                 ("nodefs.available", 100, None),
                 ("memory.available", 1 << 30, soft)
             ]

@@ -115,12 +115,41 @@ struct Trouble {
     message: String,
 }
 
+/// What is remembered of images, by their runtime's name.
+#[derive(Debug, Default)]
+pub(crate) struct Memories(tokio::sync::Mutex<BTreeMap<String, Memory>>);
+
+/// Removes all images that nobody uses and that may go. Whether there was one.
+pub(crate) async fn reclaim(cx: &Context) -> bool {
+    let (mut memories, mut any) = (cx.images.memories.0.lock().await, false);
+    for runtime in cx.runtimes.all() {
+        let memory = memories.entry(runtime.name().to_owned()).or_default();
+        let mut errors = Vec::new();
+        match look(cx, runtime, memory).await {
+            Err(error) => errors.push(error.to_string()),
+            Ok(()) => {
+                let removable = memory.removable(&cx.images.options, cx.ambient.clock.now());
+                let ids: Vec<String> = removable.into_iter().map(|(id, _)| id.to_owned()).collect();
+                for id in ids {
+                    any |= remove(runtime, memory, &id, &mut errors).await;
+                }
+            }
+        }
+        if !errors.is_empty() {
+            let errors = errors.join(", ");
+            tracing::warn!(runtime = runtime.name(), errors, "images could not be removed as they should");
+        }
+    }
+    any
+}
+
 /// Looks after the images of all runtimes; for ever.
-pub(crate) async fn run(cx: Arc<Context>, options: ImageOptions, data: PathBuf) {
-    let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
+pub(crate) async fn run(cx: Arc<Context>, data: PathBuf) {
+    let options = cx.images.options;
     let mut failed_before = false;
     loop {
         let (began, mut failure) = (cx.ambient.clock.now(), None);
+        let mut memories = cx.images.memories.0.lock().await;
         for runtime in cx.runtimes.all() {
             let memory = memories.entry(runtime.name().to_owned()).or_default();
             if let Err(Trouble { reason, message }) = collect(&cx, runtime, memory, &options, &data).await {
@@ -146,6 +175,7 @@ pub(crate) async fn run(cx: Arc<Context>, options: ImageOptions, data: PathBuf) 
                 cx.images.records.retain(&left, began);
             }
         }
+        drop(memories);
         failed_before = failed;
         cx.ambient.clock.sleep(PERIOD).await;
     }

@@ -66,6 +66,8 @@ impl ImageOptions {
 pub(crate) struct ImageManager {
     pulls: Arc<Semaphore>,
     records: Records,
+    options: ImageOptions,
+    memories: gc::Memories,
 }
 
 impl ImageManager {
@@ -73,6 +75,8 @@ impl ImageManager {
         Self {
             pulls: Arc::new(Semaphore::new(options.max_parallel_pulls.max(1))),
             records: Records::new(directory),
+            options: *options,
+            memories: gc::Memories::default(),
         }
     }
 }

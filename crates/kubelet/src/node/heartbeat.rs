@@ -17,6 +17,8 @@ use crate::eviction::Pressure;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
+/// What could not be reported is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The status is written so often though nothing in it has changed.
 const REPORT: Duration = Duration::from_secs(300);
 
@@ -26,6 +28,8 @@ pub(crate) struct Heartbeat {
     pub(crate) description: Description,
     pub(crate) runtimes: Runtimes,
     pub(crate) pressure: watch::Receiver<Pressure>,
+    /// Told the node as the API has it.
+    pub(crate) known: watch::Sender<Node>,
 }
 
 /// What changes of a node.
@@ -77,7 +81,9 @@ impl Heartbeat {
             patch["status"]["images"] = json!(images);
         }
         let patch = Patch::Merge(patch);
-        nodes.patch_status(&self.description.name, &PatchParams::default(), &patch).await
+        let node = nodes.patch_status(&self.description.name, &PatchParams::default(), &patch).await?;
+        self.known.send_replace(node.clone());
+        Ok(node)
     }
 
     async fn standing(&self) -> Standing {
@@ -113,11 +119,15 @@ impl Heartbeat {
                         (node, reported, told) = (fresh, clock.monotonic(), Some(standing));
                         here = images;
                     }
-                    Err(error) => tracing::warn!(%error, "the node's status could not be reported"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the node's status could not be reported");
+                        told = None;
+                    }
                 }
             }
+            let pause = if told.is_some() { RENEW } else { AGAIN };
             tokio::select! {
-                () = clock.sleep(RENEW) => {}
+                () = clock.sleep(pause) => {}
                 // Nobody is to send more pods to a node that runs short.
                 Ok(()) = pressure.changed() => {}
             }

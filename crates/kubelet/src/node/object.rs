@@ -60,6 +60,16 @@ const PRESSURES: [[&str; 5]; 3] = [
 ];
 
 impl Description {
+    /// What is known of the node before the API has it.
+    pub(crate) fn unregistered(&self) -> Node {
+        let metadata = ObjectMeta {
+            name: Some(self.name.clone()),
+            labels: Some(self.labels()),
+            ..ObjectMeta::default()
+        };
+        Node { metadata, ..Node::default() }
+    }
+
     /// The labels that every node has, and the node's own.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let arch = &self.machine.architecture;

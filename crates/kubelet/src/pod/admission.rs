@@ -1,6 +1,10 @@
 //! Whether the node takes a pod at all. What it does not take has failed, as upstream's kubelet says it: nothing about it
 //! would change if the pod waited.
 
+pub(crate) mod place;
+pub(crate) mod pressure;
+pub(crate) mod room;
+
 use std::collections::BTreeMap;
 
 use api::k8s::api::core::v1::Pod;
@@ -122,21 +126,25 @@ pub(crate) struct Node {
     pub(crate) apparmor: bool,
 }
 
-/// Why the node does not take a pod.
+/// In upstream's words.
+fn rejected(reason: &str, why: impl std::fmt::Display) -> Waiting {
+    Waiting::new(reason, format!("Pod was rejected: {why}"))
+}
+
+/// Why the node never takes such a pod.
 pub(crate) fn refusal(pod: &Pod, node: &Node) -> Option<Waiting> {
-    let rejected = |reason: &str, why: String| Some(Waiting::new(reason, format!("Pod was rejected: {why}")));
     let spec = pod.spec.as_ref()?;
     let confined = containers::all(pod).any(|container| {
         security::apparmor(pod, &container.spec).is_some_and(|profile| profile.type_ != "Unconfined")
     });
     if confined && !node.apparmor {
         let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
-        return rejected("AppArmor", why.to_owned());
+        return Some(rejected("AppArmor", why));
     }
     let (network, ipc) = (spec.host_network == Some(true), spec.host_ipc == Some(true));
     let sysctls = spec.security_context.iter().flat_map(|security| security.sysctls.iter().flatten());
     let forbidden = sysctls.filter_map(|sysctl| node.sysctls.check(&sysctl.name, network, ipc).err()).next();
-    forbidden.and_then(|why| rejected("SysctlForbidden", format!("forbidden sysctl: {why}")))
+    forbidden.map(|why| rejected("SysctlForbidden", format!("forbidden sysctl: {why}")))
 }
 
 #[cfg(test)]

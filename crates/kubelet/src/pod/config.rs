@@ -11,6 +11,7 @@ use runtime::{
 };
 
 use super::admission;
+use super::host_name;
 use super::security::{self, Defaults};
 use crate::cgroups;
 use crate::environment::{Unresolved, expand};
@@ -23,7 +24,6 @@ const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const DEFAULT_GRACE: u64 = 30;
-const HOSTNAME_LIMIT: usize = 63;
 pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Where in a node's data directory volumes and the like are.
@@ -43,8 +43,12 @@ impl Paths {
         self.pods.join(uid)
     }
 
+    pub(crate) fn volumes(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volumes")
+    }
+
     pub(crate) fn volume(&self, uid: &str, name: &str) -> PathBuf {
-        self.pod(uid).join("volumes").join(name)
+        self.volumes(uid).join(name)
     }
 
     /// Its presence: the volume has been made.
@@ -130,6 +134,9 @@ fn labels(pod: &Pod) -> BTreeMap<String, String> {
 }
 
 /// The sandbox that a pod asks for.
+///
+/// # Errors
+/// When the pod's name cannot be what the pod wants it to be.
 pub(crate) fn sandbox(
     pod: &Pod,
     attempt: u32,
@@ -137,7 +144,7 @@ pub(crate) fn sandbox(
     dns: &Dns,
     node: &str,
     cgroup: &str,
-) -> SandboxConfig {
+) -> Result<SandboxConfig, String> {
     let (name, namespace, uid) = identity(pod);
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
@@ -149,8 +156,12 @@ pub(crate) fn sandbox(
     };
     let sysctls = spec.security_context.iter().flat_map(|security| security.sysctls.iter().flatten());
     let sysctls = sysctls.map(|sysctl| (admission::dotted(&sysctl.name), sysctl.value.clone()));
-    SandboxConfig {
-        hostname: if spec.host_network == Some(true) { node.to_owned() } else { hostname(spec, &name) },
+    let hostname = match spec.host_network {
+        Some(true) => node.to_owned(),
+        _ => host_name::in_kernel(spec, &name, &namespace, &dns.domain)?,
+    };
+    Ok(SandboxConfig {
+        hostname,
         log_directory: paths.log(&namespace, &name, &uid),
         dns: resolver(spec, &namespace, dns),
         labels: pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(labels(pod)).collect(),
@@ -168,14 +179,7 @@ pub(crate) fn sandbox(
         handler: String::new(),
         sysctls: sysctls.collect(),
         metadata: SandboxMetadata { name, namespace, uid, attempt },
-    }
-}
-
-/// The pod's host name.
-pub(crate) fn hostname(spec: &PodSpec, pod_name: &str) -> String {
-    let name = spec.hostname_override.as_ref().or(spec.hostname.as_ref()).map_or(pod_name, String::as_str);
-    let short = name.get(..HOSTNAME_LIMIT).unwrap_or(name);
-    short.trim_end_matches(['-', '.']).to_owned()
+    })
 }
 
 /// A pod's `resolv.conf`, by its DNS policy.
@@ -242,14 +246,14 @@ pub(crate) fn hosts(pod: &Pod, host_file: &str, dns: &Dns, ips: &[IpAddr]) -> St
     let mut text = if spec.host_network == Some(true) {
         host_file.to_owned()
     } else {
-        let name = hostname(spec, pod.metadata.name.as_deref().unwrap_or_default());
+        let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+        let name = host_name::short(spec, pod_name);
         let mut text = String::from(
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
              fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
-        let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
-        let names = match subdomain {
-            Some(subdomain) => format!("{name}.{subdomain}.{namespace}.svc.{}\t{name}", dns.domain),
+        let names = match host_name::qualified(spec, pod_name, namespace, &dns.domain) {
+            Some(qualified) => format!("{qualified}	{name}"),
             None => name,
         };
         for ip in ips {
@@ -459,7 +463,7 @@ mod tests {
     #[test]
     fn sandboxes_share_what_the_pod_says() {
         let check = |spec: serde_json::Value, expected| {
-            let config = sandbox(&pod(spec), 0, &paths(), &Dns::default(), "node", "plane");
+            let config = sandbox(&pod(spec), 0, &paths(), &Dns::default(), "node", "plane").unwrap();
             assert_eq!((config.hostname.as_str(), config.network, config.pid, config.ipc), expected);
             assert_eq!(config.cgroup_parent, "plane/besteffort/podu");
         };

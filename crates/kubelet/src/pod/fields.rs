@@ -79,7 +79,7 @@ impl Sorter {
             security_context,
             service_account_name: _,
             share_process_namespace: _,
-            subdomain,
+            subdomain: _,
             termination_grace_period_seconds: _,
             volumes,
             // Honoured by the scheduler, by admission or by controllers.
@@ -93,20 +93,17 @@ impl Sorter {
             scheduler_name: _,
             scheduling_gates: _,
             scheduling_group: _,
+            set_hostname_as_fqdn: _,
             service_account: _,
             tolerations: _,
             topology_spread_constraints: _,
             // Not, or not wholly.
             os,
             resource_claims,
-            set_hostname_as_fqdn,
         } = spec;
         let other_os = os.as_ref().filter(|os| os.name != "linux");
         self.refuse(other_os.is_some(), "spec.os other than linux");
         self.refuse(filled(resource_claims), "spec.resourceClaims");
-        let qualified = *set_hostname_as_fqdn == Some(true)
-            && subdomain.as_ref().is_some_and(|subdomain| !subdomain.is_empty());
-        self.refuse(qualified, "spec.setHostnameAsFQDN");
         self.resources("spec.resources", resources.as_ref());
         if let Some(security) = security_context {
             self.pod_security(security);
@@ -114,12 +111,11 @@ impl Sorter {
         for volume in volumes.iter().flatten() {
             self.volume(volume);
         }
-        self.containers(pod, *host_network == Some(true));
-    }
-
-    fn containers(&mut self, pod: &Pod, host_network: bool) {
         for container in containers::all(pod) {
-            self.container(&container.field_path(), &container.spec, host_network);
+            self.container(&container.field_path(), &container.spec, *host_network == Some(true));
+            for mount in container.spec.volume_mounts.iter().flatten() {
+                self.mount(&container.field_path(), mount, spec);
+            }
         }
     }
 
@@ -192,7 +188,7 @@ impl Sorter {
             stdin: _,
             stdin_once: _,
             tty: _,
-            volume_mounts,
+            volume_mounts: _,
             working_dir: _,
             resize_policy: _,
             restart_policy: _,
@@ -201,7 +197,7 @@ impl Sorter {
             volume_devices,
         } = container;
         for EnvVar { name: _, value: _, value_from } in env.iter().flatten() {
-            self.env_source(field, value_from.as_ref());
+            value_from.iter().for_each(env_source);
         }
         for EnvFromSource { config_map_ref: _, prefix: _, secret_ref: _ } in env_from.iter().flatten() {}
         for ContainerPort { container_port: _, host_ip, host_port, name: _, protocol: _ } in
@@ -221,25 +217,30 @@ impl Sorter {
         if let Some(security) = security_context {
             self.security(&format!("{field}.securityContext"), security);
         }
-        volume_mounts.iter().flatten().for_each(mount_fields);
         for ContainerRestartRule { action, exit_codes: _ } in restart_policy_rules.iter().flatten() {
-            self.refuse(action != "Restart", format_args!("{field}.restartPolicyRules.action: {action}"));
+            let known = ["Restart", "RestartAllContainers"].contains(&action.as_str());
+            self.refuse(!known, format_args!("{field}.restartPolicyRules.action: {action}"));
         }
         self.refuse(filled(volume_devices), format_args!("{field}.volumeDevices"));
     }
 
-    fn env_source(&mut self, field: &str, source: Option<&EnvVarSource>) {
-        let Some(EnvVarSource {
-            config_map_key_ref: _,
-            field_ref: _,
-            resource_field_ref: _,
-            secret_key_ref: _,
-            file_key_ref,
-        }) = source
-        else {
-            return;
-        };
-        self.refuse(file_key_ref.is_some(), format_args!("{field}.env.valueFrom.fileKeyRef"));
+    fn mount(&mut self, field: &str, mount: &VolumeMount, pod: &PodSpec) {
+        let VolumeMount {
+            mount_path: _,
+            mount_propagation,
+            name,
+            read_only: _,
+            recursive_read_only: _,
+            sub_path: _,
+            sub_path_expr: _,
+        } = mount;
+        let both = mount_propagation.as_deref() == Some("Bidirectional");
+        // What is mounted in a volume that goes with its pod would have to go first; and with users of its own, a pod mounts
+        // what the machine would have to see through them.
+        let mut volumes = pod.volumes.iter().flatten();
+        let of_node = volumes.any(|volume| volume.name == *name && volume.host_path.is_some());
+        let possible = of_node && pod.host_users != Some(false);
+        self.refuse(both && !possible, format_args!("{field}.volumeMounts.mountPropagation: Bidirectional"));
     }
 
     fn security(&mut self, field: &str, security: &SecurityContext) {
@@ -263,17 +264,15 @@ impl Sorter {
     }
 }
 
-/// All of a mount is honoured.
-fn mount_fields(mount: &VolumeMount) {
-    let VolumeMount {
-        mount_path: _,
-        mount_propagation: _,
-        name: _,
-        read_only: _,
-        recursive_read_only: _,
-        sub_path: _,
-        sub_path_expr: _,
-    } = mount;
+/// All sources of a variable are honoured.
+fn env_source(source: &EnvVarSource) {
+    let EnvVarSource {
+        config_map_key_ref: _,
+        field_ref: _,
+        file_key_ref: _,
+        resource_field_ref: _,
+        secret_key_ref: _,
+    } = source;
 }
 
 /// All of it is honoured; a hook of `tcpSocket` fails, as upstream's does.
@@ -342,13 +341,18 @@ mod tests {
         let rules =
             |action: &str| json!({"restartPolicy": "Never", "restartPolicyRules": [{"action": action}]});
         check(container(rules("Restart")), "");
-        let all = "spec.containers{c}.restartPolicyRules.action: RestartAllContainers";
-        check(container(rules("RestartAllContainers")), all);
-        let file = json!({"fileKeyRef": {"key": "k", "path": "p", "volumeName": "v"}});
-        check(
-            container(json!({"env": [{"name": "A", "valueFrom": file}]})),
-            "spec.containers{c}.env.valueFrom.fileKeyRef",
-        );
+        let mount = |propagation: &str| json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "mountPropagation": propagation}]});
+        check(container(mount("HostToContainer")), "");
+        let both = "spec.containers{c}.volumeMounts.mountPropagation: Bidirectional";
+        let mut shared = container(mount("Bidirectional"));
+        shared["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        check(shared.clone(), both);
+        shared["volumes"] = json!([{"name": "v", "hostPath": {"path": "/v"}}]);
+        check(shared.clone(), "");
+        shared["hostUsers"] = json!(false);
+        check(shared, both);
+        check(container(rules("RestartAllContainers")), "");
+        check(container(rules("Fly")), "spec.containers{c}.restartPolicyRules.action: Fly");
     }
 
     #[test]

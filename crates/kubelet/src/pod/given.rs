@@ -66,7 +66,11 @@ impl Given {
         };
         match (answer, known) {
             (Ok((config_maps, secrets)), _) => {
-                let sources = Sources { config_maps: there(&config_maps), secrets: there(&secrets) };
+                let sources = Sources {
+                    config_maps: there(&config_maps),
+                    secrets: there(&secrets),
+                    ..Sources::default()
+                };
                 let mut cache = self.cache();
                 cache.config_maps.extend(config_maps);
                 cache.secrets.extend(secrets);
@@ -85,7 +89,8 @@ impl Given {
         let cache = self.cache();
         let config_maps = part(&cache.config_maps, config_maps)?;
         let secrets = part(&cache.secrets, secrets)?;
-        Some(Sources { config_maps: there(&config_maps), secrets: there(&secrets) })
+        let (config_maps, secrets) = (there(&config_maps), there(&secrets));
+        Some(Sources { config_maps, secrets, ..Sources::default() })
     }
 
     /// Tokens of the pod's service account, renewed in time.

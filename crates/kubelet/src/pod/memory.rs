@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::k8s::api::core::v1::PodStatus;
 use jiff::{SignedDuration, Timestamp};
 use runtime::ContainerStatus;
 
@@ -45,6 +46,12 @@ pub(crate) struct Memory {
     pub(crate) renew_at: Option<Timestamp>,
     /// How its resize fares.
     pub(crate) resize: Resize,
+    /// Its volumes have been removed after its end.
+    pub(crate) released: bool,
+    /// Once it has ended, nothing is kept of its containers.
+    pub(crate) clear: bool,
+    /// What was to be told of it when its containers were removed after its end.
+    pub(crate) last: Option<Box<PodStatus>>,
 }
 
 /// A pod's resize in place.

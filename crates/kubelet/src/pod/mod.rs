@@ -20,4 +20,5 @@ pub(crate) mod worker;
 
 mod given;
 mod handler;
+mod host_name;
 mod last_words;

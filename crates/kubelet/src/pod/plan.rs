@@ -11,11 +11,13 @@ use api::k8s::api::core::v1::{Container, Pod};
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, ContainerStatus, Resources, SandboxState};
 
+pub(crate) mod anew;
+
 use super::backoff::Backoff;
 use super::config;
 use super::containers::{self, Kind, PodContainer};
 use super::fields;
-use super::memory::{Ending, Memory, Stopping, Waiting};
+use super::memory::{EVICTED, Ending, Memory, Stopping, Waiting};
 use super::observed::Observed;
 use super::operation::Key;
 use super::{resize, restart, volume};
@@ -46,10 +48,12 @@ pub(crate) enum Action {
     RunSandbox { attempt: u32 },
     /// Stop a sandbox; it stays listed.
     StopSandbox { id: String },
-    /// Remove a sandbox and its containers.
+    /// Remove a sandbox and its containers, with their logs.
     RemoveSandbox { id: String },
     /// Bring volumes up to date with what they are made from.
     RenewVolumes,
+    /// Remove the volumes of a pod that has ended: what it wrote there is nobody's any more.
+    ReleaseVolumes,
     /// Create and start a run of a container. Once it has begun, the next one has to wait as `crash` says.
     Start { container: String, attempt: u32, crash: Option<Backoff> },
     /// Stop a run by then; one that is being stopped may have to be gone sooner than was said before.
@@ -72,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) wake_at: Option<Timestamp>,
     /// Something that runs has other limits than it should have.
     pub(crate) resizing: bool,
+    /// All containers end, to begin anew.
+    pub(crate) restarting: bool,
     /// What to remember.
     pub(crate) memory: Memory,
 }
@@ -87,7 +93,8 @@ pub(crate) fn plan(pod: &Pod, goal: &Goal, observed: &Observed, memory: &Memory,
     let containers: Vec<_> = containers::all(pod).collect();
     let mut plan = Plan { memory: memory.clone(), ..Plan::default() };
     plan.memory.stops.retain(|id, _| observed.containers().iter().any(|run| run.id == *id));
-    let mut planner = Planner { pod, containers: &containers, observed, now, plan };
+    let cause = anew::cause(&containers, observed);
+    let mut planner = Planner { pod, containers: &containers, observed, cause, now, plan };
     match goal {
         Goal::Run => planner.run(),
         Goal::Rest => {
@@ -114,6 +121,8 @@ struct Planner<'a> {
     pod: &'a Pod,
     containers: &'a [PodContainer<'a>],
     observed: &'a Observed,
+    /// The run for whose end all containers last began anew, or do so now.
+    cause: Option<&'a ContainerStatus>,
     now: Timestamp,
     plan: Plan,
 }
@@ -163,7 +172,10 @@ impl<'a> Planner<'a> {
         }
         self.plan.memory.ending = None;
         self.renew_volumes();
-        let begun = self.of(Kind::App).any(|app| self.observed.latest_in(sandbox, app.name()).is_some());
+        if self.ends_for_all_anew() {
+            return;
+        }
+        let begun = self.of(Kind::App).any(|app| self.current_in(sandbox, app.name()).is_some());
         self.resize(sandbox);
         // Whoever wants to look need not wait for what may be the trouble.
         for container in self.of(Kind::Ephemeral) {
@@ -223,7 +235,8 @@ impl<'a> Planner<'a> {
                 }
                 Standing::New if starting => {}
                 Standing::New => {
-                    starting |= self.start(&container.spec, None);
+                    let earlier = self.observed.latest(container.name());
+                    starting |= self.start_after(&container.spec, earlier, self.crashed(earlier));
                 }
                 Standing::Again(run) => {
                     self.start(&container.spec, Some(run));
@@ -239,9 +252,9 @@ impl<'a> Planner<'a> {
         if begun && !sidecar {
             return true;
         }
-        let Some(run) = self.observed.latest_in(sandbox, &spec.name) else {
+        let Some(run) = self.current_in(sandbox, &spec.name) else {
             let earlier = self.observed.latest(&spec.name);
-            self.start_after(spec, earlier, None);
+            self.start_after(spec, earlier, self.crashed(earlier));
             return begun;
         };
         match run.state {
@@ -262,7 +275,7 @@ impl<'a> Planner<'a> {
     /// Whether nothing of the pod has to run any more.
     fn is_over(&self) -> bool {
         let failed_init = self.of(Kind::Init).any(|container| {
-            let run = self.observed.latest(container.name());
+            let run = self.current(container.name());
             run.is_some_and(|run| {
                 let failed = run.state == ContainerState::Exited && run.exit_code != 0;
                 failed && !restart::again(self.pod, &container.spec, run.exit_code)
@@ -273,7 +286,7 @@ impl<'a> Planner<'a> {
     }
 
     fn standing(&self, container: &Container) -> Standing<'a> {
-        let Some(run) = self.observed.latest(&container.name) else { return Standing::New };
+        let Some(run) = self.current(&container.name) else { return Standing::New };
         match run.state {
             ContainerState::Running => Standing::Running(run),
             // Lost between being made and being started, or lost track of.
@@ -284,6 +297,21 @@ impl<'a> Planner<'a> {
             }
             ContainerState::Exited => Standing::Done,
         }
+    }
+
+    /// The newest run that counts.
+    fn current(&self, name: &str) -> Option<&'a ContainerStatus> {
+        self.observed.latest(name).filter(|run| self.counts(run))
+    }
+
+    fn current_in(&self, sandbox: &str, name: &str) -> Option<&'a ContainerStatus> {
+        self.observed.latest_in(sandbox, name).filter(|run| self.counts(run))
+    }
+
+    /// An earlier run for which the next one has to wait though it does not count any more: the one for whose end all begin
+    /// anew.
+    fn crashed(&self, earlier: Option<&'a ContainerStatus>) -> Option<&'a ContainerStatus> {
+        earlier.filter(|run| self.cause.is_some_and(|cause| cause.id == run.id))
     }
 
     /// Whether a run ended for another to take its place.
@@ -388,9 +416,27 @@ impl<'a> Planner<'a> {
         if self.abandon() | self.end(grace) {
             return;
         }
-        for sandbox in self.observed.sandboxes().iter().filter(|sandbox| sandbox.state == SandboxState::Ready)
-        {
-            self.plan.actions.push(Action::StopSandbox { id: sandbox.id.clone() });
+        let sandboxes = self.observed.sandboxes();
+        let ready = sandboxes.iter().filter(|sandbox| sandbox.state == SandboxState::Ready);
+        let stops = ready.map(|sandbox| Action::StopSandbox { id: sandbox.id.clone() });
+        let before = self.plan.actions.len();
+        self.plan.actions.extend(stops);
+        if self.plan.actions.len() == before {
+            self.give_back();
+        }
+    }
+
+    /// Gives back what a pod that has ended holds of the disk: its volumes, and where the room is needed all that its
+    /// containers wrote, their logs too.
+    fn give_back(&mut self) {
+        if !self.plan.memory.released {
+            self.plan.actions.push(Action::ReleaseVolumes);
+        }
+        let status = self.pod.status.as_ref();
+        let evicted = status.is_some_and(|status| status.reason.as_deref() == Some(EVICTED));
+        if evicted || self.plan.memory.clear {
+            let left = self.observed.sandboxes().iter();
+            self.plan.actions.extend(left.map(|sandbox| Action::RemoveSandbox { id: sandbox.id.clone() }));
         }
     }
 

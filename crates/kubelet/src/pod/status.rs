@@ -14,6 +14,7 @@ use runtime::{ContainerState, ContainerStatus};
 use super::containers::{self, Kind, PodContainer};
 use super::memory::{EVICTED, Memory, Waiting};
 use super::observed::Observed;
+use super::plan::anew::RESTARTING;
 use super::plan::{Goal, Plan};
 use super::{resize, restart};
 use crate::resources::Qos;
@@ -43,7 +44,9 @@ pub(crate) fn status(
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let before = pod.status.clone().unwrap_or_default();
-    let teller = Teller { observed, plan, around };
+    // What has ended stays as it was told, though the runtime does not know of it any more.
+    let kept = plan.memory.last.as_deref().or(Some(&before)).filter(|_| *goal == Goal::Rest);
+    let teller = Teller { observed, plan, around, kept };
     let all: Vec<PodContainer<'_>> = containers::of_spec(spec).collect();
     let not_yet = if teller.is_initializing(&all) { "PodInitializing" } else { "ContainerCreating" };
     let of = |kinds: &[Kind]| -> Vec<Told> {
@@ -88,6 +91,7 @@ pub(crate) fn status(
     };
     let mut facts = conditions(pod, &all, &status, sandbox.is_some());
     facts.extend(resize_conditions(plan));
+    facts.extend(restarting_condition(pod, &status, plan));
     if let Some(failed) = plan.memory.failed.as_ref().filter(|failed| failed.reason == EVICTED) {
         facts.push(Fact {
             name: "DisruptionTarget",
@@ -115,6 +119,8 @@ struct Teller<'a> {
     observed: &'a Observed,
     plan: &'a Plan,
     around: &'a Surroundings<'a>,
+    /// What was told of containers before, if that still holds.
+    kept: Option<&'a PodStatus>,
 }
 
 impl Teller<'_> {
@@ -142,6 +148,14 @@ impl Teller<'_> {
         let name = &container.name;
         let mut runs = self.observed.runs(name);
         let (latest, earlier) = (runs.next(), runs.next());
+        let ended = |told: &&Told| {
+            told.name == *name && told.state.as_ref().is_some_and(|state| state.terminated.is_some())
+        };
+        if latest.is_none()
+            && let Some(told) = self.kept.and_then(|kept| containers::statuses(kept).find(ended))
+        {
+            return told.clone();
+        }
         let waiting = self.plan.waiting.get(name);
         let mut told = Told {
             name: name.clone(),
@@ -240,10 +254,20 @@ fn is_running(told: &Told) -> bool {
     told.state.as_ref().is_some_and(|state| state.running.is_some())
 }
 
+/// Whether what a container did before does not count any more.
+fn begins_anew(told: &Told) -> bool {
+    let waiting = told.state.as_ref().and_then(|state| state.waiting.as_ref());
+    waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some(RESTARTING))
+}
+
 /// The phase, by upstream's rules. `ended`: the pod goes away and nothing of it runs any more.
 fn phase(pod: &Pod, all: &[PodContainer<'_>], init: &[Told], apps: &[Told], ended: bool) -> &'static str {
     let (mut pending, mut failed, mut failed_for_good) = (0, 0, false);
     for (container, told) in all.iter().zip(init) {
+        if begins_anew(told) {
+            pending += 1;
+            continue;
+        }
         let code = exit_code(told.state.as_ref()).or_else(|| exit_code(told.last_state.as_ref()));
         if container.kind == Kind::Sidecar {
             pending += usize::from(told.started != Some(true) && code.is_none());
@@ -371,6 +395,22 @@ fn conditions(pod: &Pod, all: &[PodContainer<'_>], status: &PodStatus, sandboxed
     };
     let sandboxed = fact("PodReadyToStartContainers", sandboxed);
     vec![sandboxed, initialized, ready, containers, fact("PodScheduled", true)]
+}
+
+/// Whether all containers are about to begin anew, told of pods to which that may happen.
+fn restarting_condition(pod: &Pod, status: &PodStatus, plan: &Plan) -> Option<Fact> {
+    let fact = Fact { name: "AllContainersRestarting", holds: false, reason: None, message: None };
+    restart::may_begin_all_anew(pod).then(|| match status.phase.as_deref() {
+        Some("Succeeded") => Fact { reason: Some("PodCompleted"), ..fact },
+        Some("Failed") => Fact { reason: Some("PodFailed"), ..fact },
+        _ if plan.restarting => Fact {
+            holds: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+            ..fact
+        },
+        _ => fact,
+    })
 }
 
 /// What is only told while there is something to tell.

@@ -281,6 +281,25 @@ pub(crate) fn settle(root: &Path, part: &Path) -> std::io::Result<PathBuf> {
     real(&directory)
 }
 
+/// Where a volume of a pod is.
+pub(crate) fn directory(pod: &Pod, paths: &Paths, name: &str) -> Option<PathBuf> {
+    let volume = of_pod(pod).find(|volume| volume.name == name)?;
+    let host = volume.host_path.as_ref().map(|host| PathBuf::from(&host.path));
+    Some(host.unwrap_or_else(|| paths.volume(pod.metadata.uid.as_deref().unwrap_or_default(), name)))
+}
+
+/// Removes the volumes of a pod that has ended, those in memory too. Blocks.
+pub(crate) fn release(paths: &Paths, uid: &str) -> std::io::Result<()> {
+    let pod = paths.pod(uid);
+    unmount_of(&pod)?;
+    // The marks go last: a volume without one is made anew.
+    ["volumes", "made"]
+        .iter()
+        .map(|part| pod.join(part))
+        .filter(|part| part.exists())
+        .try_for_each(|part| images::remove_tree(&part))
+}
+
 /// Removes what pods have left, volumes and logs, for each pod UID that `is_gone`. Blocks.
 pub(crate) fn sweep(paths: &Paths, is_gone: impl Fn(&str) -> bool) -> std::io::Result<()> {
     let entries = |directory: &Path| -> Vec<PathBuf> {
@@ -342,6 +361,7 @@ mod tests {
             .into(),
             secrets: [("s".to_owned(), serde_json::from_value(json!({"data": {"k": "eA=="}})).unwrap())]
                 .into(),
+            ..Sources::default()
         };
         let place = Place { host_ips: vec![], pod_ips: vec![], allocatable: Default::default() };
         let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];

@@ -27,6 +27,7 @@ use super::status::{DEFERRED, INFEASIBLE, Surroundings, status};
 use super::volume;
 use crate::allocation::Verdict;
 use crate::context::Context;
+use crate::eviction::Word;
 use crate::static_pods::{self, mirrored};
 
 /// How long a sandbox that outlived its pod's record has to end.
@@ -155,9 +156,9 @@ impl Worker {
         let now = self.cx.ambient.clock.now();
         self.prober.follow(&self.pod, &runtime, &observed, &mut self.memory);
         let deadline = self.check_deadline(&goal, now);
-        self.check_admission(&goal, &observed);
         self.check_eviction(&goal);
-        let pod = match self.allocated(&goal) {
+        let admitted = self.check_admission(&goal, &observed).await;
+        let pod = match admitted.and_then(|()| self.allocated(&goal)) {
             Ok(pod) => pod,
             Err(error) => {
                 tracing::warn!(uid = self.assignment.uid, %error, "what the pod was given cannot be written down");
@@ -172,9 +173,13 @@ impl Worker {
         let scope = self.scope(pod, &runtime, &observed);
         let mut wakes = vec![plan.wake_at, deadline];
         // Nothing is told of what is gone; nor is anything removed that could not be told of afterwards.
-        let told = gone || self.tell(&scope, status, &mut wakes);
+        let told = gone || self.tell(&scope, status.clone(), &mut wakes);
         let actions = std::mem::take(&mut plan.actions);
         self.memory = plan.memory;
+        let clears = |action: &Action| matches!(action, Action::RemoveSandbox { .. });
+        if goal == Goal::Rest && self.memory.last.is_none() && actions.iter().any(clears) {
+            self.memory.last = Some(Box::new(status.clone()));
+        }
         for action in actions {
             let removes = matches!(action, Action::RemoveSandbox { .. }) && matches!(goal, Goal::Leave(_));
             if told || !removes {
@@ -219,6 +224,7 @@ impl Worker {
                 let retry_at = later(now, LONG_RETRY);
                 self.memory.sandbox = Some(Failure { what, then: None, at: now, retry_at });
             }
+            Outcome::Released(done) => self.memory.released = done,
             Outcome::Volumes(result) => {
                 let after = if result.is_ok() { RENEW } else { LONG_RETRY };
                 self.memory.renew_at = Some(later(now, after));
@@ -243,6 +249,7 @@ impl Worker {
                 self.memory.container(&container).condemned = condemned;
             }
             Outcome::Stopped { run, done } => {
+                self.cx.events.send_replace(());
                 if let Some(stopping) = self.memory.stops.get_mut(&run) {
                     (stopping.hooked, stopping.done) = (true, done);
                 }
@@ -252,6 +259,7 @@ impl Worker {
                 self.memory.resize.failed = result.err().map(|error| (error, retry_at));
             }
             Outcome::Removed { run, done } => {
+                self.cx.events.send_replace(());
                 if done {
                     self.memory.unstarted.retain(|known| Some(&known.id) != run.as_ref());
                 }
@@ -368,19 +376,35 @@ impl Worker {
     }
 
     /// Fails a pod that the node does not take, before anything of it is made.
-    fn check_admission(&mut self, goal: &Goal, observed: &Observed) {
+    async fn check_admission(&mut self, goal: &Goal, observed: &Observed) -> std::io::Result<()> {
         let new = *goal == Goal::Run && observed.is_empty() && self.memory.failed.is_none();
-        if let Some(refusal) = new.then(|| admission::refusal(&self.pod, &self.cx.admission)).flatten() {
+        if !new || self.cx.allocations.has_admitted(&self.assignment.uid) {
+            return Ok(());
+        }
+        let pressure = self.cx.pressure.borrow().clone();
+        let fixed = self.cx.statics.get(&self.assignment.uid).is_some();
+        let refusal = match admission::pressure::refusal(&self.pod, &pressure, fixed)
+            .or_else(|| admission::refusal(&self.pod, &self.cx.admission))
+        {
+            Some(refusal) => Some(refusal),
+            None => {
+                let misplaced = admission::place::check(&self.cx, &self.pod, fixed).await;
+                self.cx.allocations.admit(&self.pod, &self.cx.all_pods(), misplaced)?
+            }
+        };
+        if let Some(refusal) = refusal {
             self.warn(&refusal.reason, &refusal.message);
             self.memory.failed = Some(refusal);
         }
+        Ok(())
     }
 
     /// The pod with the resources that it has been given; a resize that its spec asks for is decided upon first.
     fn allocated(&mut self, goal: &Goal) -> std::io::Result<Arc<Pod>> {
         let generation = self.pod.metadata.generation;
         let deferred = self.is_deferred();
-        if *goal == Goal::Run && (self.settled != Some(generation) || deferred) {
+        let wanted = *goal == Goal::Run && self.memory.failed.is_none();
+        if wanted && (self.settled != Some(generation) || deferred) {
             let verdict = self.cx.allocations.settle(&self.pod, &self.cx.all_pods())?;
             self.settled = Some(generation);
             let pending = match verdict {
@@ -425,12 +449,16 @@ impl Worker {
         (now < deadline).then_some(deadline)
     }
 
-    /// Fails the pod if it has to leave.
+    /// Fails the pod if it has to leave; takes note if what it left is in the way.
     fn check_eviction(&mut self, goal: &Goal) {
-        let Some(evicted) = self.cx.evictions.take(&self.assignment.uid) else { return };
-        if *goal == Goal::Run && self.memory.failed.is_none() {
-            self.memory.failed = Some(Waiting::new(EVICTED, evicted.message));
-            self.memory.rest_grace = Some(evicted.grace);
+        match self.cx.evictions.take(&self.assignment.uid) {
+            Some(Word::Leave(evicted)) if *goal == Goal::Run && self.memory.failed.is_none() => {
+                self.memory.failed = Some(Waiting::new(EVICTED, evicted.message));
+                self.memory.rest_grace = Some(evicted.grace);
+                self.memory.clear = true;
+            }
+            Some(Word::Clear) => self.memory.clear = true,
+            Some(Word::Leave(_)) | None => {}
         }
     }
 

@@ -11,7 +11,9 @@ use futures::stream::BoxStream;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, ContainerStatus, Runtime};
+use tokio::sync::watch;
 
+use super::notices::Notice;
 use super::query;
 use super::route::Refusal;
 use super::tail::Tail;
@@ -20,10 +22,8 @@ use crate::pod::containers;
 use crate::pod::observed::Observed;
 use crate::static_pods::mirrored;
 
-/// Looks for new lines so often while somebody follows.
-const POLL: Duration = Duration::from_millis(100);
-/// Every so many looks, whether the container still runs.
-const LOOKS: u32 = 5;
+/// Looks for new lines so often while somebody follows and the kernel tells nothing.
+const POLL: Duration = Duration::from_millis(500);
 
 /// What of a log is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,10 +107,18 @@ pub(super) async fn open(
     }
     let (runtime, run) = find(cx, &known, container, options.previous).await?;
     let path = run.log_path.clone();
+    // Before anything is looked at: nothing is to come in between.
+    let follow = options.follow.then(|| Follow {
+        cx: cx.clone(),
+        runtime,
+        id: run.id.clone(),
+        events: cx.events.subscribe(),
+        written: path.parent().and_then(|directory| cx.notices.watch(directory).ok()),
+        looked: false,
+    });
     let tail = opened(path, &options, cx.ambient.clock.now()).await.map_err(|error| {
         missing(format!("failed to open log file {:?}: {error}", run.log_path.display().to_string()))
     })?;
-    let follow = options.follow.then(|| Follow { cx: cx.clone(), runtime, id: run.id, looks: 0 });
     let state = Some((tail, follow));
     Ok(Box::pin(futures::stream::unfold(state, |state| async move {
         let (tail, follow) = state?;
@@ -132,17 +140,34 @@ struct Follow {
     cx: Arc<Context>,
     runtime: Arc<dyn Runtime>,
     id: String,
-    looks: u32,
+    /// What happens to containers.
+    events: watch::Receiver<()>,
+    /// What is written to the log; `None`: it is not told.
+    written: Option<Notice>,
+    /// Whether the container ran when all of this began.
+    looked: bool,
 }
 
 impl Follow {
     /// Waits for more; `false`: there will be none.
     async fn wait(&mut self) -> bool {
-        self.cx.ambient.clock.sleep(POLL).await;
-        self.looks += 1;
-        if !self.looks.is_multiple_of(LOOKS) {
-            return true;
+        let looked = std::mem::replace(&mut self.looked, true);
+        if !looked {
+            return self.is_running().await;
         }
+        match &mut self.written {
+            None => {
+                self.cx.ambient.clock.sleep(POLL).await;
+                self.is_running().await
+            }
+            Some(written) => tokio::select! {
+                () = written.changed() => true,
+                _ = self.events.changed() => self.is_running().await,
+            },
+        }
+    }
+
+    async fn is_running(&self) -> bool {
         let status = self.runtime.container_status(&self.id).await;
         status.is_ok_and(|status| status.state == ContainerState::Running)
     }
@@ -212,7 +237,15 @@ async fn find(
         )));
     }
     let told = pod.status.iter().flat_map(containers::statuses).find(|told| told.name == container);
-    let reason = told.and_then(|told| told.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let state = told.and_then(|told| told.state.as_ref());
+    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        // It was cleared away, or never was.
+        return Err(bad(match ended.container_id.as_deref().unwrap_or_default() {
+            "" => format!("container \"{container}\" in pod \"{name}\" is terminated"),
+            id => format!("unable to retrieve container logs for {id}"),
+        }));
+    }
+    let reason = state.and_then(|state| state.waiting.as_ref()?.reason.clone());
     let reason = match reason.as_deref() {
         Some("ErrImagePull") => "image can't be pulled",
         Some("ImagePullBackOff") => "trying and failing to pull image",

@@ -4,6 +4,7 @@
 mod command;
 mod find;
 mod log;
+mod notices;
 mod ports;
 mod query;
 mod route;
@@ -26,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::context::Context;
 use crate::run::{Admits, Error, Serving};
+pub(crate) use notices::Notices;
 pub(crate) use tail::Tail;
 
 /// Connections at one time.

@@ -70,6 +70,16 @@ pub(crate) fn pod(name: &str, script: &str, rest: &str) -> String {
     )
 }
 
+/// What a pod said until it ended, as it should.
+#[track_caller]
+pub(crate) fn output(plane: &Plane, name: &str) -> String {
+    let ended = "--for=jsonpath={.status.phase}=Succeeded";
+    let waited = plane.kubectl(&["wait", ended, &format!("pod/{name}"), "--timeout=60s"]);
+    let said = plane.kubectl(&["logs", name]);
+    assert!(waited.ok, "{waited:?}\n{said:?}\n{}", plane.kubectl(&["describe", "pod", name]).out);
+    said.out
+}
+
 #[test]
 fn a_pod_runs_logs_and_ends() {
     let Some(plane) = plane_with_image() else { return };

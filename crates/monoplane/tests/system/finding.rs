@@ -1,17 +1,8 @@
 //! Pods find the API, each other and the cluster's names, as unmodified clients expect to.
 
-use harness::{Plane, eventually};
+use harness::eventually;
 
-use crate::containers::{plane_with_image, pod};
-
-/// What a pod said until it ended, as it should.
-fn done(plane: &Plane, name: &str) -> String {
-    let ended = "--for=jsonpath={.status.phase}=Succeeded";
-    let waited = plane.kubectl(&["wait", ended, &format!("pod/{name}"), "--timeout=60s"]);
-    let said = plane.kubectl(&["logs", name]);
-    assert!(waited.ok, "{waited:?}\n{said:?}");
-    said.out
-}
+use crate::containers::{output, plane_with_image, pod};
 
 #[test]
 fn a_client_in_a_pod_finds_the_api_and_is_judged_by_its_roles() {
@@ -32,7 +23,7 @@ fn a_client_in_a_pod_finds_the_api_and_is_judged_by_its_roles() {
                   cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo; \
                   nslookup kubernetes.default.svc.cluster.local; cat /etc/resolv.conf; env";
     plane.apply(&pod("client", script, &format!("{mounts}{volumes}")));
-    let said = done(&plane, "client");
+    let said = output(&plane, "client");
     let address = |namespace: &str, name: &str| {
         let service = plane.get(&["service", "-n", namespace, name]);
         service["spec"]["clusterIP"].as_str().expect("an address").to_owned()
@@ -105,5 +96,5 @@ fn endpoints_by_hand_lead_somewhere_and_names_are_aliases() {
     let script =
         "for name in by-hand:80 elsewhere:80 one.herd:8080; do wget -qO- http://$name/index.html; done";
     plane.apply(&pod("asker", script, "  restartPolicy: Never\n"));
-    assert_eq!(done(&plane, "asker"), "found\nfound\nfound\n");
+    assert_eq!(output(&plane, "asker"), "found\nfound\nfound\n");
 }

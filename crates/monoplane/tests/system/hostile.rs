@@ -3,7 +3,7 @@
 
 use harness::{Plane, eventually};
 
-use crate::containers::{IMAGE, plane_with_image_and};
+use crate::containers::{IMAGE, output, plane_with_image_and};
 
 fn pod(name: &str, spec: &str, container: &str, script: &str) -> String {
     format!(
@@ -11,18 +11,6 @@ fn pod(name: &str, spec: &str, container: &str, script: &str) -> String {
          restartPolicy: Never\n{spec}  containers:\n  - name: main\n    image: {IMAGE}\n    imagePullPolicy: Never\n    \
          command: [/bin/busybox, sh, -c]\n    args:\n    - |\n      {script}\n{container}"
     )
-}
-
-/// What a pod printed, once it has ended.
-#[track_caller]
-fn output(plane: &Plane, name: &str) -> String {
-    plane.kubectl_ok(&[
-        "wait",
-        "--for=jsonpath={.status.phase}=Succeeded",
-        &format!("pod/{name}"),
-        "--timeout=60s",
-    ]);
-    plane.kubectl_ok(&["logs", name])
 }
 
 /// Waits for a pod that the node does not take; gives the message.

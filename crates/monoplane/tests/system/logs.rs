@@ -42,6 +42,9 @@ fn every_flag_of_logs() {
     let selected = logs(&["-l", "app=l", "-c", "side", "--prefix", "--max-log-requests=2"]);
     assert!(selected.contains("[pod/p/side]") && selected.contains("[pod/q/side]"), "{selected}");
     assert_eq!(logs(&["p", "-c", "side", "--insecure-skip-tls-verify-backend"]), "from side\n");
+    let all = sorted(logs(&["p", "--all-containers", "--prefix"]));
+    assert_eq!(all.first().map(String::as_str), Some("[pod/p/first] from init"));
+    assert!(all.contains(&"[pod/p/side] from side".to_owned()), "{all:?}");
     let few = plane.kubectl(&["logs", "-f", "-l", "app=l", "-c", "side", "--max-log-requests=1"]);
     assert!(!few.ok && few.err.contains("maximum allowed concurrency"), "{few:?}");
     let path = "/api/v1/namespaces/default/pods/p/log?container=main&stream=";
@@ -68,12 +71,54 @@ fn logs_of_what_runs_no_more_or_not_yet() {
     let said = plane.kubectl(&["logs", "-f", "done", "-c", "other"]);
     assert!(said.err.contains("container other is not valid for pod done"), "{said:?}");
     let init = format!(
-        "  initContainers:\n  - {{name: first, image: '{IMAGE}', imagePullPolicy: Never, command: [/bin/busybox, sleep, '1000']}}\n"
+        "  initContainers:\n  - {{name: first, image: '{IMAGE}', imagePullPolicy: Never, command: [/bin/busybox, sh, -c, 'echo early; sleep 1000']}}\n"
     );
     plane.apply(&pod("waits", "true", &init));
+    // One container has nothing to show yet: that ends the command, or it does not.
+    eventually("the first has spoken", || plane.kubectl(&["logs", "waits", "-c", "first"]).ok.then_some(()));
+    let all = ["logs", "waits", "--all-containers"];
+    let said = plane.kubectl(&all);
+    assert!(!said.ok && said.err.contains("PodInitializing"), "{said:?}");
+    let said = plane.kubectl(&[&all[..], &["--ignore-errors"]].concat());
+    assert!(said.ok && said.out.contains("early\n") && said.out.contains("PodInitializing"), "{said:?}");
     eventually("it is told to wait", || {
         let said = plane.kubectl(&["logs", "waits", "-c", "main"]);
         let words = "container \"main\" in pod \"waits\" is waiting to start: PodInitializing";
         said.err.contains(words).then_some(())
     });
+}
+
+#[test]
+fn a_follower_sees_every_line_of_a_log_that_is_rotated() {
+    let Some(plane) = plane_with_image() else { return };
+    // 24 MB: put aside twice meanwhile. It waits for a sign, so that all of it is followed.
+    let script = "until [ -e /go ]; do sleep 0.1; done; awk \"BEGIN { for (n = 1; n <= 200000; n++) printf \\\"%0100d\\\\n\\\", n }\"; sleep 3";
+    plane.apply(&pod("long", script, "  restartPolicy: Never\n"));
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/long", "--timeout=60s"]);
+    let mut follower = plane.kubectl_command();
+    let follower = follower.args(["logs", "-f", "long"]).stdout(std::process::Stdio::piped());
+    let mut follower = follower.spawn().expect("kubectl runs");
+    let mut said = std::io::BufReader::new(follower.stdout.take().expect("a pipe"));
+    plane.kubectl_ok(&["exec", "long", "--", "/bin/busybox", "touch", "/go"]);
+    let (mut line, mut seen) = (String::new(), 0);
+    while std::io::BufRead::read_line(&mut said, &mut line).expect("a line") > 0 {
+        seen += 1;
+        assert_eq!(line.trim_end().trim_start_matches('0'), seen.to_string());
+        line.clear();
+    }
+    assert_eq!(seen, 200_000);
+    // It ends by itself, since the container has.
+    assert!(follower.wait().expect("kubectl ends").success());
+    let logs = plane.data().join("node/logs");
+    let files = walk(&logs);
+    assert!(files.iter().any(|file| file.ends_with("0.log.2")), "{files:?}");
+}
+
+fn walk(directory: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let each = entries.flat_map(|entry| match entry.path() {
+        path if path.is_dir() => walk(&path),
+        path => vec![path.display().to_string()],
+    });
+    each.collect()
 }

@@ -11,8 +11,10 @@
 
 use harness::Plane;
 
+mod anew;
 mod components;
 mod containers;
+mod debug;
 mod demo;
 mod dual;
 mod durable;
@@ -22,17 +24,23 @@ mod hostile;
 mod image_volumes;
 mod ingress;
 mod kubectl;
+mod lifecycle;
 mod logs;
+mod mounts;
 mod policies;
 mod ports;
+mod pressure;
 mod registry;
 mod resources;
 mod rolling;
+mod security;
+mod services;
 mod static_pods;
 mod streams;
 mod streams_kube;
 mod upgrade;
 mod user_namespaces;
+mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
 

@@ -13,7 +13,8 @@ const SPDY: [(&str, &str); 2] =
     [("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false"), ("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false")];
 const WEB_SOCKET: [(&str, &str); 2] =
     [("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "true"), ("KUBECTL_PORT_FORWARD_WEBSOCKETS", "true")];
-const BOTH: [[(&str, &str); 2]; 2] = [WEB_SOCKET, SPDY];
+/// Both of them, each as kubectl's environment says it.
+pub(crate) const BOTH: [[(&str, &str); 2]; 2] = [WEB_SOCKET, SPDY];
 
 fn run(mut command: Command, input: &[u8]) -> Said {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -65,7 +66,7 @@ fn commands_run_and_tell_how_they_end() {
 }
 
 /// Runs words of kubectl on a terminal of their own (`script` makes one), with keys typed.
-fn on_terminal(plane: &Plane, transport: [(&str, &str); 2], words: &str, keys: &str) -> Said {
+pub(crate) fn on_terminal(plane: &Plane, transport: [(&str, &str); 2], words: &str, keys: &str) -> Said {
     let kubectl = plane.kubectl_command();
     let line: Vec<String> = std::iter::once(kubectl.get_program())
         .chain(kubectl.get_args())

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use harness::Plane;
 
 use crate::containers::{IMAGE, first_process, plane_with_image};
+use crate::streams::{BOTH, on_terminal};
 
 /// A pod whose root is nobody outside. That the ids are mapped where commands run too is what its probe looks at.
 fn pod(name: &str, script: &str) -> String {
@@ -84,6 +85,16 @@ fn a_pods_root_is_nobody_outside_and_shares_its_ids_with_nobody() {
             (about.uid(), about.gid())
         };
         assert_eq!((owner("from-init"), owner("own")), ((7, 8), (0, 0)));
+    }
+
+    // A terminal is the pod's own, too.
+    for transport in BOTH {
+        let keys = "/bin/busybox stty size; /bin/busybox ls -ln $(/bin/busybox tty); /bin/busybox head -n 1 /proc/self/uid_map; exit 4\n";
+        let said = on_terminal(&plane, transport, "exec -it one -c main -- /bin/busybox sh", keys);
+        assert!(said.out.contains("37 101") && said.out.contains("/dev/pts/"), "{transport:?} {said:?}");
+        assert!(!said.ok && said.out.contains("exit code 4"), "{transport:?} {said:?}");
+        let owner = said.out.lines().find(|line| line.starts_with("crw")).expect("its terminal").to_owned();
+        assert_eq!(owner.split_whitespace().nth(2), Some("0"), "{owner}");
     }
 
     // The node's next process knows who has which, also when commands are run.

@@ -89,8 +89,6 @@ fn connection_state(into: Register) -> Vec<u8> {
     named("ct", &[number(2, 0), number(1, register(into))])
 }
 
-/// The state bit of a connection that begins with this packet.
-pub(crate) const STATE_NEW: u32 = 8;
 /// The state bits of a packet that belongs to a connection which has been answered, or tells of one.
 pub(crate) const STATE_KNOWN: u32 = 2 | 4;
 

@@ -38,7 +38,6 @@ pub(crate) struct Hook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     Prerouting = 0,
-    Input = 1,
     Forward = 2,
     Output = 3,
     Postrouting = 4,

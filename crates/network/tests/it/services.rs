@@ -241,6 +241,12 @@ fn datagrams_of_one_flow_move_at_once_when_their_endpoint_leaves() {
         balancer.apply(&datagrams(&[a, b])).unwrap();
         ask.send(b"4").unwrap();
         assert_eq!(heard(&one), b"4");
+        // None is left: the client is told at once. Answers come first.
+        balancer.apply(&datagrams(&[])).unwrap();
+        ask.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        ask.send(b"5").unwrap();
+        let told = std::iter::repeat_with(|| ask.recv(&mut [0; 4])).find_map(Result::err);
+        assert_eq!(told.map(|error| error.kind()), Some(std::io::ErrorKind::ConnectionRefused));
         network.teardown().await.unwrap();
     });
 }

@@ -78,6 +78,9 @@ fn container(container: &mut Value, host_network: bool) {
         if let Some(reference) = at_mut(variable, &["valueFrom", "resourceFieldRef"]) {
             default(reference, "divisor", "0");
         }
+        if let Some(reference) = at_mut(variable, &["valueFrom", "fileKeyRef"]) {
+            default(reference, "optional", false);
+        }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(found) = container.get_mut(name) {

@@ -10,6 +10,9 @@ use crate::tree::{items, text};
 const MAX_RULES: usize = 20;
 const MAX_CODES: usize = 255;
 
+/// The action by which one container's end starts all of the pod's anew.
+pub(crate) const ALL: &str = "RestartAllContainers";
+
 /// Checks one container.
 pub(crate) fn validate(
     container: &Value,
@@ -34,7 +37,7 @@ fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut V
             let why = "must specify restartPolicy when restart rules are used";
             errors.push(FieldError::required(&path.child("restartPolicy"), why));
         }
-        "Always" if list == "initContainers" => {
+        "Always" if list == "initContainers" && rules.iter().any(|rule| text(rule, &["action"]) != ALL) => {
             let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
             errors.push(FieldError::forbidden(&at, why));
         }
@@ -47,8 +50,8 @@ fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut V
         let at = at.index(index);
         match text(rule, &["action"]) {
             "" => errors.push(FieldError::required(&at.child("action"), "")),
-            "Restart" => {}
-            other => errors.push(FieldError::not_supported(&at.child("action"), other, &["Restart"])),
+            "Restart" | ALL => {}
+            other => errors.push(FieldError::not_supported(&at.child("action"), other, &["Restart", ALL])),
         }
         let at_codes = at.child("exitCodes");
         if rule.get("exitCodes").is_none() {

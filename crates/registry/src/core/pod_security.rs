@@ -75,7 +75,24 @@ fn validate_container(container: &Value, host_users: bool, path: &Path<'_>, erro
 }
 
 /// Checks that what is to be read-only all the way down can be.
-pub(super) fn validate_mount(mount: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn validate_mount(
+    mount: &Value,
+    container: &Value,
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    let at = path.child("mountPropagation");
+    match text(mount, &["mountPropagation"]) {
+        "Bidirectional" if !is_true(container, &["securityContext", "privileged"]) => {
+            let why = "Bidirectional mount propagation is available only to privileged containers";
+            errors.push(FieldError::forbidden(&at, why));
+        }
+        "" | "Bidirectional" | "HostToContainer" | "None" => {}
+        other => {
+            let known = ["Bidirectional", "HostToContainer", "None"];
+            errors.push(FieldError::not_supported(&at, other, &known));
+        }
+    }
     let at = path.child("recursiveReadOnly");
     let asked = text(mount, &["recursiveReadOnly"]);
     match asked {
@@ -192,7 +209,7 @@ mod tests {
             let at = list.index(index);
             let mounts = at.child("volumeMounts");
             for (number, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
-                validate_mount(mount, &mounts.index(number), &mut errors);
+                validate_mount(mount, container, &mounts.index(number), &mut errors);
             }
         }
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -288,5 +305,24 @@ mod tests {
         mount(shared, &[&propagation]);
         let words = "supported values: \"Disabled\", \"Enabled\", \"IfPossible\"";
         mount(json!({"recursiveReadOnly": "X"}), &[&format!("{at}: Unsupported value: \"X\": {words}")]);
+    }
+
+    #[test]
+    fn only_privileged_containers_show_their_mounts() {
+        let with = |propagation: &str, privileged: bool, expected: &[&str]| {
+            let mount = json!({"name": "v", "mountPath": "/v", "mountPropagation": propagation});
+            let container = json!({"securityContext": {"privileged": privileged}, "volumeMounts": [mount]});
+            check(json!({"containers": [container]}), expected);
+        };
+        let at = "spec.containers[0].volumeMounts[0].mountPropagation";
+        for (propagation, privileged) in
+            [("None", false), ("HostToContainer", false), ("Bidirectional", true)]
+        {
+            with(propagation, privileged, &[]);
+        }
+        let why = "Bidirectional mount propagation is available only to privileged containers";
+        with("Bidirectional", false, &[&format!("{at}: Forbidden: {why}")]);
+        let known = "supported values: \"Bidirectional\", \"HostToContainer\", \"None\"";
+        with("X", true, &[&format!("{at}: Unsupported value: \"X\": {known}")]);
     }
 }

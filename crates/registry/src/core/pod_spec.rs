@@ -269,6 +269,9 @@ fn validate_env(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
                 errors.push(FieldError::required(&at_source.child(kind).child("key"), ""));
             }
         }
+        if let Some(reference) = source.get("fileKeyRef") {
+            validate_file_key(reference, &at_source.child("fileKeyRef"), errors);
+        }
     }
     let at_from = path.child("envFrom");
     for (index, source) in items(container, &["envFrom"]).iter().enumerate() {
@@ -276,6 +279,25 @@ fn validate_env(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
             let why = "must specify one of: `configMapRef` or `secretRef`";
             errors.push(FieldError::invalid(&at_from.index(index), "", why));
         }
+    }
+}
+
+fn validate_file_key(reference: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for field in ["key", "volumeName", "path"] {
+        if text(reference, &[field]).is_empty() {
+            errors.push(FieldError::required(&path.child(field), ""));
+        }
+    }
+    let key = text(reference, &["key"]);
+    if !key.is_empty() {
+        let faults = names::environment_variable(key).into_iter();
+        errors.extend(faults.map(|why| FieldError::invalid(&path.child("key"), key, why)));
+    }
+    let file = text(reference, &["path"]);
+    if file.starts_with('/') {
+        errors.push(FieldError::invalid(&path.child("path"), file, "must be a relative path"));
+    } else if file.split('/').any(|part| part == "..") {
+        errors.push(FieldError::invalid(&path.child("path"), file, "must not contain '..'"));
     }
 }
 
@@ -290,7 +312,7 @@ fn validate_mounts(
     for (index, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
         let at = at.index(index);
         let (name, place) = (text(mount, &["name"]), text(mount, &["mountPath"]));
-        pod_security::validate_mount(mount, &at, errors);
+        pod_security::validate_mount(mount, container, &at, errors);
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
         } else if !volumes.contains(name) {

@@ -5,6 +5,7 @@ use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::pod_defaults::CONTAINERS;
+use super::pod_restart;
 use crate::tree::{at, copy, items, items_mut, map, number, text};
 
 /// Says that a pod is but the image of one that a node's own files ask for.
@@ -165,6 +166,11 @@ pub(crate) fn validate_status(pod: &Value, old: &Value, errors: &mut Vec<FieldEr
     if !nominated.is_empty() {
         let faults = apimachinery::meta::names::dns1123_subdomain(nominated).into_iter();
         errors.extend(faults.map(|why| FieldError::invalid(&at_name, nominated, why)));
+    }
+    let all = |rule: &Value| text(rule, &["action"]) == pod_restart::ALL;
+    let lists = ["containers", "initContainers"].into_iter().flat_map(|list| items(old, &["spec", list]));
+    if lists.flat_map(|container| items(container, &["restartPolicyRules"])).any(all) {
+        return;
     }
     for (statuses, list) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")]
     {

@@ -116,6 +116,8 @@ async fn restart_rules_are_checked() {
     };
     let rule = json!({"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}});
     create(json!({"restartPolicy": "Never", "restartPolicyRules": [rule]})).await.unwrap();
+    let all = json!({"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}});
+    create(json!({"restartPolicy": "Always", "restartPolicyRules": [all]})).await.unwrap();
     for (container, why) in [
         (
             json!({"restartPolicyRules": [rule]}),

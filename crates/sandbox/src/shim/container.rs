@@ -48,6 +48,8 @@ pub(crate) struct Container {
     attachments: Vec<Attachment>,
     /// Whether a workload is asked to run it.
     pub(crate) is_offered: bool,
+    /// Whether mounts that are made in it show on the machine somewhere.
+    pub(crate) shares_mounts: bool,
     /// Who its processes are, once it is made.
     pub(crate) made: Made,
     /// What its first process waits at for the start.
@@ -82,6 +84,7 @@ impl Container {
             tty: plan.tty,
             attachments: Vec::new(),
             is_offered: plan.workload.is_some(),
+            shares_mounts: plan.shares_mounts,
             made: Made::default(),
             control: None,
         };

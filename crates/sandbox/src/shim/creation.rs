@@ -28,6 +28,8 @@ pub(crate) struct Creation<'a> {
     pub(crate) tree: &'a Tree,
     pub(crate) process_namespace: ProcessNamespace<'a>,
     pub(crate) user_namespace: Option<BorrowedFd<'a>>,
+    /// The machine's mount namespace, for those whose mounts are to show there.
+    pub(crate) machine: Option<BorrowedFd<'a>>,
     /// Whether a workload is asked.
     pub(crate) is_offered: bool,
     pub(crate) workloads: Workloads,
@@ -104,7 +106,8 @@ impl Creation<'_> {
             .tree
             .create_container(&linux.cgroups_path, &linux.resources, plan.limit_devices)
             .map_err(|error| error.to_string())?;
-        let bound = sources::open(&configuration.mounts, &plan.parts, self.user_namespace.as_ref())?;
+        let bound =
+            sources::open(&configuration.mounts, &plan.parts, self.user_namespace.as_ref(), self.machine)?;
         let root = mounts::copy(&files, false).map_err(|error| format!("root: {error}"))?;
         control::set_oom_score(configuration.process.oom_score_adj);
         let Identity { uid, gid, groups: further } = person.identity;
@@ -128,6 +131,7 @@ impl Creation<'_> {
         let tree = root.as_fd();
         root::attach(tree)?;
         mounts::mount_all(tree, &configuration.mounts, bound, self.user_namespace.is_some())?;
+        mounts::make_nodes(tree, &configuration.linux.devices)?;
         mounts::mask(tree, &configuration.linux.masked_paths)?;
         mounts::make_readonly(tree, &configuration.linux.readonly_paths)?;
         let terminal = if process.terminal { Some(terminal::open(tree)?) } else { None };

@@ -116,16 +116,18 @@ impl Server {
             (None, _) => ProcessNamespace::New,
         };
         let user_namespace = self.namespaces.user.as_ref().map(AsFd::as_fd);
+        let machine = container.shares_mounts.then_some(&self.namespaces.machine);
         let creation = Creation {
             files: &container.files,
             tree: &self.tree,
             process_namespace,
             user_namespace,
+            machine: machine.map(AsFd::as_fd),
             is_offered: container.is_offered,
             workloads: self.workloads,
         };
         let kept: Vec<RawFd> =
-            shared.into_iter().chain(&self.namespaces.user).map(AsRawFd::as_raw_fd).collect();
+            shared.into_iter().chain(&self.namespaces.user).chain(machine).map(AsRawFd::as_raw_fd).collect();
         let files = [stdio.input.as_fd(), stdio.output.as_fd(), stdio.errors.as_fd()];
         let work = |control: &control::Control| creation.run(control);
         let (pid, listener) = control::spawn(creation.namespace_of_first(), files, &kept, work)

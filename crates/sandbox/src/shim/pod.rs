@@ -23,6 +23,8 @@ pub(crate) struct Namespaces {
     pub(crate) pause: Option<Pause>,
     /// The user namespace, where it is not the machine's.
     pub(crate) user: Option<OwnedFd>,
+    /// The mount namespace of the machine.
+    pub(crate) machine: OwnedFd,
 }
 
 /// Makes the calling process a pod.
@@ -47,6 +49,7 @@ pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig, tree: &Tree) -
         Some(ids) => Some(user_namespace::make(ids, flags)?),
         None => unshare(flags).map(|()| None).map_err(|error| format!("namespaces: {error}"))?,
     };
+    let machine = fs::File::open("/proc/self/ns/mnt").map_err(|error| format!("mount namespace: {error}"))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("mount namespace: {error}"))?;
     // Mounts of the machine still come and go here; none of ours shows there.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
@@ -74,7 +77,7 @@ pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig, tree: &Tree) -
     let pause_pid = pause.as_ref().map_or(0, |pause| pause.pid.as_raw());
     let process = ShimProcess { pid, start_ticks, boot_id, pause_pid };
     files::write_record(&files.shim_process(), &process).map_err(|error| error.to_string())?;
-    Ok(Namespaces { pause, user })
+    Ok(Namespaces { pause, user, machine: machine.into() })
 }
 
 fn mount_shm(path: &Path, ids: Option<UserNamespace>) -> Result<(), String> {

@@ -52,6 +52,7 @@ enum Decision {
 impl Inner {
     pub(super) async fn commit(inner: &Arc<Self>, txn: Txn) -> Result<Committed, Error> {
         txn.check()?;
+        inner.has_room()?;
         let reservation = inner.disk.reserve(txn.bytes()).await.map_err(unavailable)?;
         let decision = Self::decide(inner, txn, reservation)?;
         match decision {

@@ -187,6 +187,11 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// An error while the disk is full: what is decided already waits for it, and nobody else has to.
+    fn has_room(&self) -> Result<(), Error> {
+        if self.disk.is_full() { Err(Error::Full) } else { Ok(()) }
+    }
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Error {
@@ -229,6 +234,7 @@ impl Store for Embedded {
     }
 
     async fn health(&self) -> Result<(), Error> {
-        self.inner.state().writable()
+        self.inner.state().writable()?;
+        self.inner.has_room()
     }
 }

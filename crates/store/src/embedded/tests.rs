@@ -1,22 +1,29 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use disk::{Batch, Engine, Options, Reader, Sqlite, Table};
 
 use super::*;
 use crate::Write;
 
-/// An engine whose disk breaks when it is told to.
+/// An engine whose disk fails as it is told to.
 struct Breaking {
     engine: Sqlite,
-    broken: Arc<AtomicBool>,
+    fault: Fault,
+}
+
+type Fault = Arc<Mutex<Option<disk::Error>>>;
+
+fn breaking(directory: &std::path::Path) -> (Embedded, Fault) {
+    let engine = Sqlite::open(&Options::new(directory.join("store")), &[row::LOG, row::META]).unwrap();
+    let fault = Fault::default();
+    let disk = Disk::start(Box::new(Breaking { engine, fault: fault.clone() })).unwrap();
+    (Embedded::over(disk, History::default()).unwrap(), fault)
 }
 
 impl Engine for Breaking {
     fn apply(&mut self, group: &[Batch]) -> Result<(), disk::Error> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(disk::Error::Failed("no space".into()));
+        match self.fault.lock().unwrap().clone() {
+            Some(fault) => Err(fault),
+            None => self.engine.apply(group),
         }
-        self.engine.apply(group)
     }
 
     fn knows(&self, table: Table) -> bool {
@@ -39,23 +46,43 @@ fn put(key: &'static str, value: &'static str) -> Txn {
 #[tokio::test]
 async fn a_failing_disk_is_told_of_once_and_for_all() {
     let directory = tempfile::tempdir().unwrap();
-    let engine = Sqlite::open(&Options::new(directory.path().join("store")), &[row::LOG, row::META]).unwrap();
-    let broken = Arc::new(AtomicBool::new(false));
-    let disk = Disk::start(Box::new(Breaking { engine, broken: broken.clone() })).unwrap();
-    let store = Embedded::over(disk, History::default()).unwrap();
+    let (store, fault) = breaking(directory.path());
     store.commit(put("k", "1")).await.unwrap();
     let failed = tokio::spawn({
         let store = store.clone();
         async move { store.failed().await.to_string() }
     });
     store.health().await.unwrap();
-    broken.store(true, Ordering::Relaxed);
+    *fault.lock().unwrap() = Some(disk::Error::Failed("torn".into()));
     store.commit(put("k", "2")).await.unwrap_err();
-    assert!(failed.await.unwrap().contains("no space"));
-    assert!(store.failed().await.to_string().contains("no space"), "who comes late is told too");
+    assert!(failed.await.unwrap().contains("torn"));
+    assert!(store.failed().await.to_string().contains("torn"), "who comes late is told too");
     store.health().await.unwrap_err();
     let entry = store.get(b"k", None).await.unwrap().unwrap();
     assert_eq!(entry.value, "1", "what is durable can still be read");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, fault) = breaking(directory.path());
+    store.commit(put("k", "1")).await.unwrap();
+    *fault.lock().unwrap() = Some(disk::Error::NoRoom("full".into()));
+    // The one that finds it out is decided already: it stays in its place.
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(put("k", "2")).await }
+    });
+    while store.health().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(store.commit(put("k", "3")).await, Err(Error::Full)));
+    let entry = store.get(b"k", None).await.unwrap().unwrap();
+    assert_eq!((entry.value, store.head().await.unwrap()), (Bytes::from("1"), 1));
+    *fault.lock().unwrap() = None;
+    assert_eq!(first.await.unwrap().unwrap().revision, 2);
+    assert_eq!(store.commit(put("k", "4")).await.unwrap().revision, 3);
+    store.health().await.unwrap();
 }
 
 #[tokio::test]

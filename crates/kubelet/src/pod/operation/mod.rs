@@ -63,6 +63,8 @@ pub(crate) enum Key {
 pub(crate) enum Outcome {
     /// A sandbox was made, or why not.
     Sandbox(Result<(), Waiting>),
+    /// Whether the volumes of a pod that has ended are removed.
+    Released(bool),
     /// Volumes were renewed, or why not.
     Volumes(Result<(), String>),
     /// The status was taken, or why not.
@@ -83,7 +85,9 @@ impl Outcome {
     /// How long to wait before the same may be done again.
     fn pause(&self) -> Duration {
         match self {
-            Outcome::Stopped { done: false, .. } | Outcome::Removed { done: false, .. } => RETRY,
+            Outcome::Stopped { done: false, .. }
+            | Outcome::Removed { done: false, .. }
+            | Outcome::Released(false) => RETRY,
             Outcome::Told(told) if matches!(**told, Told::Failed | Told::Conflict(None)) => RETRY,
             // What came of it is in the way of telling the same again.
             Outcome::Told(_) => Duration::ZERO,
@@ -165,6 +169,7 @@ impl Operations {
             Action::StopSandbox { id } => self.spawn(Key::Pod, |_, _| remove::stop_sandbox(scope, id)),
             Action::RemoveSandbox { id } => self.spawn(Key::Pod, |_, _| remove::sandbox(scope, id)),
             Action::RenewVolumes => self.spawn(Key::Volumes, |token, _| volumes::renew(scope, token)),
+            Action::ReleaseVolumes => self.spawn(Key::Volumes, |_, _| volumes::release(scope)),
             Action::Start { container, attempt, crash } => {
                 let key = Key::Start(container.clone());
                 self.spawn(key, |token, _| async move {

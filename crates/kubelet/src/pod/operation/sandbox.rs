@@ -26,7 +26,11 @@ pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) ->
         return failed(&scope, "FailedMount", message);
     }
     let cx = &scope.cx;
-    let mut config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
+    let config = config::sandbox(&scope.pod, attempt, &cx.paths, &cx.dns, &cx.node_name, &cx.cgroup);
+    let mut config = match config {
+        Ok(config) => config,
+        Err(why) => return not_created(&scope, &why),
+    };
     config.handler.clone_from(&scope.handler);
     config.static_pod = cx.statics.get(scope.uid()).is_some();
     let logs = config.log_directory.clone();
@@ -43,10 +47,12 @@ pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) ->
     };
     match outcome {
         Ok(_) => Outcome::Sandbox(Ok(())),
-        Err(error) => {
-            failed(&scope, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"))
-        }
+        Err(error) => not_created(&scope, &error),
     }
+}
+
+fn not_created(scope: &Scope, why: &str) -> Outcome {
+    failed(scope, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {why}"))
 }
 
 fn failed(scope: &Scope, reason: &str, message: String) -> Outcome {

@@ -1,5 +1,6 @@
 //! The next run of a container: its image, its environment, its files, and then the run itself; and its first hook.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::scope::blocking;
 use super::{Began, Outcome, Scope};
+use crate::env_file;
 use crate::environment;
 use crate::images::pull::{self, ImageFailure};
 use crate::pod::config::{self, SubPath};
@@ -134,7 +136,8 @@ async fn prepare(
     let mounted = pull::ensure_mounted(scope, container).await.map_err(Refused::image)?;
     security::check_root(&scope.pod, container, &image).map_err(Refused::config)?;
     let (config_maps, secrets) = environment::references(std::iter::once(container));
-    let sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
+    let mut sources = scope.given.sources(scope, config_maps, secrets).await.map_err(Refused::config)?;
+    sources.files = files(scope, container).await.map_err(Refused::config)?;
     let services = service_variables(scope).await.map_err(Refused::config)?;
     let environment = environment::of(&scope.pod, container, &sources, &scope.place(), services)
         .map_err(|error| Refused::config(error.0))?;
@@ -149,6 +152,27 @@ async fn prepare(
         }
     }
     Ok((config, sub_paths, image))
+}
+
+/// What files of volumes say of the container's environment.
+async fn files(
+    scope: &Scope,
+    container: &Container,
+) -> Result<BTreeMap<(String, String), Result<Option<String>, String>>, String> {
+    let wanted = environment::files(container);
+    if wanted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let (pod, paths) = (scope.pod.clone(), scope.cx.paths.clone());
+    let read = move || {
+        let each = wanted.into_iter().filter_map(|(volume, path)| {
+            let directory = volume::directory(&pod, &paths, &volume)?;
+            let read = env_file::read(&directory, &path).map_err(|error| error.to_string());
+            Some(((volume, path), read))
+        });
+        each.collect()
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())
 }
 
 /// The variables that Services make for the pod.

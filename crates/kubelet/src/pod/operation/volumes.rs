@@ -2,6 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::scope::blocking;
 use super::{Outcome, Scope};
 use crate::pod::config::Paths;
 use crate::pod::volume::{self, Content, Material};
@@ -17,6 +18,16 @@ pub(super) async fn renew(scope: Scope, token: CancellationToken) -> Outcome {
         scope.warn("FailedMount", message.clone());
     }
     Outcome::Volumes(outcome)
+}
+
+/// Removes the volumes of a pod that has ended.
+pub(super) async fn release(scope: Scope) -> Outcome {
+    let (paths, uid) = (scope.cx.paths.clone(), scope.uid().to_owned());
+    let released = blocking(move || volume::release(&paths, &uid)).await;
+    if let Err(error) = &released {
+        tracing::warn!(uid = scope.uid(), %error, "the volumes of a pod that has ended could not be removed");
+    }
+    Outcome::Released(released.is_ok())
 }
 
 /// Volumes as they are to be, by their names.

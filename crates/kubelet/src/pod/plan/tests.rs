@@ -97,6 +97,7 @@ fn outcome_at(
         Action::Stop { id, deadline, .. } => format!("stop {id} {}", deadline.as_second() - now.as_second()),
         Action::Remove { id } => format!("remove {id}"),
         Action::RenewVolumes => "renew".to_owned(),
+        Action::ReleaseVolumes => "release".to_owned(),
         Action::Resize { runs, pod } => {
             let limits = |resources: &Resources| resources.memory_limit.unwrap_or(0);
             let runs = runs.iter().map(|(id, resources)| format!("{id} {}", limits(resources)));
