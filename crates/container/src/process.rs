@@ -193,6 +193,13 @@ pub fn ignore_children() {
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
 }
 
+/// The reverse: children that end are there to be waited for.
+pub fn heed_children() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
 /// Replaces this process's environment.
 pub fn replace_environment(variables: &HashMap<String, String>) {
     for (name, _) in std::env::vars_os() {

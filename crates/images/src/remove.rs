@@ -34,8 +34,8 @@ pub(crate) fn remove_at(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error),
     }
-    // Directories within are moved up to the top one by one, where each is emptied in its turn: so nothing ever lies
-    // deeper than two, and no path or stack grows with the tree.
+    // Directories deep within are moved up to the top one by one, where each is emptied in its turn: so no path or stack
+    // grows with the tree.
     let top = open(&parent, name)?;
     let mut number = 0_u64;
     loop {
@@ -48,7 +48,7 @@ pub(crate) fn remove_at(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
                 Err(error) => return Err(error),
             }
             let below = open(&top, &child)?;
-            empty_into(&below, &top, &mut number)?;
+            empty_into(&below, &top, &mut number, 1)?;
             rustix::fs::unlinkat(&top, &*child, AtFlags::REMOVEDIR)?;
         }
         if empty {
@@ -57,8 +57,8 @@ pub(crate) fn remove_at(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// Removes a directory's files and moves its directories to the top.
-fn empty_into(directory: &OwnedFd, top: &OwnedFd, number: &mut u64) -> Result<(), Errno> {
+/// Removes all that a directory has, which lies so deep; but directories that lie too deep are moved to the top.
+fn empty_into(directory: &OwnedFd, top: &OwnedFd, number: &mut u64, depth: usize) -> Result<(), Errno> {
     loop {
         let found = names(directory)?;
         if found.is_empty() {
@@ -69,6 +69,11 @@ fn empty_into(directory: &OwnedFd, top: &OwnedFd, number: &mut u64) -> Result<()
                 Ok(()) | Err(Errno::NOENT) => continue,
                 Err(Errno::ISDIR) => {}
                 Err(error) => return Err(error),
+            }
+            if depth < DEPTH {
+                empty_into(&open(directory, &name)?, top, number, depth + 1)?;
+                rustix::fs::unlinkat(directory, &*name, AtFlags::REMOVEDIR)?;
+                continue;
             }
             loop {
                 *number += 1;
@@ -82,6 +87,8 @@ fn empty_into(directory: &OwnedFd, top: &OwnedFd, number: &mut u64) -> Result<()
     }
 }
 
+/// How deep directories are emptied where they lie.
+const DEPTH: usize = 8;
 /// How many names are held at once.
 const BATCH: usize = 1024;
 

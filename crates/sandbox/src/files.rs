@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use runtime::{ContainerConfig, SandboxConfig, UserNamespace};
@@ -181,8 +182,9 @@ impl SandboxFiles {
     pub(crate) fn shim_process(&self) -> PathBuf {
         self.0.join("shim.json")
     }
-    pub(crate) fn shim_log(&self) -> PathBuf {
-        self.0.join("shim.log")
+    /// What shims say when they break, all of them: one file, since there is hardly ever anything.
+    pub(crate) fn shims_log(&self) -> PathBuf {
+        self.0.join("../..").join(SHIMS_LOG)
     }
     /// Its presence: the sandbox was stopped, or lost its shim.
     pub(crate) fn stopped(&self) -> PathBuf {
@@ -196,6 +198,19 @@ impl SandboxFiles {
     }
     pub(crate) fn container(&self, id: &str) -> ContainerFiles {
         ContainerFiles(self.containers().join(id))
+    }
+}
+
+/// In the state directory, in which are the sandboxes.
+const SHIMS_LOG: &str = "shims.log";
+/// Bytes of it that are kept when a node process begins.
+const MAX_SHIMS_LOG: u64 = 1 << 20;
+
+/// Empties the shims' log where it has become too long.
+pub(crate) fn trim_shims_log(state_dir: &Path) {
+    let log = state_dir.join(SHIMS_LOG);
+    if log.metadata().is_ok_and(|log| log.len() > MAX_SHIMS_LOG) {
+        let _ = fs::File::create(log);
     }
 }
 
@@ -216,8 +231,10 @@ impl ContainerFiles {
     pub(crate) fn spec(&self) -> PathBuf {
         self.0.join("config.json")
     }
-    pub(crate) fn rootfs(&self) -> PathBuf {
-        self.0.join("rootfs")
+    /// What the kernel needs beside [`ContainerFiles::upper`]. In the mount namespace of the container's making its root is
+    /// mounted over it, since nobody else has business there.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
     }
     /// What the container has written to its root.
     pub(crate) fn upper(&self) -> PathBuf {
@@ -242,16 +259,26 @@ impl ShimProcess {
         Ok(process::start_ticks(self.pid)? != Some(self.start_ticks))
     }
 
-    /// Ends it and waits until it has, if the process of that number is still the one that was meant.
-    pub(crate) fn end(&self) {
+    /// Kills it, if the process of that number is still the one that was meant.
+    pub(crate) fn kill(&self) -> Dying {
         use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-        let Some(pid) = Pid::from_raw(self.pid) else { return };
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let process = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         // Asked once the descriptor is held: from here on it can be no other process.
-        if !matches!(self.has_ended(), Ok(false)) {
-            return;
-        }
-        let _ = pidfd_send_signal(&process, Signal::KILL);
+        let process = process.filter(|_| matches!(self.has_ended(), Ok(false)));
+        let _ = process.as_ref().map(|process| pidfd_send_signal(process, Signal::KILL));
+        Dying(process)
+    }
+}
+
+/// A process that was killed, and may take its time; or none.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct Dying(Option<OwnedFd>);
+
+impl Dying {
+    /// Waits until it has ended.
+    pub(crate) fn wait(self) {
+        let Some(process) = self.0 else { return };
         let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
         let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
     }
@@ -278,6 +305,9 @@ struct Version {
     #[serde(default)]
     version: u32,
 }
+
+/// The longest record that is written in place: the kernel copies what lies in one page at once.
+const IN_PLACE: usize = 4096;
 
 /// Replaces a record.
 pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> io::Result<()> {
@@ -317,6 +347,20 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(value)?)?;
     drop(file);
     fs::rename(new, path)
+}
+
+/// Replaces a record that only one process writes, in place where that is possible: no new file, and one write of less than
+/// a page, which no end of the process cuts in two. Who reads beside the writer may see half of it.
+pub(crate) fn overwrite_record(path: &Path, record: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(&Written { version: FIRST_FORM, record })?;
+    let Ok(file) = fs::File::options().write(true).open(path) else { return write_record(path, record) };
+    let there = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    if bytes.len().max(there) > IN_PLACE {
+        return write_record(path, record);
+    }
+    // What is left of a longer one must go in the same write.
+    bytes.resize(bytes.len().max(there), b' ');
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0)
 }
 
 /// Reads a file written by [`write`].
@@ -369,6 +413,14 @@ mod tests {
         assert!(error.to_string().contains("later release"), "{error}");
         write_record(&path, &Plan { stdin: true, ..Plan::default() }).unwrap();
         assert!(read_record::<Plan>(&path).unwrap().stdin);
+        // Shorter in place, and longer again.
+        for number in [7_000_000, 1, 70] {
+            overwrite_record(&path, &ContainerRecord { pid: number, ..ContainerRecord::default() }).unwrap();
+            assert_eq!(read_record::<ContainerRecord>(&path).unwrap().pid, number);
+        }
+        let long = ContainerRecord { message: "x".repeat(IN_PLACE), ..ContainerRecord::default() };
+        overwrite_record(&path, &long).unwrap();
+        assert_eq!(read_record::<ContainerRecord>(&path).unwrap(), long);
         // One that knows no user namespaces leaves a sandbox that has one alone, and reads the others.
         for (user_namespace, form) in [(None, 1), (Some(UserNamespace { base: 65536, size: 65536 }), 2)] {
             let config = SandboxConfig { user_namespace, ..SandboxConfig::default() };

@@ -31,6 +31,7 @@ mod sandbox;
 mod seccomp;
 mod service;
 pub mod shim;
+mod skeleton;
 mod spawner;
 mod spec;
 mod streams;

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use crate::cgroup::Tree;
 use crate::config::{Config, PodNetwork};
-use crate::files::{self, ContainerFile, SandboxFiles, SandboxRecord, ShimConfig, ShimProcess};
-use crate::protocol::{Call, ContainerRecord};
+use crate::files::{self, ContainerFile, Dying, SandboxFiles, SandboxRecord, ShimConfig, ShimProcess};
+use crate::protocol::{Call, ContainerRecord, Reply};
 use crate::sandbox::Sandbox;
 use crate::spawner::Spawner;
 
@@ -68,6 +68,9 @@ impl Containers {
         let pids = config.pids_limit.unwrap_or_else(default_pids);
         let limit = Resources { pids_limit: Some(pids), ..Resources::default() };
         tree.create(&config.pods_cgroup, &limit).map_err(failed(&"the pods' control group"))?;
+        tree.share_cpuset(&config.pods_cgroup);
+        crate::skeleton::make(&config.state_dir).map_err(failed(&"the lowest layer"))?;
+        files::trim_shims_log(&config.state_dir);
         let inner = Arc::new(Inner {
             pod_pids: pids / POD_SHARE,
             spawner: Spawner::new(program, config.shim.clone()),
@@ -200,8 +203,14 @@ impl Inner {
             .map_err(failed(&"sandbox directory"))?;
         let mut limits = config.resources.clone();
         limits.pids_limit = limits.pids_limit.or(Some(self.pod_pids));
-        self.tree.create(&config.cgroup_parent, &limits).map_err(failed(&"pod's control group"))?;
-        self.spawner.start_shim(files).await?;
+        // What the shim does not need to begin is made beside it.
+        let (tree, of, pod) = (self.tree.clone(), files.clone(), config.clone());
+        let beside = blocking(move || {
+            tree.create(&pod.cgroup_parent, &limits).map_err(failed(&"pod's control group"))?;
+            crate::service::write_etc(&of, &pod).map_err(failed(&"sandbox directory"))
+        });
+        let (begun, made) = tokio::join!(self.spawner.start_shim(files), beside);
+        made.and(begun)?;
         let process: ShimProcess = files::read_record(&files.shim_process()).map_err(failed(&"shim"))?;
         let ips = match config.network {
             NamespaceMode::Node => Vec::new(),
@@ -210,11 +219,10 @@ impl Inner {
                 self.network.attach(id, &config, &namespace).await.map_err(Error::Failed)?
             }
         };
-        crate::service::write_etc(files, &config).map_err(failed(&"sandbox directory"))?;
         let record = SandboxRecord { id: id.to_owned(), created_at: now(), ips, config };
         files::write_sandbox_record(&files.record(), &record.config, &record)
             .map_err(failed(&"sandbox directory"))?;
-        Ok(Arc::new(Sandbox::new(files.clone(), record, true)))
+        Ok(Arc::new(Sandbox::fresh(files.clone(), record)))
     }
 
     pub(crate) fn changed(&self, sandbox: &Sandbox, record: ContainerRecord) {
@@ -248,7 +256,7 @@ impl Inner {
         if !sandbox.is_ready() {
             return;
         }
-        self.kill_rest(sandbox).await;
+        self.kill_rest(sandbox, false).await.wait();
         sandbox.conclude(now());
         if let Err(error) = self.network.detach(&sandbox.id).await {
             tracing::warn!(sandbox = sandbox.id, error, "its network stays for now");
@@ -258,11 +266,15 @@ impl Inner {
         self.event(sandbox, None);
     }
 
-    /// Kills by control group what a shim did not, and the shim.
-    async fn kill_rest(&self, sandbox: &Arc<Sandbox>) {
+    /// Kills by control group what a shim did not, and the shim. One that said that it is done makes nothing any more, and
+    /// is not waited for.
+    async fn kill_rest(&self, sandbox: &Arc<Sandbox>, is_done: bool) -> Dying {
         let (tree, of) = (self.tree.clone(), Arc::clone(sandbox));
         let killed = blocking(move || {
-            end_shim(&of.files);
+            let mut shim = kill_shim(&of.files);
+            if !is_done {
+                std::mem::take(&mut shim).wait();
+            }
             // By directory: one whose record cannot be read must end too.
             for id in of.container_directories() {
                 let group = of.group(&id);
@@ -273,36 +285,53 @@ impl Inner {
                     tracing::warn!(container = id, %error, "a control group stays");
                 }
             }
-            Ok(())
+            Ok(shim)
         });
-        if let Err(error) = killed.await {
+        killed.await.unwrap_or_else(|error| {
             tracing::error!(sandbox = sandbox.id, %error, "cannot end the sandbox");
-        }
+            Dying::default()
+        })
     }
 
     /// Ends all that runs in a sandbox and takes its address back.
     pub(crate) async fn stop(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
         let _guard = sandbox.ending.lock().await;
+        let shim = self.end(sandbox).await?;
+        blocking(move || {
+            shim.wait();
+            Ok(())
+        })
+        .await
+    }
+
+    /// The same, but that its shim may take its time.
+    async fn end(&self, sandbox: &Arc<Sandbox>) -> Result<Dying, Error> {
+        let mut shim = Dying::default();
         if sandbox.is_ready() {
             sandbox.watcher.cancel();
-            if let Err(error) = sandbox.call(Call::Shutdown).await {
+            let said = sandbox.call(Call::Shutdown).await;
+            if let Err(error) = &said {
                 tracing::warn!(sandbox = sandbox.id, %error, "the shim did not end as asked");
             }
-            self.kill_rest(sandbox).await;
+            shim = self.kill_rest(sandbox, matches!(said, Ok(Reply::Done))).await;
             sandbox.conclude(now());
             sandbox.set_not_ready();
         }
-        self.network.detach(&sandbox.id).await.map_err(Error::Failed)
+        self.network.detach(&sandbox.id).await.map_err(Error::Failed)?;
+        Ok(shim)
     }
 
     /// Stops and forgets a sandbox.
     pub(crate) async fn remove(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
-        self.stop(sandbox).await?;
         let _guard = sandbox.ending.lock().await;
+        let shim = self.end(sandbox).await?;
         let (tree, of) = (self.tree.clone(), Arc::clone(sandbox));
         blocking(move || {
             tree.remove_if_empty(&of.record.config.cgroup_parent);
-            images::remove_tree(&of.files.0).map_err(failed(&"sandbox directory"))
+            let removed = images::remove_tree(&of.files.0).map_err(failed(&"sandbox directory"));
+            // It had as long as that took.
+            shim.wait();
+            removed
         })
         .await?;
         self.sandboxes().remove(&sandbox.id);
@@ -312,7 +341,7 @@ impl Inner {
 
 /// Removes all there is of a sandbox that nobody knows: its processes as far as its files tell, and the files.
 pub(crate) fn discard(tree: &Tree, files: &SandboxFiles) -> Result<(), Error> {
-    end_shim(files);
+    kill_shim(files).wait();
     if let Ok(shim) = files::read_record::<ShimConfig>(&files.shim_config()) {
         let parent = shim.config.cgroup_parent.trim_matches('/').to_owned();
         for entry in fs::read_dir(files.containers()).into_iter().flatten().flatten() {
@@ -326,11 +355,10 @@ pub(crate) fn discard(tree: &Tree, files: &SandboxFiles) -> Result<(), Error> {
     images::remove_tree(&files.0).map_err(failed(&files.0.display()))
 }
 
-/// Ends a shim, known by its record alone.
-fn end_shim(files: &SandboxFiles) {
-    if let Ok(shim) = files::read_record::<ShimProcess>(&files.shim_process()) {
-        shim.end();
-    }
+/// Kills a shim, known by its record alone.
+fn kill_shim(files: &SandboxFiles) -> Dying {
+    let shim = files::read_record::<ShimProcess>(&files.shim_process());
+    shim.map_or_else(|_| Dying::default(), |shim| shim.kill())
 }
 
 /// Ties an error of the machine to what was being done.

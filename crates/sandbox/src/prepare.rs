@@ -28,6 +28,8 @@ use crate::{machine_devices, seccomp, spec};
 pub(crate) struct Images {
     /// Its root's.
     pub(crate) own: images::StoredImage,
+    /// The layer below all of its layers.
+    pub(crate) skeleton: PathBuf,
     /// One for each of its mounts that is of an image, in their order.
     pub(crate) mounted: Vec<images::StoredImage>,
 }
@@ -80,8 +82,9 @@ pub(crate) fn prepare(
         let layers = store.unpack(image).map_err(image_error)?;
         Ok(ImagePlan { layers, at })
     });
+    let own = store.unpack(image).map_err(image_error)?;
     let plan = Plan {
-        layers: store.unpack(image).map_err(image_error)?,
+        layers: [images.skeleton.clone()].into_iter().chain(own).collect(),
         images: unpacked.collect::<Result<_, Error>>()?,
         log: pod.log_directory.join(&config.log_path),
         stdin: config.stdin,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use runtime::{ContainerState, ContainerStatus, Error, Resources, SandboxState, SandboxStatus};
@@ -28,6 +28,8 @@ pub(crate) struct Sandbox {
     pub(crate) watcher: CancellationToken,
     /// The version that its shim and we speak.
     version: AtomicU32,
+    /// Whether that has been asked.
+    agreed: AtomicBool,
     state: Mutex<State>,
     changed: watch::Sender<()>,
 }
@@ -54,9 +56,15 @@ impl Sandbox {
             ending: tokio::sync::Mutex::new(()),
             watcher: CancellationToken::new(),
             version: AtomicU32::new(*VERSIONS.end()),
+            agreed: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
         }
+    }
+
+    /// One whose shim is this program's own, and speaks as it does.
+    pub(crate) fn fresh(files: SandboxFiles, record: SandboxRecord) -> Self {
+        Self { agreed: AtomicBool::new(true), ..Self::new(files, record, true) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,9 +72,12 @@ impl Sandbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds the version to speak with its shim.
+    /// Finds the version to speak with its shim, which stays as it is.
     pub(crate) async fn agree(&self) -> io::Result<()> {
-        self.version.store(link::agree(&self.files).await?, Ordering::Relaxed);
+        if !self.agreed.load(Ordering::Relaxed) {
+            self.version.store(link::agree(&self.files).await?, Ordering::Relaxed);
+            self.agreed.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -103,7 +114,9 @@ impl Sandbox {
     /// Marks it ended. True when it was ready until now.
     pub(crate) fn set_not_ready(&self) -> bool {
         let was = std::mem::replace(&mut self.state().ready, false);
-        let _ = std::fs::write(self.files.stopped(), b"");
+        // The process that it tells of is gone: that it has another name now says so.
+        let renamed = std::fs::rename(self.files.shim_process(), self.files.stopped());
+        let _ = renamed.or_else(|_| std::fs::write(self.files.stopped(), b""));
         self.changed.send_replace(());
         was
     }

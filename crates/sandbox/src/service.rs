@@ -126,14 +126,20 @@ impl Runtime for Containers {
     async fn remove_container(&self, id: &str) -> Result<(), Error> {
         let Ok((sandbox, _)) = self.inner.sandbox_of(id) else { return Ok(()) };
         self.stop_container(id, Duration::ZERO).await?;
-        if sandbox.is_ready() {
-            match sandbox.call(Call::Delete { container: id.to_owned() }).await? {
-                Reply::Done | Reply::NotFound => {}
-                reply => return Err(refused(reply, id)),
-            }
-        }
         let directory = sandbox.files.container(id).0;
-        blocking(move || images::remove_tree(&directory).map_err(failed(&"container directory"))).await?;
+        let files = blocking(move || images::remove_tree(&directory).map_err(failed(&"container directory")));
+        let told = async {
+            if !sandbox.is_ready() {
+                return Ok(());
+            }
+            match sandbox.call(Call::Delete { container: id.to_owned() }).await? {
+                Reply::Done | Reply::NotFound => Ok(()),
+                reply => Err(refused(reply, id)),
+            }
+        };
+        // It has ended: neither needs the other.
+        let (removed, told) = tokio::join!(files, told);
+        told.and(removed)?;
         sandbox.forget(id);
         Ok(())
     }
@@ -253,7 +259,8 @@ impl Containers {
             let missing = || Error::NotFound { kind: "image", id: mount.image.clone() };
             mounted.push(self.image(&mount.image).await?.ok_or_else(missing)?);
         }
-        let images = Images { own: image, mounted };
+        let skeleton = crate::skeleton::directory(&self.inner.config.state_dir);
+        let images = Images { own: image, skeleton, mounted };
         let id = new_id()?;
         let files = sandbox.files.container(&id);
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());

@@ -1,7 +1,7 @@
 //! A container's own control group: made with the limits of its configuration.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use container::Resources;
@@ -46,7 +46,7 @@ impl Tree {
         let cpuset = self.directory("cpuset", group).filter(|_| matches!(self, Self::V1(_)));
         let enterable =
             |directory: &&PathBuf| cpuset.as_ref() != Some(*directory) || inherit(directory).is_ok();
-        let open = |directory: &PathBuf| File::options().write(true).open(directory.join("cgroup.procs"));
+        let open = |directory: &PathBuf| File::options().write(true).open(directory.join(self.own_entry()));
         directories.iter().filter(enterable).map(open).collect()
     }
 
@@ -55,9 +55,14 @@ impl Tree {
             write_setting(&memory.join("memory.memsw.limit_in_bytes"), &swap.to_string())?;
         }
         if let Some(devices) = self.directory("devices", group) {
+            let open = |file: &str| File::options().write(true).open(devices.join(file));
+            let (mut allow, mut deny) = (open("devices.allow")?, open("devices.deny")?);
             for rule in &resources.devices {
-                let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-                write_setting(&devices.join(file), &rule.line())?;
+                let file = if rule.allow { &mut allow } else { &mut deny };
+                file.write_all(rule.line().as_bytes()).map_err(|error| {
+                    let (rule, group) = (rule.line(), devices.display());
+                    io::Error::new(error.kind(), format!("device rule {rule:?} of {group}: {error}"))
+                })?;
             }
         }
         Ok(())
@@ -65,10 +70,23 @@ impl Tree {
 
     /// Removes a group that nothing runs in. An error says that something does, or did until just now.
     pub(crate) fn remove_idle(&self, group: &str) -> io::Result<()> {
-        self.directories(group).iter().try_for_each(|directory| match fs::remove_dir(directory) {
+        self.all_directories(group).iter().try_for_each(|directory| match fs::remove_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         })
+    }
+}
+
+impl Tree {
+    /// Has a v1 cpuset, and all that are made below it from now on, have what the one above has.
+    pub(crate) fn share_cpuset(&self, group: &str) {
+        let cpuset = self.directory("cpuset", group).filter(|_| matches!(self, Self::V1(_)));
+        // One that lacks it is given it with the first container in it.
+        if let Some(cpuset) = cpuset
+            && inherit(&cpuset).is_ok()
+        {
+            let _ = fs::write(cpuset.join("cgroup.clone_children"), "1");
+        }
     }
 }
 

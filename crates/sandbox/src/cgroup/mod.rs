@@ -6,8 +6,8 @@
 mod container;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Resources;
 
+/// The controllers whose hierarchies groups are made in: those that limit or tell something, and the one that Java's runtime
+/// looks for before it heeds the others.
+const USED: [&str; 6] = ["cpu", "cpuacct", "cpuset", "devices", "memory", "pids"];
 /// How often a group is killed again before it counts as immortal.
 const ATTEMPTS: u32 = 50;
 
@@ -197,8 +200,37 @@ impl Tree {
 
     /// Moves a process into a group.
     pub(crate) fn enter(&self, group: &str, pid: Pid) -> io::Result<()> {
+        self.write_into(group, "cgroup.procs", &pid.to_string())
+    }
+
+    /// Moves the calling process, which has one thread, into a group.
+    pub(crate) fn enter_self(&self, group: &str) -> io::Result<()> {
+        self.write_into(group, self.own_entry(), "0")
+    }
+
+    /// The same of a group for processes, which is made if it is not there.
+    pub(crate) fn enter_leaf(&self, group: &str) -> io::Result<()> {
+        match self.enter_self(group) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.create_leaf(group).and_then(|()| self.enter_self(group))
+            }
+            other => other,
+        }
+    }
+
+    /// The file by which a process of one thread moves itself, with a nought. On v1 that is the threads' own: a whole process
+    /// is moved under a lock of all processes of the machine, which takes milliseconds where nobody else has just held it.
+    fn own_entry(&self) -> &'static str {
+        match self {
+            Self::V1(_) => "tasks",
+            Self::V2(_) => "cgroup.procs",
+        }
+    }
+
+    fn write_into(&self, group: &str, file: &str, text: &str) -> io::Result<()> {
         let entered = self.directories(group).into_iter().map(|directory| {
-            let written = fs::write(directory.join("cgroup.procs"), pid.to_string());
+            let written = File::options().write(true).open(directory.join(file));
+            let written = written.and_then(|mut file| file.write_all(text.as_bytes()));
             // A cpuset without processors takes nobody; we set none.
             written.or_else(|error| if directory.join("cpuset.cpus").exists() { Ok(()) } else { Err(error) })
         });
@@ -279,7 +311,7 @@ impl Tree {
     /// Removes a group and those below it. What still holds processes stays, and is the error.
     pub(crate) fn remove(&self, group: &str) -> io::Result<()> {
         let mut result = Ok(());
-        for directory in self.directories(group) {
+        for directory in self.all_directories(group) {
             result = result.and(remove_tree(&directory, 0));
         }
         result
@@ -287,7 +319,7 @@ impl Tree {
 
     /// Removes a group if nothing is in or below it.
     pub(crate) fn remove_if_empty(&self, group: &str) {
-        for directory in self.directories(group) {
+        for directory in self.all_directories(group) {
             let _ = fs::remove_dir(directory);
         }
     }
@@ -300,10 +332,20 @@ impl Tree {
     }
 
     fn directories(&self, group: &str) -> Vec<PathBuf> {
+        self.directories_of(group, |controller| USED.contains(&controller))
+    }
+
+    /// Also those of hierarchies that an earlier release made groups in.
+    fn all_directories(&self, group: &str) -> Vec<PathBuf> {
+        self.directories_of(group, |_| true)
+    }
+
+    fn directories_of(&self, group: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         match self {
             Self::V1(controllers) => {
+                let wanted = controllers.iter().filter(|(controller, _)| wanted(controller));
                 // `cpu` and `cpuacct` are often one hierarchy.
-                let mut roots: Vec<_> = controllers.values().map(|root| relative(root, group)).collect();
+                let mut roots: Vec<_> = wanted.map(|(_, root)| relative(root, group)).collect();
                 roots.sort();
                 roots.dedup();
                 roots
@@ -410,6 +452,20 @@ mod tests {
         let unified = "31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         assert_eq!(Tree::from_mountinfo(unified), Some(Tree::V2("/sys/fs/cgroup".into())));
         assert_eq!(Tree::from_mountinfo(""), None);
+    }
+
+    #[test]
+    fn groups_are_made_where_something_is_limited_and_removed_everywhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |controller: &str| (controller.to_owned(), directory.path().join(controller));
+        let tree = Tree::V1([at("cpu"), at("memory"), at("freezer")].into());
+        tree.create_leaf("g").unwrap();
+        assert!(directory.path().join("memory/g").exists() && !directory.path().join("freezer/g").exists());
+        fs::create_dir_all(directory.path().join("freezer/g")).unwrap();
+        tree.remove_if_empty("g");
+        assert!(
+            ["cpu/g", "memory/g", "freezer/g"].iter().all(|group| !directory.path().join(group).exists())
+        );
     }
 
     #[test]

@@ -268,7 +268,7 @@ impl Container {
 
     fn save(&self) {
         // Read only when the shim is gone; a shim that lives answers itself.
-        let _ = files::write_record(&self.files.state(), &self.record);
+        let _ = files::overwrite_record(&self.files.state(), &self.record);
     }
 }
 

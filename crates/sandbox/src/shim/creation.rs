@@ -90,9 +90,10 @@ impl Creation<'_> {
             );
         }
         unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("new mount namespace: {error}"))?;
-        rootfs::mount_overlay(self.files, &plan, self.user_namespace)?;
-        rootfs::mount_images(&plan.images, self.user_namespace)?;
-        let files = File::open(self.files.rootfs()).map_err(|error| format!("root: {error}"))?;
+        let mut layers = rootfs::Layers::new(self.user_namespace);
+        rootfs::mount_overlay(self.files, &plan, &mut layers)?;
+        rootfs::mount_images(&plan.images, &mut layers)?;
+        let files = File::open(self.files.work()).map_err(|error| format!("root: {error}"))?;
         let person = user::resolve(&files, &plan.user)?;
         let owner = user::on_machine(&person.identity, ids)?;
         control::own_pipes(owner);

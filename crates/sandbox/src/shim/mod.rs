@@ -33,6 +33,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::cgroup::Tree;
 use crate::files::{self, SandboxFiles, ShimConfig};
 use crate::process;
 
@@ -46,8 +47,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>, workloads: Workloads) -> i
         [flag] if flag == "--spawner" => {}
         _ => return fail("usage: --spawner, with a socket of the node's as standard input"),
     }
+    // Where they are mounted does not change; a shim that cannot know says so.
+    let tree = Tree::detect().map_err(|error| format!("control groups: {error}"));
+    let shim = |files: &SandboxFiles, words| run(files, words, &tree, workloads);
     // Whatever its starter left open must not stay so for as long as a pod lives.
-    match process::close_from(3).and_then(|()| spawner::run(|files, words| run(files, words, workloads))) {
+    match process::close_from(3).and_then(|()| spawner::run(shim)) {
         Ok(()) => 0,
         Err(error) => fail(&error.to_string()),
     }
@@ -59,8 +63,8 @@ fn fail(why: &str) -> i32 {
 }
 
 /// A shim, from its first words to its end.
-fn run(files: &SandboxFiles, mut words: File, workloads: Workloads) -> i32 {
-    match start(files, workloads) {
+fn run(files: &SandboxFiles, mut words: File, tree: &Result<Tree, String>, workloads: Workloads) -> i32 {
+    match tree.clone().and_then(|tree| start(files, tree, workloads)) {
         Ok(server) => {
             let told = words.write_all(b"ready");
             drop(words);
@@ -75,21 +79,21 @@ fn run(files: &SandboxFiles, mut words: File, workloads: Workloads) -> i32 {
     }
 }
 
-fn start(files: &SandboxFiles, workloads: Workloads) -> Result<server::Server, String> {
+fn start(files: &SandboxFiles, tree: Tree, workloads: Workloads) -> Result<server::Server, String> {
     detach_stdio(files).map_err(|error| format!("standard files: {error}"))?;
     std::env::set_current_dir("/").map_err(|error| error.to_string())?;
     // Containers inherit it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config: ShimConfig = files::read_record(&files.shim_config()).map_err(|error| error.to_string())?;
-    let namespaces = pod::become_pod(files, &config)?;
-    server::Server::new(files.clone(), config, namespaces, workloads)
+    let namespaces = pod::become_pod(files, &config, &tree)?;
+    server::Server::new(files.clone(), config, tree, namespaces, workloads)
         .map_err(|error| format!("socket: {error}"))
 }
 
 /// Input from nowhere, and what a child before its program or the panic handler prints into a file; all else is closed.
 fn detach_stdio(files: &SandboxFiles) -> io::Result<()> {
     let null = File::open("/dev/null")?;
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(files.shim_log())?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(files.shims_log())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&log)?;
     rustix::stdio::dup2_stderr(&log)?;

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::Pid;
 use runtime::{NamespaceMode, SandboxConfig, UserNamespace};
 
 use super::pause::Pause;
@@ -29,12 +28,9 @@ pub(crate) struct Namespaces {
 }
 
 /// Makes the calling process a pod.
-pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig) -> Result<Namespaces, String> {
+pub(crate) fn become_pod(files: &SandboxFiles, shim: &ShimConfig, tree: &Tree) -> Result<Namespaces, String> {
     let config = &shim.config;
-    let tree = Tree::detect().map_err(|error| format!("control groups: {error}"))?;
-    tree.create_leaf(&shim.own_group)
-        .and_then(|()| tree.enter(&shim.own_group, Pid::this()))
-        .map_err(|error| format!("control group {}: {error}", shim.own_group))?;
+    tree.enter_leaf(&shim.own_group).map_err(|error| format!("control group {}: {error}", shim.own_group))?;
     // Refused where root lacks SYS_RESOURCE; the pod is none the worse for it until memory ends.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| format!("subreaper: {error}"))?;

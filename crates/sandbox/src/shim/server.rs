@@ -72,6 +72,7 @@ impl Server {
     pub(crate) fn new(
         files: SandboxFiles,
         config: ShimConfig,
+        tree: Tree,
         namespaces: Namespaces,
         workloads: Workloads,
     ) -> io::Result<Self> {
@@ -87,7 +88,7 @@ impl Server {
         Ok(Self {
             files,
             config,
-            tree: Tree::detect()?,
+            tree,
             listener,
             signals,
             connections: BTreeMap::new(),
@@ -104,6 +105,8 @@ impl Server {
 
     /// Serves until the sandbox is shut down, and returns the exit code.
     pub(crate) fn run(mut self) -> i32 {
+        // Those of its making that ended before it listened for that.
+        self.reap();
         while !self.is_done() {
             for source in self.wait() {
                 match source {

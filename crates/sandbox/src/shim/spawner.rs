@@ -3,7 +3,7 @@
 //!
 //! It has one thread, and waits at its standard input: a socket of the node's process, of which each message is a
 //! sandbox's directory with a pipe for the new shim's first words. When the node's process has ended, so does this;
-//! shims are nobody's children and live on.
+//! its shims live on.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -33,6 +33,8 @@ struct Wanted {
 pub(super) fn run(work: impl Fn(&SandboxFiles, File) -> i32) -> io::Result<()> {
     // A name of its own in ps, beside the program's.
     let _ = nix::sys::prctl::set_name(c"shim-spawner");
+    // It waits for none of its shims, and none is to wait for it.
+    process::ignore_children();
     while let Some(wanted) = next(rustix::stdio::stdin())? {
         spawn(wanted, &work);
     }
@@ -64,16 +66,17 @@ fn next(socket: impl AsFd) -> io::Result<Option<Wanted>> {
     Ok(Some(Wanted { files: SandboxFiles(path), pipe }))
 }
 
-/// Forks twice, so that the shim belongs to no session and is nobody's child.
+/// Forks a shim, which leads a session of its own.
 fn spawn(wanted: Wanted, work: &impl Fn(&SandboxFiles, File) -> i32) {
-    let middle = process::fork(move || {
-        let Ok(()) = nix::unistd::setsid().map(drop) else { return 1 };
-        let shim = process::fork(move || work(&wanted.files, File::from(wanted.pipe)));
-        i32::from(shim.is_err())
+    let shim = process::fork(move || {
+        process::heed_children();
+        match nix::unistd::setsid() {
+            Ok(_) => work(&wanted.files, File::from(wanted.pipe)),
+            Err(_) => 1,
+        }
     });
-    match middle {
-        Ok(middle) => drop(nix::sys::wait::waitpid(middle, None)),
-        // Whoever asked hears that the pipe is closed.
-        Err(error) => drop(writeln!(io::stderr(), "a shim could not be forked: {error}")),
+    // Whoever asked hears that the pipe is closed.
+    if let Err(error) = shim {
+        let _ = writeln!(io::stderr(), "a shim could not be forked: {error}");
     }
 }

@@ -8,7 +8,6 @@ use container::privileges::{self, Identity, Limits};
 use container::program::Program;
 use container::{Configuration, seccomp, terminal};
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::Pid;
 
 use super::control::{self, Control, Made, Word};
 use super::{user, user_namespace};
@@ -44,8 +43,7 @@ impl Tenant<'_> {
         let Made { uid, gid, groups, home, .. } = self.made.clone();
         let identity = Identity { uid, gid, groups };
         control::own_pipes(user::on_machine(&identity, plan.user_namespace)?);
-        // Nought is whoever writes it.
-        self.tree.enter(self.group, Pid::from_raw(0)).map_err(|error| format!("control group: {error}"))?;
+        self.tree.enter_self(self.group).map_err(|error| format!("control group: {error}"))?;
         control::set_oom_score(process.oom_score_adj);
         let apparmor = control::open_apparmor(process.apparmor_profile.as_ref())?;
         self.enter_namespaces(&configuration)?;

@@ -19,10 +19,6 @@ use runtime::UserNamespace;
 use crate::attributes;
 use crate::process;
 
-/// What may be made together with a user namespace, by its name in `/proc/<pid>/ns`.
-const OWNED: [(CloneFlags, &str); 3] =
-    [(CloneFlags::CLONE_NEWNET, "net"), (CloneFlags::CLONE_NEWIPC, "ipc"), (CloneFlags::CLONE_NEWUTS, "uts")];
-
 /// Makes a user namespace with these ids and the namespaces of `owned`, and enters the latter.
 pub(crate) fn make(ids: UserNamespace, owned: CloneFlags) -> Result<OwnedFd, String> {
     if ids.base == 0 || ids.size == 0 || ids.on_machine(ids.size - 1).is_none() {
@@ -45,8 +41,8 @@ pub(crate) fn make(ids: UserNamespace, owned: CloneFlags) -> Result<OwnedFd, Str
     let first = first.map_err(|error| format!("user namespace: {error}"))?;
     drop(writer);
     let entered = enter(first, &reader, ids, owned);
+    // The shim waits for it with its other children.
     let _ = kill(first, Signal::SIGKILL);
-    let _ = nix::sys::wait::waitpid(first, None);
     entered.map_err(|error| format!("user namespace: {error}"))
 }
 
@@ -71,8 +67,9 @@ fn enter(first: Pid, reader: &OwnedFd, ids: UserNamespace, owned: CloneFlags) ->
         fs::write(of.join(map), format!("0 {} {}\n", ids.base, ids.size))?;
     }
     let namespace = File::open(of.join("ns/user"))?;
-    for (flag, name) in OWNED.into_iter().filter(|(flag, _)| owned.contains(*flag)) {
-        setns(File::open(of.join("ns").join(name))?, flag)?;
+    if !owned.is_empty() {
+        let first = rustix::process::Pid::from_raw(first.as_raw()).ok_or(io::ErrorKind::NotFound)?;
+        setns(rustix::process::pidfd_open(first, rustix::process::PidfdFlags::empty())?, owned)?;
     }
     Ok(namespace.into())
 }
