@@ -2,9 +2,9 @@
 //!
 //! A thread that serves connections wakes clients and endpoints of its own machine with each write, and the scheduler then
 //! often lets busy threads share a processor for some milliseconds while another idles. So where there is a thread for
-//! each processor that this process may use, each keeps to its own: on two processors a sixth more requests, and half the
-//! 99th percentile. Where there are fewer threads, as under a quota, nothing is decided here: two such processes would
-//! take the same processors.
+//! each processor that this process may use, each keeps to its own, which halves the 99th percentile on two processors
+//! (`cargo xtask bench gateway`). Where there are fewer threads, as under a quota, nothing is decided here: two such
+//! processes would take the same processors.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
