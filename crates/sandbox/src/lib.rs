@@ -6,7 +6,7 @@
 //!
 //! It knows nothing of Kubernetes' objects and does not set up networks: [`PodNetwork`] is given to it.
 //!
-//! Not there yet, and refused or said where asked for: `Bidirectional` mounts.
+//! Refused where it is asked for: mounts that show on the machine (`Bidirectional`) in a pod with users of its own.
 //!
 //! Begin with [`Containers`]; then `manager` and `adoption` for the node's side, `shim::server` for the shim's, and
 //! [`shim::Workload`] for programs that the kernel does not know.
