@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::files::{self, ContainerFile, ContainerFiles, SandboxFiles, SandboxRecord};
 use crate::link::{Link, PATIENCE};
 use crate::manager::{Inner, blocking, failed, now};
+use crate::place;
 use crate::protocol::{Call, ContainerRecord, Reply};
 use crate::sandbox::Sandbox;
 
@@ -51,7 +52,6 @@ impl Inner {
     /// Adopts all sandboxes of the state directory.
     pub(crate) async fn adopt_all(self: &Arc<Self>) -> Result<(), Error> {
         let directory = self.directory();
-        fs::create_dir_all(&directory).map_err(failed(&directory.display()))?;
         let mut work = JoinSet::new();
         for entry in fs::read_dir(&directory).map_err(failed(&directory.display()))? {
             let entry = entry.map_err(failed(&directory.display()))?;
@@ -61,6 +61,8 @@ impl Inner {
         while let Some(done) = work.join_next().await {
             done.map_err(|error| Error::Failed(format!("a task ended badly: {error}")))??;
         }
+        let state_dir = self.config.state_dir.clone();
+        blocking(move || place::sweep(&state_dir).map_err(failed(&"writable layers"))).await?;
         // Those that could not be read keep their addresses too.
         self.network.retain(&self.sandbox_directories()).await.map_err(Error::Failed)
     }
@@ -232,9 +234,9 @@ impl Inner {
         for id in std::mem::take(unfinished) {
             if !records.iter().any(|record| record.id == id) {
                 sandbox.forget(&id);
-                let directory = sandbox.files.container(&id).0;
+                let (of, container) = (sandbox.files.clone(), id.clone());
                 let removed =
-                    blocking(move || images::remove_tree(&directory).map_err(failed(&directory.display())));
+                    blocking(move || of.remove_container(&container).map_err(failed(&of.0.display())));
                 if let Err(error) = removed.await {
                     tracing::warn!(container = id, %error, "what is left of a container stays");
                 }

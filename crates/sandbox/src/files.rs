@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WorkloadConfig;
-use crate::process;
 use crate::seccomp::Filter;
+use crate::{place, process};
 
 /// A sandbox's directory.
 #[derive(Clone, Debug)]
@@ -68,7 +68,28 @@ pub(crate) struct ContainerFile {
     /// The ids of the images that it mounts.
     pub(crate) mounted_images: Vec<String>,
     pub(crate) stop_signal: i32,
+    pub(crate) writable: WritableLayer,
     pub(crate) config: ContainerConfig,
+}
+
+/// Where a container's writable layer is; empty: in the container's directory, as in records of earlier releases.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct WritableLayer(pub(crate) PathBuf);
+
+impl WritableLayer {
+    pub(crate) fn directory(&self, container: &ContainerFiles) -> PathBuf {
+        if self.0.as_os_str().is_empty() { container.0.clone() } else { self.0.clone() }
+    }
+    /// What the container has written to its root.
+    pub(crate) fn upper(&self, container: &ContainerFiles) -> PathBuf {
+        self.directory(container).join("upper")
+    }
+    /// What the kernel needs beside it. In the mount namespace of the container's making its root is mounted over it, since
+    /// nobody else has business there.
+    pub(crate) fn work(&self, container: &ContainerFiles) -> PathBuf {
+        self.directory(container).join("work")
+    }
 }
 
 /// What a shim needs to make a container beside the OCI configuration; `plan.json`.
@@ -77,6 +98,7 @@ pub(crate) struct ContainerFile {
 pub(crate) struct Plan {
     /// Layers, the base first.
     pub(crate) layers: Vec<PathBuf>,
+    pub(crate) writable: WritableLayer,
     pub(crate) log: PathBuf,
     /// Whether standard input stays open.
     pub(crate) stdin: bool,
@@ -184,7 +206,11 @@ impl SandboxFiles {
     }
     /// What shims say when they break, all of them: one file, since there is hardly ever anything.
     pub(crate) fn shims_log(&self) -> PathBuf {
-        self.0.join("../..").join(SHIMS_LOG)
+        self.state_dir().join(SHIMS_LOG)
+    }
+    /// By name: the sandboxes' directory may be a link.
+    fn state_dir(&self) -> &Path {
+        self.0.ancestors().nth(2).unwrap_or(&self.0)
     }
     /// Its presence: the sandbox was stopped, or lost its shim.
     pub(crate) fn stopped(&self) -> PathBuf {
@@ -198,6 +224,27 @@ impl SandboxFiles {
     }
     pub(crate) fn container(&self, id: &str) -> ContainerFiles {
         ContainerFiles(self.containers().join(id))
+    }
+    /// Whether it is in memory, where containers' writable layers are not to be.
+    pub(crate) fn is_apart(&self) -> bool {
+        place::is_apart(self.state_dir())
+    }
+    /// Where a container's writable layer is then.
+    pub(crate) fn writable(&self, id: &str) -> PathBuf {
+        place::writable(self.state_dir()).join(id)
+    }
+    /// Removes a container's files.
+    pub(crate) fn remove_container(&self, id: &str) -> io::Result<()> {
+        // Its directory last: while that is there, the rest is not forgotten.
+        images::remove_tree(&self.writable(id))?;
+        images::remove_tree(&self.container(id).0)
+    }
+    /// Removes the sandbox's files and its containers'.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        for container in fs::read_dir(self.containers()).into_iter().flatten().flatten() {
+            images::remove_tree(&self.writable(&container.file_name().to_string_lossy()))?;
+        }
+        images::remove_tree(&self.0)
     }
 }
 
@@ -230,15 +277,6 @@ impl ContainerFiles {
     /// The OCI configuration; the directory is the bundle.
     pub(crate) fn spec(&self) -> PathBuf {
         self.0.join("config.json")
-    }
-    /// What the kernel needs beside [`ContainerFiles::upper`]. In the mount namespace of the container's making its root is
-    /// mounted over it, since nobody else has business there.
-    pub(crate) fn work(&self) -> PathBuf {
-        self.0.join("work")
-    }
-    /// What the container has written to its root.
-    pub(crate) fn upper(&self) -> PathBuf {
-        self.0.join("upper")
     }
     /// For the image with this number that the container mounts, in the mount namespace of the container's making.
     pub(crate) fn image(&self, number: usize) -> PathBuf {

@@ -12,6 +12,7 @@ use runtime::{Error, Image, RegistryAuth};
 use crate::Containers;
 use crate::files::{self, ContainerFile, ContainerFiles, Plan, SandboxFiles};
 use crate::manager::blocking;
+use crate::place;
 
 /// What the containers of a runtime use of its image store, whether they run or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct InUse {
 /// When a record cannot be read: then nobody knows, and nothing may be removed.
 pub fn in_use(state_dir: &Path) -> io::Result<InUse> {
     let mut found = InUse::default();
-    for sandbox in entries(&state_dir.join("sandboxes"))? {
+    for sandbox in entries(&place::sandboxes(state_dir))? {
         for container in entries(&SandboxFiles(sandbox).containers())? {
             let container = ContainerFiles(container);
             if let Some(plan) = there(files::read_record::<Plan>(&container.plan()))? {

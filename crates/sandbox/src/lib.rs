@@ -2,7 +2,7 @@
 //!
 //! Owns sandboxes and containers on this machine: namespaces, control groups, overlay roots, output, exec, and the
 //! **shim**, a process a pod that is the parent of the pod's containers and outlives this one ([`shim`]). What a
-//! sandbox is made of lives in its directory, so that a new process of the node finds and adopts it.
+//! sandbox is made of lives in its directory (`place` says where), so that a new process of the node finds and adopts it.
 //!
 //! It knows nothing of Kubernetes' objects and does not set up networks: [`PodNetwork`] is given to it.
 //!
@@ -24,6 +24,7 @@ mod image;
 mod link;
 mod machine_devices;
 mod manager;
+mod place;
 mod prepare;
 mod program;
 mod protocol;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::cgroup::Tree;
 use crate::config::{Config, PodNetwork};
 use crate::files::{self, ContainerFile, Dying, SandboxFiles, SandboxRecord, ShimConfig, ShimProcess};
+use crate::place;
 use crate::protocol::{Call, ContainerRecord, Reply};
 use crate::sandbox::Sandbox;
 use crate::spawner::Spawner;
@@ -69,6 +70,7 @@ impl Containers {
         let limit = Resources { pids_limit: Some(pids), ..Resources::default() };
         tree.create(&config.pods_cgroup, &limit).map_err(failed(&"the pods' control group"))?;
         tree.share_cpuset(&config.pods_cgroup);
+        place::make(&config.state_dir).map_err(failed(&config.state_dir.display()))?;
         crate::skeleton::make(&config.state_dir).map_err(failed(&"the lowest layer"))?;
         files::trim_shims_log(&config.state_dir);
         let inner = Arc::new(Inner {
@@ -120,7 +122,10 @@ impl Containers {
         result = result.and(rest.await);
         // What could not be ended is found by its records the next time.
         result?;
-        blocking(move || images::remove_tree(&state).map_err(failed(&state.display()))).await
+        blocking(move || {
+            place::remove(&state).and_then(|()| images::remove_tree(&state)).map_err(failed(&state.display()))
+        })
+        .await
     }
 }
 
@@ -151,7 +156,7 @@ impl Inner {
     }
 
     pub(crate) fn directory(&self) -> PathBuf {
-        self.config.state_dir.join("sandboxes")
+        place::sandboxes(&self.config.state_dir)
     }
 
     /// The ids of all sandboxes that have a directory, whether it can be read or not.
@@ -328,7 +333,7 @@ impl Inner {
         let (tree, of) = (self.tree.clone(), Arc::clone(sandbox));
         blocking(move || {
             tree.remove_if_empty(&of.record.config.cgroup_parent);
-            let removed = images::remove_tree(&of.files.0).map_err(failed(&"sandbox directory"));
+            let removed = of.files.remove().map_err(failed(&"sandbox directory"));
             // It had as long as that took.
             shim.wait();
             removed
@@ -352,7 +357,7 @@ pub(crate) fn discard(tree: &Tree, files: &SandboxFiles) -> Result<(), Error> {
         // Another sandbox of the same pod may be in it.
         tree.remove_if_empty(&parent);
     }
-    images::remove_tree(&files.0).map_err(failed(&files.0.display()))
+    files.remove().map_err(failed(&files.0.display()))
 }
 
 /// Kills a shim, known by its record alone.

@@ -17,6 +17,7 @@ use crate::cgroup::Tree;
 use crate::config::WorkloadConfig;
 use crate::files::{
     self, ContainerFile, ContainerFiles, ImagePlan, Part, Plan, ShimProcess, UserPlan, WorkloadPlan,
+    WritableLayer,
 };
 use crate::image::image_error;
 use crate::manager::failed;
@@ -83,8 +84,13 @@ pub(crate) fn prepare(
         Ok(ImagePlan { layers, at })
     });
     let own = store.unpack(image).map_err(image_error)?;
+    let writable = match sandbox.files.is_apart() && sandbox.speaks(protocol::WRITES_APART) {
+        true => WritableLayer(sandbox.files.writable(id)),
+        false => WritableLayer::default(),
+    };
     let plan = Plan {
         layers: [images.skeleton.clone()].into_iter().chain(own).collect(),
+        writable: writable.clone(),
         images: unpacked.collect::<Result<_, Error>>()?,
         log: pod.log_directory.join(&config.log_path),
         stdin: config.stdin,
@@ -103,7 +109,8 @@ pub(crate) fn prepare(
     let image_ref = crate::image::reference(image, &config.image);
     let image_id = image.id.to_string();
     let mounted_images = images.mounted.iter().map(|image| image.id.to_string()).collect();
-    let file = ContainerFile { id: id.to_owned(), image_id, image_ref, mounted_images, stop_signal, config };
+    let id = id.to_owned();
+    let file = ContainerFile { id, image_id, image_ref, mounted_images, stop_signal, writable, config };
     write(&files, &spec, &plan, &file).map_err(failed(&"container directory"))?;
     Ok(file)
 }

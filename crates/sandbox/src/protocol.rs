@@ -11,13 +11,16 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 /// The versions that this program speaks. Version 1 is that of the first release, which knows no `Hello`; who speaks
-/// version 2 honours all of a plan that confines a container, who speaks version 3 the images in it.
-pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=3;
+/// version 2 honours all of a plan that confines a container, who speaks version 3 the images in it, who speaks version 4
+/// where it has the writable layer.
+pub(crate) const VERSIONS: RangeInclusive<u32> = 1..=4;
 /// The first version whose shims confine a container's system calls, limit its devices on v2, and leave out the image's
 /// groups.
 pub(crate) const CONFINES: u32 = 2;
 /// The first version whose shims mount the files of images.
 pub(crate) const MOUNTS_IMAGES: u32 = 3;
+/// The first version whose shims put a container's writable layer where its plan says.
+pub(crate) const WRITES_APART: u32 = 4;
 /// The longest frame that either end takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 

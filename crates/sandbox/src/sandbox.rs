@@ -83,13 +83,18 @@ impl Sandbox {
 
     /// Refuses what a shim of an earlier release would leave out in silence.
     pub(crate) fn needs_version(&self, version: u32) -> Result<(), Error> {
-        match self.version.load(Ordering::Relaxed) >= version {
+        match self.speaks(version) {
             true => Ok(()),
             false => Err(Error::Unsupported(
                 "this pod's shim is of an earlier release and cannot make such a container; start the pod anew"
                     .to_owned(),
             )),
         }
+    }
+
+    /// Whether its shim does what came with a version.
+    pub(crate) fn speaks(&self, version: u32) -> bool {
+        self.version.load(Ordering::Relaxed) >= version
     }
 
     /// Makes a call to its shim and waits for the answer.

@@ -126,8 +126,8 @@ impl Runtime for Containers {
     async fn remove_container(&self, id: &str) -> Result<(), Error> {
         let Ok((sandbox, _)) = self.inner.sandbox_of(id) else { return Ok(()) };
         self.stop_container(id, Duration::ZERO).await?;
-        let directory = sandbox.files.container(id).0;
-        let files = blocking(move || images::remove_tree(&directory).map_err(failed(&"container directory")));
+        let (of, container) = (sandbox.files.clone(), id.to_owned());
+        let files = blocking(move || of.remove_container(&container).map_err(failed(&"container directory")));
         let told = async {
             if !sandbox.is_ready() {
                 return Ok(());
@@ -211,8 +211,8 @@ impl Runtime for Containers {
     }
 
     async fn container_disk(&self, id: &str) -> Result<DiskUsage, Error> {
-        let (sandbox, _) = self.inner.sandbox_of(id)?;
-        let layer = sandbox.files.container(id).upper();
+        let (sandbox, file) = self.inner.sandbox_of(id)?;
+        let layer = file.writable.upper(&sandbox.files.container(id));
         let used = blocking(move || images::tree_usage(&layer).map_err(failed(&"writable layer"))).await?;
         Ok(DiskUsage { bytes: used.bytes, inodes: used.inodes })
     }
@@ -262,7 +262,7 @@ impl Containers {
         let skeleton = crate::skeleton::directory(&self.inner.config.state_dir);
         let images = Images { own: image, skeleton, mounted };
         let id = new_id()?;
-        let files = sandbox.files.container(&id);
+        let files = sandbox.files.clone();
         let (store, tree) = (Arc::clone(&self.inner.images), self.inner.tree.clone());
         let (of, name) = (Arc::clone(sandbox), id.clone());
         let workload = self.inner.config.handlers.get(&sandbox.record.config.handler).cloned().flatten();
@@ -283,7 +283,9 @@ impl Containers {
             Err(error) => error,
         };
         sandbox.forget(&id);
-        let removed = blocking(move || images::remove_tree(&files.0).map_err(failed(&"container directory")));
+        let container = id.clone();
+        let removed =
+            blocking(move || files.remove_container(&container).map_err(failed(&"container directory")));
         if let Err(error) = removed.await {
             tracing::warn!(container = id, %error, "what is left of a container that could not be made stays");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::k8s::api::core::v1::PodStatus;
 use jiff::{SignedDuration, Timestamp};
-use runtime::ContainerStatus;
+use runtime::{ContainerStatus, SandboxStatus};
 
 use super::backoff::Backoff;
 
@@ -40,8 +40,10 @@ pub(crate) struct Memory {
     pub(crate) ending: Option<Ending>,
     /// What is known of the ends of runs, by their id.
     pub(crate) stops: BTreeMap<String, Stopping>,
-    /// Runs that ended before they began, which a runtime need not keep; the newest last.
-    pub(crate) unstarted: Vec<ContainerStatus>,
+    /// Runs that the runtime does not know, since they ended before they began or it has forgotten them.
+    pub(crate) recalled: Vec<ContainerStatus>,
+    /// The sandbox that it has forgotten.
+    pub(crate) forgotten: Option<SandboxStatus>,
     /// When what the API gives to volumes is looked at again.
     pub(crate) renew_at: Option<Timestamp>,
     /// How its resize fares.

@@ -10,6 +10,7 @@ pub(crate) mod observed;
 pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod probe;
+pub(crate) mod recall;
 pub(crate) mod resize;
 pub(crate) mod restart;
 pub(crate) mod security;

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::k8s::api::core::v1::Pod;
-use runtime::{ContainerMetadata, ContainerState, ContainerStatus, SandboxState, SandboxStatus};
+use runtime::{ContainerState, ContainerStatus, SandboxState, SandboxStatus};
 
-use super::containers;
-use super::operation::{Key, START_ERROR};
+use super::operation::Key;
 
 /// Sandboxes and containers of one pod, as a runtime listed them.
 #[derive(Clone, Debug, Default)]
@@ -93,44 +91,4 @@ impl Observed {
     pub(crate) fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.containers.is_empty()
     }
-}
-
-/// Runs that ended before they began, as the pod's status tells of them: no runtime has ever known them.
-pub(crate) fn unstarted<'a>(pod: &'a Pod, sandbox: &'a str) -> impl Iterator<Item = ContainerStatus> + 'a {
-    let statuses = pod.status.iter().flat_map(containers::statuses);
-    statuses.filter_map(move |told| {
-        let state = told.state.as_ref()?;
-        let before = told.last_state.as_ref().filter(|_| state.waiting.is_some());
-        let ended = state.terminated.as_ref().or(before.and_then(|before| before.terminated.as_ref()))?;
-        let nanoseconds = |at: jiff::Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(0);
-        let at = ended.finished_at.as_ref().map_or(0, |at| nanoseconds(at.0));
-        (ended.reason.as_deref() == Some(START_ERROR)).then(|| ContainerStatus {
-            id: told
-                .container_id
-                .as_deref()
-                .and_then(|id| id.split_once("://"))
-                .map_or("", |(_, id)| id)
-                .into(),
-            sandbox_id: sandbox.to_owned(),
-            metadata: ContainerMetadata {
-                name: told.name.clone(),
-                attempt: u32::try_from(told.restart_count).unwrap_or(0),
-            },
-            state: ContainerState::Exited,
-            created_at: at,
-            started_at: 0,
-            finished_at: at,
-            exit_code: ended.exit_code,
-            reason: START_ERROR.to_owned(),
-            message: ended.message.clone().unwrap_or_default(),
-            image: told.image.clone(),
-            resources: Default::default(),
-            image_id: String::new(),
-            image_ref: told.image_id.clone(),
-            mounted_images: Vec::new(),
-            log_path: Default::default(),
-            labels: Default::default(),
-            annotations: Default::default(),
-        })
-    })
 }

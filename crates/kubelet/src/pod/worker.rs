@@ -9,7 +9,7 @@ use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::k8s::api::node::v1::RuntimeClass;
 use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, Resource, write};
 use jiff::{SignedDuration, Timestamp};
-use runtime::{ContainerState, Runtime};
+use runtime::{ContainerState, Runtime, SandboxStatus};
 use tokio::sync::Notify;
 
 use super::admission;
@@ -19,10 +19,11 @@ use super::containers;
 use super::given::Given;
 use super::last_words;
 use super::memory::{EVICTED, Failure, Memory, Waiting};
-use super::observed::{self, Observed};
+use super::observed::Observed;
 use super::operation::{Began, Operations, Outcome, Refused, Scope, Told};
 use super::plan::{Action, Goal, Plan, UNSUPPORTED, plan};
 use super::probe::Prober;
+use super::recall;
 use super::status::{DEFERRED, INFEASIBLE, Surroundings, status};
 use super::volume;
 use crate::allocation::Verdict;
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     pod: Arc<Pod>,
     memory: Memory,
     prober: Prober,
+    /// What the runtime does not know has been looked for in the pod's status.
+    has_recalled: bool,
     /// The last status that the API took.
     told: Option<PodStatus>,
     /// The UID of the API's image of it, which took that.
@@ -92,6 +95,7 @@ impl Worker {
             pod: Arc::new(Pod { metadata, ..Pod::default() }),
             memory: Memory::default(),
             prober: Prober::new(cx.clone(), nudged.clone()),
+            has_recalled: false,
             told: None,
             image: None,
             announced: BTreeMap::new(),
@@ -258,10 +262,11 @@ impl Worker {
                 let retry_at = later(now, LONG_RETRY);
                 self.memory.resize.failed = result.err().map(|error| (error, retry_at));
             }
-            Outcome::Removed { run, done } => {
+            Outcome::Removed { id, done } => {
                 self.cx.events.send_replace(());
                 if done {
-                    self.memory.unstarted.retain(|known| Some(&known.id) != run.as_ref());
+                    self.memory.recalled.retain(|known| known.id != id);
+                    self.memory.forgotten.take_if(|known| known.id == id);
                 }
             }
         }
@@ -284,7 +289,7 @@ impl Worker {
                     (Began::Run { id, hook: true }, Some(scope)) => {
                         self.operations.post_start(scope, container, id);
                     }
-                    (Began::Unstarted(run), _) => self.memory.unstarted.push(*run),
+                    (Began::Unstarted(run), _) => self.memory.recalled.push(*run),
                     _ => {}
                 }
             }
@@ -349,17 +354,13 @@ impl Worker {
     }
 
     async fn observe(&mut self, runtime: &Arc<dyn Runtime>) -> Result<Observed, runtime::Error> {
-        let sandboxes = runtime.list_sandboxes().await?;
+        let mut sandboxes = runtime.list_sandboxes().await?;
         let mut containers = runtime.list_containers().await?;
-        if self.told.is_none() && self.memory.unstarted.is_empty() {
-            // What another process of ours found out is known from what it told.
-            let newest = sandboxes.iter().filter(|sandbox| sandbox.metadata.uid == self.assignment.uid);
-            let newest = newest.max_by_key(|sandbox| sandbox.metadata.attempt);
-            self.memory
-                .unstarted
-                .extend(newest.iter().flat_map(|newest| observed::unstarted(&self.pod, &newest.id)));
+        if !std::mem::replace(&mut self.has_recalled, true) {
+            self.recall(&sandboxes);
         }
-        containers.extend(self.memory.unstarted.iter().cloned());
+        sandboxes.extend(self.memory.forgotten.clone());
+        containers.extend(self.memory.recalled.iter().cloned());
         let mut observed = Observed::of(&self.assignment.uid, sandboxes, containers);
         observed.in_flight = self.operations.keys();
         self.messages.retain(|id, _| observed.containers().iter().any(|run| run.id == *id));
@@ -373,6 +374,20 @@ impl Worker {
         let left = self.messages.iter().filter_map(|(id, message)| Some((id.clone(), message.clone()?)));
         observed.messages = left.collect();
         Ok(observed)
+    }
+
+    /// Takes over what another process of ours found out and the runtime does not know.
+    fn recall(&mut self, sandboxes: &[SandboxStatus]) {
+        let (pod, paths) = (&self.pod, &self.cx.paths);
+        let of_pod = sandboxes.iter().filter(|sandbox| sandbox.metadata.uid == self.assignment.uid);
+        if let Some(newest) = of_pod.max_by_key(|sandbox| sandbox.metadata.attempt) {
+            self.memory.recalled = recall::unstarted(pod, paths, &newest.id).collect();
+        } else if let Some((sandbox, runs)) =
+            recall::forgotten(pod, paths).filter(|_| wanted(pod) != Goal::Rest)
+        {
+            self.memory.forgotten = Some(sandbox);
+            self.memory.recalled = runs;
+        }
     }
 
     /// Fails a pod that the node does not take, before anything of it is made.

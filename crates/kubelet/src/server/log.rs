@@ -20,6 +20,7 @@ use super::tail::Tail;
 use crate::context::Context;
 use crate::pod::containers;
 use crate::pod::observed::Observed;
+use crate::pod::recall;
 use crate::static_pods::mirrored;
 
 /// Looks for new lines so often while somebody follows and the kernel tells nothing.
@@ -138,7 +139,7 @@ async fn opened(path: PathBuf, options: &LogOptions, now: Timestamp) -> std::io:
 
 struct Follow {
     cx: Arc<Context>,
-    runtime: Arc<dyn Runtime>,
+    runtime: Option<Arc<dyn Runtime>>,
     id: String,
     /// What happens to containers.
     events: watch::Receiver<()>,
@@ -168,7 +169,8 @@ impl Follow {
     }
 
     async fn is_running(&self) -> bool {
-        let status = self.runtime.container_status(&self.id).await;
+        let Some(runtime) = &self.runtime else { return false };
+        let status = runtime.container_status(&self.id).await;
         status.is_ok_and(|status| status.state == ContainerState::Running)
     }
 }
@@ -203,17 +205,18 @@ async fn next(mut tail: Tail, mut follow: Option<Follow>) -> Option<(std::io::Re
     }
 }
 
-/// The run whose log is asked for.
+/// The run whose log is asked for, and the runtime that the pod is in, unless that knows nothing of the pod.
 async fn find(
     cx: &Context,
     pod: &Pod,
     container: &str,
     previous: bool,
-) -> Result<(Arc<dyn Runtime>, ContainerStatus), Refusal> {
+) -> Result<(Option<Arc<dyn Runtime>>, ContainerStatus), Refusal> {
     let (uid, name) =
         (pod.metadata.uid.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
     let internal = |error: runtime::Error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
+    let (mut of, mut runs) = (None, Vec::new());
     for runtime in cx.runtimes.all() {
         let sandboxes = runtime.list_sandboxes().await.map_err(internal)?;
         if !sandboxes.iter().any(|sandbox| sandbox.metadata.uid == uid) {
@@ -221,15 +224,19 @@ async fn find(
         }
         let containers = runtime.list_containers().await.map_err(internal)?;
         let observed = Observed::of(uid, sandboxes, containers);
-        let mut runs = observed.runs(container).filter(|run| run.state != ContainerState::Created);
-        let run = match (previous, runs.next()) {
-            (false, run) => run,
-            // The newest run that has ended and is not the one that its status is about.
-            (true, _) => runs.next(),
-        };
-        if let Some(run) = run {
-            return Ok((runtime.clone(), run.clone()));
-        }
+        let begun = observed.runs(container).filter(|run| run.state != ContainerState::Created);
+        (of, runs) = (Some(runtime.clone()), begun.cloned().collect());
+        break;
+    }
+    // Logs outlive the runtime's records.
+    let oldest = runs.last().map(|run| run.metadata.attempt);
+    let earlier = recall::recalled(pod, &cx.paths, "").filter(|run| {
+        run.metadata.name == container && oldest.is_none_or(|oldest| run.metadata.attempt < oldest)
+    });
+    runs.extend(earlier.filter(|run| run.log_path.exists()));
+    // The newest run that has ended and is not the one that its status is about.
+    if let Some(run) = runs.into_iter().nth(usize::from(previous)) {
+        return Ok((of, run));
     }
     if previous {
         return Err(bad(format!(

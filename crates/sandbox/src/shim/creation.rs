@@ -93,12 +93,12 @@ impl Creation<'_> {
         let mut layers = rootfs::Layers::new(self.user_namespace);
         rootfs::mount_overlay(self.files, &plan, &mut layers)?;
         rootfs::mount_images(&plan.images, &mut layers)?;
-        let files = File::open(self.files.work()).map_err(|error| format!("root: {error}"))?;
+        let files = File::open(plan.writable.work(self.files)).map_err(|error| format!("root: {error}"))?;
         let person = user::resolve(&files, &plan.user)?;
         let owner = user::on_machine(&person.identity, ids)?;
         control::own_pipes(owner);
         rootfs::make_directory(&files, &configuration.process.cwd, owner)?;
-        let layers = [plan.layers.as_slice(), &[self.files.upper()]].concat();
+        let layers = [plan.layers.as_slice(), &[plan.writable.upper(self.files)]].concat();
         let engine =
             workload::offer(self.workloads, plan.workload.as_ref(), &files, &layers, &mut configuration)?;
         let linux = &configuration.linux;

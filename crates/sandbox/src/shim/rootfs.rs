@@ -26,13 +26,13 @@ pub(crate) fn mount_overlay(
         let what = what.to_owned();
         move |error: std::io::Error| format!("{what}: {error}")
     };
-    for directory in [files.upper(), files.work()] {
-        fs::create_dir_all(directory).map_err(at("container directory"))?;
+    for directory in [plan.writable.upper(files), plan.writable.work(files)] {
+        fs::create_dir_all(directory).map_err(at("writable layer"))?;
     }
-    std::env::set_current_dir(&files.0).map_err(at("container directory"))?;
+    std::env::set_current_dir(plan.writable.directory(files)).map_err(at("writable layer"))?;
     let lower = layers.open(&plan.layers)?;
     let nothing: &[&str] = if lower.is_empty() { &["none"] } else { &[] };
-    nothing.iter().try_for_each(fs::create_dir_all).map_err(at("container directory"))?;
+    nothing.iter().try_for_each(fs::create_dir_all).map_err(at("writable layer"))?;
     if let Some(ids) = plan.user_namespace {
         chown("upper", Some(ids.base), Some(ids.base)).map_err(at("writable layer"))?;
     }

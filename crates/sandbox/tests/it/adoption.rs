@@ -139,6 +139,31 @@ fn a_shim_that_died_while_nobody_watched_is_found_out() {
     });
 }
 
+/// As when the machine is started again: processes, mounts and all that is in memory are gone, what is on the disk is not.
+#[test]
+fn after_a_reboot_nothing_of_before_is_left() {
+    with_machine(async |machine| {
+        let state = machine.directory.path().join("state");
+        let Ok(memory) = std::fs::read_link(state.join("sandboxes")) else { return };
+        let sandbox = machine.run_sandbox().await;
+        let id = machine.start(&sandbox, "echo written >/file; exec sleep 1000").await;
+        assert_eq!(machine.upper(&sandbox, &id), state.join("writable").join(&id).join("upper"));
+        kill(shim(&machine, &sandbox));
+        machine.ended(&id).await;
+        std::fs::remove_dir_all(memory).unwrap();
+
+        let second = machine.reopen().await;
+        assert!(second.list_sandboxes().await.unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(state.join("writable")).unwrap().count(), 0);
+        let sandbox = second.run_sandbox(machine.sandbox()).await.unwrap();
+        let next =
+            second.create_container(&sandbox, crate::machine::shell("cat /file; exit 3")).await.unwrap();
+        second.start_container(&next).await.unwrap();
+        assert_eq!(ended(&second, &next).await.exit_code, 3);
+        second.cleanup().await.unwrap();
+    });
+}
+
 #[test]
 fn what_cannot_be_read_is_kept_and_runs_on() {
     with_machine(async |machine| {
@@ -163,7 +188,7 @@ fn what_cannot_be_read_is_kept_and_runs_on() {
             assert_eq!(other.sandbox_status(&partly).await.unwrap().state, SandboxState::Ready);
             assert_eq!(machine.processes(), before);
             assert_eq!(machine.network.attached().len(), 2);
-            assert!(directory(&partly).join("containers").join(&second).join("upper").exists());
+            assert!(machine.upper(&partly, &second).exists());
             records.iter().zip(whole).for_each(|(record, bytes)| std::fs::write(record, bytes).unwrap());
         }
         let last = machine.reopen().await;

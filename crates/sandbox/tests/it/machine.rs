@@ -203,6 +203,14 @@ impl Machine {
         text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned() + "\n").collect()
     }
 
+    /// Where what a container writes to its root is kept.
+    pub(crate) fn upper(&self, sandbox: &str, container: &str) -> PathBuf {
+        let state = self.directory.path().join("state");
+        let of_its_own = state.join("sandboxes").join(sandbox).join("containers").join(container);
+        let places = [state.join("writable").join(container), of_its_own];
+        places.into_iter().map(|place| place.join("upper")).find(|upper| upper.exists()).unwrap()
+    }
+
     /// Processes in this machine's control groups.
     pub(crate) fn processes(&self) -> Vec<String> {
         let mut found = Vec::new();

@@ -128,9 +128,8 @@ fn pods_share_layers_and_nothing_else() {
                 assert_eq!(words[2..4], ["0", "0"], "{line}");
             }
             assert!(text.ends_with("by name\n"), "{text}");
-            let upper =
-                machine.directory.path().join("state/sandboxes").join(sandbox).join("containers").join(&id);
-            for file in ["upper/mine", "upper/etc/passwd", "upper/bin/mine"] {
+            let upper = machine.upper(sandbox, &id);
+            for file in ["mine", "etc/passwd", "bin/mine"] {
                 let file = std::fs::metadata(upper.join(file)).unwrap();
                 assert_eq!((file.uid(), file.gid()), (base, base));
             }

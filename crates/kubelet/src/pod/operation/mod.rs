@@ -77,8 +77,8 @@ pub(crate) enum Outcome {
     Stopped { run: String, done: bool },
     /// Limits were set, or why not.
     Resized(Result<(), String>),
-    /// Whether what was to be removed, or stopped, is.
-    Removed { run: Option<String>, done: bool },
+    /// Whether the run or sandbox that was to be removed, or stopped, is.
+    Removed { id: String, done: bool },
 }
 
 impl Outcome {

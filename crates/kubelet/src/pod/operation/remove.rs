@@ -10,7 +10,7 @@ use super::{Outcome, Scope};
 
 pub(super) async fn stop_sandbox(scope: Scope, id: String) -> Outcome {
     let done = scope.tried("stop", &id, scope.runtime.stop_sandbox(&id).await);
-    Outcome::Removed { run: None, done }
+    Outcome::Removed { id, done }
 }
 
 /// Forgets a sandbox with its runs, and first their logs.
@@ -20,7 +20,7 @@ pub(super) async fn sandbox(scope: Scope, id: String) -> Outcome {
         forget_log(run).await;
     }
     let done = scope.tried("remove", &id, scope.runtime.remove_sandbox(&id).await);
-    Outcome::Removed { run: None, done }
+    Outcome::Removed { id, done }
 }
 
 /// Forgets a run, and first its log: by then nobody would know where that is.
@@ -29,7 +29,7 @@ pub(super) async fn container(scope: Scope, id: String) -> Outcome {
         forget_log(run).await;
     }
     let done = scope.tried("remove", &id, scope.runtime.remove_container(&id).await);
-    Outcome::Removed { run: Some(id), done }
+    Outcome::Removed { id, done }
 }
 
 async fn forget_log(run: ContainerStatus) {
