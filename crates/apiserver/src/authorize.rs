@@ -87,6 +87,38 @@ impl Authorizer for Authorization {
 }
 
 impl Authorization {
+    /// Decides on a request. A node or an edge that is refused is judged once more by what is stored now: it may have seen a
+    /// pod or an Ingress by its own watch before it was seen here.
+    pub(crate) async fn decide(&self, attributes: &Attributes<'_>, registry: &Registry) -> Decision {
+        let decision = self.authorize(attributes);
+        match decision.is_allowed() {
+            true => decision,
+            false => self.decide_by_stored(attributes, registry).await.unwrap_or(decision),
+        }
+    }
+
+    async fn decide_by_stored(&self, attributes: &Attributes<'_>, registry: &Registry) -> Option<Decision> {
+        let namespace = attributes.resource()?.namespace;
+        if namespace.is_empty() {
+            return None;
+        }
+        let list = async |group, plural, field_selector| {
+            let kind = registry.kinds().lookup(group, "v1", plural)?.clone();
+            let options = ListOptions { field_selector, ..ListOptions::default() };
+            registry.list(&kind, namespace, &options).await.ok()
+        };
+        let decision = if let Some(node) = attributes.user.node().filter(|node| !node.is_empty()) {
+            let pods = list("", "pods", format!("spec.nodeName={node}")).await?;
+            self.node.over(graph_of(pods.objects())).authorize(attributes)
+        } else if auth::edge::is_edge(attributes.user) {
+            let ingresses = list("networking.k8s.io", "ingresses", String::new()).await?;
+            EdgeAuthorizer::new(secrets_of(ingresses.objects())).authorize(attributes)
+        } else {
+            return None;
+        };
+        decision.is_allowed().then_some(decision)
+    }
+
     /// The roles and bindings as last seen.
     pub(crate) fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
@@ -198,20 +230,12 @@ impl Authorization {
 
     fn replace(&self, kind: &Kind, objects: Vec<Object>) {
         if kind.plural == "pods" {
-            let mut graph = Graph::default();
-            for object in objects {
-                let (namespace, name) = object.names();
-                graph.set(&namespace, &name, &object.tree());
-            }
+            let graph = graph_of(objects);
             *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = graph;
             return;
         }
         if kind.plural == "ingresses" {
-            let mut secrets = Secrets::default();
-            for object in objects {
-                let (namespace, name) = object.names();
-                secrets.set(&namespace, &name, &object.tree());
-            }
+            let secrets = secrets_of(objects);
             *self.encrypted.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
             return;
         }
@@ -222,6 +246,24 @@ impl Authorization {
         }
         self.policy.store(Arc::new(stored.policy()));
     }
+}
+
+fn graph_of(pods: impl IntoIterator<Item = Object>) -> Graph {
+    let mut graph = Graph::default();
+    for pod in pods {
+        let (namespace, name) = pod.names();
+        graph.set(&namespace, &name, &pod.tree());
+    }
+    graph
+}
+
+fn secrets_of(ingresses: impl IntoIterator<Item = Object>) -> Secrets {
+    let mut secrets = Secrets::default();
+    for ingress in ingresses {
+        let (namespace, name) = ingress.names();
+        secrets.set(&namespace, &name, &ingress.tree());
+    }
+    secrets
 }
 
 /// Group, plural, and the bit that says that it has been read.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use admission::Chain as Plugins;
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
-use auth::{Attributes, Authorizer, Decision, Resource, Target, UserInfo, forbidden_message};
+use auth::{Attributes, Decision, Resource, Target, UserInfo, forbidden_message};
 use bytes::Bytes;
 use clock::{Clock, Tasks};
 use futures::FutureExt;
@@ -189,7 +189,7 @@ impl ApiServer {
         let info = resolve(&parts.method, parts.uri.path(), &query);
         let long = matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
         let permit = self.admit_in_flight(&parts.method, long)?;
-        self.authorize(&user, &info, parts, &query)?;
+        self.authorize(&user, &info, parts, &query).await?;
         let warnings = Warnings::default();
         let call =
             Call { parts, query: &query, user: &user, now, body: Bytes::new(), warnings: warnings.clone() };
@@ -264,7 +264,7 @@ impl ApiServer {
         places.clone().try_acquire_owned().map_err(|_| too_many())
     }
 
-    pub(crate) fn authorize(
+    pub(crate) async fn authorize(
         &self,
         user: &UserInfo,
         info: &RequestInfo<'_>,
@@ -276,7 +276,7 @@ impl ApiServer {
             RequestInfo::Resource(info) => (info.verb, Target::Resource(target_of(info, query))),
         };
         let attributes = Attributes { user, verb, target };
-        match self.authorization.authorize(&attributes) {
+        match self.authorization.decide(&attributes, &self.registry).await {
             Decision::Allow(_) => Ok(()),
             Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
         }

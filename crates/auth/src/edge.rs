@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{Attributes, Authorizer, Decision};
+use crate::{Attributes, Authorizer, Decision, UserInfo};
 
 /// The group of all edges.
 const EDGES: &str = "system:monoplane:edges";
+
+/// Whether this is an edge.
+pub fn is_edge(user: &UserInfo) -> bool {
+    user.is_in(EDGES)
+}
 
 /// What the authorizer asks of whoever knows the Ingresses.
 pub trait Encrypted: Send + Sync {
@@ -84,7 +89,7 @@ impl<E: Encrypted> EdgeAuthorizer<E> {
 
 impl<E: Encrypted> Authorizer for EdgeAuthorizer<E> {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let Some(target) = attributes.resource().filter(|_| attributes.user.is_in(EDGES)) else {
+        let Some(target) = attributes.resource().filter(|_| is_edge(attributes.user)) else {
             return Decision::nothing();
         };
         let reads = matches!(attributes.verb, "get" | "list" | "watch") && target.subresource.is_empty();

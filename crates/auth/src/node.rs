@@ -47,14 +47,19 @@ impl<R: Related + ?Sized> Related for Arc<R> {
 #[derive(Debug)]
 pub struct NodeAuthorizer<R> {
     related: R,
-    rules: Vec<PolicyRule>,
+    rules: Arc<[PolicyRule]>,
     reason: Arc<str>,
 }
 
 impl<R: Related> NodeAuthorizer<R> {
     /// An authorizer over what `related` knows; what is not divided by node follows the `system:node` role.
     pub fn new(related: R) -> Self {
-        Self { related, rules: crate::bootstrap::node_rules(), reason: Arc::from("") }
+        Self { related, rules: crate::bootstrap::node_rules().into(), reason: Arc::from("") }
+    }
+
+    /// The same over what somebody else knows.
+    pub fn over<S: Related>(&self, related: S) -> NodeAuthorizer<S> {
+        NodeAuthorizer { related, rules: self.rules.clone(), reason: self.reason.clone() }
     }
 
     fn decide(&self, node: &str, attributes: &Attributes<'_>) -> Result<(), String> {

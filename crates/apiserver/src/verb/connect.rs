@@ -42,7 +42,7 @@ pub(super) async fn connect(on: On<'_>, info: &ResourceInfo<'_>, permit: OwnedSe
     if info.verb == "get" {
         // A WebSocket begins with a GET, which must not let those in who may only read.
         let create = RequestInfo::Resource(ResourceInfo { verb: "create", ..info.clone() });
-        on.server.authorize(on.call.user, &create, on.call.parts, on.call.query)?;
+        on.server.authorize(on.call.user, &create, on.call.parts, on.call.query).await?;
     }
     let pod = on.server.registry.get(&on.kind, on.namespace, on.name, Part::Whole).await?.tree();
     let path = path_of(&on, info, &pod)?;

@@ -144,7 +144,7 @@ where
     let objects: Api<K> = Api::namespaced(scope.cx.client.clone(), scope.namespace());
     let mut answers = BTreeMap::new();
     for name in names {
-        let found = objects.get_opt(name).await.map_err(|error| error.to_string())?;
+        let found = objects.get_opt(name).await.map_err(|error| client::message(&error))?;
         answers.insert(name.clone(), found);
     }
     Ok(answers)
@@ -169,7 +169,7 @@ async fn request(scope: &Scope, want: &TokenRequest, now: Timestamp) -> Result<T
     let granted: Request = accounts
         .create_subresource("token", &account, &PostParams::default(), &request)
         .await
-        .map_err(|error| format!("failed to fetch token: {error}"))?;
+        .map_err(|error| format!("failed to fetch token: {}", client::message(&error)))?;
     let Some(TokenRequestStatus { expiration_timestamp, token: Some(text) }) = granted.status else {
         return Err("failed to fetch token: the answer holds none".to_owned());
     };

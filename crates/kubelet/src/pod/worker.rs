@@ -341,7 +341,9 @@ impl Worker {
             (None, Some(class)) => {
                 let classes: Api<RuntimeClass> = Api::all(self.cx.client.clone());
                 let class = classes.get(class).await;
-                class.map_err(|error| format!("failed to get sandbox runtime: {error}"))?.handler
+                class
+                    .map_err(|error| format!("failed to get sandbox runtime: {}", client::message(&error)))?
+                    .handler
             }
         };
         let found = self.cx.runtimes.get(&handler).cloned();
