@@ -302,10 +302,7 @@ impl Actor {
 }
 
 fn failed(error: Error, attempt: Attempt, resource: &ApiResource) -> ActError {
-    let message = match &error {
-        Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    };
+    let message = client::message(&error);
     ActError { failure: Failure { attempt, plural: resource.plural.clone(), message }, error }
 }
 
