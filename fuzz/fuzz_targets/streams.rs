@@ -32,10 +32,13 @@ fn terms() -> Terms {
 
 async fn command(streams: RemoteCommand) {
     let RemoteCommand { stdin, stdout, resizes, error, .. } = streams;
-    if let Some(mut resizes) = resizes {
-        resizes.next().await;
-    }
-    if let Some(mut stdin) = stdin {
+    // At once, as a container does: what nobody reads holds up what comes behind it on the same connection.
+    let sizes = async {
+        let Some(mut resizes) = resizes else { return };
+        while resizes.next().await.is_some() {}
+    };
+    let echo = async {
+        let Some(mut stdin) = stdin else { return };
         while let Some(piece) = stdin.next().await {
             if let Some(stdout) = &stdout
                 && stdout.send(piece).await.is_err()
@@ -43,7 +46,8 @@ async fn command(streams: RemoteCommand) {
                 break;
             }
         }
-    }
+    };
+    tokio::join!(sizes, echo);
     let _ = error.send("over".into()).await;
     error.finish().await;
 }

@@ -7,8 +7,8 @@ use clock::Random;
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority,
-    RuntimeClass, ServiceAccount,
+    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, PodSecurity,
+    Priority, RuntimeClass, ServiceAccount,
 };
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -31,6 +31,7 @@ impl Chain {
             Box::new(NamespaceLifecycle),
             Box::new(NodeRestriction),
             Box::new(ServiceAccount::new(random)),
+            Box::new(PodSecurity),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(RuntimeClass),

@@ -2,6 +2,7 @@
 
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
+use apimachinery::warnings::Warnings;
 use async_trait::async_trait;
 use auth::UserInfo;
 use serde_json::Value;
@@ -36,6 +37,8 @@ pub struct Attributes<'a> {
     pub user: &'a UserInfo,
     /// What the object was, for updates and deletes.
     pub old: Option<&'a Value>,
+    /// Where warnings go.
+    pub warnings: &'a Warnings,
 }
 
 impl Attributes<'_> {

@@ -8,6 +8,7 @@ use admission::plugins::NodeRestriction;
 use admission::{Attributes, Chain, Lookup, Operation};
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
+use apimachinery::warnings::Warnings;
 use async_trait::async_trait;
 use auth::UserInfo;
 use serde_json::{Value, json};
@@ -43,6 +44,13 @@ fn world() -> World {
         "namespaces//leaving",
         json!({"metadata": {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
     );
+    let labels = json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted",
+        "pod-security.kubernetes.io/warn-version": "v1.30"});
+    add("namespaces//strict", json!({"metadata": {"name": "strict", "labels": labels}}));
+    add("serviceaccounts/strict/default", json!({}));
+    for name in ["old-2", "old-1"] {
+        add(&format!("pods/strict/{name}"), json!({"metadata": {"name": name}, "spec": {"hostPID": true}}));
+    }
     add("serviceaccounts/work/default", json!({"imagePullSecrets": [{"name": "pull"}]}));
     add("serviceaccounts/work/quiet", json!({"automountServiceAccountToken": false}));
     add("nodes//one", json!({"metadata": {"name": "one", "uid": "u1"}}));
@@ -73,12 +81,22 @@ struct Write {
     name: &'static str,
     user: UserInfo,
     old: Option<Value>,
+    warnings: Warnings,
 }
 
 impl Write {
     fn of(resource: GroupResource, namespace: &'static str, name: &'static str) -> Self {
         let user = UserInfo { name: "someone".into(), ..UserInfo::default() };
-        Self { operation: Operation::Create, resource, subresource: "", namespace, name, user, old: None }
+        Self {
+            operation: Operation::Create,
+            resource,
+            subresource: "",
+            namespace,
+            name,
+            user,
+            old: None,
+            warnings: Warnings::default(),
+        }
     }
 
     fn pod(name: &'static str) -> Self {
@@ -115,6 +133,7 @@ impl Write {
             name: self.name,
             user: &self.user,
             old: self.old.as_ref(),
+            warnings: &self.warnings,
         };
         let world = world();
         let mut object = object;
@@ -378,4 +397,71 @@ async fn a_mirror_pod_refers_to_nothing() {
     let token = json!({"volumes": [{"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]});
     let expected = say("a mirror pod may not use ServiceAccountToken volume projections");
     Write::pod("a").refused(mirror(token), &expected).await;
+}
+
+#[tokio::test]
+async fn pods_meet_the_level_of_their_namespace_and_who_makes_others_is_warned() {
+    let in_namespace = |resource, name| Write::of(resource, "strict", name);
+    let pods = GroupResource::of("", "pods");
+    let bad = pod(json!({"hostPID": true, "containers": [{"name": "c", "image": "i"}]}));
+    let write = in_namespace(pods.clone(), "a");
+    write
+        .refused(
+            bad.clone(),
+            "403 pods \"a\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)",
+        )
+        .await;
+    assert!(write.warnings.take().is_empty(), "what is refused is not warned of");
+
+    let good = pod(json!({"serviceAccountName": "default", "containers": [{"name": "c", "image": "i"}]}));
+    write.run(good.clone()).await.unwrap();
+    let [warning] = write.warnings.take().try_into().unwrap();
+    assert!(
+        warning.starts_with("would violate PodSecurity \"restricted:v1.30\": allowPrivilegeEscalation"),
+        "{warning}"
+    );
+
+    // What is there stays there, unless it changes in what it runs.
+    let update = in_namespace(pods.clone(), "a").update(bad.clone());
+    update.run(bad.clone()).await.unwrap();
+    let other = pod(json!({"hostPID": true, "containers": [{"name": "c", "image": "j"}]}));
+    assert!(update.run(other).await.unwrap_err().contains("violates PodSecurity"));
+
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"template": bad}});
+    let write = in_namespace(GroupResource::of("apps", "deployments"), "d");
+    write.run(deployment).await.unwrap();
+    let [warning] = write.warnings.take().try_into().unwrap();
+    assert!(warning.contains("host namespaces (hostPID=true)"), "{warning}");
+}
+
+#[tokio::test]
+async fn a_namespaces_labels_make_sense_and_its_pods_are_looked_at() {
+    let namespaces = GroupResource::of("", "namespaces");
+    let labelled = |labels: Value| json!({"metadata": {"name": "strict", "labels": labels}});
+    let wrong = labelled(json!({"pod-security.kubernetes.io/enforce": "some"}));
+    Write::of(namespaces.clone(), "", "strict")
+        .refused(
+            wrong.clone(),
+            "422 Namespace \"strict\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: \
+             Invalid value: \"some\": must be one of privileged, baseline, restricted",
+        )
+        .await;
+    let update = |old: Value| Write::of(namespaces.clone(), "", "strict").update(old);
+    // What was wrong before does not keep anybody from changing the rest.
+    update(wrong.clone()).run(wrong).await.unwrap();
+
+    let (none, baseline) =
+        (labelled(json!({})), labelled(json!({"pod-security.kubernetes.io/enforce": "baseline"})));
+    let write = update(none.clone());
+    write.run(baseline.clone()).await.unwrap();
+    assert_eq!(
+        write.warnings.take(),
+        [
+            "existing pods in namespace \"strict\" violate the new PodSecurity enforce level \"baseline:latest\"",
+            "old-1 (and 1 other pod): host namespaces",
+        ]
+    );
+    let relaxed = update(baseline);
+    relaxed.run(none).await.unwrap();
+    assert!(relaxed.warnings.take().is_empty());
 }

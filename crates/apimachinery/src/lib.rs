@@ -23,3 +23,4 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod warnings;

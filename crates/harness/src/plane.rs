@@ -101,6 +101,9 @@ impl Plane {
             ])
             .arg("--data-dir")
             .arg(self.data())
+            // They go with the plane.
+            .arg("--encryption-keys")
+            .arg(self.data().join("encryption-keys.json"))
             .args(marks(self.number))
             .args(ranges(self.number, self.dual))
             // How full this machine's disk is has nothing to do with what is tested.

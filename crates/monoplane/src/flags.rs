@@ -52,6 +52,9 @@ pub enum Command {
     Image(crate::image::Image),
     /// End every container that runs here and remove what the node made: interfaces, mounts, cgroups
     Clean(Clean),
+    /// Keys that Secrets are encrypted with at rest: list them, add one
+    #[command(subcommand)]
+    Encryption(crate::encryption::Encryption),
     /// Create or change objects from manifests
     Apply(cli::Apply),
     /// Show objects
@@ -154,6 +157,9 @@ pub struct Api {
     /// Do not mark the IngressClass `monoplane` as the default one when it is created
     #[arg(long)]
     pub no_default_ingress_class: bool,
+    /// Where the keys are
+    #[command(flatten)]
+    pub keys: crate::encryption::KeysFile,
 }
 
 /// Flags of the node that `up` passes on.

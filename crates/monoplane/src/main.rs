@@ -6,6 +6,7 @@
 mod check;
 mod clean;
 mod demo;
+mod encryption;
 mod flags;
 mod hello;
 mod image;
@@ -68,6 +69,7 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Image(verb) => image::run(&verb),
         Command::Clean(flags) => clean::run(&flags),
+        Command::Encryption(verb) => encryption::run(&verb),
         Command::Demo(flags) => demo::run(&flags),
         Command::Apply(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),
         Command::Get(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),

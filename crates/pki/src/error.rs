@@ -31,6 +31,22 @@ pub enum Error {
     /// PEM or DER that cannot be understood.
     #[error("malformed certificate or key: {0}")]
     Malformed(String),
+    /// The master keys' file, or a value that one of them should open, cannot be understood.
+    #[error("encryption with {}: {why}", path.display())]
+    Encryption {
+        /// The keys' file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A value was encrypted with a key that is not there.
+    #[error("it was encrypted with key {id}, which is not in {}: put the file with that key there", path.display())]
+    UnknownKey {
+        /// The key's id.
+        id: String,
+        /// The keys' file.
+        path: PathBuf,
+    },
     /// Making a key or signing failed.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),

@@ -1,6 +1,6 @@
 //! The plane's own certificates: an authority made at first start, the certificates of every role under its upstream
-//! identity, serving certificates that follow a change of address, the kubeconfig files that carry them, and the keys that
-//! sign service accounts' tokens.
+//! identity, serving certificates that follow a change of address, the kubeconfig files that carry them, the keys that
+//! sign service accounts' tokens, and those that keep values secret at rest.
 //!
 //! Owns: the files of the directory it is given, each written whole or not at all, so that a process killed at any
 //! moment finds a usable directory at its next start. Never does: read the clock (time is an argument), open a socket,
@@ -15,6 +15,7 @@ mod file;
 mod identity;
 mod issue;
 mod kubeconfig;
+mod master_keys;
 mod token_keys;
 
 pub use authority::Authority;
@@ -24,4 +25,5 @@ pub use file::write_atomically;
 pub use identity::Identity;
 pub use issue::{api_server_names, kubelet_names};
 pub use kubeconfig::kubeconfig;
+pub use master_keys::MasterKeys;
 pub use token_keys::TokenKeys;

@@ -1,7 +1,8 @@
 //! What a request brings along beside its object, and the options of each verb.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use apimachinery::warnings::Warnings;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -52,26 +53,6 @@ impl RequestContext {
             admission,
             warnings: Warnings::default(),
         }
-    }
-}
-
-/// Warnings collected during a request; clones add to the same list.
-#[derive(Clone, Debug, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    /// Adds one, unless it is there already.
-    pub fn add(&self, warning: impl Into<String>) {
-        let warning = warning.into();
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !list.contains(&warning) {
-            list.push(warning);
-        }
-    }
-
-    /// Takes what was collected.
-    pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -55,14 +55,17 @@ mod networking;
 mod node;
 mod rbac;
 
+pub use apimachinery::warnings::Warnings;
+
 pub use admit::{Admit, AdmitAll, Attributes, Operation};
 pub use cache::WatchStream;
 pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,
-    ResourceVersionMatch, Warnings,
+    ResourceVersionMatch,
 };
 pub use decode::decode_sent;
 pub use kind::{Column, Kind, Subresource};
 pub use kinds::{Group, Kinds};
 pub use object::{Head, List, Object, Row, WatchEvent};
 pub use registry::{Deleted, Limits, Options, Registry, Updated};
+pub use resource::secret_prefixes;

@@ -6,6 +6,16 @@ use bytes::Bytes;
 use crate::cache::{Field, Hub, Item, ROOT};
 use crate::{Kind, Limits, Object};
 
+/// Where in the store the objects lie that are to be kept secret at rest: Secrets.
+pub fn secret_prefixes() -> Vec<Bytes> {
+    vec![format!("{ROOT}{}/", path(&GroupResource::of("", "secrets"))).into()]
+}
+
+fn path(name: &GroupResource) -> String {
+    let group = if name.group.is_empty() { "core" } else { &name.group };
+    format!("{group}/{}", name.resource)
+}
+
 /// Storage and cache of one group's plural.
 pub(crate) struct Resource {
     /// `apps/deployments` (`core/pods`): how the feed finds it.
@@ -27,12 +37,11 @@ impl Resource {
         fields: Vec<Field>,
         limits: Limits,
     ) -> Self {
-        let (group, plural) = (&*name.group, &*name.resource);
-        let path = format!("{}/{plural}", if group.is_empty() { "core" } else { group });
+        let path = path(&name);
         Self {
-            prefix: format!("{}{path}/", ROOT),
+            prefix: format!("{ROOT}{path}/"),
             path,
-            kind: GroupKind::new(group.to_owned(), kind.to_owned()),
+            kind: GroupKind::new(name.group.clone(), kind.to_owned()),
             namespaced,
             fields,
             hub: Hub::new(limits),

@@ -5,12 +5,15 @@
 //! backend over `disk`. Never does: know what a value means. Keys and values are bytes; only `registry` uses this crate.
 //!
 //! Begin with [`Store`]; the embedded backend is [`Embedded`]. What every backend must do is written down as a program:
-//! the model and the contract in `tests/store`. [`Faulty`] makes any backend fail where a test wants it to.
+//! the model and the contract in `tests/store`. [`Encrypted`] keeps some values secret on
+//! any backend; [`Faulty`] makes one fail where a test wants it to.
 
 mod embedded;
+mod encrypted;
 mod faulty;
 mod seam;
 
 pub use embedded::{Embedded, History};
+pub use encrypted::{Cipher, Encrypted};
 pub use faulty::{Fault, Faulty};
 pub use seam::*;

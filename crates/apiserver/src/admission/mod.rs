@@ -94,6 +94,7 @@ fn told<'a>(
         name: attributes.name,
         user,
         old: attributes.old,
+        warnings: attributes.warnings,
     }
 }
 

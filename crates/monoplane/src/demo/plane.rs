@@ -90,6 +90,9 @@ impl Plane {
             ])
             .arg("--data-dir")
             .arg(self.layout.root())
+            // They go with the plane.
+            .arg("--encryption-keys")
+            .arg(self.layout.root().join("encryption-keys.json"))
             .args(["--bridge", &self.names.bridge, "--pod-cidr", &self.names.pod_cidr])
             .args(["--service-cidr", &self.names.service_cidr])
             .args(["--cgroup-root", &self.names.cgroup_root])

@@ -12,6 +12,7 @@ mod confine;
 mod credentials;
 mod definitions;
 pub mod edge;
+mod encryption;
 mod endpoints;
 mod inbound;
 pub mod marks;

@@ -13,11 +13,12 @@ use client::Ambient;
 use clock::{Panicked, Tasks};
 use pki::{Authority, Identity};
 use registry::{Registry, defaults};
-use store::{Embedded, History};
+use store::{Embedded, Encrypted, History};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::certificates::{Certificates, InUse, connect};
+use super::encryption::Keys;
 use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal};
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory};
@@ -62,8 +63,10 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let path = layout.server().join("store.db");
     let opened = Embedded::open(&disk::Options::new(&path), History::default());
     let store = Arc::new(opened.with_context(|| format!("opening {}", path.display()))?);
-    let registry =
-        Registry::open(store.clone(), options.clone()).await.map_err(said).context("opening the registry")?;
+    let secrets = Arc::new(Keys::open(&flags.api.keys.path()?)?);
+    let encrypted = Arc::new(Encrypted::new(store.clone(), registry::secret_prefixes(), secrets.clone()));
+    let registry = Registry::open(encrypted.clone(), options.clone()).await;
+    let registry = registry.map_err(said).context("opening the registry")?;
 
     let tasks = Tasks::default();
     let verifier = client_verifier(&authority)?;
@@ -118,6 +121,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     }
     let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
+    working.spawn("encryption", secrets.keep(encrypted, ambient.clock.clone()));
     maintain(&store, &ambient, &working);
     notify::ready();
 

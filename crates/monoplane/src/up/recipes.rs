@@ -87,6 +87,15 @@ impl Recipes<'_> {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
+        let keys = api.keys.prepare(identity)?;
+        if let Some(barrier) = identity::barrier(&keys).filter(|_| identity.is_some()) {
+            anyhow::bail!(
+                "--encryption-keys {}: the server, which runs as an unprivileged user, cannot pass {}",
+                keys.display(),
+                barrier.display()
+            );
+        }
+        push(&mut words, "--encryption-keys", keys);
         Ok(self.recipe("server", words, listeners, identity))
     }
 

@@ -230,7 +230,8 @@ pub(crate) fn set_oom_score(score: Option<i32>) {
 }
 
 /// `NAME=value` pairs with what a program expects beside them.
-pub(crate) fn complete(environment: &mut Vec<String>, home: &str, terminal: bool) {
+pub(crate) fn completed(environment: &[String], home: &str, terminal: bool) -> Vec<String> {
+    let mut environment = environment.to_vec();
     let given = |pair: &String| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
     if !environment.iter().any(given) {
         environment.retain(|pair| !pair.starts_with("HOME="));
@@ -240,6 +241,7 @@ pub(crate) fn complete(environment: &mut Vec<String>, home: &str, terminal: bool
     if terminal && !environment.iter().any(|pair| pair.starts_with("TERM=")) {
         environment.push("TERM=xterm".to_owned());
     }
+    environment
 }
 
 #[cfg(test)]
@@ -249,9 +251,8 @@ mod tests {
     #[test]
     fn an_environment_is_completed_and_not_overruled() {
         let completed = |given: &[&str], terminal| {
-            let mut environment: Vec<String> = given.iter().map(|pair| (*pair).to_owned()).collect();
-            complete(&mut environment, "/home", terminal);
-            environment
+            let given: Vec<String> = given.iter().map(|pair| (*pair).to_owned()).collect();
+            completed(&given, "/home", terminal)
         };
         assert_eq!(completed(&["A=1"], true), ["A=1", "HOME=/home", "TERM=xterm"]);
         assert_eq!(completed(&["HOME=/x", "TERM=dumb"], true), ["HOME=/x", "TERM=dumb"]);

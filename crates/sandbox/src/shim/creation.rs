@@ -9,16 +9,15 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use container::privileges::{self, Identity, Limits};
+use container::privileges::Identity;
 use container::process::{self, ProcessNamespace};
-use container::program::Program;
-use container::{Configuration, mounts, root, seccomp, terminal};
+use container::{Configuration, mounts, root, terminal};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::confinement::Confinement;
 use super::control::{self, Control, Made, Word};
 use super::workload::{self, Engine, Workloads};
 use super::{mounts as sources, rootfs, user, user_namespace};
-use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan};
 
@@ -122,9 +121,8 @@ impl Creation<'_> {
         for group in groups {
             rustix::io::write(&group, b"0").map_err(|error| format!("control group: {error}"))?;
         }
-        let mut process = configuration.process.clone();
-        let profile = process.apparmor_profile.as_ref().filter(|_| engine.is_none());
-        let apparmor = control::open_apparmor(profile)?;
+        let process = &configuration.process;
+        let confinement = Confinement::new(process, &plan, &made)?;
         self.enter_namespaces(&configuration)?;
         // Ends with an error where the process leads a session already, which is as good.
         let _ = nix::unistd::setsid();
@@ -139,32 +137,14 @@ impl Creation<'_> {
         root::enter(tree, &configuration)?;
         drop(root);
         let master = terminal.map(|terminal| terminal.take(made.uid)).transpose()?;
-        // An engine needs no privilege to be confined: it never gains any.
-        let privileged = plan.seccomp.as_ref().filter(|filter| filter.privileged && engine.is_none());
-        let identity = Identity { uid: made.uid, gid: made.gid, groups: made.groups.clone() };
-        let limits = Limits {
-            capabilities: capabilities::bits(&process.capabilities.permitted),
-            no_new_privileges: process.no_new_privileges,
-            filter: privileged,
-        };
-        privileges::become_user(&identity, limits)?;
-        privileges::enter_directory(&process.cwd)?;
-        control::complete(&mut process.env, &made.home, process.terminal);
-        let program = match engine {
-            Some(_) => None,
-            None => Some(Program::find(&process.args, &process.env)?),
-        };
-        privileges::confine(limits)?;
-        control.say(&Word::Created(made), master.as_ref().map(AsFd::as_fd))?;
+        let environment = control::completed(&process.env, &made.home, process.terminal);
+        let program = confinement.become_user(&process.args, &environment)?;
+        control.say(&Word::Created(made.clone()), master.as_ref().map(AsFd::as_fd))?;
         control.wait_for_start()?;
         if let Some(engine) = engine {
-            return Err(engine.run(plan.seccomp.as_ref(), &process.env));
+            return Err(engine.run(plan.seccomp.as_ref(), &environment));
         }
-        control::confine_by_apparmor(apparmor.as_ref(), process.apparmor_profile.as_ref())?;
-        // The very last: whatever else is called after it, a profile would have to allow.
-        if let Some(filter) = plan.seccomp.as_ref().filter(|filter| !filter.privileged) {
-            seccomp::install(filter).map_err(|error| format!("seccomp: {error}"))?;
-        }
+        confinement.seal()?;
         Err(program.map_or_else(String::new, |program| program.execute()))
     }
 

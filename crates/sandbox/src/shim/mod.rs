@@ -7,6 +7,7 @@
 //! Begin with [`main`], then `spawner` and `server`.
 
 mod attachment;
+mod confinement;
 mod connection;
 mod container;
 mod control;

@@ -4,14 +4,13 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use container::privileges::{self, Identity, Limits};
-use container::program::Program;
-use container::{Configuration, seccomp, terminal};
+use container::privileges::Identity;
+use container::{Configuration, terminal};
 use nix::sched::{CloneFlags, setns};
 
+use super::confinement::Confinement;
 use super::control::{self, Control, Made, Word};
 use super::{user, user_namespace};
-use crate::capabilities;
 use crate::cgroup::Tree;
 use crate::files::{self, ContainerFiles, Plan};
 
@@ -39,13 +38,13 @@ impl Tenant<'_> {
         let plan: Plan = files::read_record(&self.files.plan()).map_err(|error| error.to_string())?;
         let configuration: Configuration =
             files::read(&self.files.spec()).map_err(|error| error.to_string())?;
-        let mut process = configuration.process.clone();
-        let Made { uid, gid, groups, home, .. } = self.made.clone();
-        let identity = Identity { uid, gid, groups };
+        let process = &configuration.process;
+        let Made { uid, gid, groups, home, .. } = self.made;
+        let identity = Identity { uid: *uid, gid: *gid, groups: groups.clone() };
         control::own_pipes(user::on_machine(&identity, plan.user_namespace)?);
         self.tree.enter_self(self.group).map_err(|error| format!("control group: {error}"))?;
         control::set_oom_score(process.oom_score_adj);
-        let apparmor = control::open_apparmor(process.apparmor_profile.as_ref())?;
+        let confinement = Confinement::new(process, &plan, self.made)?;
         self.enter_namespaces(&configuration)?;
         let _ = nix::unistd::setsid();
         if self.terminal {
@@ -53,22 +52,10 @@ impl Tenant<'_> {
             let master = terminal::open(root.as_fd())?.take(identity.uid)?;
             control.say(&Word::Terminal, Some(master.as_fd()))?;
         }
-        let privileged = plan.seccomp.as_ref().filter(|filter| filter.privileged);
-        let limits = Limits {
-            capabilities: capabilities::bits(&process.capabilities.permitted),
-            no_new_privileges: process.no_new_privileges,
-            filter: privileged,
-        };
-        privileges::become_user(&identity, limits)?;
-        privileges::enter_directory(&process.cwd)?;
-        control::complete(&mut process.env, &home, self.terminal);
-        let program = Program::find(self.command, &process.env)?;
-        privileges::confine(limits)?;
-        control::confine_by_apparmor(apparmor.as_ref(), process.apparmor_profile.as_ref())?;
-        if let Some(filter) = plan.seccomp.as_ref().filter(|filter| !filter.privileged) {
-            seccomp::install(filter).map_err(|error| format!("seccomp: {error}"))?;
-        }
-        Err(program.execute())
+        let environment = control::completed(&process.env, home, self.terminal);
+        let program = confinement.become_user(self.command, &environment)?;
+        confinement.seal()?;
+        Err(program.map_or_else(String::new, |program| program.execute()))
     }
 
     fn enter_namespaces(&self, configuration: &Configuration) -> Result<(), String> {

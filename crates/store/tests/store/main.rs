@@ -3,6 +3,7 @@
 
 mod contract;
 mod embedded;
+mod encrypted;
 mod faulty;
 mod kill;
 mod model;
