@@ -55,7 +55,16 @@ pub fn run(root: &Path, soak: &Soak) -> Result<()> {
         }
         Soak::Cases { cases } => tools::run(
             tools::cargo()
-                .args(["nextest", "run", "--workspace", "--exclude", "monoplane", "--no-fail-fast"])
+                .args([
+                    "nextest",
+                    "run",
+                    "--profile",
+                    "soak",
+                    "--workspace",
+                    "--exclude",
+                    "monoplane",
+                    "--no-fail-fast",
+                ])
                 .env("PROPTEST_CASES", cases.to_string())
                 .env("MONOPLANE_TOOLS", tools::folder(root))
                 .current_dir(root),
