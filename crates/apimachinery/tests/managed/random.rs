@@ -81,7 +81,7 @@ fn some_fields(fields: &[(String, Kind)], dice: &mut impl Iterator<Item = u8>) -
     let must = usize::from(dice.next().unwrap_or_default()) % fields.len();
     let mut map = Map::new();
     for (at, (name, kind)) in fields.iter().enumerate() {
-        if at == must || dice.next().unwrap_or_default() % 2 == 0 {
+        if at == must || dice.next().unwrap_or_default().is_multiple_of(2) {
             map.insert(name.clone(), value(kind, dice));
         }
     }

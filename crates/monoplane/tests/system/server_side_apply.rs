@@ -182,13 +182,13 @@ fn custom_objects_are_shared_by_their_keys() {
             "apiVersion: example.com/v1\nkind: Gate\nmetadata: {{name: g, namespace: default}}\nspec: {{rules: [{rules}]}}\n"
         )
     };
-    ok(applied(&plane, "ada", &gate("{name: a, to: x}"), &[]));
-    ok(applied(&plane, "bob", &gate("{name: b, to: y}"), &[]));
+    ok(applied(&plane, "ada", &gate("{name: a, to: left}"), &[]));
+    ok(applied(&plane, "bob", &gate("{name: b, to: right}"), &[]));
     let refused = applied(&plane, "bob", &gate("{name: a, to: z}"), &[]);
     assert!(refused.err.contains("conflict with \"ada\": .spec.rules[name=\"a\"].to"), "{refused:?}");
     let (object, managers) = shown(&plane, &["gate", "g"]);
-    assert_eq!(object["spec"]["rules"], json!([{"name": "a", "to": "x"}, {"name": "b", "to": "y"}]));
+    assert_eq!(object["spec"]["rules"], json!([{"name": "a", "to": "left"}, {"name": "b", "to": "right"}]));
     assert_eq!(managers, ["ada Apply", "bob Apply"]);
     ok(applied(&plane, "ada", &gate(""), &[]));
-    assert_eq!(plane.get(&["gate", "g"])["spec"]["rules"], json!([{"name": "b", "to": "y"}]));
+    assert_eq!(plane.get(&["gate", "g"])["spec"]["rules"], json!([{"name": "b", "to": "right"}]));
 }
