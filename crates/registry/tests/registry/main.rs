@@ -7,6 +7,7 @@ mod dual_stack;
 mod events;
 mod lifecycle;
 mod lists;
+mod managing;
 mod model;
 mod network_policies;
 mod networking;
