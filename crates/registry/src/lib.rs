@@ -14,6 +14,7 @@
 
 mod address_range;
 mod admit;
+mod apply;
 mod bind;
 mod builtin;
 mod cache;
@@ -27,6 +28,7 @@ mod encode;
 mod expiry;
 mod kind;
 mod kinds;
+mod managing;
 mod meta;
 mod modify;
 mod object;
@@ -58,6 +60,7 @@ mod rbac;
 pub use apimachinery::warnings::Warnings;
 
 pub use admit::{Admit, AdmitAll, Attributes, Operation};
+pub use apply::Configuration;
 pub use cache::WatchStream;
 pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,

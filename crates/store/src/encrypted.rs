@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::{Committed, Entry, Error, Event, Expect, Page, Range, Revision, Store, Txn, Watch, Write};
+use crate::{
+    Changes, Committed, Entry, Error, Event, Expect, Page, Range, Revision, Store, Txn, Watch, Write,
+};
 
 /// Batches of a watch that are opened ahead of whoever listens.
 const AHEAD: usize = 4;
@@ -24,17 +26,23 @@ pub trait Cipher: Send + Sync + 'static {
 }
 
 /// Wraps a backend: values below some prefixes are sealed there. What lies there unsealed, from before, is read as it is.
-pub struct Encrypted<S> {
+pub struct Encrypted<S: ?Sized> {
     shared: Arc<Shared<S>>,
 }
 
-struct Shared<S> {
+struct Shared<S: ?Sized> {
     inner: Arc<S>,
     prefixes: Vec<Bytes>,
     cipher: Arc<dyn Cipher>,
 }
 
-impl<S: Store> Encrypted<S> {
+impl<S: ?Sized> Clone for Encrypted<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S: Store + ?Sized> Encrypted<S> {
     /// Seals with this cipher whatever is below these prefixes.
     pub fn new(inner: Arc<S>, prefixes: Vec<Bytes>, cipher: Arc<dyn Cipher>) -> Self {
         Self { shared: Arc::new(Shared { inner, prefixes, cipher }) }
@@ -80,7 +88,7 @@ impl<S: Store> Encrypted<S> {
     }
 }
 
-impl<S> Shared<S> {
+impl<S: ?Sized> Shared<S> {
     fn is_secret(&self, key: &[u8]) -> bool {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
@@ -111,6 +119,11 @@ impl<S> Shared<S> {
         Ok(Event { entry, previous, ..event })
     }
 
+    fn changes(&self, changes: Changes) -> Result<Changes, Error> {
+        let events = changes.events.into_iter().map(|event| self.event(event));
+        Ok(Changes { events: events.collect::<Result<_, _>>()?, ..changes })
+    }
+
     /// What a caller may see of a failure.
     fn failure(&self, error: Error) -> Error {
         match error {
@@ -128,7 +141,7 @@ fn unreadable(key: &[u8], why: &str) -> Error {
 }
 
 #[async_trait]
-impl<S: Store> Store for Encrypted<S> {
+impl<S: Store + ?Sized> Store for Encrypted<S> {
     async fn commit(&self, mut txn: Txn) -> Result<Committed, Error> {
         // In the words that are about what the caller gave.
         txn.check()?;
@@ -167,8 +180,7 @@ impl<S: Store> Store for Encrypted<S> {
                     () = sender.closed() => return,
                 };
                 let Some(batch) = batch else { return };
-                let opened =
-                    batch.and_then(|batch| batch.into_iter().map(|event| shared.event(event)).collect());
+                let opened = batch.and_then(|changes| shared.changes(changes));
                 let ends = opened.is_err();
                 if sender.send(opened).await.is_err() || ends {
                     return;

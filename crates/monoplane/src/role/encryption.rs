@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use clock::Clock;
 use pki::MasterKeys;
-use store::{Cipher, Embedded, Encrypted};
+use store::{Cipher, Encrypted, Store};
 
 /// How often the keys' file is looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Keys {
     }
 
     /// Encrypts what is not encrypted with the newest key, now and whenever there is another.
-    pub async fn keep(self: Arc<Self>, store: Arc<Encrypted<Embedded>>, clock: Arc<dyn Clock>) {
+    pub async fn keep(self: Arc<Self>, store: Arc<Encrypted<dyn Store>>, clock: Arc<dyn Clock>) {
         let mut seen = None;
         loop {
             let changed = self.changed_at();
@@ -56,7 +56,7 @@ impl Keys {
         }
     }
 
-    async fn renew(&self, store: &Encrypted<Embedded>) -> Result<()> {
+    async fn renew(&self, store: &Encrypted<dyn Store>) -> Result<()> {
         self.read()?;
         let renewed = store.renew().await?;
         if renewed > 0 {

@@ -86,6 +86,8 @@ impl Recipes<'_> {
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
+        let server = self.layout.server();
+        words.extend(self.flags.etcd.words(|flag, file, name| copied(flag, file, &server, name))?);
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
         let keys = api.keys.prepare(identity)?;
         if let Some(barrier) = identity::barrier(&keys).filter(|_| identity.is_some()) {

@@ -1,4 +1,4 @@
-//! The registry over the embedded store, as the API server uses it.
+//! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod custom;
@@ -7,11 +7,13 @@ mod dual_stack;
 mod events;
 mod lifecycle;
 mod lists;
+mod managing;
 mod model;
 mod network_policies;
 mod networking;
 mod pod_parts;
 mod services;
+mod shared;
 mod watches;
 mod workloads;
 mod world;

@@ -45,7 +45,9 @@ struct Sealed(TempDir);
 impl Backend for Sealed {
     type Store = Encrypted<Embedded>;
 
-    fn new() -> Self {
+    type Shared = ();
+
+    fn new((): &()) -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
