@@ -7,8 +7,8 @@ use clock::Random;
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority,
-    RuntimeClass, ServiceAccount,
+    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction,
+    PersistentVolumeClaimResize, Priority, RuntimeClass, ServiceAccount, StorageObjectInUseProtection,
 };
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -33,6 +33,9 @@ impl Chain {
             Box::new(ServiceAccount::new(random)),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
+            Box::new(DefaultStorageClass),
+            Box::new(StorageObjectInUseProtection),
+            Box::new(PersistentVolumeClaimResize),
             Box::new(RuntimeClass),
             Box::new(DefaultIngressClass),
         ])

@@ -17,6 +17,7 @@ mod admit;
 mod bind;
 mod builtin;
 mod cache;
+mod checks;
 mod claims;
 mod context;
 mod custom;
@@ -45,8 +46,11 @@ mod tree;
 mod write;
 
 // The kinds, by API group.
+mod admissionregistration;
 mod apiextensions;
+mod apiregistration;
 mod apps;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
@@ -54,6 +58,7 @@ mod events;
 mod networking;
 mod node;
 mod rbac;
+mod storage;
 
 pub use admit::{Admit, AdmitAll, Attributes, Operation};
 pub use cache::WatchStream;

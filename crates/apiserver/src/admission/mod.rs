@@ -1,6 +1,7 @@
 //! What every write must pass beside the registry's own validation: the plugins, told who asks, and the rule that nobody
 //! grants what they do not have.
 
+mod certificates;
 mod escalation;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ impl OfRequest {
 #[async_trait]
 impl Admit for OfRequest {
     async fn mutate(&self, attributes: registry::Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        certificates::stamp(&self.user, &attributes, object);
         let resource = resource_of(&attributes);
         let attributes = told(&attributes, &resource, &self.user);
         self.server.admission.mutate(&attributes, object, &Objects(&self.server.registry)).await
@@ -68,6 +70,7 @@ impl Admit for OfRequest {
         let resource = resource_of(&attributes);
         let of_plugins = told(&attributes, &resource, &self.user);
         self.server.admission.validate(&of_plugins, object, &Objects(&self.server.registry)).await?;
+        certificates::check(&self.server, &self.user, &attributes, object)?;
         escalation::check(&self.server, &self.user, &attributes, object)
     }
 }
