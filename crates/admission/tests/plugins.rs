@@ -33,6 +33,10 @@ impl Lookup for World {
         let found = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
         Ok(found.map(|(_, object)| object.clone()).collect())
     }
+
+    async fn replace_status(&self, _: &GroupResource, _: Value) -> Result<bool, Status> {
+        Ok(true)
+    }
 }
 
 fn world() -> World {
@@ -63,6 +67,11 @@ fn world() -> World {
         add(&format!("ingressclasses.networking.k8s.io//{name}"), class(name, created, default));
     }
     world
+}
+
+fn standard() -> Chain {
+    let clock = clock::ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    Chain::standard(std::sync::Arc::new(clock), std::sync::Arc::new(clock::SeededRandom::new(7)))
 }
 
 struct Write {
@@ -103,7 +112,7 @@ impl Write {
     }
 
     async fn run(&self, object: Value) -> Result<Value, String> {
-        self.run_through(&Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7))), object).await
+        self.run_through(&standard(), object).await
     }
 
     async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
@@ -115,6 +124,7 @@ impl Write {
             name: self.name,
             user: &self.user,
             old: self.old.as_ref(),
+            dry_run: false,
         };
         let world = world();
         let mut object = object;

@@ -60,8 +60,7 @@ pub(super) fn check(
     match (attributes.operation, attributes.subresource) {
         (Operation::Create, "") => {
             let asked = STANDARD.decode(text(request, "/spec/request")).unwrap_or_default();
-            let is_master =
-                || auth::x509::organizations_of_request(&asked).iter().any(|name| name == MASTERS);
+            let is_master = || auth::organizations_of_request(&asked).iter().any(|name| name == MASTERS);
             if signer(request) == CLIENT_SIGNER && is_master() {
                 return refuse(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"));
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use admission::{Attributes, Lookup, NamespacePhase};
 use apimachinery::gvk::GroupResource;
+use apimachinery::meta;
 use apimachinery::status::Status;
 use async_trait::async_trait;
 use auth::{Authorizer, Decision, Target, UserInfo};
@@ -97,6 +98,7 @@ fn told<'a>(
         name: attributes.name,
         user,
         old: attributes.old,
+        dry_run: attributes.dry_run,
     }
 }
 
@@ -131,6 +133,18 @@ impl Lookup for Objects<'_> {
         };
         let list = self.0.list(kind, namespace, &ListOptions::default()).await?;
         Ok(list.objects().map(|object| object.tree()).collect())
+    }
+
+    async fn replace_status(&self, resource: &GroupResource, object: Value) -> Result<bool, Status> {
+        let kinds = self.0.kinds();
+        let versions = kinds.versions_of(&resource.group, &resource.resource);
+        let Some(kind) = versions.iter().find(|kind| kind.storage) else { return Ok(false) };
+        let (namespace, name) = (meta::namespace(&object).to_owned(), meta::name(&object).to_owned());
+        match self.0.update_own(kind, &namespace, &name, Part::Status, object).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.is_conflict() || status.is_not_found() => Ok(false),
+            Err(status) => Err(status),
+        }
     }
 
     async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {
