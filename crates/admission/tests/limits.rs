@@ -273,8 +273,10 @@ async fn no_two_writes_reserve_the_same() {
     let world = World::of(&[("resourcequotas/work/q", counted)]);
     // Two servers, each of which knows of its own writes only.
     let servers = [chain(), chain()];
-    let writes =
-        (0..30).map(|number| write(&servers[number % 2], &world, &PODS, pod(json!({})), None, false));
+    let (servers, world) = (&servers, &world);
+    let writes = (0..30).map(|number| async move {
+        write(&servers[number % 2], world, &PODS, pod(json!({})), None, false).await
+    });
     let outcomes = futures::future::join_all(writes).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 10);
     assert_eq!(world.used("q"), json!({"pods": "10", "count/pods": "10"}));

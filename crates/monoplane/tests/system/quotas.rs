@@ -59,7 +59,7 @@ fn a_namespace_has_a_quota_and_limits() {
 
     plane.kubectl_ok(&["delete", "pod", "a", "--now"]);
     eventually("what is given back is counted", || (used(&plane, "q", "pods") == "1").then_some(()));
-    plane.apply(&pod("c", "512Mi"));
+    plane.apply(&pod("c", "100Mi"));
     let explained = plane.kubectl_ok(&["explain", "resourcequota.spec.hard"]);
     assert!(explained.contains("KIND:       ResourceQuota"), "{explained}");
 }
