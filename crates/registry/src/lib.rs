@@ -14,6 +14,7 @@
 
 mod address_range;
 mod admit;
+mod apply;
 mod bind;
 mod builtin;
 mod cache;
@@ -28,6 +29,7 @@ mod encode;
 mod expiry;
 mod kind;
 mod kinds;
+mod managing;
 mod meta;
 mod modify;
 mod object;
@@ -61,6 +63,7 @@ mod rbac;
 mod storage;
 
 pub use admit::{Admit, AdmitAll, Attributes, Operation};
+pub use apply::Configuration;
 pub use cache::WatchStream;
 pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,

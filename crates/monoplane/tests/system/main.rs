@@ -36,6 +36,7 @@ mod registry;
 mod resources;
 mod rolling;
 mod security;
+mod server_side_apply;
 mod services;
 mod static_pods;
 mod streams;

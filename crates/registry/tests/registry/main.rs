@@ -10,6 +10,7 @@ mod extensions;
 mod lifecycle;
 mod limits;
 mod lists;
+mod managing;
 mod model;
 mod network_policies;
 mod networking;
