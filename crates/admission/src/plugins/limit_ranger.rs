@@ -46,7 +46,7 @@ impl Plugin for LimitRanger {
         lookup: &dyn Lookup,
     ) -> Result<(), Status> {
         if attributes.is("", "pods") {
-            for range in lookup.list(&RANGES, attributes.namespace).await? {
+            for range in lookup.known(&RANGES, attributes.namespace).await? {
                 set_defaults(object, &range);
             }
         }
@@ -60,7 +60,7 @@ impl Plugin for LimitRanger {
         lookup: &dyn Lookup,
     ) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
-        for range in lookup.list(&RANGES, attributes.namespace).await? {
+        for range in lookup.known(&RANGES, attributes.namespace).await? {
             let mut faults = Vec::new();
             for limit in items(&range, &["spec", "limits"]) {
                 if attributes.is("", "pods") {

@@ -75,7 +75,7 @@ impl Plugin for ResourceQuota {
     ) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
         let asks = Request { attributes, object, now: self.clock.now() };
-        let quotas = lookup.list(&QUOTAS, attributes.namespace).await?;
+        let quotas = lookup.known(&QUOTAS, attributes.namespace).await?;
         if asks.charge(&quotas, &BTreeSet::new())?.is_empty() || attributes.dry_run {
             return Ok(());
         }

@@ -105,6 +105,23 @@ fn told<'a>(
 /// Other objects, from the registry's cache.
 struct Objects<'a>(&'a Registry);
 
+impl Objects<'_> {
+    async fn listed(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        options: &ListOptions,
+    ) -> Result<Vec<Value>, Status> {
+        let kinds = self.0.kinds();
+        let versions = kinds.versions_of(&resource.group, &resource.resource);
+        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
+            return Ok(Vec::new());
+        };
+        let list = self.0.list(kind, namespace, options).await?;
+        Ok(list.objects().map(|object| object.tree()).collect())
+    }
+}
+
 #[async_trait]
 impl Lookup for Objects<'_> {
     async fn get(
@@ -126,13 +143,12 @@ impl Lookup for Objects<'_> {
     }
 
     async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
-        let kinds = self.0.kinds();
-        let versions = kinds.versions_of(&resource.group, &resource.resource);
-        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
-            return Ok(Vec::new());
-        };
-        let list = self.0.list(kind, namespace, &ListOptions::default()).await?;
-        Ok(list.objects().map(|object| object.tree()).collect())
+        self.listed(resource, namespace, &ListOptions::default()).await
+    }
+
+    async fn known(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        let any = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
+        self.listed(resource, namespace, &any).await
     }
 
     async fn replace_status(&self, resource: &GroupResource, object: Value) -> Result<bool, Status> {
