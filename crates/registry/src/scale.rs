@@ -158,6 +158,9 @@ fn scale(kind: &Kind, object: &Value) -> Result<Value, Status> {
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         copy(&mut metadata, object.get("metadata").unwrap_or(&Value::Null), name);
     }
+    if let Some(managed) = crate::managing::of_scale(object, &parts.spec_replicas) {
+        metadata["managedFields"] = managed;
+    }
     let mut spec = json!({});
     if let Some(replicas) = find(&parts.spec_replicas) {
         spec["replicas"] = replicas.clone();
