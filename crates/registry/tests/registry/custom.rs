@@ -270,7 +270,7 @@ async fn what_could_not_be_read_back_is_not_stored() {
     let deep = world.create(WIDGETS, widget("b", json!({"size": 1, "deep": inner}))).await.unwrap();
     assert_eq!(deep["metadata"].get("managedFields"), None);
     assert!(stored["metadata"]["managedFields"].is_array());
-    let wide: serde_json::Map<String, Value> = (0..60_000).map(|at| (format!("k{at}"), json!(0))).collect();
+    let wide: serde_json::Map<String, Value> = (0..80_000).map(|at| (format!("k{at}"), json!(0))).collect();
     let wide = world.create(WIDGETS, widget("c", json!({"size": 1, "deep": wide}))).await.unwrap();
     assert_eq!(wide["metadata"].get("managedFields"), None);
     let again = world.again().await;
