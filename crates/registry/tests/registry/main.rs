@@ -1,10 +1,13 @@
 //! The registry over the embedded store, as the API server uses it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod autoscalers;
+mod budgets;
 mod custom;
 mod deletion;
 mod dual_stack;
 mod events;
+mod jobs;
 mod lifecycle;
 mod lists;
 mod model;
@@ -12,6 +15,7 @@ mod network_policies;
 mod networking;
 mod pod_parts;
 mod services;
+mod sets;
 mod watches;
 mod workloads;
 mod world;
