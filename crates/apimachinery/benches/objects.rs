@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use apimachinery::field::Path;
 use apimachinery::gvk::GroupVersionKind;
+use apimachinery::managed::{self, Place, Reset, Writer};
 use apimachinery::meta::{self, NameRule};
 use apimachinery::schema::Schema;
 use apimachinery::schema::table::Table;
@@ -113,6 +114,28 @@ fn suite(name: &str, gvk: &GroupVersionKind, object: &Value, change: &Value) {
             patch::merge::apply(&mut tree, change);
             tree
         },
+    );
+    let api_version = gvk.api_version();
+    let writer = Writer {
+        place: Place::root(Some(schema), false),
+        manager: "bench",
+        api_version: &api_version,
+        subresource: "",
+        reset: Reset::Fields(&["status"]),
+        now: "2026-01-01T00:00:00Z",
+    };
+    measure(
+        "  who manages a new one",
+        || (),
+        |()| managed::encode(writer.update(None, object, Vec::new).unwrap()),
+    );
+    let mut changed = object.clone();
+    patch::merge::apply(&mut changed, &json!({"metadata": {"labels": {"run": "19"}}}));
+    let entries = writer.update(None, object, Vec::new).unwrap();
+    measure(
+        "  who manages a changed one",
+        || entries.clone(),
+        |entries| managed::encode(writer.update(Some(object), &changed, || entries).unwrap()),
     );
     measure(
         "  the whole way of a create",

@@ -231,6 +231,16 @@ impl Status {
         Self::conflict(resource, name, why)
     }
 
+    /// 409: others manage what an apply would change.
+    pub fn apply_conflict(message: impl Into<String>, causes: Vec<Cause>) -> Self {
+        Self::new(409, Reason::Conflict, message).with_details(Details { causes, ..Details::default() })
+    }
+
+    /// 500 with nothing but a message: what upstream answers where it has no word for the reason.
+    pub fn without_reason(message: impl Into<String>) -> Self {
+        Self::new(500, Reason::Unknown, message)
+    }
+
     /// 422 `Pod "x" is invalid: [findings]`.
     pub fn invalid(kind: &GroupKind, name: &str, errors: Vec<FieldError>) -> Self {
         let mut message = format!("{kind} {} is invalid", quote(name));

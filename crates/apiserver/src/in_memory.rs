@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 
 use crate::{ApiServer, Body, BodyError, Connection};
 
@@ -17,12 +18,15 @@ use crate::{ApiServer, Body, BodyError, Connection};
 pub struct InMemory {
     server: Arc<ApiServer>,
     connection: Arc<ArcSwap<Connection>>,
+    agent: HeaderValue,
 }
 
 impl InMemory {
-    /// Requests to this server over this connection (see [`ApiServer::connect`]).
-    pub fn new(server: Arc<ApiServer>, connection: Connection) -> Self {
-        Self { server, connection: Arc::new(ArcSwap::from_pointee(connection)) }
+    /// Requests to this server over this connection (see [`ApiServer::connect`]), by a client of that name: what it writes
+    /// is managed under it.
+    pub fn new(server: Arc<ApiServer>, connection: Connection, agent: &'static str) -> Self {
+        let agent = HeaderValue::from_static(agent);
+        Self { server, connection: Arc::new(ArcSwap::from_pointee(connection)), agent }
     }
 
     /// Requests go over this connection from now on: that of a renewed certificate. Those under way go on.
@@ -44,7 +48,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.headers_mut().entry(USER_AGENT).or_insert_with(|| self.agent.clone());
         let (server, connection) = (self.server.clone(), self.connection.load_full());
         async move { Ok(server.handle(request, &connection).await) }.boxed()
     }

@@ -80,7 +80,23 @@ impl Query {
 
     /// What a write says about itself, under the name of its options' kind.
     pub(crate) fn write_options(&self, kind: &'static str) -> Result<WriteOptions, Status> {
+        self.options(kind, Vec::new())
+    }
+
+    /// What a patch says about itself, and whether it forces others' fields. One that applies names its manager.
+    pub(crate) fn patch_options(&self, applies: bool) -> Result<(WriteOptions, bool), Status> {
         let mut errors = Vec::new();
+        if applies && self.get("fieldManager").is_none_or(str::is_empty) {
+            errors.push(FieldError::required(&Path::new("fieldManager"), "is required for apply patch"));
+        }
+        if !applies && self.get("force").is_some() {
+            errors
+                .push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+        }
+        Ok((self.options("PatchOptions", errors)?, self.flag("force")))
+    }
+
+    fn options(&self, kind: &'static str, mut errors: Vec<FieldError>) -> Result<WriteOptions, Status> {
         let dry_run = self.all("dryRun").any(|value| value == "All");
         if let Some(other) = self.all("dryRun").find(|value| !matches!(*value, "All" | "")) {
             errors.push(FieldError::not_supported(&Path::new("dryRun"), other, &["All"]));
@@ -99,6 +115,10 @@ impl Query {
         let field_manager = self.text("fieldManager");
         if field_manager.len() > 128 {
             errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
+        }
+        for (at, c) in field_manager.char_indices().filter(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            errors.push(FieldError::invalid(&Path::new("fieldManager"), field_manager.as_str(), why));
         }
         if errors.is_empty() {
             return Ok(WriteOptions { dry_run, field_manager, field_validation });

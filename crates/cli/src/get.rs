@@ -143,6 +143,10 @@ impl Get {
                 }
             }
             Output::Yaml | Output::Json => {
+                // As kubectl: they are many, and seldom asked for.
+                for metadata in objects.iter_mut().filter_map(|object| object["metadata"].as_object_mut()) {
+                    metadata.remove("managedFields");
+                }
                 let single = objects.len() == 1
                     && !several
                     && self.what.iter().any(|w| w.contains('/')) | (self.what.len() > 1);

@@ -3,7 +3,8 @@
 //! Both give `kube`'s [`Client`]; nothing above this module can tell them apart. A transport that loses, delays and
 //! repeats (for the simulator) is a `tower` layer in front of [`in_memory`]'s service.
 
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use kube::Client;
 use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -21,12 +22,13 @@ pub enum TransportError {
     Client(#[from] kube::Error),
 }
 
-/// A client for the current context of a kubeconfig file. Relative paths in it are taken from the file's folder.
+/// A client of that name for the current context of a kubeconfig file: what it writes is managed under the name. Relative
+/// paths in the file are taken from its folder.
 ///
 /// # Errors
 /// When the file cannot be read, or names credentials that cannot.
-pub async fn from_kubeconfig_file(path: &Path) -> Result<Client, TransportError> {
-    connect(Kubeconfig::read_from(path)?).await
+pub async fn from_kubeconfig_file(path: &Path, agent: &'static str) -> Result<Client, TransportError> {
+    connect(Kubeconfig::read_from(path)?, Some(agent)).await
 }
 
 /// The host of the API that the current context of a kubeconfig file leads to.
@@ -44,14 +46,15 @@ pub async fn host_in_kubeconfig_file(path: &Path) -> Result<Option<String>, Tran
 /// # Errors
 /// When the text is no kubeconfig, or names credentials that cannot be read.
 pub async fn from_kubeconfig(text: &str) -> Result<Client, TransportError> {
-    connect(Kubeconfig::from_yaml(text)?).await
+    connect(Kubeconfig::from_yaml(text)?, None).await
 }
 
-async fn connect(kubeconfig: Kubeconfig) -> Result<Client, TransportError> {
+async fn connect(kubeconfig: Kubeconfig, agent: Option<&'static str>) -> Result<Client, TransportError> {
     // Two providers linked into one binary would make rustls panic when asked to choose: choose here.
     // An error only says that another part of the process has already chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.headers.extend(agent.map(|agent| (USER_AGENT, HeaderValue::from_static(agent))));
     Ok(Client::try_from(config)?)
 }
 

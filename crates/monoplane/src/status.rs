@@ -31,7 +31,7 @@ pub async fn run(layout: &Layout) -> Result<()> {
         let restarts = process["restarts"].as_u64().unwrap_or(0);
         say::line(format!("{role:<8} {state} (process {pid}, {restarts} restarts)"));
     }
-    let client = client::transport::from_kubeconfig_file(&layout.admin_kubeconfig()).await?;
+    let client = client::transport::from_kubeconfig_file(&layout.admin_kubeconfig(), "monoplane").await?;
     for (what, path, condition) in [
         ("nodes", "/api/v1/nodes", Some("Ready")),
         ("pods", "/api/v1/pods", Some("Ready")),

@@ -30,7 +30,7 @@ pub fn run(
         None => Layout::new(&AtDataDir { data_dir: None })?.read_endpoints()?.kubeconfig,
     };
     block_on(async {
-        let client = client::transport::from_kubeconfig_file(&kubeconfig)
+        let client = client::transport::from_kubeconfig_file(&kubeconfig, "monoplane")
             .await
             .with_context(|| format!("reading {}", kubeconfig.display()))?;
         verb(&client, &mut std::io::stdout().lock()).await

@@ -53,7 +53,8 @@ impl Registry {
         binding: &Value,
     ) -> Result<(), Status> {
         let version = text(binding, &["metadata", "resourceVersion"]);
-        let target = Target { kind, namespace, name, part: Part::Binding, conditional: !version.is_empty() };
+        let conditional = !version.is_empty();
+        let target = Target { kind, namespace, name, part: Part::Binding, conditional, applied: false };
         let mut quiet = cx.clone();
         // Admission has had its say about the binding; what follows from it for the pod is the registry's own.
         quiet.admission = Arc::new(crate::AdmitAll);

@@ -14,6 +14,7 @@
 
 mod address_range;
 mod admit;
+mod apply;
 mod bind;
 mod builtin;
 mod cache;
@@ -30,6 +31,7 @@ mod evict;
 mod expiry;
 mod kind;
 mod kinds;
+mod managing;
 mod meta;
 mod modify;
 mod object;
@@ -63,6 +65,7 @@ mod rbac;
 mod scheduling;
 
 pub use admit::{Admit, AdmitAll, Attributes, Operation};
+pub use apply::Configuration;
 pub use cache::WatchStream;
 pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,

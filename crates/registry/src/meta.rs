@@ -16,8 +16,7 @@ const MAX_BASE: usize = 58;
 /// Metadata of an object that begins now.
 pub(crate) fn begin(body: &mut Value, now: Timestamp, random: &dyn Random) {
     let map = object(body, "metadata");
-    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"]
-    {
+    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         map.remove(name);
     }
     drop_empty(map);
@@ -59,7 +58,6 @@ pub(crate) fn keep(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), Stat
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
         "generation",
         "generateName",
     ];

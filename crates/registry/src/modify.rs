@@ -9,6 +9,7 @@ use store::Error;
 use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
 use crate::claims::Choices;
+use crate::managing::{self, Writing};
 use crate::strategy::Generation;
 use crate::tree::{at, copy, map, object, text};
 use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
@@ -23,6 +24,8 @@ pub(crate) struct Target<'a> {
     pub(crate) part: Part,
     /// The client named a resourceVersion: when others get in between, it is told instead of tried again.
     pub(crate) conditional: bool,
+    /// The change has already said who manages what.
+    pub(crate) applied: bool,
 }
 
 impl Kind {
@@ -78,8 +81,12 @@ impl Registry {
         new: &mut Value,
         old: &Value,
     ) -> Result<(), Status> {
-        let Target { kind, namespace, name, part, .. } = target;
+        let Target { kind, namespace, name, part, applied, .. } = target;
         kind.strategy.default(new);
+        // As upstream: what admission adds is nobody's, and a binding is no change of the pod's fields.
+        if !applied && part != Part::Binding {
+            Writing::new(cx, kind, part).changed(old, new);
+        }
         let attributes = Attributes {
             operation: Operation::Update,
             kind,
@@ -91,6 +98,7 @@ impl Registry {
             warnings: &cx.warnings,
         };
         cx.admission.mutate(attributes, new).await?;
+        let managed = managing::take(new);
         meta::keep(kind, new, old)?;
         let errors = match part {
             Part::Status => {
@@ -123,6 +131,7 @@ impl Registry {
                 errors
             }
         };
+        managing::put(new, managed);
         if !errors.is_empty() {
             return Err(Status::invalid(&kind.resource.kind, name, errors));
         }
@@ -142,6 +151,7 @@ impl Registry {
         old: &Value,
     ) -> Result<Object, Failed> {
         let (namespace, name) = item.names();
+        managing::forget_times(old, new);
         let let_go = meta::is_released(new, old) && !kind.strategy.is_held(new);
         let mut choices = Choices::default();
         loop {

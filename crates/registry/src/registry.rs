@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use crate::cache::{Applied, Command, Pending};
 use crate::ranges::Ranges;
 use crate::{
-    AdmitAll, DeleteOptions, Kind, Kinds, List, ListOptions, Object, Part, Patch, RequestContext, Row,
-    WatchStream,
+    AdmitAll, Configuration, DeleteOptions, Kind, Kinds, List, ListOptions, Object, Part, Patch,
+    RequestContext, Row, WatchStream,
 };
 
 /// How much of the past the cache keeps, and how far a watcher may fall behind.
@@ -221,6 +221,23 @@ impl Registry {
         self.write_patch(cx, kind, namespace, name, part, patch).await
     }
 
+    /// Merges a configuration into an object or a part of it for `cx.field_manager`, or makes an object of it
+    /// (server-side apply).
+    pub async fn apply(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        part: Part,
+        configuration: &Configuration,
+    ) -> Result<Updated, Status> {
+        if part == Part::Scale {
+            return self.apply_scale(cx, kind, namespace, name, configuration).await;
+        }
+        self.write_applied(cx, kind, namespace, name, part, configuration).await
+    }
+
     /// Deletes an object, or marks it as being deleted.
     pub async fn delete(
         &self,
@@ -271,7 +288,9 @@ impl Registry {
 
     /// The surroundings of the registry's own writes. They pass no admission: there is nobody to judge.
     pub(crate) fn own_context(&self) -> RequestContext {
-        RequestContext::new(self.options.clock.now(), Arc::new(AdmitAll))
+        let mut own = RequestContext::new(self.options.clock.now(), Arc::new(AdmitAll));
+        own.field_manager = "kube-apiserver".into();
+        own
     }
 
     /// Objects as rows of a `meta.k8s.io/v1` Table, under [`Kind::columns`].

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::gvk::GroupKind;
+use apimachinery::gvk::{GroupKind, GroupVersionKind};
 use apimachinery::selector::Selector;
 use apimachinery::status::Status;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::cache::Item;
 use crate::modify::Target;
 use crate::strategy::Scale;
 use crate::tree::{at, copy, map, text};
-use crate::{Head, Kind, Object, Part, Patch, Registry, RequestContext, Updated};
+use crate::{Configuration, Head, Kind, Object, Part, Patch, Registry, RequestContext, Updated};
 
 const SCALE: GroupKind = GroupKind::of("autoscaling", "Scale");
 
@@ -37,7 +37,7 @@ impl Registry {
         scale: Value,
     ) -> Result<Updated, Status> {
         let conditional = !text(&scale, &["metadata", "resourceVersion"]).is_empty();
-        let target = Target { kind, namespace, name, part: Part::Scale, conditional };
+        let target = Target { kind, namespace, name, part: Part::Scale, conditional, applied: false };
         self.change_scale(cx, target, |_| Ok(scale.clone())).await
     }
 
@@ -50,7 +50,7 @@ impl Registry {
         patch: &Patch,
     ) -> Result<Updated, Status> {
         let conditional = crate::patching::names_version(patch);
-        let target = Target { kind, namespace, name, part: Part::Scale, conditional };
+        let target = Target { kind, namespace, name, part: Part::Scale, conditional, applied: false };
         self.change_scale(cx, target, |scale| {
             // A scale has no list that strategic merge would treat in its own way.
             let patch = match patch {
@@ -81,16 +81,41 @@ impl Registry {
             }
             Ok(new)
         });
-        let object = changed.await?.object;
-        let scale = scale(kind, &object.tree())?;
-        let encoded = crate::encode::encode(&scale).map_err(Status::internal_error)?;
-        let object = Object {
-            head: Head::new("autoscaling/v1", "Scale"),
-            body: encoded.at(object.revision),
-            revision: object.revision,
-        };
-        Ok(Updated { object, created: false })
+        answer(kind, &changed.await?.object)
     }
+
+    /// A scale's configuration is one of the object, of its replicas alone.
+    pub(crate) async fn apply_scale(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        configuration: &Configuration,
+    ) -> Result<Updated, Status> {
+        let parts = parts(kind)?;
+        crate::apply::check(&GroupVersionKind::of("autoscaling", "v1", "Scale"), &configuration.config)?;
+        let mut config = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
+        copy(&mut config, &configuration.config, "metadata");
+        if at(&configuration.config, &["spec", "replicas"]).is_some() {
+            let replicas = checked_replicas(&configuration.config, name)?;
+            set(&mut config, &parts.spec_replicas, replicas.into());
+        }
+        let configuration = Configuration { config, force: configuration.force };
+        let applied = self.write_applied(cx, kind, namespace, name, Part::Scale, &configuration).await?;
+        answer(kind, &applied.object)
+    }
+}
+
+fn answer(kind: &Kind, object: &Object) -> Result<Updated, Status> {
+    let scale = scale(kind, &object.tree())?;
+    let encoded = crate::encode::encode(&scale).map_err(Status::internal_error)?;
+    let object = Object {
+        head: Head::new("autoscaling/v1", "Scale"),
+        body: encoded.at(object.revision),
+        revision: object.revision,
+    };
+    Ok(Updated { object, created: false })
 }
 
 fn parts(kind: &Kind) -> Result<&Scale, Status> {

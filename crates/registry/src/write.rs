@@ -13,6 +13,7 @@ use crate::admit::{Attributes, Operation};
 use crate::cache::{Extract, Item};
 use crate::claims::{Choices, Claims};
 use crate::encode::{Encoded, encode};
+use crate::managing::Writing;
 use crate::modify::Target;
 use crate::tree::{map, object, text};
 use crate::{Kind, Object, Part, Patch, Registry, RequestContext, Updated, decode, meta};
@@ -54,7 +55,29 @@ impl Registry {
         cx: &RequestContext,
         kind: &Arc<Kind>,
         namespace: &str,
+        body: Value,
+    ) -> Result<Object, Status> {
+        self.begin_new(cx, kind, namespace, body, false).await
+    }
+
+    /// The same of a body that says itself who manages what.
+    pub(crate) async fn write_applied_new(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        body: Value,
+    ) -> Result<Object, Status> {
+        self.begin_new(cx, kind, namespace, body, true).await
+    }
+
+    async fn begin_new(
+        &self,
+        cx: &RequestContext,
+        kind: &Arc<Kind>,
+        namespace: &str,
         mut body: Value,
+        applied: bool,
     ) -> Result<Object, Status> {
         if !kind.verbs.contains(&"create") {
             return Err(Status::method_not_supported(&kind.resource.name, "create"));
@@ -65,6 +88,9 @@ impl Registry {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         kind.strategy.default(&mut body);
+        if !applied {
+            Writing::new(cx, kind, Part::Whole).created(&mut body);
+        }
         let name = text(&body, &["metadata", "name"]).to_owned();
         let attributes = Attributes {
             operation: Operation::Create,
@@ -254,7 +280,10 @@ impl Registry {
             meta::require_version(kind, name, &body)?;
         }
         let conditional = !text(&body, &["metadata", "resourceVersion"]).is_empty();
-        self.modify(cx, Target { kind, namespace, name, part, conditional }, |_| Ok(body.clone())).await
+        self.modify(cx, Target { kind, namespace, name, part, conditional, applied: false }, |_| {
+            Ok(body.clone())
+        })
+        .await
     }
 
     pub(crate) async fn write_patch(
@@ -270,7 +299,8 @@ impl Registry {
             return self.patch_scale(cx, kind, namespace, name, patch).await;
         }
         let conditional = crate::patching::names_version(patch);
-        self.modify(cx, Target { kind, namespace, name, part, conditional }, |old| {
+        let target = Target { kind, namespace, name, part, conditional, applied: false };
+        self.modify(cx, target, |old| {
             let mut new = crate::patching::apply(kind, old, patch)?;
             decode::decode(cx, kind, &mut new)?;
             decode::place(kind, namespace, Some(name), &mut new)?;

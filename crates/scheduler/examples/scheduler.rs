@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[tokio::main]
 async fn main() {
     let kubeconfig = PathBuf::from(std::env::args().nth(1).unwrap());
-    let client = client::transport::from_kubeconfig_file(&kubeconfig).await.unwrap();
+    let client = client::transport::from_kubeconfig_file(&kubeconfig, "kube-scheduler").await.unwrap();
     let options = scheduler::Options { identity: Some("example".into()), ..Default::default() };
     let cancel = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(scheduler::run(client, client::Ambient::system(), options, cancel.clone()));

@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::ApiServer;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// Metadata that grants nothing.
+const UNCHECKED: [&str; 3] = ["finalizers", "managedFields", "ownerReferences"];
 
 /// Refuses what would grant more than the user has.
 pub(super) fn check(
@@ -82,7 +84,7 @@ impl Grant<'_> {
         let rest = |object: &Value| {
             let mut rest = object.clone();
             if let Some(metadata) = rest.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.retain(|field, _| !matches!(field.as_str(), "finalizers" | "ownerReferences"));
+                metadata.retain(|field, _| !UNCHECKED.contains(&field.as_str()));
             }
             rest
         };

@@ -154,6 +154,13 @@ impl On<'_> {
     fn user_agent(&self) -> String {
         let agent = self.call.parts.headers.get(http::header::USER_AGENT);
         let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        agent.split('/').next().unwrap_or_default().chars().take(128).collect()
+        let mut name = String::new();
+        for c in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
+            if name.len() + c.len_utf8() > 128 {
+                break;
+            }
+            name.push(c);
+        }
+        name
     }
 }

@@ -2,13 +2,16 @@
 
 use apimachinery::status::Status;
 use http::StatusCode;
-use registry::{Part, Patch, RequestContext};
+use registry::{Configuration, Part, Patch, RequestContext};
 use serde_json::{Value, json};
 
 use super::On;
 use crate::incoming;
 use crate::negotiate::{self, Syntax};
 use crate::respond::{self, Answer};
+
+/// A patch that applies.
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// A new object.
 pub(super) async fn create(on: On<'_>) -> Answer {
@@ -50,8 +53,11 @@ pub(super) async fn update(on: On<'_>, part: Part) -> Answer {
 
 /// A change to an object or a part of it.
 pub(super) async fn patch(on: On<'_>, part: Part) -> Answer {
-    let options = on.call.query.write_options("PatchOptions")?;
     let media_type = negotiate::content_type(&on.call.parts.headers);
+    if media_type == APPLY {
+        return apply(on, part).await;
+    }
+    let (options, _) = on.call.query.patch_options(false)?;
     let strategic = !on.kind.custom;
     let to_patch: fn(Value) -> Patch = match media_type {
         "application/json-patch+json" => Patch::Json,
@@ -67,17 +73,33 @@ pub(super) async fn patch(on: On<'_>, part: Part) -> Answer {
     on.object(code_of(patched.created), patched.object, part)
 }
 
+/// A configuration that becomes part of an object, or a new one.
+async fn apply(on: On<'_>, part: Part) -> Answer {
+    let (options, force) = on.call.query.patch_options(true)?;
+    let (config, errors) = incoming::decode(&on.call.body, Syntax::Yaml)?;
+    if !config.is_object() {
+        return Err(Status::bad_request("error decoding patch: it must be an object"));
+    }
+    let mut context = on.context(options);
+    context.decode_errors = errors;
+    let configuration = Configuration { config, force };
+    let registry = &on.server.registry;
+    let applied = registry.apply(&context, &on.kind, on.namespace, on.name, part, &configuration).await?;
+    on.object(code_of(applied.created), applied.object, part)
+}
+
 fn code_of(created: bool) -> StatusCode {
     if created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
 fn unknown_patch(strategic: bool) -> Status {
-    let all = [
-        "application/json-patch+json",
-        "application/merge-patch+json",
-        "application/strategic-merge-patch+json",
-    ];
-    Status::unsupported_media_type(if strategic { &all } else { &all[..2] })
+    let (json, merge) = ("application/json-patch+json", "application/merge-patch+json");
+    match strategic {
+        true => {
+            Status::unsupported_media_type(&[json, merge, "application/strategic-merge-patch+json", APPLY])
+        }
+        false => Status::unsupported_media_type(&[json, merge, APPLY]),
+    }
 }
 
 impl On<'_> {

@@ -1,6 +1,7 @@
 //! Who is asking, and may they.
 
 use auth::UserInfo;
+use http::Method;
 use pki::{Authority, Identity};
 use serde_json::{Value, json};
 
@@ -115,7 +116,7 @@ async fn an_update_creates_only_for_who_may_create() {
         })
     };
     let roles = format!("{RBAC}/namespaces/default/roles");
-    admin.post(&roles, &role(json!(["update"]))).await.ok();
+    admin.post(&roles, &role(json!(["update", "patch"]))).await.ok();
     let binding = json!({
         "metadata": {"name": "bob"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "services"},
@@ -131,6 +132,10 @@ async fn an_update_creates_only_for_who_may_create() {
     })
     .await;
     assert_eq!(bob.put(path, &service).await.failure().2, why);
+    let config = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let applied = bob.send(Method::PATCH, &format!("{path}?fieldManager=bob"), &headers, config).await;
+    assert_eq!(applied.failure().2, why);
     assert_eq!(admin.get(path).await.code, 404);
     admin.put(&format!("{roles}/services"), &role(json!(["update", "create"]))).await.ok();
     until(async || bob.put(path, &service).await.code == 201).await;

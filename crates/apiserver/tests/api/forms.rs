@@ -73,10 +73,10 @@ async fn what_cannot_be_read_or_written_says_what_can() {
     let answer =
         admin.send(Method::POST, CONFIG_MAPS, &[("content-type", "text/html")], "<p>").await.failure();
     assert_eq!((answer.0, answer.1.as_str()), (415, "UnsupportedMediaType"));
-    // Server-side apply is not served: clients learn it from the media type.
+    // Applying is served in YAML alone.
     let path = format!("{CONFIG_MAPS}/x?fieldManager=me");
     let answer =
-        admin.send(Method::PATCH, &path, &[("content-type", "application/apply-patch+yaml")], "{}").await;
+        admin.send(Method::PATCH, &path, &[("content-type", "application/apply-patch+cbor")], "{}").await;
     assert_eq!(answer.failure().0, 415);
     assert_eq!(admin.send(Method::POST, CONFIG_MAPS, &[], "{").await.failure().0, 400);
 

@@ -24,7 +24,7 @@ async fn a_client_library_over_tls_and_the_same_in_memory() {
     let directory = directory();
     let plane = start(directory.path()).await;
     let over_tls = client::transport::from_kubeconfig(&plane.kubeconfig(&Identity::Admin)).await.unwrap();
-    let service = InMemory::new(plane.server.clone(), plane.connection(&Identity::Admin));
+    let service = InMemory::new(plane.server.clone(), plane.connection(&Identity::Admin), "test");
     let in_memory = client::transport::in_memory(service);
     for (name, client) in [("socket", over_tls), ("memory", in_memory)] {
         let api: Api<ConfigMap> = Api::namespaced(client, "default");
@@ -86,7 +86,7 @@ async fn a_renewed_certificate_is_presented_at_the_next_handshake() {
 async fn a_connection_in_memory_goes_on_under_another_certificate() {
     let directory = directory();
     let plane = start(directory.path()).await;
-    let in_memory = InMemory::new(plane.server.clone(), plane.server.connect(&[], None).unwrap());
+    let in_memory = InMemory::new(plane.server.clone(), plane.server.connect(&[], None).unwrap(), "test");
     let client = client::transport::in_memory(in_memory.clone());
     let api: Api<ConfigMap> = Api::namespaced(client, "default");
     let refused = api.list(&ListParams::default()).await.unwrap_err();

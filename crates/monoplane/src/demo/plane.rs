@@ -198,7 +198,8 @@ impl Plane {
     /// # Errors
     /// When its kubeconfig cannot be read.
     pub async fn client(&self) -> Result<Client> {
-        let client = client::transport::from_kubeconfig_file(&self.layout.admin_kubeconfig()).await;
+        let client =
+            client::transport::from_kubeconfig_file(&self.layout.admin_kubeconfig(), "monoplane").await;
         client.context("reading the admin kubeconfig")
     }
 }

@@ -218,8 +218,11 @@ mod tests {
             },
             &Tasks::default(),
         );
-        let role =
-            InMemory::new(server.clone(), connect(&server, &authority, &Identity::Scheduler, now).unwrap());
+        let role = InMemory::new(
+            server.clone(),
+            connect(&server, &authority, &Identity::Scheduler, now).unwrap(),
+            "test",
+        );
         let roles = vec![(Identity::Scheduler, role)];
         InUse { certificates, server, serving, kubelet_client, accounts, roles }
     }

@@ -52,7 +52,7 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
     make_directory(&folder, 0o700)?;
     let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
     let credentials = Credentials::read([kubeconfig.clone()]);
-    let client = client::transport::from_kubeconfig_file(&kubeconfig)
+    let client = client::transport::from_kubeconfig_file(&kubeconfig, "monoplane-edge")
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let ambient = Ambient::system();

@@ -50,7 +50,7 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
     let files = ["kubelet.pem", "ca.crt"].map(|file| folder.join(file));
     let kubeconfigs = [kubeconfig.clone(), proxy_kubeconfig.clone()];
     let credentials = Credentials::read(files.into_iter().chain(kubeconfigs));
-    let client = client::transport::from_kubeconfig_file(&kubeconfig)
+    let client = client::transport::from_kubeconfig_file(&kubeconfig, "kubelet")
         .await
         .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let machine = &flags.machine;

@@ -96,7 +96,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         .await
         .map_err(said)
         .context("installing what every plane begins with")?;
-    let bootstrap = InMemory::new(server.clone(), bootstrap);
+    let bootstrap = InMemory::new(server.clone(), bootstrap, "monoplane");
     let installer = client::transport::in_memory(bootstrap.clone());
     definitions::install(&installer).await?;
 
@@ -152,19 +152,19 @@ fn start_roles(
     ambient: &Ambient,
     tasks: &Tasks,
 ) -> Result<Vec<(Identity, InMemory)>> {
-    let connection = |identity| -> Result<InMemory> {
+    let connection = |identity, agent| -> Result<InMemory> {
         let connection = connect(server, authority, &identity, ambient.clock.now())?;
-        Ok(InMemory::new(server.clone(), connection))
+        Ok(InMemory::new(server.clone(), connection, agent))
     };
     // No lease: the store has one owner, so nobody else can run controllers against this API server.
     let root_ca = Some(authority.certificate_pem().to_owned());
     let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
     let options = controllers::Options { identity: None, settings };
-    let manager = connection(Identity::ControllerManager)?;
+    let manager = connection(Identity::ControllerManager, "kube-controller-manager")?;
     let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
     let stop = tasks.token().clone();
     spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
-    let scheduler = connection(Identity::Scheduler)?;
+    let scheduler = connection(Identity::Scheduler, "kube-scheduler")?;
     let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
     let stop = tasks.token().clone();
     spawn_whole("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop), tasks);

@@ -48,7 +48,7 @@ pub struct Parts<'a> {
 /// # Errors
 /// When the kubeconfig cannot be read, or somebody else answers DNS on that address.
 pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
-    let client = client::transport::from_kubeconfig_file(parts.kubeconfig)
+    let client = client::transport::from_kubeconfig_file(parts.kubeconfig, "kube-proxy")
         .await
         .with_context(|| format!("reading {}", parts.kubeconfig.display()))?;
     let tasks = Tasks::under(stop);

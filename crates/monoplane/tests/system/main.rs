@@ -35,6 +35,7 @@ mod registry;
 mod resources;
 mod rolling;
 mod security;
+mod server_side_apply;
 mod services;
 mod static_pods;
 mod streams;

@@ -380,7 +380,7 @@ async fn write_status(
     let cx = registry.own_context();
     let time = apimachinery::time::format(cx.now);
     let name = meta::name(crd);
-    let target = Target { kind, namespace: "", name, part: Part::Status, conditional: false };
+    let target = Target { kind, namespace: "", name, part: Part::Status, conditional: false, applied: false };
     let changed = registry.modify(&cx, target, |old| {
         let mut new = old.clone();
         change(&mut new, &time);
@@ -392,7 +392,8 @@ async fn write_status(
 /// Lets the definition go: its objects are gone.
 async fn release(registry: &Registry, kind: &Arc<Kind>, crd: &Value) -> Result<(), Status> {
     let cx = registry.own_context();
-    let target = Target { kind, namespace: "", name: meta::name(crd), part: Part::Whole, conditional: false };
+    let name = meta::name(crd);
+    let target = Target { kind, namespace: "", name, part: Part::Whole, conditional: false, applied: false };
     let changed = registry.modify(&cx, target, |old| {
         let mut new = old.clone();
         meta::remove_finalizer(&mut new, CLEANUP);

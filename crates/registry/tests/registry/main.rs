@@ -10,6 +10,7 @@ mod events;
 mod jobs;
 mod lifecycle;
 mod lists;
+mod managing;
 mod model;
 mod network_policies;
 mod networking;

@@ -9,6 +9,13 @@ use crate::review::Review;
 
 const WRITE: [(&str, &str); 4] =
     [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("pretty", "string")];
+const PATCH: [(&str, &str); 5] = [
+    ("dryRun", "string"),
+    ("fieldManager", "string"),
+    ("fieldValidation", "string"),
+    ("force", "boolean"),
+    ("pretty", "string"),
+];
 const LIST: [(&str, &str); 9] = [
     ("allowWatchBookmarks", "boolean"),
     ("continue", "string"),
@@ -26,8 +33,12 @@ const DELETE: [(&str, &str); 4] = [
     ("orphanDependents", "boolean"),
     ("propagationPolicy", "string"),
 ];
-const PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// One operation: its verb in discovery, its HTTP method, upstream's name for it, and its parameters.
 struct Verb {
@@ -54,7 +65,7 @@ const VERBS: [Verb; 7] = [
     verb("deletecollection", "delete", "deletecollection", true, &DELETE),
     verb("get", "get", "get", false, &[("pretty", "string")]),
     verb("update", "put", "put", false, &WRITE),
-    verb("patch", "patch", "patch", false, &WRITE),
+    verb("patch", "patch", "patch", false, &PATCH),
     verb("delete", "delete", "delete", false, &DELETE),
 ];
 
@@ -177,7 +188,7 @@ impl Operation<'_> {
             GVK: self.gvk,
         });
         let has_body = matches!(verb.method, "post" | "put" | "patch");
-        let patches = if self.strategic { &PATCHES[..] } else { &PATCHES[..2] };
+        let patches = if self.strategic { &PATCHES[..] } else { &PATCHES[..3] };
         let consumes =
             if verb.method == "patch" { patches } else { &["application/json", "application/yaml"][..] };
         // What a patch holds depends on its media type, so nothing is promised of it.

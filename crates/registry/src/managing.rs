@@ -1,0 +1,146 @@
+//! Who manages which fields of an object: how writes keep `metadata.managedFields`.
+
+use apimachinery::managed::{self, Entry, Place, Reset, Writer};
+use apimachinery::schema::Ref;
+use serde_json::Value;
+
+use crate::tree::{at, object};
+use crate::{Kind, Part, RequestContext};
+
+const FIELD: &str = "managedFields";
+
+/// What may change through a part of a pod that is about its containers' resources.
+const RESIZED: &[&[&str]] = &[
+    &["spec", "containers", "*", "resources"],
+    &["spec", "containers", "*", "resizePolicy"],
+    &["spec", "initContainers", "*", "resources"],
+    &["spec", "initContainers", "*", "resizePolicy"],
+];
+
+/// A write, as the field manager sees it: borrowed parts of it need a place to live.
+pub(crate) struct Writing<'a> {
+    kind: &'a Kind,
+    part: Part,
+    manager: &'a str,
+    api_version: String,
+    now: String,
+}
+
+impl<'a> Writing<'a> {
+    pub(crate) fn new(cx: &'a RequestContext, kind: &'a Kind, part: Part) -> Self {
+        let (api_version, now) = (kind.api_version(), apimachinery::time::format(cx.now));
+        Self { kind, part, manager: &cx.field_manager, api_version, now }
+    }
+
+    pub(crate) fn writer(&self) -> Writer<'_> {
+        Writer {
+            place: Place::root(self.kind.schema.as_ref().map(Ref::get), self.kind.custom),
+            manager: self.manager,
+            api_version: &self.api_version,
+            subresource: self.part.name(),
+            reset: reset(self.kind, self.part),
+            now: &self.now,
+        }
+    }
+
+    /// Writes down who owns what of a new object.
+    pub(crate) fn created(&self, body: &mut Value) {
+        let given = take(body).filter(|given| !managed::is_reset(given));
+        let entries = given.and_then(|given| managed::decode(given, false).ok()).unwrap_or_default();
+        let after = self.writer().update(None, body, || entries.clone());
+        put(body, managed::encode(after.unwrap_or(entries)));
+    }
+
+    /// Writes down who owns what of an object after `old` became `new`. An object that has no managers gets none by this.
+    pub(crate) fn changed(&self, old: &Value, new: &mut Value) {
+        let known = at(old, &["metadata", FIELD]);
+        let given = take(new);
+        // Who writes through a subresource has no say in this, and who says nothing does not mean it.
+        let given = given.filter(|_| self.part == Part::Whole);
+        if given.as_ref().is_some_and(managed::is_reset) {
+            return;
+        }
+        let said = given.filter(|given| Some(given) != known);
+        let said = said.and_then(|given| managed::decode(given, false).ok()).filter(|said| !said.is_empty());
+        if said.is_none() && known.is_none() {
+            return;
+        }
+        let entries = || match &said {
+            Some(said) => said.clone(),
+            None => stored(known),
+        };
+        let after = match self.writer().update(Some(old), new, entries) {
+            Some(entries) => managed::encode(entries),
+            None => match said {
+                Some(said) => managed::encode(said),
+                None => known.cloned(),
+            },
+        };
+        put(new, after);
+    }
+}
+
+/// What the server wrote down itself.
+pub(crate) fn stored(known: Option<&Value>) -> Vec<Entry> {
+    known.and_then(|known| managed::decode(known.clone(), true).ok()).unwrap_or_default()
+}
+
+/// The stored managers of an object.
+pub(crate) fn entries_of(object: &Value) -> Vec<Entry> {
+    stored(at(object, &["metadata", FIELD]))
+}
+
+/// Takes `managedFields` out of an object.
+pub(crate) fn take(body: &mut Value) -> Option<Value> {
+    body.get_mut("metadata")?.as_object_mut()?.remove(FIELD)
+}
+
+/// Puts `managedFields` into an object in place of those that it has.
+pub(crate) fn put(body: &mut Value, managed: Option<Value>) {
+    let metadata = object(body, "metadata");
+    match managed {
+        Some(managed) => metadata.insert(FIELD.into(), managed),
+        None => metadata.remove(FIELD),
+    };
+}
+
+/// Puts the old managers back if nothing but their times has changed: a write that says nothing new is none.
+pub(crate) fn forget_times(old: &Value, new: &mut Value) {
+    let (Some(before), Some(after)) = (at(old, &["metadata", FIELD]), at(new, &["metadata", FIELD])) else {
+        return;
+    };
+    if before == after || !is_same_but_times(before, after) {
+        return;
+    }
+    let (before, after) = (Some(before.clone()), take(new));
+    put(new, before);
+    if new != old {
+        put(new, after);
+    }
+}
+
+fn is_same_but_times(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_array(), b.as_array()) else { return false };
+    fn rest(entry: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        entry.as_object().into_iter().flatten().filter(|(name, _)| *name != "time")
+    }
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| rest(a).eq(rest(b)))
+}
+
+/// What a write to that part cannot change.
+fn reset(kind: &Kind, part: Part) -> Reset {
+    match part {
+        Part::Whole if kind.rules.status => Reset::Fields(&["status"]),
+        Part::Whole | Part::Scale | Part::Binding => Reset::Nothing,
+        Part::Status if kind.rules.status_metadata => Reset::AllBut(&[
+            &["status"],
+            &["metadata", "labels"],
+            &["metadata", "annotations"],
+            &["metadata", "finalizers"],
+        ]),
+        Part::Status => Reset::AllBut(&[&["status"]]),
+        Part::Finalize => Reset::AllBut(&[&["spec", "finalizers"]]),
+        Part::EphemeralContainers => Reset::AllBut(&[&["spec", "ephemeralContainers"]]),
+        Part::Resize => Reset::AllBut(RESIZED),
+    }
+}
