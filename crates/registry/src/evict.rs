@@ -155,7 +155,14 @@ impl Eviction<'_> {
     /// Takes one of the disruptions that the budget allows.
     async fn spend(&self, budgets: &Arc<Kind>, name: &str) -> Result<(), Status> {
         let part = Part::Status;
-        let target = Target { kind: budgets, namespace: self.namespace, name, part, conditional: false };
+        let target = Target {
+            kind: budgets,
+            namespace: self.namespace,
+            name,
+            part,
+            conditional: false,
+            applied: false,
+        };
         let time = apimachinery::time::format(self.cx.now);
         let spent = self.registry.modify(&self.cx, target, |budget| spent(budget, self.name, &time));
         spent.await.map(drop)
@@ -180,6 +187,7 @@ impl Eviction<'_> {
             name: self.name,
             part: Part::Status,
             conditional: options.resource_version.is_some(),
+            applied: false,
         };
         let time = apimachinery::time::format(self.cx.now);
         let marked = self.registry.modify(&self.cx, target, |pod| {

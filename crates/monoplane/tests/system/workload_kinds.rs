@@ -119,7 +119,7 @@ fn autoscalers_in_both_versions() {
     let table = plane.kubectl_ok(&["get", "hpa"]);
     let expected = ["db", "StatefulSet/db", "cpu:", "<unknown>/50%", "2", "5", "0"];
     assert_eq!(row(&table)[..7], expected, "{table}");
-    let v1 = plane.get(&["hpa.v1.autoscaling", "db"]);
+    let v1 = plane.get(&["horizontalpodautoscalers.v1.autoscaling", "db"]);
     assert_eq!(
         (&v1["apiVersion"], &v1["spec"]["targetCPUUtilizationPercentage"]),
         (&json!("autoscaling/v1"), &json!(50))
