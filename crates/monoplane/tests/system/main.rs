@@ -19,6 +19,7 @@ mod demo;
 mod dual;
 mod durable;
 mod earlier_release;
+mod etcd;
 mod finding;
 mod hostile;
 mod image_volumes;

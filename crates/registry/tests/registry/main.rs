@@ -1,4 +1,4 @@
-//! The registry over the embedded store, as the API server uses it.
+//! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod autoscalers;
@@ -17,6 +17,7 @@ mod networking;
 mod pod_parts;
 mod services;
 mod sets;
+mod shared;
 mod watches;
 mod workloads;
 mod world;
