@@ -103,6 +103,7 @@ impl Registry {
         let errors = match part {
             Part::Status => {
                 keep_all_but_status(kind, new, old);
+                kind.strategy.prepare_status(new, old);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_status(new, old, &mut errors);
                 errors

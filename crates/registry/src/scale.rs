@@ -168,6 +168,10 @@ fn scale(kind: &Kind, object: &Value) -> Result<Value, Status> {
     let mut status = json!({"replicas": find(&parts.status_replicas).cloned().unwrap_or(0.into())});
     match parts.selector.as_deref().and_then(find) {
         Some(Value::String(selector)) => status["selector"] = selector.clone().into(),
+        // The plain map of a ReplicationController.
+        Some(Value::Object(labels)) if labels.values().any(Value::is_string) => {
+            status["selector"] = Selector::from_map(Some(labels)).to_string().into();
+        }
         Some(selector) => {
             let path = Path::new("spec");
             if let Ok(selector) = Selector::from_object(selector, &path) {

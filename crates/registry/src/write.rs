@@ -110,6 +110,8 @@ impl Registry {
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;
+            // What is made of one name must not outlive it, should another have to be tried.
+            let mut body = if attempts > 0 { body.clone() } else { std::mem::take(&mut body) };
             let name = self.name_of(&name, &mut body);
             self.prepare_new(kind, &mut body);
             self.check_new(cx, kind, &name, &body)?;
