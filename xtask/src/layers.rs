@@ -82,8 +82,8 @@ const DRAWERS: [&str; 5] = ["common", "utils", "util", "types", "core"];
 
 /// Who opens connections: `egress` for guests and stores; the kubelet's probes and hooks, to the pod itself and nowhere
 /// else, at addresses that `egress` exists to refuse; the API server's way to kubelets, under certificates of the plane;
-/// cluster DNS, to the machine's own resolvers.
-const CONNECT: [&str; 4] = ["egress", "kubelet", "apiserver", "proxy"];
+/// cluster DNS, to the machine's own resolvers; the store, to the etcd cluster that the operator names.
+const CONNECT: [&str; 5] = ["egress", "kubelet", "apiserver", "proxy", "store"];
 
 /// Where `unsafe` may stand.
 fn may_be_unsafe(room: &str, file: &Path) -> bool {

@@ -58,7 +58,7 @@ enum Task {
     /// What takes too long for every change: kill storms, fuzzing, property tests with many cases
     #[command(subcommand)]
     Soak(soak::Soak),
-    /// Bring kubectl, helm, Redis and what else the tests need into target/tools
+    /// Bring kubectl, helm, etcd, Redis and what else the tests need into target/tools
     Tools,
     /// Build the example guests, or compare the checked-in ones with a fresh build
     Guests {

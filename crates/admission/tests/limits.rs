@@ -26,6 +26,7 @@ impl World {
     fn of(objects: &[(&str, Value)]) -> Self {
         let world = Self::default();
         world.put("namespaces//work", json!({}));
+        world.put("priorityclasses.scheduling.k8s.io//system-node-critical", json!({"value": 2_000_001_000}));
         world.put("serviceaccounts/work/default", json!({"automountServiceAccountToken": false}));
         objects.iter().for_each(|(key, object)| world.put(key, object.clone()));
         world

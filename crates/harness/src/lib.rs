@@ -10,6 +10,7 @@
     reason = "a failing fixture fails its test"
 )]
 
+mod etcd;
 mod http;
 mod manifest;
 mod oci;
@@ -17,6 +18,7 @@ mod plane;
 mod redis;
 mod wait;
 
+pub use etcd::Etcd;
 pub use http::{Answer, send};
 pub use manifest::component;
 pub use oci::Registry;

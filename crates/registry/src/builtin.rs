@@ -9,8 +9,8 @@ use apimachinery::gvk::GroupResource;
 use crate::resource::Resource;
 use crate::strategy::Builtin;
 use crate::{
-    Head, Kind, Limits, admissionregistration, apiextensions, apiregistration, apps, certificates,
-    coordination, discovery, events, kind, networking, node, rbac, storage,
+    Head, Kind, Limits, admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch,
+    certificates, coordination, discovery, events, kind, networking, node, policy, rbac, scheduling, storage,
 };
 
 pub(crate) const VERBS: &[&str] =
@@ -30,6 +30,8 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         crate::core::persistent_volume_claim::builtin(),
         crate::core::pod::builtin(),
         crate::core::resource_quota::builtin(),
+        crate::core::pod_template::builtin(),
+        crate::core::replication_controller::builtin(),
         crate::core::secret::builtin(),
         crate::core::service::builtin(families),
         crate::core::service_account::builtin(),
@@ -39,8 +41,15 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         admissionregistration::webhook_configuration::validating(),
         apiextensions::custom_resource_definition::builtin(),
         apiregistration::api_service::builtin(),
+        apps::controller_revision::builtin(),
+        apps::daemon_set::builtin(),
         apps::deployment::builtin(),
         apps::replica_set::builtin(),
+        apps::stateful_set::builtin(),
+        autoscaling::horizontal_pod_autoscaler::builtin(),
+        autoscaling::horizontal_pod_autoscaler_v1::builtin(),
+        batch::cron_job::builtin(),
+        batch::job::builtin(),
         certificates::certificate_signing_request::builtin(),
         coordination::lease::builtin(),
         discovery::endpoint_slice::builtin(),
@@ -51,6 +60,7 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         networking::network_policy::builtin(),
         networking::service_cidr::builtin(),
         node::runtime_class::builtin(),
+        policy::pod_disruption_budget::builtin(),
         rbac::binding::of_cluster(),
         rbac::binding::of_namespace(),
         rbac::role::of_cluster(),
@@ -61,6 +71,7 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         storage::storage_class::builtin(),
         storage::volume_attachment::builtin(),
         storage::volume_attributes_class::builtin(),
+        scheduling::priority_class::builtin(),
     ]
 }
 

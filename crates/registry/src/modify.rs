@@ -85,7 +85,7 @@ impl Registry {
         kind.strategy.default(new);
         // As upstream: what admission adds is nobody's, and a binding is no change of the pod's fields.
         if !applied && part != Part::Binding {
-            Writing::new(cx, kind, part).changed(old, new);
+            Writing::new(cx, self, kind, part).changed(old, new)?;
         }
         let attributes = Attributes {
             operation: Operation::Update,

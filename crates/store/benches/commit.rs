@@ -21,8 +21,8 @@ fn main() {
         let mut watch = store.watch(Bytes::new(), 0).await.unwrap();
         let follower = tokio::spawn(async move {
             let mut seen = 0;
-            while let Some(Ok(batch)) = watch.events.recv().await {
-                seen += batch.len();
+            while let Some(Ok(told)) = watch.events.recv().await {
+                seen += told.events.len();
             }
             seen
         });

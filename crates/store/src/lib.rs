@@ -1,16 +1,19 @@
 //! The revisioned key-value store under the API: transactions on an expected revision, ordered gap-free watch from a
 //! revision, reads at a past revision, compaction.
 //!
-//! Owns: the [`Store`] seam in the shape of etcd v3 (so that an etcd cluster can stand behind it), and the embedded
-//! backend over `disk`. Never does: know what a value means. Keys and values are bytes; only `registry` uses this crate.
+//! Owns: the [`Store`] seam in the shape of etcd v3, the embedded backend over `disk`, and the one over an etcd cluster. Never does: know what a value means. Keys and values are bytes; only `registry` uses this crate.
 //!
-//! Begin with [`Store`]; the embedded backend is [`Embedded`]. What every backend must do is written down as a program:
+//! Begin with [`Store`]; the backends are [`Embedded`] and [`Etcd`]. What every backend must do is written down as a program:
 //! the model and the contract in `tests/store`. [`Faulty`] makes any backend fail where a test wants it to.
 
 mod embedded;
+mod etcd;
 mod faulty;
+mod history;
 mod seam;
 
-pub use embedded::{Embedded, History};
+pub use embedded::Embedded;
+pub use etcd::{Etcd, EtcdOptions, Tls};
 pub use faulty::{Fault, Faulty};
+pub use history::History;
 pub use seam::*;

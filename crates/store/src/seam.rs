@@ -186,13 +186,22 @@ pub struct Event {
     pub previous: Option<Entry>,
 }
 
-/// A running watch: batches of events in revision order, none missing, none twice. The events of one transaction are
-/// never split over two batches. Dropping it ends the watch.
+/// What a watch tells at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// In revision order, and within one transaction in that of its writes. Empty: others' transactions alone were there.
+    pub events: Vec<Event>,
+    /// Everything up to this revision has now been told.
+    pub revision: Revision,
+}
+
+/// A running watch: changes in revision order, none missing, none twice. The events of one transaction are never told
+/// apart. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watch {
     /// Closed without an error when the store shuts down; a last `Err` when the watcher was too slow and must start
     /// again from a list ([`Error::Compacted`]), or the backend failed.
-    pub events: mpsc::Receiver<Result<Vec<Event>, Error>>,
+    pub events: mpsc::Receiver<Result<Changes, Error>>,
 }
 
 /// A revisioned store. All backends pass the same contract tests against the same model.
@@ -212,7 +221,8 @@ pub trait Store: Send + Sync + 'static {
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error>;
     /// Forgets history before `revision`: reads and watches below it fail from now on; the head stays whole.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
-    /// The revision of the newest committed transaction.
+    /// The revision of the newest committed transaction. Running watches tell how they get as far as that, whatever it
+    /// changed.
     async fn head(&self) -> Result<Revision, Error>;
     /// Whether the backend takes writes; the error says why it does not.
     async fn health(&self) -> Result<(), Error> {

@@ -34,13 +34,32 @@ pub fn runtime_class() -> Value {
     })
 }
 
+/// How often a definition is brought in again because another server was faster.
+const TRIES: usize = 5;
+
 /// Brings them in.
 ///
 /// # Errors
 /// When the API refuses.
 pub async fn install(client: &Client) -> Result<()> {
-    try_join_all(api::monoplane::CRD_MANIFESTS.iter().map(|text| define(client, text))).await?;
+    try_join_all(api::monoplane::CRD_MANIFESTS.iter().map(|text| define_among_others(client, text))).await?;
     Ok(())
+}
+
+/// Servers that share a store may start together.
+async fn define_among_others(client: &Client, manifest: &str) -> Result<()> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match define(client, manifest).await {
+            Err(error) if tries > 0 && is_conflict(&error) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_conflict(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Error>(), Some(Error::Api(status)) if status.code == 409)
 }
 
 /// Creates a definition, or brings its spec up to this release's.

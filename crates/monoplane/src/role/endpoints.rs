@@ -1,6 +1,7 @@
 //! Where the API is found from inside the cluster: the Endpoints and the EndpointSlice of `default/kubernetes`, kept by the
 //! server itself as upstream's do.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use client::{Api, Client, PostParams, Resource};
 use clock::Clock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::peers::Peers;
 
 /// How often they are looked at: upstream's number.
 const EVERY: Duration = Duration::from_secs(10);
@@ -35,20 +38,38 @@ pub fn outward(listener: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
 }
 
+/// Which servers there are.
+pub enum Servers {
+    /// This one alone, at its address.
+    One(SocketAddr),
+    /// Those of one store.
+    Many(Box<Peers>),
+}
+
+impl Servers {
+    async fn addresses(&mut self) -> Result<BTreeSet<SocketAddr>, client::kube::Error> {
+        match self {
+            Self::One(address) => Ok(BTreeSet::from([*address])),
+            Self::Many(peers) => peers.alive().await,
+        }
+    }
+}
+
 /// Keeps them so. What fails is tried again.
-pub async fn keep(client: Client, address: SocketAddr, clock: Arc<dyn Clock>) {
+pub async fn keep(client: Client, mut servers: Servers, clock: Arc<dyn Clock>) {
     loop {
-        if let Err(error) = settle(&client, address).await {
+        if let Err(error) = settle(&client, &mut servers).await {
             tracing::warn!(%error, "pods may not find the API: the endpoints of default/kubernetes are not written");
         }
         clock.sleep(EVERY).await;
     }
 }
 
-async fn settle(client: &Client, address: SocketAddr) -> Result<(), client::kube::Error> {
-    let endpoints = endpoints(address);
+async fn settle(client: &Client, servers: &mut Servers) -> Result<(), client::kube::Error> {
+    let addresses = alike(servers.addresses().await?);
+    let endpoints = endpoints(&addresses);
     bring_in(client, &endpoints, |found: &Endpoints| found.subsets == endpoints.subsets).await?;
-    let slice = slice(address);
+    let slice = slice(&addresses);
     let same = |found: &EndpointSlice| found.endpoints == slice.endpoints && found.ports == slice.ports;
     bring_in(client, &slice, same).await
 }
@@ -74,6 +95,15 @@ where
     }
 }
 
+/// One slice has one port and one family: that of the first. All servers come to the same, whichever of them looks.
+fn alike(addresses: BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
+    let first = addresses.first().copied();
+    let alike = |address: &SocketAddr| {
+        first.is_some_and(|first| first.port() == address.port() && first.is_ipv4() == address.is_ipv4())
+    };
+    addresses.into_iter().filter(alike).collect()
+}
+
 fn metadata(labels: &[(&str, &str)]) -> ObjectMeta {
     let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     ObjectMeta {
@@ -84,15 +114,17 @@ fn metadata(labels: &[(&str, &str)]) -> ObjectMeta {
     }
 }
 
-fn endpoints(address: SocketAddr) -> Endpoints {
+fn endpoints(addresses: &[SocketAddr]) -> Endpoints {
+    let address =
+        |address: &SocketAddr| EndpointAddress { ip: address.ip().to_string(), ..Default::default() };
     Endpoints {
         metadata: metadata(&[("endpointslice.kubernetes.io/skip-mirror", "true")]),
         subsets: Some(vec![EndpointSubset {
-            addresses: Some(vec![EndpointAddress { ip: address.ip().to_string(), ..Default::default() }]),
+            addresses: Some(addresses.iter().map(address).collect()),
             not_ready_addresses: None,
             ports: Some(vec![EndpointPort {
                 name: Some("https".to_owned()),
-                port: i32::from(address.port()),
+                port: port(addresses),
                 protocol: Some("TCP".to_owned()),
                 app_protocol: None,
             }]),
@@ -100,18 +132,23 @@ fn endpoints(address: SocketAddr) -> Endpoints {
     }
 }
 
-fn slice(address: SocketAddr) -> EndpointSlice {
+fn port(addresses: &[SocketAddr]) -> i32 {
+    addresses.first().map_or(0, |address| address.port().into())
+}
+
+fn slice(addresses: &[SocketAddr]) -> EndpointSlice {
+    let endpoint = |address: &SocketAddr| Endpoint {
+        addresses: vec![address.ip().to_string()],
+        conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
+        ..Endpoint::default()
+    };
     EndpointSlice {
         metadata: metadata(&[("kubernetes.io/service-name", NAME)]),
-        address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
-        endpoints: Some(vec![Endpoint {
-            addresses: vec![address.ip().to_string()],
-            conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
-            ..Endpoint::default()
-        }]),
+        address_type: if addresses.iter().all(SocketAddr::is_ipv4) { "IPv4" } else { "IPv6" }.to_owned(),
+        endpoints: Some(addresses.iter().map(endpoint).collect()),
         ports: Some(vec![SlicePort {
             name: Some("https".to_owned()),
-            port: Some(i32::from(address.port())),
+            port: Some(port(addresses)),
             protocol: Some("TCP".to_owned()),
             app_protocol: None,
         }]),
@@ -121,6 +158,16 @@ fn slice(address: SocketAddr) -> EndpointSlice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_that_differ_in_port_or_family_are_not_in_one_slice() {
+        let set =
+            |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<SocketAddr>>();
+        let given = ["192.0.2.2:1", "[2001:db8::1]:1", "192.0.2.1:1", "192.0.2.3:2"];
+        let alike = alike(set(&given));
+        assert_eq!(alike, set(&given[..1]).into_iter().chain(set(&given[2..3])).rev().collect::<Vec<_>>());
+        assert_eq!((port(&alike), slice(&alike).endpoints.unwrap().len()), (1, 2));
+    }
 
     #[test]
     fn who_is_reached_from_outside() {

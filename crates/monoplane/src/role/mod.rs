@@ -16,11 +16,13 @@ mod endpoints;
 mod inbound;
 pub mod marks;
 pub mod node;
+mod peers;
 pub mod pods;
 mod programs;
 pub mod registries;
 pub mod server;
 mod services;
+mod storage;
 
 pub use certificates::EVERY;
 

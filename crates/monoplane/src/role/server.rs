@@ -13,11 +13,12 @@ use client::Ambient;
 use clock::{Panicked, Tasks};
 use pki::{Authority, Identity};
 use registry::{Registry, defaults};
-use store::{Embedded, History};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::certificates::{Certificates, InUse, connect};
+use super::peers::Peers;
+use super::storage::Storage;
 use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal};
 use crate::flags::Server;
 use crate::layout::{Layout, make_directory};
@@ -59,11 +60,12 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let authority = certificates.authority(now)?;
     certificates.issue(&authority, now)?;
 
-    let path = layout.server().join("store.db");
-    let opened = Embedded::open(&disk::Options::new(&path), History::default());
-    let store = Arc::new(opened.with_context(|| format!("opening {}", path.display()))?);
-    let registry =
-        Registry::open(store.clone(), options.clone()).await.map_err(said).context("opening the registry")?;
+    let storage = Storage::open(&flags.etcd, layout).await?;
+    options.shared_store = storage.is_shared();
+    let registry = Registry::open(storage.store(), options.clone())
+        .await
+        .map_err(said)
+        .context("opening the registry")?;
 
     let tasks = Tasks::default();
     let verifier = client_verifier(&authority)?;
@@ -110,20 +112,30 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         listening.spawn(door.run(stop.clone()));
     }
     let working = tasks.child();
-    let mut roles = start_roles(&server, &authority, &ambient, &working)?;
+    let identity = storage.is_shared().then(|| identity(&ambient));
+    let mut roles = start_roles(&server, &authority, &ambient, &working, identity.clone())?;
     roles.push((Identity::Bootstrap, bootstrap));
     if let Some(ip) = advertised {
-        let address = SocketAddr::new(ip, address.port());
-        working.spawn("endpoints of the API", endpoints::keep(installer, address, ambient.clock.clone()));
+        let (address, clock) = (SocketAddr::new(ip, address.port()), ambient.clock.clone());
+        let servers = match &identity {
+            None => endpoints::Servers::One(address),
+            Some(identity) => endpoints::Servers::Many(Box::new(Peers::new(
+                installer.clone(),
+                address,
+                identity,
+                clock.clone(),
+            ))),
+        };
+        working.spawn("endpoints of the API", endpoints::keep(installer, servers, clock));
     }
     let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
-    maintain(&store, &ambient, &working);
+    storage.maintain(&ambient, &working);
     notify::ready();
 
     let failure = tokio::select! {
         () = stop.cancelled() => None,
-        error = store.failed() => Some(anyhow!(error).context("the store takes no writes any more")),
+        error = storage.failed() => Some(anyhow!(error).context("the store takes no writes any more")),
         panicked = tasks.failed() => Some(panicked.into()),
     };
     stop.cancel();
@@ -134,7 +146,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         working.stop().await;
         tasks.stop().await;
         registry.close().await;
-        store.close().await.context("closing the store")
+        storage.close().await
     };
     let Some(failure) = failure else { return ended.await };
     // In order as far as that goes. What is broken must not keep the supervisor from starting a whole server.
@@ -145,29 +157,36 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     Err(failure)
 }
 
-/// Starts the roles that live in this process; gives the connections that they use.
+/// Who this process is among those that lead in turn: another at each start, as upstream's.
+fn identity(ambient: &Ambient) -> String {
+    format!("{}_{}", crate::up::host_name(), ambient.random.uid())
+}
+
+/// Starts the roles that live in this process; gives the connections that they use. With an identity they lead in turn with
+/// those of other servers; without one the store has one owner, so nobody else can run them against this API server.
 fn start_roles(
     server: &Arc<ApiServer>,
     authority: &Authority,
     ambient: &Ambient,
     tasks: &Tasks,
+    identity: Option<String>,
 ) -> Result<Vec<(Identity, InMemory)>> {
     let connection = |identity, agent| -> Result<InMemory> {
         let connection = connect(server, authority, &identity, ambient.clock.now())?;
         Ok(InMemory::new(server.clone(), connection, agent))
     };
-    // No lease: the store has one owner, so nobody else can run controllers against this API server.
     let root_ca = Some(authority.certificate_pem().to_owned());
     let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
-    let options = controllers::Options { identity: None, settings };
+    let options = controllers::Options { identity: identity.clone(), settings };
     let manager = connection(Identity::ControllerManager, "kube-controller-manager")?;
     let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
     let stop = tasks.token().clone();
     spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
     let scheduler = connection(Identity::Scheduler, "kube-scheduler")?;
+    let options = scheduler::Options { identity, ..scheduler::Options::default() };
     let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
     let stop = tasks.token().clone();
-    spawn_whole("scheduler", scheduler::run(client, own, scheduler::Options::default(), stop), tasks);
+    spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
     Ok(vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)])
 }
 
@@ -181,20 +200,6 @@ fn spawn_whole(
     tasks.spawn_graceful(name, async move {
         if let Err(panicked) = part.await {
             owner.fail(panicked);
-        }
-    });
-}
-
-/// Lets the store forget old history, now and then. Its file does not shrink: the space is used again.
-fn maintain(store: &Arc<Embedded>, ambient: &Ambient, tasks: &Tasks) {
-    const EVERY: std::time::Duration = std::time::Duration::from_secs(60);
-    let (store, clock) = (store.clone(), ambient.clock.clone());
-    tasks.spawn("store maintenance", async move {
-        loop {
-            clock.sleep(EVERY).await;
-            if let Err(error) = store.maintain(clock.monotonic()).await {
-                tracing::warn!(%error, "store maintenance failed");
-            }
         }
     });
 }

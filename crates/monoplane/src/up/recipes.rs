@@ -86,6 +86,8 @@ impl Recipes<'_> {
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
+        let server = self.layout.server();
+        words.extend(self.flags.etcd.words(|flag, file, name| copied(flag, file, &server, name))?);
         let identity = self.own(&self.layout.server(), identity::SERVER)?;
         Ok(self.recipe("server", words, listeners, identity))
     }

@@ -19,6 +19,7 @@ mod demo;
 mod dual;
 mod durable;
 mod earlier_release;
+mod etcd;
 mod finding;
 mod hostile;
 mod image_volumes;
@@ -46,6 +47,7 @@ mod user_namespaces;
 mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
+mod workload_kinds;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use store::{Error, Event, Range, Store};
+use store::{Changes, Error, Event, Range, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -118,7 +118,7 @@ impl Feed {
         loop {
             tokio::select! {
                 batch = watch.events.recv() => match batch {
-                    Some(batch) => self.apply(batch?),
+                    Some(changes) => self.apply(changes?),
                     None => return Ok(()), // The store has shut down.
                 },
                 command = commands.recv() => match command {
@@ -153,11 +153,10 @@ impl Feed {
         }
     }
 
-    /// Applies one batch: first for readers, then says how far it got, and tells watchers last.
-    fn apply(&self, batch: Vec<Event>) {
-        let Some(last) = batch.last().map(|event| event.revision) else { return };
+    /// Applies changes: first for readers, then says how far it got, and tells watchers last.
+    fn apply(&self, changes: Changes) {
         let mut runs: Vec<(&Arc<Resource>, Vec<_>)> = Vec::new();
-        for event in batch {
+        for event in changes.events {
             let Some(resource) = self.resource_of(&event.key) else { continue };
             let Some(change) = self.decode(resource, event) else { continue };
             match runs.iter_mut().find(|(each, _)| Arc::ptr_eq(each, resource)) {
@@ -167,7 +166,7 @@ impl Feed {
         }
         let applied: Vec<_> =
             runs.into_iter().map(|(resource, changes)| (resource, resource.hub.apply(changes))).collect();
-        self.applied.advance(last);
+        self.applied.advance(changes.revision);
         for (resource, changes) in applied {
             resource.hub.dispatch(&changes);
         }

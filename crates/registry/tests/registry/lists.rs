@@ -2,7 +2,6 @@
 
 use registry::{Limits, ListOptions, Options, ResourceVersionMatch};
 use serde_json::{Value, json};
-use store::Store;
 
 use crate::world::{World, config_map, names, options};
 

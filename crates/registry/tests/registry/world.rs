@@ -14,7 +14,7 @@ use store::Store;
 
 pub(crate) struct World {
     pub(crate) registry: Arc<Registry>,
-    pub(crate) store: store::Embedded,
+    pub(crate) store: Arc<dyn Store>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -43,16 +43,19 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let disk = disk::Options::new(directory.path().join("store"));
         let store = store::Embedded::open(&disk, store::History::default()).unwrap();
-        let registry = Registry::open(Arc::new(store.clone()), options).await.unwrap();
-        Self { registry, store, _directory: Some(directory) }
+        Self { _directory: Some(directory), ..Self::over(Arc::new(store), options).await }
+    }
+
+    /// A registry over this store.
+    pub(crate) async fn over(store: Arc<dyn Store>, options: Options) -> Self {
+        let registry = Registry::open(store.clone(), options).await.unwrap();
+        Self { registry, store, _directory: None }
     }
 
     /// Another registry over the same store, as after a restart.
     pub(crate) async fn again(&self) -> World {
         self.registry.close().await;
-        let store: Arc<dyn Store> = Arc::new(self.store.clone());
-        let registry = Registry::open(store, options()).await.unwrap();
-        World { registry, store: self.store.clone(), _directory: None }
+        World::over(self.store.clone(), options()).await
     }
 
     /// `pods`, `deployments.apps` or `events.events.k8s.io`, in version `v1` unless it is `name@version`.
@@ -154,6 +157,12 @@ impl World {
         let headings = kind.columns.iter().map(|column| column.name.clone());
         Value::Object(headings.zip(rows.into_iter().next().unwrap().cells).collect())
     }
+}
+
+/// What a refusal says about fields, without the object's name.
+pub(crate) fn findings(refused: &Status) -> &str {
+    assert_eq!(refused.code, 422, "{refused}");
+    refused.message.split_once(" is invalid: ").expect("findings about fields").1
 }
 
 pub(crate) fn names(objects: impl Iterator<Item = Object>) -> Vec<String> {

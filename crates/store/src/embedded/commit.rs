@@ -126,10 +126,9 @@ impl Inner {
             state = self.state();
         }
         state.durable = revision;
-        if watched {
-            let events: Vec<Event> = changes.into_iter().map(Change::into_event).collect();
-            state.tell(revision, &events);
-        }
+        let told = if watched { changes } else { Vec::new() };
+        let events: Vec<Event> = told.into_iter().map(Change::into_event).collect();
+        state.tell(revision, &events);
     }
 
     fn read_previous(&self, changes: &mut [Change]) {

@@ -20,34 +20,17 @@ mod watch;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use clock::Tasks;
 use disk::{Disk, KeyRange, OpenError};
 
-use crate::{Committed, Entry, Error, Page, Range, Revision, Store, Txn, Watch};
-use compact::Maintenance;
+use crate::history::Maintenance;
+use crate::{Committed, Entry, Error, History, Page, Range, Revision, Store, Txn, Watch};
 use index::{Index, Version};
 use recent::Recent;
 use watch::Live;
-
-/// How much history [`Embedded::maintain`] keeps.
-#[derive(Clone, Copy, Debug)]
-pub struct History {
-    /// Revisions younger than this stay readable (unless there are too many of them).
-    pub age: Duration,
-    /// At most so many revisions stay readable.
-    pub revisions: u64,
-}
-
-impl Default for History {
-    /// Five minutes, as upstream's API server keeps in etcd.
-    fn default() -> Self {
-        Self { age: Duration::from_secs(300), revisions: 200_000 }
-    }
-}
 
 /// A store in a file. Clones are handles to the same one.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::commit::Change;
 use super::{Inner, State, row, unavailable};
-use crate::{Entry, Error, Event, Revision, Watch};
+use crate::{Changes, Entry, Error, Event, Revision, Watch};
 
 /// Transactions that may wait for a watcher.
 const QUEUE: usize = 1024;
@@ -22,7 +22,7 @@ const QUEUE: usize = 1024;
 const CHUNK_ROWS: usize = 512;
 const CHUNK_BYTES: usize = 1 << 20;
 
-type Batch = Result<Vec<Event>, Error>;
+type Batch = Result<Changes, Error>;
 
 /// A watcher that has caught up.
 #[derive(Debug)]
@@ -74,15 +74,12 @@ impl State {
         self.watchers.values().any(|watcher| key.starts_with(&watcher.prefix))
     }
 
-    /// Tells live watchers of a transaction.
+    /// Tells live watchers of a transaction. Those whom none of it concerns learn that they are past it.
     pub(super) fn tell(&mut self, revision: Revision, events: &[Event]) {
         self.watchers.retain(|_, watcher| {
             let theirs: Vec<Event> =
                 events.iter().filter(|event| event.key.starts_with(&watcher.prefix)).cloned().collect();
-            if theirs.is_empty() {
-                return true;
-            }
-            match watcher.queue.try_send(Ok(theirs)) {
+            match watcher.queue.try_send(Ok(Changes { events: theirs, revision })) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -175,9 +172,15 @@ async fn catch_up(
         }
         let (reader, theirs) = (inner.clone(), prefix.clone());
         let chunk = super::blocking(move || reader.chunk(&theirs, after)).await?;
-        after = chunk.until;
-        for transaction in chunk.transactions {
-            if queue.send(Ok(transaction)).await.is_err() {
+        for events in chunk.transactions {
+            after = events.last().map_or(after, |event| event.revision);
+            if queue.send(Ok(Changes { events, revision: after })).await.is_err() {
+                return Ok(None);
+            }
+        }
+        if after < chunk.until {
+            after = chunk.until;
+            if queue.send(Ok(Changes { events: Vec::new(), revision: after })).await.is_err() {
                 return Ok(None);
             }
         }

@@ -12,8 +12,10 @@ use crate::model::Model;
 /// A kind of store that can be made, and made anew over what it kept.
 pub trait Backend: Send + Sized {
     type Store: Store + Clone;
+    /// What all backends of one test have in common.
+    type Shared: Default;
     /// An empty one.
-    fn new() -> Self;
+    fn new(shared: &Self::Shared) -> Self;
     /// Opens it. The one opened before, if any, has been closed.
     async fn open(&self) -> Self::Store;
     /// Closes one so that it can be opened again.
@@ -25,7 +27,8 @@ macro_rules! contract {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let backend = <$backend as crate::contract::Backend>::new();
+                let shared = Default::default();
+                let backend = <$backend as crate::contract::Backend>::new(&shared);
                 crate::contract::$name(&backend).await;
             }
         )*
@@ -34,7 +37,8 @@ macro_rules! contract {
         crate::contract::contract!($backend:
             one_key_through_its_life, a_transaction_is_all_or_nothing, malformed_transactions_are_refused,
             pages_of_one_revision, one_of_many_writers_wins_each_revision, watches_see_everything_in_order,
-            a_watch_crosses_from_history_to_now_without_a_gap, a_slow_watcher_hinders_nobody,
+            a_watch_crosses_from_history_to_now_without_a_gap, a_watch_gets_as_far_as_the_head,
+            a_slow_watcher_hinders_nobody,
             a_dropped_call_still_counts, compaction_ends_what_is_behind,
         );
 
@@ -72,7 +76,7 @@ async fn value(store: &impl Store, key: &str, at: Option<Revision>) -> Option<St
 pub async fn events(watch: &mut Watch, count: usize) -> Vec<Event> {
     let mut found = Vec::new();
     while found.len() < count {
-        found.extend(watch.events.recv().await.expect("the watch ended").expect("the watch failed"));
+        found.extend(watch.events.recv().await.expect("the watch ended").expect("the watch failed").events);
     }
     found
 }
@@ -128,9 +132,10 @@ pub async fn a_transaction_is_all_or_nothing(backend: &impl Backend) {
     let accepted = Txn { expect: refused.expect[..1].to_vec(), writes: refused.writes };
     assert_eq!(store.commit(accepted).await.unwrap().revision, 2);
     assert_eq!((value(&store, "a", None).await, value(&store, "b", None).await.is_some()), (None, true));
-    let batch = watch.events.recv().await.unwrap().unwrap();
+    let told = watch.events.recv().await.unwrap().unwrap();
+    assert_eq!(told.revision, 2);
     let seen: Vec<_> =
-        batch.iter().map(|event| (&event.key[..], event.entry.is_some(), event.revision)).collect();
+        told.events.iter().map(|event| (&event.key[..], event.entry.is_some(), event.revision)).collect();
     assert_eq!(seen, [(&b"b"[..], true, 2), (&b"a"[..], false, 2)], "one batch, in the order of the writes");
 }
 
@@ -272,6 +277,30 @@ pub async fn a_watch_crosses_from_history_to_now_without_a_gap(backend: &impl Ba
     let Err(Error::Future { .. }) = store.watch(bytes(""), 1501).await else { panic!("watched the future") };
 }
 
+pub async fn a_watch_gets_as_far_as_the_head(backend: &impl Backend) {
+    let store = backend.open().await;
+    store.commit(put("watched/1", "")).await.unwrap();
+    store.commit(put("other", "")).await.unwrap();
+    let mut watch = store.watch(bytes("watched/"), 0).await.unwrap();
+    let mut reached = 0;
+    let mut seen = Vec::new();
+    for round in 1..=3 {
+        while reached < store.head().await.unwrap() {
+            let told = watch.events.recv().await.unwrap().unwrap();
+            assert!(told.revision > reached, "it goes forward");
+            assert!(
+                told.events.iter().all(|event| event.revision > reached && event.revision <= told.revision)
+            );
+            reached = told.revision;
+            seen.extend(told.events.into_iter().map(|event| event.revision));
+        }
+        assert_eq!(reached, round * 2);
+        store.commit(put("other", round)).await.unwrap();
+        store.commit(put("other", "")).await.unwrap();
+    }
+    assert_eq!(seen, [1]);
+}
+
 pub async fn a_slow_watcher_hinders_nobody(backend: &impl Backend) {
     let store = backend.open().await;
     let mut slow = store.watch(bytes(""), 0).await.unwrap();
@@ -283,11 +312,12 @@ pub async fn a_slow_watcher_hinders_nobody(backend: &impl Backend) {
     let mut next = 1;
     loop {
         match slow.events.recv().await.expect("ended without a word") {
-            Ok(batch) => {
-                for event in batch {
+            Ok(told) => {
+                for event in told.events {
                     assert_eq!(event.revision, next);
                     next += 1;
                 }
+                assert_eq!(told.revision, next - 1);
             }
             Err(Error::Compacted { .. }) => break,
             Err(error) => panic!("{error}"),
@@ -400,9 +430,10 @@ pub fn it_does_what_the_model_does<B: Backend>() {
     // A part of what is asked for (256 by default): each case is a whole life of a store.
     let cases = ProptestConfig::default().cases * 3 / 8;
     let config = ProptestConfig { cases, max_shrink_iters: 2000, ..ProptestConfig::default() };
+    let shared = B::Shared::default();
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         runtime.block_on(async {
-            let (backend, mut model) = (B::new(), Model::default());
+            let (backend, mut model) = (B::new(&shared), Model::default());
             let mut store = backend.open().await;
             for step in &steps {
                 if let Step::Reopen = step {

@@ -17,8 +17,9 @@ impl InFile {
 
 impl Backend for InFile {
     type Store = Embedded;
+    type Shared = ();
 
-    fn new() -> Self {
+    fn new((): &()) -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -35,7 +36,7 @@ contract!(InFile);
 
 #[tokio::test]
 async fn closing_ends_watches_without_an_error_and_refuses_writes() {
-    let backend = InFile::new();
+    let backend = InFile::new(&());
     let store = backend.open().await;
     let mut watch = store.watch(bytes(""), 0).await.unwrap();
     store.commit(put("k", "v")).await.unwrap();
@@ -47,7 +48,7 @@ async fn closing_ends_watches_without_an_error_and_refuses_writes() {
 
 #[tokio::test]
 async fn maintaining_forgets_by_age_and_frees_the_log() {
-    let backend = InFile::new();
+    let backend = InFile::new(&());
     let history = History { age: std::time::Duration::from_secs(10), revisions: 1000 };
     let store = Embedded::open(&disk::Options::new(backend.path()), history).unwrap();
     for i in 0..3000 {
@@ -72,7 +73,7 @@ async fn maintaining_forgets_by_age_and_frees_the_log() {
 
 #[tokio::test]
 async fn a_malformed_log_is_not_opened() {
-    let backend = InFile::new();
+    let backend = InFile::new(&());
     let log = disk::Table::new("log");
     let file = disk::Disk::open(&disk::Options::new(backend.path()), &[log]).unwrap();
     let mut batch = disk::Batch::new();

@@ -1,8 +1,10 @@
-//! Every backend against the contract, and the embedded one against kill -9.
+//! Every backend against the contract, the embedded one against kill -9, and the one on etcd against what befalls servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod contract;
 mod embedded;
+mod etcd;
+mod etcd_faults;
 mod faulty;
 mod kill;
 mod model;

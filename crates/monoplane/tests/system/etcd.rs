@@ -1,0 +1,170 @@
+//! Servers that keep their state in etcd: two over one, of which one is killed.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use harness::{eventually, tools};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The role alone, as an operator runs it on a machine of its own.
+struct Server {
+    directory: TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one under an address of loopback. It has the authority of another, where one is given.
+    fn start(etcd: &harness::Etcd, number: u8, port: u16, like: Option<&Server>) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        if let Some(other) = like {
+            let keys = other.directory.path().join("server/pki");
+            std::fs::create_dir(directory.path().join("server")).expect("a directory");
+            let copied = Command::new("cp").arg("-a").arg(keys).arg(directory.path().join("server")).status();
+            assert!(copied.expect("cp runs").success());
+        }
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_monoplane"))
+            .args(["server", "--log", "info", "--api-port", &port.to_string()])
+            .args(["--bind-address", &format!("127.0.0.{number}")])
+            .args(["--advertise-address", &format!("192.0.2.{number}")])
+            .args(["--etcd-servers", &etcd.endpoints().join(","), "--data-dir"])
+            .arg(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let server = Self { directory, child: child.expect("monoplane starts") };
+        eventually("the server serves", || {
+            let ready =
+                server.kubeconfig().exists() && server.kubectl(&["get", "--raw", "/readyz"]).status.success();
+            ready.then_some(())
+        });
+        server
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("admin.kubeconfig")
+    }
+
+    fn kubectl(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(tools().join("kubectl"));
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command.arg("--cache-dir").arg(self.directory.path().join("kubectl-cache"));
+        command.args(words).stdin(Stdio::null()).output().expect("kubectl runs")
+    }
+
+    #[track_caller]
+    fn kubectl_ok(&self, words: &[&str]) -> String {
+        let output = self.kubectl(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {}: {said}\n{}", words.join(" "), self.log());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn get(&self, words: &[&str]) -> Value {
+        let output = self.kubectl(&[&["get", "-o", "json"], words].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    fn holder(&self, lease: &str) -> Option<String> {
+        let lease = self.get(&["lease", lease, "--namespace", "kube-system"]);
+        lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
+    }
+
+    /// Addresses under which pods find the API.
+    fn endpoints(&self) -> Vec<String> {
+        let slice = self.get(&["endpointslice", "kubernetes"]);
+        let endpoints = slice["endpoints"].as_array().cloned().unwrap_or_default();
+        endpoints.iter().map(|each| each["addresses"][0].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn log(&self) -> String {
+        tail(&self.directory.path().join("log"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+#[test]
+fn one_of_two_servers_is_killed_and_work_goes_on_by_the_other() {
+    let etcd = harness::Etcd::start();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let mut one = Server::start(&etcd, 1, port, None);
+    let other = Server::start(&etcd, 2, port, Some(&one));
+    eventually("both are found from inside", || {
+        (other.endpoints() == ["192.0.2.1", "192.0.2.2"]).then_some(())
+    });
+    let leaders = ["kube-controller-manager", "kube-scheduler"];
+    let before = leaders.map(|lease| eventually("somebody leads", || other.holder(lease)));
+
+    // What one was told the other shows at once.
+    for round in 0..3 {
+        let (name, value) = (format!("c{round}"), format!("--from-literal=round={round}"));
+        one.kubectl_ok(&["create", "configmap", &name, &value]);
+        let seen = other.get(&["configmap", &name]);
+        assert_eq!(seen["data"]["round"], round.to_string());
+        other.kubectl_ok(&["delete", "configmap", &name]);
+        assert!(!one.kubectl(&["get", "configmap", &name]).status.success());
+    }
+    one.kubectl_ok(&["create", "deployment", "web", "--image=registry.example/app:1", "--replicas=2"]);
+    let pods = |server: &Server| server.get(&["pods"])["items"].as_array().map_or(0, Vec::len);
+    eventually("the pods are made", || (pods(&other) == 2).then_some(()));
+    one.kubectl_ok(&["expose", "deployment", "web", "--port=80", "--type=NodePort"]);
+
+    // The one that does the work is killed under the load of a client of the other.
+    let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| write_until(&other, &stop, &written));
+        eventually("there is load", || (written.load(Ordering::Relaxed) > 50).then_some(()));
+        one.child.kill().expect("it can be killed");
+        one.child.wait().expect("it ends");
+        let at_kill = written.load(Ordering::Relaxed);
+        eventually("writing goes on", || (written.load(Ordering::Relaxed) > at_kill + 200).then_some(()));
+        other.kubectl_ok(&["scale", "deployment", "web", "--replicas=4"]);
+        eventually("the other's controllers make the pods", || (pods(&other) == 4).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+    });
+    let after = leaders.map(|lease| eventually("somebody leads", || other.holder(lease)));
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
+    let listed = other.get(&["configmaps", "--selector=load=yes"]);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(written.load(Ordering::Relaxed)));
+    eventually("only who lives is found", || (other.endpoints() == ["192.0.2.2"]).then_some(()));
+}
+
+/// Creates objects, one after the other, and insists that each is taken.
+fn write_until(server: &Server, stop: &AtomicBool, written: &AtomicUsize) {
+    let tokio = tokio::runtime::Runtime::new().expect("a runtime");
+    tokio.block_on(async {
+        let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).expect("a kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let client = kube::Client::try_from(config.expect("a configuration")).expect("a client");
+        let api: Api<ConfigMap> = Api::default_namespaced(client);
+        while !stop.load(Ordering::Relaxed) {
+            let number = written.load(Ordering::Relaxed);
+            let object = json!({"metadata": {"name": format!("load{number}"), "labels": {"load": "yes"}}});
+            let object = serde_json::from_value(object).expect("a ConfigMap");
+            api.create(&PostParams::default(), &object).await.expect("it is taken");
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
