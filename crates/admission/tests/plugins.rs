@@ -417,7 +417,7 @@ async fn a_pods_priority_is_that_of_its_class() {
 
 #[tokio::test]
 async fn one_class_is_everybodys() {
-    let chain = Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7)));
+    let chain = standard();
     let classes = || GroupResource::of("scheduling.k8s.io", "priorityclasses");
     let everybodys = |name: &str| json!({"metadata": {"name": name}, "value": 3, "globalDefault": true});
     Write::of(classes(), "", "usual").run(everybodys("usual")).await.unwrap();
@@ -439,7 +439,7 @@ async fn a_node_evicts_its_own_pods_only() {
     let mut world = world();
     world.0.insert("pods/work/mine".to_owned(), json!({"spec": {"nodeName": "one"}}));
     world.0.insert("pods/work/theirs".to_owned(), json!({"spec": {"nodeName": "two"}}));
-    let chain = Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7)));
+    let chain = standard();
     let evict = |name: &'static str| Write { subresource: "eviction", ..Write::pod(name) }.by_node("one");
     evict("mine").run_in(&world, &chain, json!({})).await.unwrap();
     let refused = evict("theirs").run_in(&world, &chain, json!({})).await.unwrap_err();

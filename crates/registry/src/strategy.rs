@@ -101,6 +101,7 @@ pub(crate) trait Strategy: Send + Sync + 'static {
 
     /// The same for a changed object.
     fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
+
     /// What is wrong with a new object, beside its metadata.
     fn validate(&self, _object: &Value, _errors: &mut Vec<FieldError>) {}
 
