@@ -62,6 +62,12 @@ fn world() -> World {
     ] {
         add(&format!("ingressclasses.networking.k8s.io//{name}"), class(name, created, default));
     }
+    let class = |value: i64| json!({"value": value, "preemptionPolicy": "PreemptLowerPriority"});
+    add("priorityclasses.scheduling.k8s.io//system-node-critical", class(2_000_001_000));
+    add(
+        "priorityclasses.scheduling.k8s.io//quiet",
+        json!({"metadata": {"name": "quiet"}, "value": 7, "preemptionPolicy": "Never"}),
+    );
     world
 }
 
@@ -107,6 +113,10 @@ impl Write {
     }
 
     async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
+        self.run_in(&world(), chain, object).await
+    }
+
+    async fn run_in(&self, world: &World, chain: &Chain, object: Value) -> Result<Value, String> {
         let attributes = Attributes {
             operation: self.operation,
             resource: &self.resource,
@@ -116,12 +126,11 @@ impl Write {
             user: &self.user,
             old: self.old.as_ref(),
         };
-        let world = world();
         let mut object = object;
         let result = async {
-            chain.mutate(&attributes, &mut object, &world).await?;
+            chain.mutate(&attributes, &mut object, world).await?;
             let given = (self.operation != Operation::Delete).then_some(&object);
-            chain.validate(&attributes, given, &world).await
+            chain.validate(&attributes, given, world).await
         };
         result.await.map_err(|status: Status| format!("{} {}", status.code, status.message))?;
         Ok(object)
@@ -378,4 +387,53 @@ async fn a_mirror_pod_refers_to_nothing() {
     let token = json!({"volumes": [{"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]});
     let expected = say("a mirror pod may not use ServiceAccountToken volume projections");
     Write::pod("a").refused(mirror(token), &expected).await;
+}
+
+#[tokio::test]
+async fn a_pods_priority_is_that_of_its_class() {
+    let admitted = Write::pod("a").run(pod(json!({"priorityClassName": "quiet"}))).await.unwrap();
+    assert_eq!(
+        (&admitted["spec"]["priority"], &admitted["spec"]["preemptionPolicy"]),
+        (&json!(7), &json!("Never"))
+    );
+    let expected = "403 pods \"a\" is forbidden: the integer value of priority (8) must not be provided in pod spec; \
+                    priority admission controller computed 7 from the given PriorityClass name";
+    Write::pod("a").refused(pod(json!({"priorityClassName": "quiet", "priority": 8})), expected).await;
+    let expected = "403 pods \"a\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be \
+                    provided in pod spec; priority admission controller computed Never from the given PriorityClass name";
+    let louder = json!({"priorityClassName": "quiet", "preemptionPolicy": "PreemptLowerPriority"});
+    Write::pod("a").refused(pod(louder), expected).await;
+}
+
+#[tokio::test]
+async fn one_class_is_everybodys() {
+    let chain = Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7)));
+    let classes = || GroupResource::of("scheduling.k8s.io", "priorityclasses");
+    let everybodys = |name: &str| json!({"metadata": {"name": name}, "value": 3, "globalDefault": true});
+    Write::of(classes(), "", "usual").run(everybodys("usual")).await.unwrap();
+    let mut world = world();
+    world.0.insert("priorityclasses.scheduling.k8s.io//usual".to_owned(), everybodys("usual"));
+    let admitted = Write::pod("a").run_in(&world, &chain, pod(json!({}))).await.unwrap();
+    let spec = &admitted["spec"];
+    assert_eq!((&spec["priority"], &spec["priorityClassName"]), (&json!(3), &json!("usual")));
+    let second = Write::of(classes(), "", "second").run_in(&world, &chain, everybodys("second")).await;
+    let expected = "403 priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass usual is already marked \
+                    as default. Only one default can exist";
+    assert_eq!(second.unwrap_err(), expected);
+    let same = Write::of(classes(), "", "usual").update(everybodys("usual"));
+    same.run_in(&world, &chain, everybodys("usual")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_evicts_its_own_pods_only() {
+    let mut world = world();
+    world.0.insert("pods/work/mine".to_owned(), json!({"spec": {"nodeName": "one"}}));
+    world.0.insert("pods/work/theirs".to_owned(), json!({"spec": {"nodeName": "two"}}));
+    let chain = Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7)));
+    let evict = |name: &'static str| Write { subresource: "eviction", ..Write::pod(name) }.by_node("one");
+    evict("mine").run_in(&world, &chain, json!({})).await.unwrap();
+    let refused = evict("theirs").run_in(&world, &chain, json!({})).await.unwrap_err();
+    let expected =
+        "403 pods \"theirs\" is forbidden: node one can only evict pods with spec.nodeName set to itself";
+    assert_eq!(refused, expected);
 }

@@ -86,12 +86,16 @@ const APIEXTENSIONS: Served = ("apiextensions.k8s.io", "v1");
 const APPS: Served = ("apps", "v1");
 const AUTHENTICATION: Served = ("authentication.k8s.io", "v1");
 const AUTHORIZATION: Served = ("authorization.k8s.io", "v1");
+const AUTOSCALING: Served = ("autoscaling", "v2");
+const BATCH: Served = ("batch", "v1");
 const COORDINATION: Served = ("coordination.k8s.io", "v1");
 const DISCOVERY: Served = ("discovery.k8s.io", "v1");
 const EVENTS: Served = ("events.k8s.io", "v1");
 const NETWORKING: Served = ("networking.k8s.io", "v1");
 const NODE: Served = ("node.k8s.io", "v1");
+const POLICY: Served = ("policy", "v1");
 const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
+const SCHEDULING: Served = ("scheduling.k8s.io", "v1");
 
 /// Every built-in kind, in the order of `kubectl api-resources`. An event is the same object in both of its groups.
 pub const ALL: &[BuiltinKind] = &[
@@ -101,6 +105,14 @@ pub const ALL: &[BuiltinKind] = &[
     kind(CORE, "Namespace", ("namespaces", "namespace"), &["ns"], false),
     kind(CORE, "Node", ("nodes", "node"), &["no"], false),
     in_all(kind(CORE, "Pod", ("pods", "pod"), &["po"], true)),
+    kind(CORE, "PodTemplate", ("podtemplates", "podtemplate"), &[], true),
+    in_all(kind(
+        CORE,
+        "ReplicationController",
+        ("replicationcontrollers", "replicationcontroller"),
+        &["rc"],
+        true,
+    )),
     kind(CORE, "Secret", ("secrets", "secret"), &[], true),
     kind(CORE, "ServiceAccount", ("serviceaccounts", "serviceaccount"), &["sa"], true),
     in_all(kind(CORE, "Service", ("services", "service"), &["svc"], true)),
@@ -114,8 +126,11 @@ pub const ALL: &[BuiltinKind] = &[
             false,
         )
     },
+    kind(APPS, "ControllerRevision", ("controllerrevisions", "controllerrevision"), &[], true),
+    in_all(kind(APPS, "DaemonSet", ("daemonsets", "daemonset"), &["ds"], true)),
     in_all(kind(APPS, "Deployment", ("deployments", "deployment"), &["deploy"], true)),
     in_all(kind(APPS, "ReplicaSet", ("replicasets", "replicaset"), &["rs"], true)),
+    in_all(kind(APPS, "StatefulSet", ("statefulsets", "statefulset"), &["sts"], true)),
     question(kind(
         AUTHENTICATION,
         "SelfSubjectReview",
@@ -152,6 +167,22 @@ pub const ALL: &[BuiltinKind] = &[
         &[],
         false,
     )),
+    in_all(kind(
+        AUTOSCALING,
+        "HorizontalPodAutoscaler",
+        ("horizontalpodautoscalers", "horizontalpodautoscaler"),
+        &["hpa"],
+        true,
+    )),
+    in_all(kind(
+        ("autoscaling", "v1"),
+        "HorizontalPodAutoscaler",
+        ("horizontalpodautoscalers", "horizontalpodautoscaler"),
+        &["hpa"],
+        true,
+    )),
+    in_all(kind(BATCH, "CronJob", ("cronjobs", "cronjob"), &["cj"], true)),
+    in_all(kind(BATCH, "Job", ("jobs", "job"), &[], true)),
     kind(COORDINATION, "Lease", ("leases", "lease"), &[], true),
     kind(DISCOVERY, "EndpointSlice", ("endpointslices", "endpointslice"), &[], true),
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
@@ -159,10 +190,12 @@ pub const ALL: &[BuiltinKind] = &[
     kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
     kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
+    kind(POLICY, "PodDisruptionBudget", ("poddisruptionbudgets", "poddisruptionbudget"), &["pdb"], true),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),
     kind(RBAC, "ClusterRole", ("clusterroles", "clusterrole"), &[], false),
     kind(RBAC, "RoleBinding", ("rolebindings", "rolebinding"), &[], true),
     kind(RBAC, "Role", ("roles", "role"), &[], true),
+    kind(SCHEDULING, "PriorityClass", ("priorityclasses", "priorityclass"), &["pc"], false),
 ];
 
 /// The built-in kind of that name.
@@ -185,7 +218,9 @@ mod tests {
         for kind in ALL {
             assert!(crate::schemas::builtin().kind(&kind.gvk()).is_some(), "{}", kind.gvk());
             assert_eq!(by_gvk(&kind.gvk()), Some(kind));
-            assert_eq!(by_resource(&kind.group_resource()), Some(kind));
+            // Of two versions the one that is stored comes first.
+            let found = by_resource(&kind.group_resource());
+            assert_eq!(found.map(BuiltinKind::group_kind), Some(kind.group_kind()));
             assert_eq!(kind.singular, kind.kind.to_lowercase());
         }
     }

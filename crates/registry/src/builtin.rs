@@ -9,7 +9,8 @@ use apimachinery::gvk::GroupResource;
 use crate::resource::Resource;
 use crate::strategy::Builtin;
 use crate::{
-    Head, Kind, Limits, apiextensions, apps, coordination, discovery, events, kind, networking, node, rbac,
+    Head, Kind, Limits, apiextensions, apps, autoscaling, batch, coordination, discovery, events, kind,
+    networking, node, policy, rbac, scheduling,
 };
 
 pub(crate) const VERBS: &[&str] =
@@ -24,12 +25,21 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         crate::core::namespace::builtin(),
         crate::core::node::builtin(),
         crate::core::pod::builtin(),
+        crate::core::pod_template::builtin(),
+        crate::core::replication_controller::builtin(),
         crate::core::secret::builtin(),
         crate::core::service::builtin(families),
         crate::core::service_account::builtin(),
         apiextensions::custom_resource_definition::builtin(),
+        apps::controller_revision::builtin(),
+        apps::daemon_set::builtin(),
         apps::deployment::builtin(),
         apps::replica_set::builtin(),
+        apps::stateful_set::builtin(),
+        autoscaling::horizontal_pod_autoscaler::builtin(),
+        autoscaling::horizontal_pod_autoscaler_v1::builtin(),
+        batch::cron_job::builtin(),
+        batch::job::builtin(),
         coordination::lease::builtin(),
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
@@ -37,10 +47,12 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         networking::ingress_class::builtin(),
         networking::network_policy::builtin(),
         node::runtime_class::builtin(),
+        policy::pod_disruption_budget::builtin(),
         rbac::binding::of_cluster(),
         rbac::binding::of_namespace(),
         rbac::role::of_cluster(),
         rbac::role::of_namespace(),
+        scheduling::priority_class::builtin(),
     ]
 }
 

@@ -273,6 +273,19 @@ impl Registry {
         self.bind_pod(cx, namespace, name, binding).await
     }
 
+    /// Evicts a pod, as a `policy/v1` Eviction asks (`POST …/pods/NAME/eviction`), unless its disruption budget keeps it.
+    /// `options` are those of the deletion that it comes to. The answer is a `Status` of success.
+    pub async fn evict(
+        &self,
+        cx: &RequestContext,
+        namespace: &str,
+        name: &str,
+        eviction: Value,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
+        self.evict_pod(cx, namespace, name, eviction, options).await
+    }
+
     /// The surroundings of the registry's own writes. They pass no admission: there is nobody to judge.
     pub(crate) fn own_context(&self) -> RequestContext {
         let mut own = RequestContext::new(self.options.clock.now(), Arc::new(AdmitAll));

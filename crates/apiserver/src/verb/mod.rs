@@ -47,6 +47,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
         ("list", Some(Part::Whole)) => read::list(on).await,
         ("create", Some(Part::Whole)) => write::create(on).await,
         ("create", None) if info.subresource == "binding" => write::bind(on).await,
+        ("create", None) if info.subresource == "eviction" => write::evict(on).await,
         ("create", None) if info.subresource == "token" => token::create(on).await,
         ("update", Some(part)) => write::update(on, part).await,
         ("patch", Some(part)) => write::patch(on, part).await,

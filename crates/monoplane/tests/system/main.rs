@@ -46,6 +46,7 @@ mod user_namespaces;
 mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
+mod workload_kinds;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

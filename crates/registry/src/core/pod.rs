@@ -28,6 +28,10 @@ pub(crate) fn builtin() -> Builtin {
             subresource("attach", "PodAttachOptions", &["create", "get"]),
             subresource("binding", "Binding", &["create"]),
             subresource("ephemeralcontainers", "Pod", &["get", "patch", "update"]),
+            Subresource {
+                group_version: Some(("policy", "v1")),
+                ..subresource("eviction", "Eviction", &["create"])
+            },
             subresource("exec", "PodExecOptions", &["create", "get"]),
             subresource("log", "Pod", &["get"]),
             subresource("portforward", "PodPortForwardOptions", &["create", "get"]),

@@ -1,10 +1,13 @@
 //! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod autoscalers;
+mod budgets;
 mod custom;
 mod deletion;
 mod dual_stack;
 mod events;
+mod jobs;
 mod lifecycle;
 mod lists;
 mod managing;
@@ -13,6 +16,7 @@ mod network_policies;
 mod networking;
 mod pod_parts;
 mod services;
+mod sets;
 mod shared;
 mod watches;
 mod workloads;
