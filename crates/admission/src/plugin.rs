@@ -39,6 +39,8 @@ pub struct Attributes<'a> {
     pub old: Option<&'a Value>,
     /// Where warnings go.
     pub warnings: &'a Warnings,
+    /// Nothing will be written.
+    pub dry_run: bool,
 }
 
 impl Attributes<'_> {

@@ -34,6 +34,10 @@ impl Lookup for World {
         let found = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
         Ok(found.map(|(_, object)| object.clone()).collect())
     }
+
+    async fn replace_status(&self, _: &GroupResource, _: Value) -> Result<bool, Status> {
+        Ok(true)
+    }
 }
 
 fn world() -> World {
@@ -70,7 +74,18 @@ fn world() -> World {
     ] {
         add(&format!("ingressclasses.networking.k8s.io//{name}"), class(name, created, default));
     }
+    let class = |value: i64| json!({"value": value, "preemptionPolicy": "PreemptLowerPriority"});
+    add("priorityclasses.scheduling.k8s.io//system-node-critical", class(2_000_001_000));
+    add(
+        "priorityclasses.scheduling.k8s.io//quiet",
+        json!({"metadata": {"name": "quiet"}, "value": 7, "preemptionPolicy": "Never"}),
+    );
     world
+}
+
+fn standard() -> Chain {
+    let clock = clock::ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    Chain::standard(std::sync::Arc::new(clock), std::sync::Arc::new(clock::SeededRandom::new(7)))
 }
 
 struct Write {
@@ -121,10 +136,14 @@ impl Write {
     }
 
     async fn run(&self, object: Value) -> Result<Value, String> {
-        self.run_through(&Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7))), object).await
+        self.run_through(&standard(), object).await
     }
 
     async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
+        self.run_in(&world(), chain, object).await
+    }
+
+    async fn run_in(&self, world: &World, chain: &Chain, object: Value) -> Result<Value, String> {
         let attributes = Attributes {
             operation: self.operation,
             resource: &self.resource,
@@ -134,13 +153,13 @@ impl Write {
             user: &self.user,
             old: self.old.as_ref(),
             warnings: &self.warnings,
+            dry_run: false,
         };
-        let world = world();
         let mut object = object;
         let result = async {
-            chain.mutate(&attributes, &mut object, &world).await?;
+            chain.mutate(&attributes, &mut object, world).await?;
             let given = (self.operation != Operation::Delete).then_some(&object);
-            chain.validate(&attributes, given, &world).await
+            chain.validate(&attributes, given, world).await
         };
         result.await.map_err(|status: Status| format!("{} {}", status.code, status.message))?;
         Ok(object)
@@ -464,4 +483,53 @@ async fn a_namespaces_labels_make_sense_and_its_pods_are_looked_at() {
     let relaxed = update(baseline);
     relaxed.run(none).await.unwrap();
     assert!(relaxed.warnings.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_pods_priority_is_that_of_its_class() {
+    let admitted = Write::pod("a").run(pod(json!({"priorityClassName": "quiet"}))).await.unwrap();
+    assert_eq!(
+        (&admitted["spec"]["priority"], &admitted["spec"]["preemptionPolicy"]),
+        (&json!(7), &json!("Never"))
+    );
+    let expected = "403 pods \"a\" is forbidden: the integer value of priority (8) must not be provided in pod spec; \
+                    priority admission controller computed 7 from the given PriorityClass name";
+    Write::pod("a").refused(pod(json!({"priorityClassName": "quiet", "priority": 8})), expected).await;
+    let expected = "403 pods \"a\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be \
+                    provided in pod spec; priority admission controller computed Never from the given PriorityClass name";
+    let louder = json!({"priorityClassName": "quiet", "preemptionPolicy": "PreemptLowerPriority"});
+    Write::pod("a").refused(pod(louder), expected).await;
+}
+
+#[tokio::test]
+async fn one_class_is_everybodys() {
+    let chain = standard();
+    let classes = || GroupResource::of("scheduling.k8s.io", "priorityclasses");
+    let everybodys = |name: &str| json!({"metadata": {"name": name}, "value": 3, "globalDefault": true});
+    Write::of(classes(), "", "usual").run(everybodys("usual")).await.unwrap();
+    let mut world = world();
+    world.0.insert("priorityclasses.scheduling.k8s.io//usual".to_owned(), everybodys("usual"));
+    let admitted = Write::pod("a").run_in(&world, &chain, pod(json!({}))).await.unwrap();
+    let spec = &admitted["spec"];
+    assert_eq!((&spec["priority"], &spec["priorityClassName"]), (&json!(3), &json!("usual")));
+    let second = Write::of(classes(), "", "second").run_in(&world, &chain, everybodys("second")).await;
+    let expected = "403 priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass usual is already marked \
+                    as default. Only one default can exist";
+    assert_eq!(second.unwrap_err(), expected);
+    let same = Write::of(classes(), "", "usual").update(everybodys("usual"));
+    same.run_in(&world, &chain, everybodys("usual")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_evicts_its_own_pods_only() {
+    let mut world = world();
+    world.0.insert("pods/work/mine".to_owned(), json!({"spec": {"nodeName": "one"}}));
+    world.0.insert("pods/work/theirs".to_owned(), json!({"spec": {"nodeName": "two"}}));
+    let chain = standard();
+    let evict = |name: &'static str| Write { subresource: "eviction", ..Write::pod(name) }.by_node("one");
+    evict("mine").run_in(&world, &chain, json!({})).await.unwrap();
+    let refused = evict("theirs").run_in(&world, &chain, json!({})).await.unwrap_err();
+    let expected =
+        "403 pods \"theirs\" is forbidden: node one can only evict pods with spec.nodeName set to itself";
+    assert_eq!(refused, expected);
 }

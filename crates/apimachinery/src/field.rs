@@ -182,6 +182,11 @@ impl FieldError {
         Self::build(ErrorKind::Invalid, path, Some(value.into()), detail)
     }
 
+    /// The value is malformed, and too much to be shown.
+    pub fn invalid_unshown(path: &Path<'_>, detail: impl Into<String>) -> Self {
+        Self::build(ErrorKind::Invalid, path, None, detail)
+    }
+
     /// The value has another type than it must have.
     pub fn type_invalid(path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::build(ErrorKind::TypeInvalid, path, Some(value.into()), detail)
@@ -321,6 +326,7 @@ mod tests {
             FieldError::invalid(&at, -1, "must be greater than or equal to 0"),
             "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
         );
+        check(FieldError::invalid_unshown(&at, "no"), "spec.replicas: Invalid value: no");
         check(FieldError::required(&at, ""), "spec.replicas: Required value");
         check(
             FieldError::not_supported(&at, "x", &["a", "b"]),

@@ -1,7 +1,8 @@
 //! The grammar of the Kubernetes API, as pure functions over JSON trees.
 //!
 //! **Owns**: group/version/kind names, `Status` errors and field errors in upstream's words, object metadata, label and
-//! field selectors, quantities, int-or-percent, timestamps as text, the three patch formats, and [`schema::Schema`]: the
+//! field selectors, quantities, int-or-percent, timestamps as text, the three patch formats, server-side apply with the owners of
+//! fields ([`managed`]), and [`schema::Schema`]: the
 //! one description of a kind, built-in or custom, from which decoding, strictness, pruning, defaulting, validation,
 //! strategic merge and OpenAPI documents all follow.
 //!

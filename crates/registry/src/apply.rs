@@ -43,7 +43,7 @@ impl Registry {
         let conditional = !text(&configuration.config, &["metadata", "resourceVersion"]).is_empty();
         let target = Target { kind, namespace, name, part, conditional, applied: true };
         self.modify(cx, target, |old| {
-            let mut new = applied(cx, kind, part, old, configuration)?;
+            let mut new = self.applied(cx, kind, part, old, configuration)?;
             decode::decode(cx, kind, &mut new)?;
             decode::place(kind, namespace, Some(name), &mut new)?;
             Ok(new)
@@ -67,9 +67,27 @@ impl Registry {
             return Err(Status::conflict(&kind.resource.name, name, why));
         }
         let nothing = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
-        let mut body = applied(cx, kind, Part::Whole, &nothing, configuration)?;
+        let mut body = self.applied(cx, kind, Part::Whole, &nothing, configuration)?;
         decode::place(kind, namespace, Some(name), &mut body)?;
         self.write_applied_new(cx, kind, namespace, body).await
+    }
+
+    /// The object with the configuration in it, and its managers.
+    fn applied(
+        &self,
+        cx: &RequestContext,
+        kind: &Kind,
+        part: Part,
+        old: &Value,
+        Configuration { config, force }: &Configuration,
+    ) -> Result<Value, Status> {
+        let writing = Writing::new(cx, self, kind, part);
+        let entries = writing.known(managing::entries_of(old));
+        let done = writing.writer().apply(old, entries, config, *force);
+        let done = done.map_err(|error| status_of(kind, config, error))?;
+        let mut new = done.object;
+        managing::put(&mut new, managed::encode(done.entries));
+        Ok(new)
     }
 }
 
@@ -84,22 +102,6 @@ pub(crate) fn check(gvk: &GroupVersionKind, config: &Value) -> Result<(), Status
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     Ok(())
-}
-
-/// The object with the configuration in it, and its managers.
-pub(crate) fn applied(
-    cx: &RequestContext,
-    kind: &Kind,
-    part: Part,
-    old: &Value,
-    Configuration { config, force }: &Configuration,
-) -> Result<Value, Status> {
-    let writing = Writing::new(cx, kind, part);
-    let done = writing.writer().apply(old, managing::entries_of(old), config, *force);
-    let done = done.map_err(|error| status_of(kind, config, error))?;
-    let mut new = done.object;
-    managing::put(&mut new, managed::encode(done.entries));
-    Ok(new)
 }
 
 fn status_of(kind: &Kind, config: &Value, error: ApplyError) -> Status {

@@ -41,6 +41,12 @@ impl Registry {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
+        if let Some(why) = kind.strategy.forbids_deletion(name) {
+            return Err(Status::forbidden(&kind.resource.name, name, why));
+        }
+        if kind.rules.orphans && options.propagation.is_none() {
+            kind.strategy.orphan_warning().into_iter().for_each(|warning| cx.warnings.add(warning));
+        }
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
@@ -173,7 +179,7 @@ fn check_preconditions(kind: &Kind, name: &str, old: &Value, options: &DeleteOpt
 /// What has to happen to this object so that it goes.
 fn step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
     let mut new = old.clone();
-    let changed = set_dependents_finalizers(&mut new, options.propagation);
+    let changed = set_dependents_finalizers(&mut new, options.propagation.or(propagation(kind, old)));
     if metadata::is_deleting(old) {
         return step_again(kind, new, old, options, changed);
     }
@@ -226,6 +232,12 @@ fn mark(object: &mut Value, now: Timestamp, grace: i64) {
     if generation > 0 {
         metadata::set_generation(object, generation + 1);
     }
+}
+
+/// What becomes of the dependents when nobody says so; `None` to leave it at what the object's finalizers say.
+fn propagation(kind: &Kind, old: &Value) -> Option<Propagation> {
+    let is_said = metadata::finalizers(old).any(|name| name == ORPHAN || name == FOREGROUND);
+    (kind.rules.orphans && !is_said).then_some(Propagation::Orphan)
 }
 
 /// The finalizers that tell the garbage collector what to do about dependents. True if they have changed.

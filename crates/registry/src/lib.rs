@@ -18,13 +18,17 @@ mod apply;
 mod bind;
 mod builtin;
 mod cache;
+mod checks;
 mod claims;
+mod conditions;
 mod context;
 mod custom;
 mod decode;
 pub mod defaults;
 mod delete;
+mod domain_path;
 mod encode;
+mod evict;
 mod expiry;
 mod kind;
 mod kinds;
@@ -47,15 +51,23 @@ mod tree;
 mod write;
 
 // The kinds, by API group.
+mod admissionregistration;
 mod apiextensions;
+mod apiregistration;
 mod apps;
+mod autoscaling;
+mod batch;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
 mod events;
 mod networking;
 mod node;
+mod policy;
 mod rbac;
+mod scheduling;
+mod storage;
 
 pub use apimachinery::warnings::Warnings;
 

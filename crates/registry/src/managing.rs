@@ -1,13 +1,21 @@
 //! Who manages which fields of an object: how writes keep `metadata.managedFields`.
 
-use apimachinery::managed::{self, Entry, Place, Reset, Writer};
+use std::sync::Arc;
+
+use apimachinery::field::{FieldError, Path};
+use apimachinery::managed::{self, Entry, Place, Reset, Set, Writer};
 use apimachinery::schema::Ref;
+use apimachinery::status::Status;
 use serde_json::Value;
 
 use crate::tree::{at, object};
-use crate::{Kind, Part, RequestContext};
+use crate::{Kind, Kinds, Part, Registry, RequestContext};
 
 const FIELD: &str = "managedFields";
+/// Longest name of a manager, in bytes.
+const MAX_MANAGER: usize = 128;
+/// Longest name of a subresource, in bytes.
+const MAX_SUBRESOURCE: usize = 256;
 
 /// What may change through a part of a pod that is about its containers' resources.
 const RESIZED: &[&[&str]] = &[
@@ -22,14 +30,15 @@ pub(crate) struct Writing<'a> {
     kind: &'a Kind,
     part: Part,
     manager: &'a str,
+    kinds: Arc<Kinds>,
     api_version: String,
     now: String,
 }
 
 impl<'a> Writing<'a> {
-    pub(crate) fn new(cx: &'a RequestContext, kind: &'a Kind, part: Part) -> Self {
+    pub(crate) fn new(cx: &'a RequestContext, registry: &Registry, kind: &'a Kind, part: Part) -> Self {
         let (api_version, now) = (kind.api_version(), apimachinery::time::format(cx.now));
-        Self { kind, part, manager: &cx.field_manager, api_version, now }
+        Self { kind, part, manager: &cx.field_manager, kinds: registry.kinds(), api_version, now }
     }
 
     pub(crate) fn writer(&self) -> Writer<'_> {
@@ -44,30 +53,70 @@ impl<'a> Writing<'a> {
     }
 
     /// Writes down who owns what of a new object.
-    pub(crate) fn created(&self, body: &mut Value) {
+    pub(crate) fn created(&self, body: &mut Value) -> Result<(), Status> {
         let given = take(body).filter(|given| !managed::is_reset(given));
         let entries = given.and_then(|given| managed::decode(given, false).ok()).unwrap_or_default();
+        self.check(&entries, body)?;
         let after = self.writer().update(None, body, || entries.clone());
         put(body, managed::encode(after.unwrap_or(entries)));
+        Ok(())
+    }
+
+    /// The managers of an object, but for those of versions that are served no longer: nobody knows what they own.
+    pub(crate) fn known(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let is_served = |version: &str| {
+            let mut kinds = self.kinds.all().iter();
+            version == self.api_version
+                || kinds.any(|kind| {
+                    Arc::ptr_eq(&kind.resource, &self.kind.resource) && kind.api_version() == version
+                })
+        };
+        entries.into_iter().filter(|entry| is_served(&entry.api_version)).collect()
+    }
+
+    /// Whether names that a client writes down itself are such as managers have.
+    fn check(&self, given: &[Entry], body: &Value) -> Result<(), Status> {
+        let mut errors = Vec::new();
+        for (index, entry) in given.iter().enumerate() {
+            let path = Path::new("metadata");
+            let path = path.child(FIELD);
+            let path = path.index(index);
+            if entry.manager.len() > MAX_MANAGER {
+                errors.push(FieldError::too_long(&path.child("manager"), MAX_MANAGER));
+            }
+            if entry.manager.contains(char::is_control) {
+                let why = "must be printable";
+                errors.push(FieldError::invalid(&path.child("manager"), entry.manager.as_str(), why));
+            }
+            if entry.subresource.len() > MAX_SUBRESOURCE {
+                errors.push(FieldError::too_long(&path.child("subresource"), MAX_SUBRESOURCE));
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let name = apimachinery::meta::name(body);
+        Err(Status::invalid(&self.kind.resource.kind, name, errors))
     }
 
     /// Writes down who owns what of an object after `old` became `new`. An object that has no managers gets none by this.
-    pub(crate) fn changed(&self, old: &Value, new: &mut Value) {
+    pub(crate) fn changed(&self, old: &Value, new: &mut Value) -> Result<(), Status> {
         let known = at(old, &["metadata", FIELD]);
         let given = take(new);
         // Who writes through a subresource has no say in this, and who says nothing does not mean it.
         let given = given.filter(|_| self.part == Part::Whole);
         if given.as_ref().is_some_and(managed::is_reset) {
-            return;
+            return Ok(());
         }
         let said = given.filter(|given| Some(given) != known);
         let said = said.and_then(|given| managed::decode(given, false).ok()).filter(|said| !said.is_empty());
         if said.is_none() && known.is_none() {
-            return;
+            return Ok(());
         }
+        self.check(said.as_deref().unwrap_or_default(), new)?;
         let entries = || match &said {
-            Some(said) => said.clone(),
-            None => stored(known),
+            Some(said) => self.known(said.clone()),
+            None => self.known(stored(known)),
         };
         let after = match self.writer().update(Some(old), new, entries) {
             Some(entries) => managed::encode(entries),
@@ -77,6 +126,7 @@ impl<'a> Writing<'a> {
             },
         };
         put(new, after);
+        Ok(())
     }
 }
 
@@ -88,6 +138,26 @@ pub(crate) fn stored(known: Option<&Value>) -> Vec<Entry> {
 /// The stored managers of an object.
 pub(crate) fn entries_of(object: &Value) -> Vec<Entry> {
     stored(at(object, &["metadata", FIELD]))
+}
+
+/// What the managers of an object's replicas own of its scale.
+pub(crate) fn of_scale(object: &Value, replicas: &[String]) -> Option<Value> {
+    let path = Set::of_path(replicas);
+    let owners = entries_of(object).into_iter().filter(|entry| !entry.fields.meet(&path).is_empty());
+    let of_scale = owners.map(|entry| Entry {
+        api_version: "autoscaling/v1".into(),
+        fields: Set::of_path(&["spec", "replicas"]),
+        ..entry
+    });
+    managed::encode(of_scale.collect())
+}
+
+/// The object without its managers, if it has any.
+pub(crate) fn without(object: &Value) -> Option<Value> {
+    at(object, &["metadata", FIELD])?;
+    let mut lean = object.clone();
+    take(&mut lean);
+    Some(lean)
 }
 
 /// Takes `managedFields` out of an object.
@@ -142,5 +212,6 @@ fn reset(kind: &Kind, part: Part) -> Reset {
         Part::Finalize => Reset::AllBut(&[&["spec", "finalizers"]]),
         Part::EphemeralContainers => Reset::AllBut(&[&["spec", "ephemeralContainers"]]),
         Part::Resize => Reset::AllBut(RESIZED),
+        Part::Approval => Reset::AllBut(&[&["status", "conditions"]]),
     }
 }

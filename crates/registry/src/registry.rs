@@ -207,6 +207,19 @@ impl Registry {
         self.write_over(cx, kind, namespace, name, part, body).await
     }
 
+    /// Replaces an object or a part of it on the server's own account: what admission keeps books of. It passes no admission
+    /// itself.
+    pub async fn update_own(
+        &self,
+        kind: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        part: Part,
+        body: Value,
+    ) -> Result<Updated, Status> {
+        self.write_over(&self.own_context(), kind, namespace, name, part, body).await
+    }
+
     /// Patches an object or a part of it; tried again while others get in between, unless the patch names a
     /// resourceVersion.
     pub async fn patch(
@@ -271,6 +284,19 @@ impl Registry {
         binding: Value,
     ) -> Result<(), Status> {
         self.bind_pod(cx, namespace, name, binding).await
+    }
+
+    /// Evicts a pod, as a `policy/v1` Eviction asks (`POST …/pods/NAME/eviction`), unless its disruption budget keeps it.
+    /// `options` are those of the deletion that it comes to. The answer is a `Status` of success.
+    pub async fn evict(
+        &self,
+        cx: &RequestContext,
+        namespace: &str,
+        name: &str,
+        eviction: Value,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
+        self.evict_pod(cx, namespace, name, eviction, options).await
     }
 
     /// The surroundings of the registry's own writes. They pass no admission: there is nobody to judge.

@@ -158,6 +158,9 @@ fn scale(kind: &Kind, object: &Value) -> Result<Value, Status> {
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         copy(&mut metadata, object.get("metadata").unwrap_or(&Value::Null), name);
     }
+    if let Some(managed) = crate::managing::of_scale(object, &parts.spec_replicas) {
+        metadata["managedFields"] = managed;
+    }
     let mut spec = json!({});
     if let Some(replicas) = find(&parts.spec_replicas) {
         spec["replicas"] = replicas.clone();
@@ -165,6 +168,10 @@ fn scale(kind: &Kind, object: &Value) -> Result<Value, Status> {
     let mut status = json!({"replicas": find(&parts.status_replicas).cloned().unwrap_or(0.into())});
     match parts.selector.as_deref().and_then(find) {
         Some(Value::String(selector)) => status["selector"] = selector.clone().into(),
+        // The plain map of a ReplicationController.
+        Some(Value::Object(labels)) if labels.values().any(Value::is_string) => {
+            status["selector"] = Selector::from_map(Some(labels)).to_string().into();
+        }
         Some(selector) => {
             let path = Path::new("spec");
             if let Ok(selector) = Selector::from_object(selector, &path) {

@@ -57,6 +57,9 @@ pub(crate) struct Rules {
     pub(crate) create_on_update: bool,
     /// PUT without a resourceVersion overwrites.
     pub(crate) unconditional_update: bool,
+    /// Dependents stay when an object is deleted by somebody who does not say what becomes of them: upstream's oldest
+    /// kinds do this for compatibility.
+    pub(crate) orphans: bool,
     /// Whether an object has outlived its time at that moment: the server then removes it by itself.
     pub(crate) expired: Option<fn(&Value, Timestamp) -> bool>,
 }
@@ -72,6 +75,7 @@ impl Default for Rules {
             status_metadata: true,
             create_on_update: false,
             unconditional_update: true,
+            orphans: false,
             expired: None,
         }
     }
@@ -106,11 +110,14 @@ pub(crate) trait Strategy: Send + Sync + 'static {
         self.validate(object, errors);
     }
 
+    /// Sets and clears what a client cannot decide about a changed status.
+    fn prepare_status(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
+
     /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
     /// Brings an object that was changed through a part of its own back to the old one, but for that part.
-    fn keep_part(&self, _part: Part, object: &mut Value, old: &Value) {
+    fn keep_part(&self, _part: Part, object: &mut Value, old: &Value, _now: Timestamp) {
         *object = old.clone();
     }
 
@@ -132,6 +139,16 @@ pub(crate) trait Strategy: Send + Sync + 'static {
 
     /// From the stored form to that of this version.
     fn restore(&self, _object: &mut Value) {}
+
+    /// Why an object of that name is never deleted.
+    fn forbids_deletion(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// What somebody should know whose deletion leaves the dependents there ([`Rules::orphans`]).
+    fn orphan_warning(&self) -> Option<&'static str> {
+        None
+    }
 
     /// For how long a deleted object may go on, if the kind has such a period at all.
     fn grace(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {

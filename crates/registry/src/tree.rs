@@ -92,3 +92,40 @@ pub(crate) fn copy(tree: &mut Value, from: &Value, name: &str) {
         }
     }
 }
+
+/// Whether both say the same: an empty list says no more than an absent one.
+pub(crate) fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    let says_nothing =
+        |value: &Value| value.is_null() || value.as_array().is_some_and(|items| items.is_empty());
+    match (a.filter(|a| !says_nothing(a)), b.filter(|b| !says_nothing(b))) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            a.iter().all(|(name, value)| same(Some(value), b.get(name)))
+                && b.iter().all(|(name, value)| a.contains_key(name) || same(None, Some(value)))
+        }
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(Some(a), Some(b)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_list_is_no_list_but_an_empty_object_is_one() {
+        let check = |a: Value, b: Value, expected: bool| {
+            assert_eq!(same(Some(&a), Some(&b)), expected, "{a} {b}");
+            assert_eq!(same(Some(&b), Some(&a)), expected, "{b} {a}");
+        };
+        check(json!({"a": [], "b": 1}), json!({"b": 1}), true);
+        check(json!({"a": [{"c": []}]}), json!({"a": [{}]}), true);
+        check(json!({"a": [1]}), json!({"a": [2]}), false);
+        check(json!({"a": [1]}), json!({"a": [1, 2]}), false);
+        check(json!({"emptyDir": {}}), json!({}), false);
+        assert!(same(None, Some(&json!([]))));
+    }
+}

@@ -13,7 +13,7 @@ use crate::admit::{Attributes, Operation};
 use crate::cache::{Extract, Item};
 use crate::claims::{Choices, Claims};
 use crate::encode::{Encoded, encode};
-use crate::managing::Writing;
+use crate::managing::{self, Writing};
 use crate::modify::Target;
 use crate::tree::{map, object, text};
 use crate::{Kind, Object, Part, Patch, Registry, RequestContext, Updated, decode, meta};
@@ -22,6 +22,9 @@ use crate::{Kind, Object, Part, Patch, Registry, RequestContext, Updated, decode
 const NAME_ATTEMPTS: usize = 8;
 /// How often a write starts again because others got in between.
 pub(crate) const CONFLICT_ATTEMPTS: usize = 64;
+
+/// Bytes of an object that fit into a transaction in any case, beside its key and claims.
+const MAX_BYTES: usize = store::MAX_TXN_BYTES - (1 << 14);
 
 /// An object ready to be committed.
 pub(crate) struct Draft {
@@ -89,7 +92,7 @@ impl Registry {
         }
         kind.strategy.default(&mut body);
         if !applied {
-            Writing::new(cx, kind, Part::Whole).created(&mut body);
+            Writing::new(cx, self, kind, Part::Whole).created(&mut body)?;
         }
         let name = text(&body, &["metadata", "name"]).to_owned();
         let attributes = Attributes {
@@ -107,6 +110,8 @@ impl Registry {
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;
+            // What is made of one name must not outlive it, should another have to be tried.
+            let mut body = if attempts > 0 { body.clone() } else { std::mem::take(&mut body) };
             let name = self.name_of(&name, &mut body);
             self.prepare_new(kind, &mut body);
             self.check_new(cx, kind, &name, &body)?;
@@ -316,7 +321,12 @@ pub(crate) fn draft(
     body: &Value,
     claims: Claims,
 ) -> Result<Draft, Status> {
+    // As upstream: who manages what is left out where there is no room for it.
+    let lean = || managing::without(body).map(|lean| (lean, claims.clone()));
     if json::depth(body) > json::MAX_DEPTH {
+        if let Some((lean, claims)) = lean() {
+            return draft(kind, namespace, name, &lean, claims);
+        }
         let why = format!("the object is nested deeper than {} levels", json::MAX_DEPTH);
         return Err(Status::bad_request(why));
     }
@@ -330,6 +340,11 @@ pub(crate) fn draft(
         body
     };
     let encoded = encode(stored).map_err(Status::internal_error)?;
+    if encoded.stored.len() > MAX_BYTES
+        && let Some((lean, claims)) = lean()
+    {
+        return draft(kind, namespace, name, &lean, claims);
+    }
     let extract = Extract::of(stored, &kind.resource.fields);
     Ok(Draft { namespace: namespace.to_owned(), name: name.to_owned(), encoded, extract, claims })
 }

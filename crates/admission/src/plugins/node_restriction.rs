@@ -67,8 +67,10 @@ impl Plugin for NodeRestriction {
             return match attributes.subresource {
                 "" => pod(attributes, node, object, lookup).await,
                 "status" => pod_status(attributes, node, object),
-                other => Err(attributes
-                    .forbid(format!("unexpected pod subresource {other:?}, only 'status' is allowed"))),
+                "eviction" => pod_eviction(attributes, node, lookup).await,
+                other => Err(attributes.forbid(format!(
+                    "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
+                ))),
             };
         }
         if attributes.is_any("", "nodes") {
@@ -170,6 +172,16 @@ async fn owned_by_node(
     let (own, given) = (apimachinery::meta::uid(&found), names("uid"));
     if own != given {
         return Err(attributes.forbid(format!("node {node} UID mismatch: expected {given} got {own}")));
+    }
+    Ok(())
+}
+
+async fn pod_eviction(attributes: &Attributes<'_>, node: &str, lookup: &dyn Lookup) -> Result<(), Status> {
+    let pod = lookup.get(&PODS, attributes.namespace, attributes.name).await?;
+    let pod = pod.ok_or_else(|| Status::not_found(&PODS, attributes.name))?;
+    if text(&pod, &["spec", "nodeName"]) != node {
+        let why = format!("node {node} can only evict pods with spec.nodeName set to itself");
+        return Err(attributes.forbid(why));
     }
     Ok(())
 }

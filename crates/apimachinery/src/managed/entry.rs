@@ -50,6 +50,9 @@ pub enum EntryError {
     /// Another operation.
     #[error("operation must be `Apply` or `Update`")]
     Operation,
+    /// More than anybody needs.
+    #[error("more than {MAX_GIVEN} managers")]
+    TooMany,
     /// No version.
     #[error("apiVersion must not be empty")]
     Version,
@@ -115,6 +118,9 @@ pub fn is_reset(managed: &Value) -> bool {
     }
 }
 
+/// How many managers a client may write down by hand.
+const MAX_GIVEN: usize = 1000;
+
 /// The entries of `managedFields`. What the server wrote itself is `trusted` to be in canonical form.
 ///
 /// # Errors
@@ -125,11 +131,14 @@ pub fn decode(managed: Value, trusted: bool) -> Result<Vec<Entry>, EntryError> {
         Value::Array(entries) => entries,
         _ => return Err(EntryError::Shape),
     };
+    if !trusted && entries.len() > MAX_GIVEN {
+        return Err(EntryError::TooMany);
+    }
     let mut decoded: Vec<Entry> = Vec::with_capacity(entries.len());
     for (index, entry) in entries.into_iter().enumerate() {
         let Value::Object(entry) = entry else { return Err(EntryError::Shape) };
         let entry = decode_one(entry, index, trusted)?;
-        match decoded.iter_mut().find(|known| known.is_same_manager(&entry)) {
+        match decoded.iter_mut().find(|known| !trusted && known.is_same_manager(&entry)) {
             Some(known) => *known = entry,
             None => decoded.push(entry),
         }
@@ -260,6 +269,8 @@ mod tests {
             assert!(decode(json!([bad]), false).is_err(), "{bad}");
         }
         assert!(decode(json!({}), false).is_err() && decode(json!([1]), false).is_err());
+        assert_eq!(decode(Value::Array(vec![good.clone(); MAX_GIVEN + 1]), false), Err(EntryError::TooMany));
+        assert_eq!(decode(json!([good, good]), false).unwrap().len(), 1);
         assert!(
             is_reset(&json!([]))
                 && is_reset(&json!([{}]))

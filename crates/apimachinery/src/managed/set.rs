@@ -124,6 +124,17 @@ fn meet_below(a: &Node, b: &Node) -> Node {
 }
 
 impl Set {
+    /// The one path of those field names.
+    pub fn of_path(names: &[impl AsRef<str>]) -> Self {
+        let leaf = (!names.is_empty()).then(Node::new);
+        let whole = names.iter().rev().fold(leaf, |below, name| {
+            let mut node = Node::new();
+            attach(&mut node, &element::field(name.as_ref()), below);
+            Some(node)
+        });
+        Self(whole.unwrap_or_default())
+    }
+
     /// Reads `fieldsV1` that somebody else wrote. Steps of kinds that are not known are left out, as upstream does.
     ///
     /// # Errors
@@ -274,6 +285,8 @@ mod tests {
     fn members_and_what_is_below_them_are_apart() {
         let all = set(json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"f:d": {}}}));
         assert_eq!(all.paths(), [".a", ".a.b", ".c.d"]);
+        assert_eq!(Set::of_path(&["c", "d"]), set(json!({"f:c": {"f:d": {}}})));
+        assert!(Set::of_path(&[""; 0]).is_empty());
         let mut left = all.clone();
         left.subtract(&set(json!({"f:a": {}})));
         assert_eq!(left.into_value(), json!({"f:a": {"f:b": {}}, "f:c": {"f:d": {}}}));

@@ -1,5 +1,6 @@
 //! The verbs on resources: from what a request names to the registry's calls and back.
 
+mod component_status;
 mod connect;
 mod delete;
 mod kubelet;
@@ -47,6 +48,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: Reso
         ("list", Some(Part::Whole)) => read::list(on).await,
         ("create", Some(Part::Whole)) => write::create(on).await,
         ("create", None) if info.subresource == "binding" => write::bind(on).await,
+        ("create", None) if info.subresource == "eviction" => write::evict(on).await,
         ("create", None) if info.subresource == "token" => token::create(on).await,
         ("update", Some(part)) => write::update(on, part).await,
         ("patch", Some(part)) => write::patch(on, part).await,
@@ -74,9 +76,16 @@ pub(crate) async fn dispatch_stream(
 }
 
 fn part_of(subresource: &str) -> Option<Part> {
-    [Part::Whole, Part::Status, Part::Scale, Part::Finalize, Part::EphemeralContainers, Part::Resize]
-        .into_iter()
-        .find(|part| part.name() == subresource)
+    let all = [
+        Part::Whole,
+        Part::Status,
+        Part::Scale,
+        Part::Finalize,
+        Part::EphemeralContainers,
+        Part::Resize,
+        Part::Approval,
+    ];
+    all.into_iter().find(|part| part.name() == subresource)
 }
 
 fn not_supported(info: &ResourceInfo<'_>) -> Status {

@@ -1,4 +1,4 @@
-//! create, update, patch and the binding of pods.
+//! create, update, patch, and the binding and eviction of pods.
 
 use apimachinery::status::Status;
 use http::StatusCode;
@@ -24,6 +24,20 @@ pub(super) async fn create(on: On<'_>) -> Answer {
 pub(super) async fn bind(on: On<'_>) -> Answer {
     let (context, body) = on.write("CreateOptions")?;
     on.server.registry.bind(&context, on.namespace, on.name, body).await?;
+    created(&on)
+}
+
+/// A pod's end, if its budget allows it.
+pub(super) async fn evict(on: On<'_>) -> Answer {
+    let (mut context, body) = on.write("CreateOptions")?;
+    let options = body.get("deleteOptions").filter(|options| !options.is_null()).cloned();
+    let (options, dry_run) = on.call.query.delete_options(Some(options.unwrap_or_else(|| json!({}))))?;
+    context.dry_run |= dry_run;
+    on.server.registry.evict(&context, on.namespace, on.name, body, &options).await?;
+    created(&on)
+}
+
+fn created(on: &On<'_>) -> Answer {
     let success =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     respond::tree(StatusCode::CREATED, on.form.syntax, &success)

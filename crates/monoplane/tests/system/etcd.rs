@@ -23,10 +23,7 @@ impl Server {
     fn start(etcd: &harness::Etcd, number: u8, port: u16, like: Option<&Server>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         if let Some(other) = like {
-            let keys = other.directory.path().join("server/pki");
-            std::fs::create_dir(directory.path().join("server")).expect("a directory");
-            let copied = Command::new("cp").arg("-a").arg(keys).arg(directory.path().join("server")).status();
-            assert!(copied.expect("cp runs").success());
+            copy_keys(other.directory.path(), directory.path());
         }
         let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
         let child = Command::new(env!("CARGO_BIN_EXE_monoplane"))
@@ -95,6 +92,19 @@ impl Drop for Server {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// The authority and the keys of tokens. What is being written meanwhile, under a name that begins with a dot, is the other's
+/// own.
+fn copy_keys(from: &Path, to: &Path) {
+    let (from, to) = (from.join("server/pki"), to.join("server/pki"));
+    std::fs::create_dir_all(&to).expect("a directory");
+    for entry in std::fs::read_dir(&from).expect("a directory") {
+        let name = entry.expect("an entry").file_name();
+        if !name.to_string_lossy().starts_with('.') {
+            std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
         }
     }
 }

@@ -33,6 +33,7 @@ mod pod_security;
 mod policies;
 mod ports;
 mod pressure;
+mod quotas;
 mod reboot;
 mod registry;
 mod resources;
@@ -48,6 +49,7 @@ mod user_namespaces;
 mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
+mod workload_kinds;
 
 /// A plane of the binary under test.
 fn start(flags: &[&str]) -> Plane {

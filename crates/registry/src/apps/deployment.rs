@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::intstr::IntOrString;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::selector_is_unchanged;
+use super::{rolling, selector_is_unchanged};
 use crate::core::template;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Scale, Strategy};
@@ -91,6 +90,10 @@ impl Strategy for Deployment {
         }
     }
 
+    fn warnings(&self, deployment: &Value) -> Vec<String> {
+        template::name_warning(deployment).into_iter().collect()
+    }
+
     fn cells(&self, deployment: &Value, now: Timestamp) -> Vec<Value> {
         let count = |field: &str| number(deployment, &["status", field]).unwrap_or_default();
         let wanted = number(deployment, &["spec", "replicas"]).unwrap_or_default();
@@ -129,41 +132,16 @@ fn validate_strategy(deployment: &Value, path: &Path<'_>, errors: &mut Vec<Field
     }
 }
 
-fn validate_rolling(rolling: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let mut zeros = 0;
-    for field in ["maxUnavailable", "maxSurge"] {
-        let at = path.child(field);
-        let given = rolling.get(field).cloned().unwrap_or(json!(0));
-        match IntOrString::from_value(&given) {
-            Some(IntOrString::Int(number)) => {
-                zeros += usize::from(number == 0);
-                if number < 0 {
-                    errors.push(FieldError::invalid(&at, number, "must be greater than or equal to 0"));
-                }
-            }
-            Some(percent) => match percent.percent() {
-                Ok(Some(percent)) => {
-                    zeros += usize::from(percent == 0);
-                    if field == "maxUnavailable" && percent > 100 {
-                        errors.push(FieldError::invalid(&at, given.clone(), "must not be greater than 100%"));
-                    }
-                }
-                _ => {
-                    let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  \
-                               or '93%', regex used for validation is '[0-9]+%')";
-                    errors.push(FieldError::invalid(&at, given.clone(), why));
-                }
-            },
-            None => errors.push(FieldError::invalid(
-                &at,
-                given.clone(),
-                "must be an integer or percentage (e.g '5%%')",
-            )),
-        }
-    }
-    if zeros == 2 {
-        let given = rolling.get("maxUnavailable").cloned().unwrap_or(json!(0));
+fn validate_rolling(update: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let zero = json!(0);
+    let given = |field: &str| update.get(field).unwrap_or(&zero);
+    let (unavailable, surge) = (given("maxUnavailable"), given("maxSurge"));
+    let at_unavailable = path.child("maxUnavailable");
+    rolling::validate(unavailable, &at_unavailable, errors);
+    rolling::validate(surge, &path.child("maxSurge"), errors);
+    if rolling::amount(unavailable) == 0 && rolling::amount(surge) == 0 {
         let why = "may not be 0 when `maxSurge` is 0";
-        errors.push(FieldError::invalid(&path.child("maxUnavailable"), given, why));
+        errors.push(FieldError::invalid(&at_unavailable, unavailable.clone(), why));
     }
+    rolling::at_most_all(unavailable, &at_unavailable, errors);
 }

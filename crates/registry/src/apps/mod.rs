@@ -1,7 +1,11 @@
 //! The group `apps`.
 
+pub(crate) mod controller_revision;
+pub(crate) mod daemon_set;
 pub(crate) mod deployment;
 pub(crate) mod replica_set;
+pub(crate) mod rolling;
+pub(crate) mod stateful_set;
 
 use apimachinery::field::{FieldError, Path};
 use serde_json::Value;

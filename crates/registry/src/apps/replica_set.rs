@@ -84,6 +84,10 @@ impl Strategy for ReplicaSet {
         }
     }
 
+    fn warnings(&self, set: &Value) -> Vec<String> {
+        template::name_warning(set).into_iter().collect()
+    }
+
     fn cells(&self, set: &Value, now: Timestamp) -> Vec<Value> {
         let count = |path: &[&str]| Value::from(number(set, path).unwrap_or_default());
         let mut cells = vec![

@@ -28,6 +28,10 @@ pub(crate) fn builtin() -> Builtin {
             subresource("attach", "PodAttachOptions", &["create", "get"]),
             subresource("binding", "Binding", &["create"]),
             subresource("ephemeralcontainers", "Pod", &["get", "patch", "update"]),
+            Subresource {
+                group_version: Some(("policy", "v1")),
+                ..subresource("eviction", "Eviction", &["create"])
+            },
             subresource("exec", "PodExecOptions", &["create", "get"]),
             subresource("log", "Pod", &["get"]),
             subresource("portforward", "PodPortForwardOptions", &["create", "get"]),
@@ -106,7 +110,7 @@ impl Strategy for Pod {
         pod_update::validate_status(pod, old, errors);
     }
 
-    fn keep_part(&self, part: Part, pod: &mut Value, old: &Value) {
+    fn keep_part(&self, part: Part, pod: &mut Value, old: &Value, _now: Timestamp) {
         match part {
             Part::EphemeralContainers => pod_ephemeral::keep(pod, old),
             Part::Resize => pod_resize::keep(pod, old),

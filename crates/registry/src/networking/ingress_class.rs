@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta::names::{dns1123_label, dns1123_subdomain};
+use apimachinery::meta::names::dns1123_label;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::ingress_validation;
+use crate::domain_path;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
 use crate::table;
@@ -15,8 +16,6 @@ use crate::tree::{at, at_mut, default, text};
 
 const CONTROLLER_MAX: usize = 250;
 const SCOPES: &[&str] = &["Cluster", "Namespace"];
-/// Upstream's form of the part of a controller's name after the domain.
-const HTTP_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 
 struct IngressClass;
 
@@ -49,7 +48,7 @@ impl Strategy for IngressClass {
             if controller.len() > CONTROLLER_MAX {
                 errors.push(FieldError::too_long(&path, CONTROLLER_MAX));
             }
-            validate_controller(controller, &path, errors);
+            domain_path::validate(controller, &path, errors);
         }
         if let Some(parameters) = at(class, &["spec", "parameters"]) {
             validate_parameters(parameters, &spec.child("parameters"), errors);
@@ -77,21 +76,6 @@ impl Strategy for IngressClass {
             table::or_none(&parameters.unwrap_or_default()),
             table::age(class, now),
         ]
-    }
-}
-
-fn validate_controller(controller: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let parts = controller.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty());
-    let Some((domain, rest)) = parts else {
-        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        errors.push(FieldError::invalid(path, controller, why));
-        return;
-    };
-    errors.extend(dns1123_subdomain(domain).into_iter().map(|why| FieldError::invalid(path, domain, why)));
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
-    if !rest.bytes().all(fits) {
-        let why = format!("Invalid path (regex used for validation is '{HTTP_PATH}')");
-        errors.push(FieldError::invalid(path, rest, why));
     }
 }
 

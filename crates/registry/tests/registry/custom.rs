@@ -265,6 +265,14 @@ async fn what_could_not_be_read_back_is_not_stored() {
     let expected = "the object is nested deeper than 120 levels";
     assert_eq!((error.code, &*error.message), (400, expected));
     let stored = world.create(WIDGETS, nested(most)).await.unwrap();
+    // Who manages what would lie deeper still, or take too much room, and is left out.
+    let inner = (0..most).fold(json!(0), |inner, _| json!({ "in": inner }));
+    let deep = world.create(WIDGETS, widget("b", json!({"size": 1, "deep": inner}))).await.unwrap();
+    assert_eq!(deep["metadata"].get("managedFields"), None);
+    assert!(stored["metadata"]["managedFields"].is_array());
+    let wide: serde_json::Map<String, Value> = (0..80_000).map(|at| (format!("k{at}"), json!(0))).collect();
+    let wide = world.create(WIDGETS, widget("c", json!({"size": 1, "deep": wide}))).await.unwrap();
+    assert_eq!(wide["metadata"].get("managedFields"), None);
     let again = world.again().await;
     assert_eq!(again.get(WIDGETS, "a").await.unwrap(), stored);
     let deeper = Patch::Merge(json!({"spec": {"deep": nested(most + 1)["spec"]["deep"]}}));

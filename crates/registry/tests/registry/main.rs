@@ -1,19 +1,28 @@
 //! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod autoscalers;
+mod budgets;
+mod certificates;
 mod custom;
 mod deletion;
 mod dual_stack;
 mod events;
+mod extensions;
+mod jobs;
 mod lifecycle;
+mod limits;
 mod lists;
 mod managing;
 mod model;
 mod network_policies;
 mod networking;
 mod pod_parts;
+mod refusals;
 mod services;
+mod sets;
 mod shared;
+mod volumes;
 mod watches;
 mod workloads;
 mod world;

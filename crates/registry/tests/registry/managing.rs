@@ -94,6 +94,23 @@ async fn writes_give_their_manager_what_they_change() {
     let put = put.object.tree();
     assert_eq!(of(&put, "cyd Update"), json!({"f:data": {"f:value": {}}}));
     assert_eq!(of(&put, "bob Update"), json!({"f:data": {"f:x": {}}}));
+    // Who writes managers down by hand is believed, if they can be; those of versions that are not served go.
+    let entry = |manager: &str, version: &str| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": version, "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {"f:x": {}}}})
+    };
+    let given = json!([entry("dan", "v1"), entry("eve", "v9")]);
+    let given = Patch::Json(json!([{"op": "replace", "path": "/metadata/managedFields", "value": given}]));
+    let named = patch(by("ada"), given).await;
+    assert_eq!(managers(&named).len(), 2);
+    let named = patch(by("fay"), Patch::Merge(json!({"data": {"value": "5"}}))).await;
+    let names: Vec<String> = managers(&named).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["dan Update", "fay Update"]);
+    let long = json!([entry(&"m".repeat(129), "v1")]);
+    let long = Patch::Json(json!([{"op": "replace", "path": "/metadata/managedFields", "value": long}]));
+    let refused =
+        world.registry.patch(&by("ada"), &kind, "default", "a", Part::Whole, &long).await.unwrap_err();
+    assert!(refused.message.contains("metadata.managedFields[0].manager: Too long"), "{refused}");
     let reset = patch(
         by("ada"),
         Patch::Json(json!([
@@ -133,6 +150,8 @@ async fn each_part_is_managed_by_itself() {
     );
     let (scale, _) = apply(&world, &by("hpa"), "deployments.apps", Part::Scale, config, true).await.unwrap();
     assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(4)));
+    assert_eq!(managers(&scale), [("hpa Apply scale".to_owned(), json!({"f:spec": {"f:replicas": {}}}))]);
+    assert_eq!(scale["metadata"]["managedFields"][0]["apiVersion"], "autoscaling/v1");
     let scaled = world.get("deployments.apps", "web").await.unwrap();
     assert_eq!(of(&scaled, "hpa Apply scale"), json!({"f:spec": {"f:replicas": {}}}));
 

@@ -159,6 +159,12 @@ impl World {
     }
 }
 
+/// What a refusal says about fields, without the object's name.
+pub(crate) fn findings(refused: &Status) -> &str {
+    assert_eq!(refused.code, 422, "{refused}");
+    refused.message.split_once(" is invalid: ").expect("findings about fields").1
+}
+
 pub(crate) fn names(objects: impl Iterator<Item = Object>) -> Vec<String> {
     objects.map(|object| object.tree()["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
