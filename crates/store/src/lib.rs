@@ -6,13 +6,15 @@
 //! Begin with [`Store`]; the backends are [`Embedded`] and [`Etcd`]. What every backend must do is written down as a program:
 //! the model and the contract in `tests/store`. [`Faulty`] makes any backend fail where a test wants it to.
 
+mod backup;
 mod embedded;
 mod etcd;
 mod faulty;
 mod history;
 mod seam;
 
-pub use embedded::Embedded;
+pub use backup::{BackupError, BackupReader, BackupWriter, backup, restore};
+pub use embedded::{Embedded, Look};
 pub use etcd::{Etcd, EtcdOptions, Tls};
 pub use faulty::{Fault, Faulty};
 pub use history::History;
