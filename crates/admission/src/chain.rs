@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use apimachinery::status::Status;
-use clock::Random;
+use clock::{Clock, Random};
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultIngressClass, DefaultTolerationSeconds, NamespaceLifecycle, NodeRestriction, Priority,
-    RuntimeClass, ServiceAccount,
+    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, LimitRanger, NamespaceLifecycle,
+    NodeRestriction, PersistentVolumeClaimResize, Priority, ResourceQuota, RuntimeClass, ServiceAccount,
+    StorageObjectInUseProtection,
 };
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -25,16 +26,22 @@ impl Chain {
 
     /// The plugins that kube-apiserver has on by default, as far as their kinds exist here, in its order, and
     /// NodeRestriction, which every cluster with a node authorizer needs.
-    /// `random` is for names that plugins make up.
-    pub fn standard(random: Arc<dyn Random>) -> Self {
+    /// `random` is for names that plugins make up, `clock` for what is overdue.
+    pub fn standard(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self::new(vec![
             Box::new(NamespaceLifecycle),
             Box::new(NodeRestriction),
+            Box::new(LimitRanger),
             Box::new(ServiceAccount::new(random)),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
+            Box::new(DefaultStorageClass),
+            Box::new(StorageObjectInUseProtection),
+            Box::new(PersistentVolumeClaimResize),
             Box::new(RuntimeClass),
             Box::new(DefaultIngressClass),
+            // Last: nothing that may still refuse the write comes after what it reserves.
+            Box::new(ResourceQuota::new(clock)),
         ])
     }
 

@@ -28,6 +28,15 @@ pub trait Lookup: Send + Sync {
     /// Every object of a resource in a namespace; in all, where `namespace` is empty.
     async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status>;
 
+    /// The same as this server knows them, which may be a moment old; asks nobody. For what nearly every write looks at.
+    async fn known(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        self.list(resource, namespace).await
+    }
+
+    /// Replaces the status of an object, unless it has changed since `object` was read: then nothing happens. Whether it was
+    /// replaced.
+    async fn replace_status(&self, resource: &GroupResource, object: Value) -> Result<bool, Status>;
+
     /// The namespace's phase, or `None` if it does not exist. Asked for nearly every write: worth a shortcut.
     async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {
         let found = self.get(&GroupResource::of("", "namespaces"), "", name).await?;

@@ -36,6 +36,8 @@ pub struct Attributes<'a> {
     pub user: &'a UserInfo,
     /// What the object was, for updates and deletes.
     pub old: Option<&'a Value>,
+    /// Nothing will be written.
+    pub dry_run: bool,
 }
 
 impl Attributes<'_> {

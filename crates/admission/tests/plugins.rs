@@ -33,6 +33,10 @@ impl Lookup for World {
         let found = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
         Ok(found.map(|(_, object)| object.clone()).collect())
     }
+
+    async fn replace_status(&self, _: &GroupResource, _: Value) -> Result<bool, Status> {
+        Ok(true)
+    }
 }
 
 fn world() -> World {
@@ -69,6 +73,11 @@ fn world() -> World {
         json!({"metadata": {"name": "quiet"}, "value": 7, "preemptionPolicy": "Never"}),
     );
     world
+}
+
+fn standard() -> Chain {
+    let clock = clock::ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    Chain::standard(std::sync::Arc::new(clock), std::sync::Arc::new(clock::SeededRandom::new(7)))
 }
 
 struct Write {
@@ -109,7 +118,7 @@ impl Write {
     }
 
     async fn run(&self, object: Value) -> Result<Value, String> {
-        self.run_through(&Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7))), object).await
+        self.run_through(&standard(), object).await
     }
 
     async fn run_through(&self, chain: &Chain, object: Value) -> Result<Value, String> {
@@ -125,6 +134,7 @@ impl Write {
             name: self.name,
             user: &self.user,
             old: self.old.as_ref(),
+            dry_run: false,
         };
         let mut object = object;
         let result = async {
@@ -407,7 +417,7 @@ async fn a_pods_priority_is_that_of_its_class() {
 
 #[tokio::test]
 async fn one_class_is_everybodys() {
-    let chain = Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7)));
+    let chain = standard();
     let classes = || GroupResource::of("scheduling.k8s.io", "priorityclasses");
     let everybodys = |name: &str| json!({"metadata": {"name": name}, "value": 3, "globalDefault": true});
     Write::of(classes(), "", "usual").run(everybodys("usual")).await.unwrap();
@@ -429,7 +439,7 @@ async fn a_node_evicts_its_own_pods_only() {
     let mut world = world();
     world.0.insert("pods/work/mine".to_owned(), json!({"spec": {"nodeName": "one"}}));
     world.0.insert("pods/work/theirs".to_owned(), json!({"spec": {"nodeName": "two"}}));
-    let chain = Chain::standard(std::sync::Arc::new(clock::SeededRandom::new(7)));
+    let chain = standard();
     let evict = |name: &'static str| Write { subresource: "eviction", ..Write::pod(name) }.by_node("one");
     evict("mine").run_in(&world, &chain, json!({})).await.unwrap();
     let refused = evict("theirs").run_in(&world, &chain, json!({})).await.unwrap_err();

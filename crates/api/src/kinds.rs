@@ -80,12 +80,19 @@ const fn question(kind: BuiltinKind) -> BuiltinKind {
     BuiltinKind { create_only: true, ..kind }
 }
 
+const fn extension(kind: BuiltinKind) -> BuiltinKind {
+    BuiltinKind { categories: &["api-extensions"], ..kind }
+}
+
 type Served = (&'static str, &'static str);
 const CORE: Served = ("", "v1");
+const ADMISSION: Served = ("admissionregistration.k8s.io", "v1");
 const APIEXTENSIONS: Served = ("apiextensions.k8s.io", "v1");
+const APIREGISTRATION: Served = ("apiregistration.k8s.io", "v1");
 const APPS: Served = ("apps", "v1");
 const AUTHENTICATION: Served = ("authentication.k8s.io", "v1");
 const AUTHORIZATION: Served = ("authorization.k8s.io", "v1");
+const CERTIFICATES: Served = ("certificates.k8s.io", "v1");
 const AUTOSCALING: Served = ("autoscaling", "v2");
 const BATCH: Served = ("batch", "v1");
 const COORDINATION: Served = ("coordination.k8s.io", "v1");
@@ -95,15 +102,20 @@ const NETWORKING: Served = ("networking.k8s.io", "v1");
 const NODE: Served = ("node.k8s.io", "v1");
 const POLICY: Served = ("policy", "v1");
 const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
+const STORAGE: Served = ("storage.k8s.io", "v1");
 const SCHEDULING: Served = ("scheduling.k8s.io", "v1");
 
 /// Every built-in kind, in the order of `kubectl api-resources`. An event is the same object in both of its groups.
 pub const ALL: &[BuiltinKind] = &[
+    kind(CORE, "ComponentStatus", ("componentstatuses", "componentstatus"), &["cs"], false),
     kind(CORE, "ConfigMap", ("configmaps", "configmap"), &["cm"], true),
     kind(CORE, "Endpoints", ("endpoints", "endpoints"), &["ep"], true),
     kind(CORE, "Event", ("events", "event"), &["ev"], true),
+    kind(CORE, "LimitRange", ("limitranges", "limitrange"), &["limits"], true),
     kind(CORE, "Namespace", ("namespaces", "namespace"), &["ns"], false),
     kind(CORE, "Node", ("nodes", "node"), &["no"], false),
+    kind(CORE, "PersistentVolumeClaim", ("persistentvolumeclaims", "persistentvolumeclaim"), &["pvc"], true),
+    kind(CORE, "PersistentVolume", ("persistentvolumes", "persistentvolume"), &["pv"], false),
     in_all(kind(CORE, "Pod", ("pods", "pod"), &["po"], true)),
     kind(CORE, "PodTemplate", ("podtemplates", "podtemplate"), &[], true),
     in_all(kind(
@@ -113,19 +125,46 @@ pub const ALL: &[BuiltinKind] = &[
         &["rc"],
         true,
     )),
+    kind(CORE, "ResourceQuota", ("resourcequotas", "resourcequota"), &["quota"], true),
     kind(CORE, "Secret", ("secrets", "secret"), &[], true),
     kind(CORE, "ServiceAccount", ("serviceaccounts", "serviceaccount"), &["sa"], true),
     in_all(kind(CORE, "Service", ("services", "service"), &["svc"], true)),
-    BuiltinKind {
-        categories: &["api-extensions"],
-        ..kind(
-            APIEXTENSIONS,
-            "CustomResourceDefinition",
-            ("customresourcedefinitions", "customresourcedefinition"),
-            &["crd", "crds"],
-            false,
-        )
-    },
+    extension(kind(
+        ADMISSION,
+        "MutatingWebhookConfiguration",
+        ("mutatingwebhookconfigurations", "mutatingwebhookconfiguration"),
+        &[],
+        false,
+    )),
+    extension(kind(
+        ADMISSION,
+        "ValidatingAdmissionPolicy",
+        ("validatingadmissionpolicies", "validatingadmissionpolicy"),
+        &[],
+        false,
+    )),
+    extension(kind(
+        ADMISSION,
+        "ValidatingAdmissionPolicyBinding",
+        ("validatingadmissionpolicybindings", "validatingadmissionpolicybinding"),
+        &[],
+        false,
+    )),
+    extension(kind(
+        ADMISSION,
+        "ValidatingWebhookConfiguration",
+        ("validatingwebhookconfigurations", "validatingwebhookconfiguration"),
+        &[],
+        false,
+    )),
+    extension(kind(
+        APIEXTENSIONS,
+        "CustomResourceDefinition",
+        ("customresourcedefinitions", "customresourcedefinition"),
+        &["crd", "crds"],
+        false,
+    )),
+    extension(kind(APIREGISTRATION, "APIService", ("apiservices", "apiservice"), &[], false)),
     kind(APPS, "ControllerRevision", ("controllerrevisions", "controllerrevision"), &[], true),
     in_all(kind(APPS, "DaemonSet", ("daemonsets", "daemonset"), &["ds"], true)),
     in_all(kind(APPS, "Deployment", ("deployments", "deployment"), &["deploy"], true)),
@@ -183,12 +222,21 @@ pub const ALL: &[BuiltinKind] = &[
     )),
     in_all(kind(BATCH, "CronJob", ("cronjobs", "cronjob"), &["cj"], true)),
     in_all(kind(BATCH, "Job", ("jobs", "job"), &[], true)),
+    kind(
+        CERTIFICATES,
+        "CertificateSigningRequest",
+        ("certificatesigningrequests", "certificatesigningrequest"),
+        &["csr"],
+        false,
+    ),
     kind(COORDINATION, "Lease", ("leases", "lease"), &[], true),
     kind(DISCOVERY, "EndpointSlice", ("endpointslices", "endpointslice"), &[], true),
     kind(EVENTS, "Event", ("events", "event"), &["ev"], true),
     kind(NETWORKING, "IngressClass", ("ingressclasses", "ingressclass"), &[], false),
     kind(NETWORKING, "Ingress", ("ingresses", "ingress"), &["ing"], true),
+    kind(NETWORKING, "IPAddress", ("ipaddresses", "ipaddress"), &["ip"], false),
     kind(NETWORKING, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], true),
+    kind(NETWORKING, "ServiceCIDR", ("servicecidrs", "servicecidr"), &[], false),
     kind(NODE, "RuntimeClass", ("runtimeclasses", "runtimeclass"), &[], false),
     kind(POLICY, "PodDisruptionBudget", ("poddisruptionbudgets", "poddisruptionbudget"), &["pdb"], true),
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], false),
@@ -196,6 +244,18 @@ pub const ALL: &[BuiltinKind] = &[
     kind(RBAC, "RoleBinding", ("rolebindings", "rolebinding"), &[], true),
     kind(RBAC, "Role", ("roles", "role"), &[], true),
     kind(SCHEDULING, "PriorityClass", ("priorityclasses", "priorityclass"), &["pc"], false),
+    kind(STORAGE, "CSIDriver", ("csidrivers", "csidriver"), &[], false),
+    kind(STORAGE, "CSINode", ("csinodes", "csinode"), &[], false),
+    kind(STORAGE, "CSIStorageCapacity", ("csistoragecapacities", "csistoragecapacity"), &[], true),
+    kind(STORAGE, "StorageClass", ("storageclasses", "storageclass"), &["sc"], false),
+    kind(STORAGE, "VolumeAttachment", ("volumeattachments", "volumeattachment"), &[], false),
+    kind(
+        STORAGE,
+        "VolumeAttributesClass",
+        ("volumeattributesclasses", "volumeattributesclass"),
+        &["vac"],
+        false,
+    ),
 ];
 
 /// The built-in kind of that name.

@@ -10,21 +10,25 @@
 use std::path::{Path, PathBuf};
 
 /// The packages of `k8s.io/api` whose kinds we serve or answer.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 18] = [
+    "admissionregistration/v1",
     "apps/v1",
     "authentication/v1",
     "authorization/v1",
     "autoscaling/v1",
     "autoscaling/v2",
     "batch/v1",
+    "certificates/v1",
     "coordination/v1",
     "core/v1",
     "discovery/v1",
     "events/v1",
+    "networking/v1",
     "node/v1",
     "policy/v1",
     "rbac/v1",
     "scheduling/v1",
+    "storage/v1",
 ];
 /// That of `k8s.io/apimachinery`.
 const META: &str = "pkg/apis/meta/v1";

@@ -24,4 +24,4 @@ pub use authorizer::{Authorizer, Decision};
 pub use forbidden::forbidden_message;
 pub use token::{TokenFile, TokenFileError};
 pub use user::UserInfo;
-pub use x509::{CertificateError, CertifiedUser, user_of_certificate};
+pub use x509::{CertificateError, CertifiedUser, organizations_of_request, user_of_certificate};

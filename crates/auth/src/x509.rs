@@ -20,6 +20,16 @@ pub struct CertifiedUser {
     pub not_after: i64,
 }
 
+/// The organisations that a request to sign a certificate (PEM) asks for; none where it cannot be read.
+pub fn organizations_of_request(pem: &[u8]) -> Vec<String> {
+    use x509_parser::prelude::FromDer as _;
+    let Some(Ok(block)) = x509_parser::pem::Pem::iter_from_buffer(pem).next() else { return Vec::new() };
+    let parsed = x509_parser::certification_request::X509CertificationRequest::from_der(&block.contents);
+    let Ok((_, request)) = parsed else { return Vec::new() };
+    let subject = &request.certification_request_info.subject;
+    subject.iter_organization().filter_map(|part| part.as_str().ok()).map(str::to_owned).collect()
+}
+
 /// The user whom a client certificate speaks for.
 ///
 /// The caller has verified the chain, the validity and the purpose; this function only reads.

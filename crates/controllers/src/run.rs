@@ -69,6 +69,10 @@ async fn lead(
     start::<crate::endpoints::Endpoints>(&world);
     start::<crate::endpointslicemirroring::Mirroring>(&world);
     start::<crate::cluster_dns::ClusterDns>(&world);
+    start::<crate::protection::Claims>(&world);
+    start::<crate::protection::Volumes>(&world);
+    start::<crate::protection::AttributesClasses>(&world);
+    start::<crate::resourcequota::Quotas>(&world);
     let outcome = tokio::select! {
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),

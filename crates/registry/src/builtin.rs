@@ -9,8 +9,8 @@ use apimachinery::gvk::GroupResource;
 use crate::resource::Resource;
 use crate::strategy::Builtin;
 use crate::{
-    Head, Kind, Limits, apiextensions, apps, autoscaling, batch, coordination, discovery, events, kind,
-    networking, node, policy, rbac, scheduling,
+    Head, Kind, Limits, admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch,
+    certificates, coordination, discovery, events, kind, networking, node, policy, rbac, scheduling, storage,
 };
 
 pub(crate) const VERBS: &[&str] =
@@ -19,18 +19,28 @@ pub(crate) const VERBS: &[&str] =
 /// One line a kind. Of two kinds with the same storage, the one that is stored comes first.
 fn builtins(families: &[&'static str]) -> Vec<Builtin> {
     vec![
+        crate::core::component_status::builtin(),
         crate::core::config_map::builtin(),
         crate::core::endpoints::builtin(),
         crate::core::event::builtin(),
+        crate::core::limit_range::builtin(),
         crate::core::namespace::builtin(),
         crate::core::node::builtin(),
+        crate::core::persistent_volume::builtin(),
+        crate::core::persistent_volume_claim::builtin(),
         crate::core::pod::builtin(),
+        crate::core::resource_quota::builtin(),
         crate::core::pod_template::builtin(),
         crate::core::replication_controller::builtin(),
         crate::core::secret::builtin(),
         crate::core::service::builtin(families),
         crate::core::service_account::builtin(),
+        admissionregistration::validating_admission_policy::builtin(),
+        admissionregistration::validating_admission_policy_binding::builtin(),
+        admissionregistration::webhook_configuration::mutating(),
+        admissionregistration::webhook_configuration::validating(),
         apiextensions::custom_resource_definition::builtin(),
+        apiregistration::api_service::builtin(),
         apps::controller_revision::builtin(),
         apps::daemon_set::builtin(),
         apps::deployment::builtin(),
@@ -40,18 +50,27 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         autoscaling::horizontal_pod_autoscaler_v1::builtin(),
         batch::cron_job::builtin(),
         batch::job::builtin(),
+        certificates::certificate_signing_request::builtin(),
         coordination::lease::builtin(),
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
         networking::ingress::builtin(),
         networking::ingress_class::builtin(),
+        networking::ip_address::builtin(),
         networking::network_policy::builtin(),
+        networking::service_cidr::builtin(),
         node::runtime_class::builtin(),
         policy::pod_disruption_budget::builtin(),
         rbac::binding::of_cluster(),
         rbac::binding::of_namespace(),
         rbac::role::of_cluster(),
         rbac::role::of_namespace(),
+        storage::csi_driver::builtin(),
+        storage::csi_node::builtin(),
+        storage::csi_storage_capacity::builtin(),
+        storage::storage_class::builtin(),
+        storage::volume_attachment::builtin(),
+        storage::volume_attributes_class::builtin(),
         scheduling::priority_class::builtin(),
     ]
 }
@@ -66,9 +85,13 @@ fn storage(facts: &BuiltinKind) -> GroupResource {
 
 /// What users of a kind are told that something better has taken the place of.
 fn deprecation(facts: &BuiltinKind) -> Option<String> {
-    let endpoints = (facts.group, facts.kind) == ("", "Endpoints");
-    endpoints
-        .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
+    match (facts.group, facts.kind) {
+        ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+".to_owned()),
+        ("", "Endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// `families` are those that the cluster has addresses of for services.

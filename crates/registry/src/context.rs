@@ -93,6 +93,8 @@ pub enum Part {
     EphemeralContainers,
     /// `/resize` of a pod: only its containers' resources change.
     Resize,
+    /// `/approval` of a CertificateSigningRequest: only its conditions change.
+    Approval,
 }
 
 impl Part {
@@ -106,6 +108,7 @@ impl Part {
             Part::Binding => "binding",
             Part::EphemeralContainers => "ephemeralcontainers",
             Part::Resize => "resize",
+            Part::Approval => "approval",
         }
     }
 }

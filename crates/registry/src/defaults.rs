@@ -30,8 +30,8 @@ fn ranges(options: &Options) -> Result<Ranges, Status> {
     Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())
 }
 
-/// The namespaces; the system's priority classes; the service by which pods find the API at `port`: it has the first address of the service range; and
-/// that of the cluster's DNS.
+/// The namespaces; the system's priority classes; the service by which pods find the API at `port`: it has the first
+/// address of the service range; that of the cluster's DNS; and what says that this server serves its own groups.
 /// In the order in which they are to be created; what exists already is left alone.
 pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
     let ranges = ranges(options)?;
@@ -53,6 +53,7 @@ pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
         },
     }));
     all.extend(ranges.first().dns_address().map(dns));
+    all.extend(crate::apiregistration::local::manifests());
     Ok(all)
 }
 

@@ -18,6 +18,7 @@ mod apply;
 mod bind;
 mod builtin;
 mod cache;
+mod checks;
 mod claims;
 mod conditions;
 mod context;
@@ -50,10 +51,13 @@ mod tree;
 mod write;
 
 // The kinds, by API group.
+mod admissionregistration;
 mod apiextensions;
+mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
@@ -63,6 +67,7 @@ mod node;
 mod policy;
 mod rbac;
 mod scheduling;
+mod storage;
 
 pub use admit::{Admit, AdmitAll, Attributes, Operation};
 pub use apply::Configuration;

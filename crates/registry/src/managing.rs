@@ -212,5 +212,6 @@ fn reset(kind: &Kind, part: Part) -> Reset {
         Part::Finalize => Reset::AllBut(&[&["spec", "finalizers"]]),
         Part::EphemeralContainers => Reset::AllBut(&[&["spec", "ephemeralContainers"]]),
         Part::Resize => Reset::AllBut(RESIZED),
+        Part::Approval => Reset::AllBut(&[&["status", "conditions"]]),
     }
 }

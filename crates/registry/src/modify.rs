@@ -103,7 +103,7 @@ impl Registry {
         let errors = match part {
             Part::Status => {
                 keep_all_but_status(kind, new, old);
-                kind.strategy.prepare_status(new, old);
+                kind.strategy.prepare_status(new, old, cx.now);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_status(new, old, &mut errors);
                 errors
@@ -113,8 +113,8 @@ impl Registry {
                 Vec::new()
             }
             Part::Binding => meta::validate_update(kind, new, old),
-            Part::EphemeralContainers | Part::Resize => {
-                kind.strategy.keep_part(part, new, old);
+            Part::EphemeralContainers | Part::Resize | Part::Approval => {
+                kind.strategy.keep_part(part, new, old, cx.now);
                 grow(kind, new, old);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_part(part, new, old, &mut errors);

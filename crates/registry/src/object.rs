@@ -3,8 +3,11 @@
 //! A body is one JSON object without apiVersion and kind, its resourceVersion in place. [`Head`] is what goes in front of it
 //! in place of its opening brace. Nothing here decodes or encodes, except where a tree is asked for.
 
+use apimachinery::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
+
+use crate::Kind;
 
 /// `{"apiVersion":…,"kind":…,`: what a body gets in front in place of its opening brace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,15 @@ pub struct Object {
 }
 
 impl Object {
+    /// An object that is shown and not stored; `body` comes without TypeMeta.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn shown(kind: &Kind, body: &Value) -> Result<Self, Status> {
+        let body = serde_json::to_vec(body).map_err(Status::internal_error)?.into();
+        Ok(Self { head: kind.head.clone(), body, revision: 0 })
+    }
+
     /// Its resourceVersion.
     pub fn resource_version(&self) -> u64 {
         self.revision
@@ -110,6 +122,23 @@ pub struct List {
 }
 
 impl List {
+    /// Objects that are shown and not stored; they come without TypeMeta.
+    ///
+    /// # Errors
+    /// When one cannot be written down.
+    pub fn shown(kind: &Kind, bodies: &[Value]) -> Result<Self, Status> {
+        let items = bodies.iter().map(|body| Object::shown(kind, body).map(|object| (object.body, 0)));
+        Ok(Self {
+            head: kind.list_head.clone(),
+            item_head: kind.head.clone(),
+            items_with_type: false,
+            items: items.collect::<Result<_, _>>()?,
+            revision: 0,
+            continue_token: None,
+            remaining: None,
+        })
+    }
+
     /// The list's resourceVersion.
     pub fn resource_version(&self) -> u64 {
         self.revision

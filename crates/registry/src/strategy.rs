@@ -102,9 +102,6 @@ pub(crate) trait Strategy: Send + Sync + 'static {
     /// The same for a changed object.
     fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
 
-    /// The same for a changed status.
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
-
     /// What is wrong with a new object, beside its metadata.
     fn validate(&self, _object: &Value, _errors: &mut Vec<FieldError>) {}
 
@@ -113,11 +110,14 @@ pub(crate) trait Strategy: Send + Sync + 'static {
         self.validate(object, errors);
     }
 
+    /// Sets and clears what a client cannot decide about a changed status.
+    fn prepare_status(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
+
     /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
     /// Brings an object that was changed through a part of its own back to the old one, but for that part.
-    fn keep_part(&self, _part: Part, object: &mut Value, old: &Value) {
+    fn keep_part(&self, _part: Part, object: &mut Value, old: &Value, _now: Timestamp) {
         *object = old.clone();
     }
 

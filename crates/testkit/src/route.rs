@@ -47,10 +47,14 @@ pub(crate) fn built_in() -> Vec<Kind> {
         Kind::new("v1", "Endpoints", "endpoints", true),
         Kind::new("v1", "ServiceAccount", "serviceaccounts", true),
         Kind::new("v1", "Event", "events", true),
+        Kind::new("v1", "PersistentVolume", "persistentvolumes", false),
+        Kind::new("v1", "PersistentVolumeClaim", "persistentvolumeclaims", true),
+        Kind::new("v1", "ResourceQuota", "resourcequotas", true),
         Kind::new("apps/v1", "Deployment", "deployments", true),
         Kind::new("apps/v1", "ReplicaSet", "replicasets", true),
         Kind::new("coordination.k8s.io/v1", "Lease", "leases", true),
         Kind::new("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true),
+        Kind::new("storage.k8s.io/v1", "VolumeAttributesClass", "volumeattributesclasses", false),
         Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", false),
     ]
 }

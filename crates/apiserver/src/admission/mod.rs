@@ -1,12 +1,14 @@
 //! What every write must pass beside the registry's own validation: the plugins, told who asks, and the rule that nobody
 //! grants what they do not have.
 
+mod certificates;
 mod escalation;
 
 use std::sync::Arc;
 
 use admission::{Attributes, Lookup, NamespacePhase};
 use apimachinery::gvk::GroupResource;
+use apimachinery::meta;
 use apimachinery::status::Status;
 use async_trait::async_trait;
 use auth::{Authorizer, Decision, Target, UserInfo};
@@ -54,6 +56,7 @@ impl OfRequest {
 #[async_trait]
 impl Admit for OfRequest {
     async fn mutate(&self, attributes: registry::Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        certificates::stamp(&self.user, &attributes, object);
         let resource = resource_of(&attributes);
         let attributes = told(&attributes, &resource, &self.user);
         self.server.admission.mutate(&attributes, object, &Objects(&self.server.registry)).await
@@ -68,6 +71,7 @@ impl Admit for OfRequest {
         let resource = resource_of(&attributes);
         let of_plugins = told(&attributes, &resource, &self.user);
         self.server.admission.validate(&of_plugins, object, &Objects(&self.server.registry)).await?;
+        certificates::check(&self.server, &self.user, &attributes, object)?;
         escalation::check(&self.server, &self.user, &attributes, object)
     }
 }
@@ -94,11 +98,29 @@ fn told<'a>(
         name: attributes.name,
         user,
         old: attributes.old,
+        dry_run: attributes.dry_run,
     }
 }
 
 /// Other objects, from the registry's cache.
 struct Objects<'a>(&'a Registry);
+
+impl Objects<'_> {
+    async fn listed(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        options: &ListOptions,
+    ) -> Result<Vec<Value>, Status> {
+        let kinds = self.0.kinds();
+        let versions = kinds.versions_of(&resource.group, &resource.resource);
+        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
+            return Ok(Vec::new());
+        };
+        let list = self.0.list(kind, namespace, options).await?;
+        Ok(list.objects().map(|object| object.tree()).collect())
+    }
+}
 
 #[async_trait]
 impl Lookup for Objects<'_> {
@@ -121,13 +143,24 @@ impl Lookup for Objects<'_> {
     }
 
     async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        self.listed(resource, namespace, &ListOptions::default()).await
+    }
+
+    async fn known(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        let any = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
+        self.listed(resource, namespace, &any).await
+    }
+
+    async fn replace_status(&self, resource: &GroupResource, object: Value) -> Result<bool, Status> {
         let kinds = self.0.kinds();
         let versions = kinds.versions_of(&resource.group, &resource.resource);
-        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
-            return Ok(Vec::new());
-        };
-        let list = self.0.list(kind, namespace, &ListOptions::default()).await?;
-        Ok(list.objects().map(|object| object.tree()).collect())
+        let Some(kind) = versions.iter().find(|kind| kind.storage) else { return Ok(false) };
+        let (namespace, name) = (meta::namespace(&object).to_owned(), meta::name(&object).to_owned());
+        match self.0.update_own(kind, &namespace, &name, Part::Status, object).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.is_conflict() || status.is_not_found() => Ok(false),
+            Err(status) => Err(status),
+        }
     }
 
     async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {

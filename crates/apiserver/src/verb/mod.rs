@@ -1,5 +1,6 @@
 //! The verbs on resources: from what a request names to the registry's calls and back.
 
+mod component_status;
 mod connect;
 mod delete;
 mod kubelet;
@@ -75,9 +76,16 @@ pub(crate) async fn dispatch_stream(
 }
 
 fn part_of(subresource: &str) -> Option<Part> {
-    [Part::Whole, Part::Status, Part::Scale, Part::Finalize, Part::EphemeralContainers, Part::Resize]
-        .into_iter()
-        .find(|part| part.name() == subresource)
+    let all = [
+        Part::Whole,
+        Part::Status,
+        Part::Scale,
+        Part::Finalize,
+        Part::EphemeralContainers,
+        Part::Resize,
+        Part::Approval,
+    ];
+    all.into_iter().find(|part| part.name() == subresource)
 }
 
 fn not_supported(info: &ResourceInfo<'_>) -> Status {

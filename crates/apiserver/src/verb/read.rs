@@ -5,7 +5,7 @@ use http::StatusCode;
 use registry::{List, ListOptions, Object, Part};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::On;
+use super::{On, component_status};
 use crate::body::Body;
 use crate::negotiate::{Shape, Syntax};
 use crate::respond::{self, Answer};
@@ -14,13 +14,20 @@ use crate::watch::{self, Watching};
 
 /// One object, or a part of it.
 pub(super) async fn get(on: On<'_>, part: Part) -> Answer {
-    let object = on.server.registry.get(&on.kind, on.namespace, on.name, part).await?;
+    let object = if component_status::is(&on.kind) {
+        Object::shown(&on.kind, &component_status::one(on.server, &on.kind, on.name)?)?
+    } else {
+        on.server.registry.get(&on.kind, on.namespace, on.name, part).await?
+    };
     on.object(StatusCode::OK, object, part)
 }
 
 /// A collection.
 pub(super) async fn list(on: On<'_>) -> Answer {
     let options = on.list_options()?;
+    if component_status::is(&on.kind) {
+        return on.list(&List::shown(&on.kind, &component_status::all(on.server))?);
+    }
     let list = on.server.registry.list(&on.kind, on.namespace, &options).await?;
     on.list(&list)
 }

@@ -73,7 +73,7 @@ impl Plane {
                     now,
                     registry.clone(),
                 ),
-                admission: admission::Chain::standard(Arc::new(SystemRandom::default())),
+                admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
                 dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
                 clock: clock.clone(),
                 advertise: address.to_string(),

@@ -223,6 +223,7 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     rule(&["create", "get", "update"], &["node.k8s.io"], &["runtimeclasses"]),
     rule(&["create", "delete", "get", "list", "update"], LEASES, &["leases"]),
     rule(CREATE, &["networking.k8s.io"], &["ingressclasses"]),
+    rule(CREATE, &["apiregistration.k8s.io"], &["apiservices"]),
     rule(CREATE, &["scheduling.k8s.io"], &["priorityclasses"]),
     named(&["get", "update"], CORE, &["configmaps"], &["extension-apiserver-authentication"]),
     rule(CREATE, CORE, &["configmaps"]),

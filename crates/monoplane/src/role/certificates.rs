@@ -210,7 +210,7 @@ mod tests {
                 registry,
                 authenticators: Authenticators::new(verifier, auth::TokenFile::default())
                     .with_service_accounts(accounts.clone()),
-                admission: admission::Chain::standard(Arc::new(SystemRandom::default())),
+                admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
                 dialer: Arc::new(dialer),
                 clock,
                 advertise: String::new(),

@@ -81,7 +81,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
                 tokens(flags.api.token_auth_file.as_deref())?,
             )
             .with_service_accounts(accounts.clone()),
-            admission: admission::Chain::standard(ambient.random.clone()),
+            admission: admission::Chain::standard(ambient.clock.clone(), ambient.random.clone()),
             dialer: Arc::new(dialer),
             clock: ambient.clock.clone(),
             advertise: address.to_string(),

@@ -31,6 +31,7 @@ mod mounts;
 mod policies;
 mod ports;
 mod pressure;
+mod quotas;
 mod reboot;
 mod registry;
 mod resources;

@@ -63,7 +63,7 @@ impl Strategy for HorizontalPodAutoscaler {
     }
 
     /// What the annotations say of the spec stays as it was.
-    fn prepare_status(&self, autoscaler: &mut Value, old: &Value) {
+    fn prepare_status(&self, autoscaler: &mut Value, old: &Value, _now: Timestamp) {
         let mut stored = self.stored(autoscaler);
         copy(&mut stored, &self.stored(old), "spec");
         self.restore(&mut stored);

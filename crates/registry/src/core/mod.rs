@@ -1,10 +1,15 @@
 //! The legacy group.
 
+pub(crate) mod component_status;
 pub(crate) mod config_map;
 pub(crate) mod endpoints;
 pub(crate) mod event;
+pub(crate) mod limit_range;
 pub(crate) mod namespace;
 pub(crate) mod node;
+mod node_selector;
+pub(crate) mod persistent_volume;
+pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
 mod pod_defaults;
 mod pod_ephemeral;
@@ -14,8 +19,10 @@ mod pod_security;
 mod pod_spec;
 mod pod_status;
 pub(crate) mod pod_template;
-mod pod_update;
+pub(crate) mod pod_update;
 pub(crate) mod replication_controller;
+mod resource_names;
+pub(crate) mod resource_quota;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
@@ -24,3 +31,4 @@ mod service_families;
 mod service_fields;
 mod service_validation;
 pub(crate) mod template;
+mod volume_source;

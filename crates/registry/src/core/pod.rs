@@ -110,7 +110,7 @@ impl Strategy for Pod {
         pod_update::validate_status(pod, old, errors);
     }
 
-    fn keep_part(&self, part: Part, pod: &mut Value, old: &Value) {
+    fn keep_part(&self, part: Part, pod: &mut Value, old: &Value, _now: Timestamp) {
         match part {
             Part::EphemeralContainers => pod_ephemeral::keep(pod, old),
             Part::Resize => pod_resize::keep(pod, old),

@@ -3,21 +3,26 @@
 
 mod autoscalers;
 mod budgets;
+mod certificates;
 mod custom;
 mod deletion;
 mod dual_stack;
 mod events;
+mod extensions;
 mod jobs;
 mod lifecycle;
+mod limits;
 mod lists;
 mod managing;
 mod model;
 mod network_policies;
 mod networking;
 mod pod_parts;
+mod refusals;
 mod services;
 mod sets;
 mod shared;
+mod volumes;
 mod watches;
 mod workloads;
 mod world;

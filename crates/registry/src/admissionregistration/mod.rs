@@ -1,0 +1,8 @@
+//! The group `admissionregistration.k8s.io`.
+
+mod client_config;
+mod conditions;
+mod matching;
+pub(crate) mod validating_admission_policy;
+pub(crate) mod validating_admission_policy_binding;
+pub(crate) mod webhook_configuration;

@@ -1,0 +1,82 @@
+//! IPAddresses: who has an address. The name is the address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use apimachinery::field::{FieldError, Path, quote};
+use apimachinery::meta::NameRule;
+use apimachinery::meta::names::{dns1123_subdomain, path_segment};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::checks::{invalid, required, unchanged};
+use crate::kind::Column;
+use crate::strategy::{Builtin, Rules, Strategy};
+use crate::table;
+use crate::tree::{at, text};
+
+struct IpAddress;
+
+pub(crate) fn builtin() -> Builtin {
+    Builtin {
+        name: ("networking.k8s.io", "v1", "IPAddress"),
+        rules: Rules { name: NameRule::PathSegment, ..Rules::default() },
+        fields: Vec::new(),
+        subresources: Vec::new(),
+        scale: None,
+        columns: Column::parse(&["Name", "ParentRef", "Age"]),
+        strategy: Arc::new(IpAddress),
+    }
+}
+
+impl Strategy for IpAddress {
+    fn validate(&self, address: &Value, errors: &mut Vec<FieldError>) {
+        let (metadata, name) = (Path::new("metadata"), apimachinery::meta::name(address));
+        let at_name = metadata.child("name");
+        match name.parse::<IpAddr>() {
+            Err(_) => {
+                let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+                errors.push(FieldError::invalid(&at_name, name, why));
+            }
+            Ok(parsed) if parsed.to_string() != name => {
+                let why = format!("must be in canonical form ({})", quote(&parsed.to_string()));
+                errors.push(FieldError::invalid(&at_name, name, why));
+            }
+            Ok(_) => {}
+        }
+        let spec = Path::new("spec");
+        let path = spec.child("parentRef");
+        let Some(parent) = at(address, &["spec", "parentRef"]) else {
+            errors.push(FieldError::required(&path, ""));
+            return;
+        };
+        let of = |field| text(parent, &[field]);
+        if !of("group").is_empty() {
+            invalid(&path.child("group"), of("group"), dns1123_subdomain(of("group")), errors);
+        }
+        for field in ["resource", "name"] {
+            if required(parent, field, &path, errors) {
+                invalid(&path.child(field), of(field), path_segment(of(field)), errors);
+            }
+        }
+        if !of("namespace").is_empty() {
+            invalid(&path.child("namespace"), of("namespace"), path_segment(of("namespace")), errors);
+        }
+    }
+
+    fn validate_update(&self, address: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        let (spec, of) = (Path::new("spec"), ["spec", "parentRef"]);
+        unchanged(&spec.child("parentRef"), at(address, &of), at(old, &of), errors);
+    }
+
+    fn cells(&self, address: &Value, now: Timestamp) -> Vec<Value> {
+        let parent = at(address, &["spec", "parentRef"]).map(|parent| {
+            let of = |field| text(parent, &[field]);
+            let dot = if of("group").is_empty() { "" } else { "." };
+            let resource = format!("{}{dot}{}", of("resource"), of("group")).to_lowercase();
+            let parts = [resource.as_str(), of("namespace"), of("name")];
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+        });
+        vec![table::name(address), table::or_none(&parent.unwrap_or_default()), table::age(address, now)]
+    }
+}

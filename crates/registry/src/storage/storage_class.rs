@@ -1,0 +1,115 @@
+//! StorageClasses.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use apimachinery::field::{FieldError, Path};
+use apimachinery::meta::names::{label_value, qualified_name};
+use apimachinery::meta::{annotation, name};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::parameters;
+use crate::checks::{invalid, provisioner, supported, unchanged};
+use crate::kind::Column;
+use crate::strategy::{Builtin, Rules, Strategy};
+use crate::table;
+use crate::tree::{default, is_true, items, text};
+
+/// What makes a class the default one, now and long ago.
+const IS_DEFAULT: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+
+struct StorageClass;
+
+pub(crate) fn builtin() -> Builtin {
+    Builtin {
+        name: ("storage.k8s.io", "v1", "StorageClass"),
+        rules: Rules::default(),
+        fields: Vec::new(),
+        subresources: Vec::new(),
+        scale: None,
+        columns: Column::parse(&[
+            "Name",
+            "Provisioner",
+            "ReclaimPolicy",
+            "VolumeBindingMode",
+            "AllowVolumeExpansion",
+            "Age",
+        ]),
+        strategy: Arc::new(StorageClass),
+    }
+}
+
+impl Strategy for StorageClass {
+    fn default(&self, class: &mut Value) {
+        default(class, "reclaimPolicy", "Delete");
+        default(class, "volumeBindingMode", "Immediate");
+    }
+
+    fn validate(&self, class: &Value, errors: &mut Vec<FieldError>) {
+        let root = Path::empty();
+        provisioner(text(class, &["provisioner"]), &Path::new("provisioner"), errors);
+        parameters::validate(class, true, errors);
+        supported(class, "reclaimPolicy", &["Delete", "Retain"], &root, errors);
+        supported(class, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], &root, errors);
+        validate_topologies(class, errors);
+    }
+
+    fn validate_update(&self, class: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        for field in ["parameters", "provisioner", "reclaimPolicy"] {
+            parameters::kept(class, old, field, errors);
+        }
+        let (field, path) = ("volumeBindingMode", Path::new("volumeBindingMode"));
+        unchanged(&path, class.get(field), old.get(field), errors);
+    }
+
+    fn cells(&self, class: &Value, now: Timestamp) -> Vec<Value> {
+        let is_default = IS_DEFAULT.iter().any(|key| annotation(class, key) == Some("true"));
+        let shown = format!("{}{}", name(class), if is_default { " (default)" } else { "" });
+        vec![
+            shown.into(),
+            text(class, &["provisioner"]).into(),
+            text(class, &["reclaimPolicy"]).into(),
+            text(class, &["volumeBindingMode"]).into(),
+            is_true(class, &["allowVolumeExpansion"]).into(),
+            table::age(class, now),
+        ]
+    }
+}
+
+fn validate_topologies(class: &Value, errors: &mut Vec<FieldError>) {
+    let path = Path::new("allowedTopologies");
+    let mut known: Vec<Vec<(&str, BTreeSet<&str>)>> = Vec::new();
+    for (index, term) in items(class, &["allowedTopologies"]).iter().enumerate() {
+        let at_term = path.index(index);
+        let at_expressions = at_term.child("matchLabelExpressions");
+        let mut term_values: Vec<(&str, BTreeSet<&str>)> = Vec::new();
+        for (index, expression) in items(term, &["matchLabelExpressions"]).iter().enumerate() {
+            let at_expression = at_expressions.index(index);
+            let (key, at_key) = (text(expression, &["key"]), at_expression.child("key"));
+            let at_values = at_expression.child("values");
+            let values = items(expression, &["values"]);
+            if values.is_empty() {
+                errors.push(FieldError::required(&at_values, ""));
+            }
+            let mut seen = BTreeSet::new();
+            for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+                invalid(&at_values.index(index), value, label_value(value), errors);
+                if !seen.insert(value) {
+                    errors.push(FieldError::duplicate(&at_values.index(index), value));
+                }
+            }
+            invalid(&at_key, key, qualified_name(key), errors);
+            if term_values.iter().any(|(known, _)| *known == key) {
+                errors.push(FieldError::duplicate(&at_key, key));
+            }
+            term_values.push((key, seen));
+        }
+        term_values.sort_unstable();
+        if known.contains(&term_values) {
+            errors.push(FieldError::duplicate(&at_expressions, ""));
+        }
+        known.push(term_values);
+    }
+}
