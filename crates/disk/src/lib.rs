@@ -18,4 +18,4 @@ pub use batch::{Batch, Emptied, Op, Table};
 pub use commit::{Disk, Reservation};
 pub use engine::{Direction, Engine, KeyRange, Reader, Snapshot, Visit};
 pub use error::{Error, OpenError};
-pub use sqlite::{Options, Sqlite};
+pub use sqlite::{Options, Sqlite, look};

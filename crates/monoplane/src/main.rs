@@ -3,6 +3,7 @@
 //!
 //! Begin with [`flags`] for what can be asked of it, `up` for the supervisor, and `role` for what each process is made of.
 
+mod backup;
 mod check;
 mod clean;
 mod demo;
@@ -70,6 +71,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Image(verb) => image::run(&verb),
         Command::Clean(flags) => clean::run(&flags),
         Command::Encryption(verb) => encryption::run(&verb),
+        Command::Backup(flags) => backup::back_up(&flags),
+        Command::Restore(flags) => backup::restore(&flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::Apply(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),
         Command::Get(verb) => verbs::run(arguments.kubeconfig, async |c, out| verb.run(c, out).await),

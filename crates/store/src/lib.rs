@@ -8,6 +8,7 @@
 //! the model and the contract in `tests/store`. [`Encrypted`] keeps some values secret on any backend; [`Faulty`] makes one
 //! fail where a test wants it to.
 
+mod backup;
 mod embedded;
 mod encrypted;
 mod etcd;
@@ -15,7 +16,8 @@ mod faulty;
 mod history;
 mod seam;
 
-pub use embedded::Embedded;
+pub use backup::{BackupError, BackupReader, BackupWriter, backup, restore};
+pub use embedded::{Embedded, Look};
 pub use encrypted::{Cipher, Encrypted};
 pub use etcd::{Etcd, EtcdOptions, Tls};
 pub use faulty::{Fault, Faulty};

@@ -11,6 +11,7 @@ mod write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use open::look;
 pub use write::Sqlite;
 
 use crate::{Error, Table};

@@ -3,10 +3,13 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::read::{ReaderHandle, Readers};
 use super::{Options, Shared, Statements};
-use crate::{OpenError, Table};
+use crate::{OpenError, Reader, Table};
 
 /// Marks the file as ours: "Mono" in the header's application id.
 const APPLICATION_ID: i32 = 0x4d6f_6e6f;
@@ -21,6 +24,20 @@ pub(super) struct Opened {
     pub(super) shared: Shared,
     pub(super) connection: Connection,
     pub(super) lock: File,
+}
+
+/// Reads a file that is there, whoever owns it: writers and readers of other processes do not wait for one another.
+///
+/// # Errors
+/// When there is no such file, or it is not one that this program can read.
+pub fn look(options: &Options, tables: &[Table]) -> Result<Arc<dyn Reader>, OpenError> {
+    let path = &options.path;
+    let statements =
+        Statements::new(tables).map_err(|detail| OpenError::Io { path: path.clone(), detail })?;
+    let connection = connect(options, false).map_err(|error| explain(path, &error))?;
+    check(path, &connection, false)?;
+    let shared = Arc::new(Shared { options: options.clone(), statements });
+    Ok(Arc::new(ReaderHandle(Arc::new(Readers::new(shared)))))
 }
 
 /// Locks the file, and checks or makes it.
@@ -70,23 +87,27 @@ pub(super) fn connect(options: &Options, create: bool) -> rusqlite::Result<Conne
     Ok(connection)
 }
 
-fn prepare(options: &Options, connection: &Connection, statements: &Statements) -> Result<(), OpenError> {
-    let path = &options.path;
+/// Whether the file is ours, or nobody's yet where that is allowed.
+fn check(path: &Path, connection: &Connection, may_be_new: bool) -> Result<(), OpenError> {
     let sql = |error: rusqlite::Error| explain(path, &error);
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sql);
     let objects: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     match (number("application_id")?, number("user_version")?) {
-        (0, 0) if objects == 0 => {}
-        (APPLICATION_ID, 1..=FORMAT) => {}
-        (APPLICATION_ID, found) => {
-            return Err(OpenError::TooNew { path: path.clone(), found, supported: FORMAT });
-        }
+        (0, 0) if objects == 0 && may_be_new => Ok(()),
+        (APPLICATION_ID, 1..=FORMAT) => Ok(()),
+        (APPLICATION_ID, found) => Err(OpenError::TooNew { path: path.to_owned(), found, supported: FORMAT }),
         (id, _) => {
             let detail = format!("application id {id:#x}");
-            return Err(OpenError::Foreign { path: path.clone(), detail });
+            Err(OpenError::Foreign { path: path.to_owned(), detail })
         }
     }
+}
+
+fn prepare(options: &Options, connection: &Connection, statements: &Statements) -> Result<(), OpenError> {
+    let path = &options.path;
+    let sql = |error: rusqlite::Error| explain(path, &error);
+    check(path, connection, true)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
     // Room that the log once needed is kept up to here: overwriting it syncs faster than growing a file does.
     let keep = i64::try_from(options.log_bytes.saturating_mul(super::checkpoint::BEHIND)).unwrap_or(i64::MAX);

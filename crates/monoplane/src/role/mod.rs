@@ -23,7 +23,7 @@ mod programs;
 pub mod registries;
 pub mod server;
 mod services;
-mod storage;
+pub mod storage;
 
 pub use certificates::EVERY;
 

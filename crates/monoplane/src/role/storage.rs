@@ -92,7 +92,11 @@ impl Storage {
     }
 }
 
-fn options(flags: &flags::Etcd) -> Result<EtcdOptions> {
+/// What the flags say of a cluster.
+///
+/// # Errors
+/// When a file that they name cannot be read.
+pub fn options(flags: &flags::Etcd) -> Result<EtcdOptions> {
     let read =
         |flag: &str, path: &Path| std::fs::read(path).with_context(|| format!("{flag} {}", path.display()));
     let tls = match &flags.etcd_cafile {

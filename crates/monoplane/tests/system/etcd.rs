@@ -1,4 +1,4 @@
-//! Servers that keep their state in etcd: two over one, of which one is killed.
+//! Servers that keep their state in etcd: two over one, of which one is killed; and the way there and back.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -15,34 +15,57 @@ use tempfile::TempDir;
 /// The role alone, as an operator runs it on a machine of its own.
 struct Server {
     directory: TempDir,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Server {
     /// Starts one under an address of loopback. It has the authority of another, where one is given.
-    fn start(etcd: &harness::Etcd, number: u8, port: u16, like: Option<&Server>) -> Self {
+    fn start(etcd: Option<&harness::Etcd>, number: u8, port: u16, like: Option<&Server>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         if let Some(other) = like {
             copy_keys(other.directory.path(), directory.path());
         }
+        Self::start_in(directory, etcd, number, port)
+    }
+
+    fn start_in(directory: TempDir, etcd: Option<&harness::Etcd>, number: u8, port: u16) -> Self {
+        let etcd = etcd.map(|etcd| ["--etcd-servers".to_owned(), etcd.endpoints().join(",")]);
         let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
         let child = Command::new(env!("CARGO_BIN_EXE_monoplane"))
             .args(["server", "--log", "info", "--api-port", &port.to_string()])
             .args(["--bind-address", &format!("127.0.0.{number}")])
             .args(["--advertise-address", &format!("192.0.2.{number}")])
-            .args(["--etcd-servers", &etcd.endpoints().join(","), "--data-dir"])
+            .args(etcd.into_iter().flatten())
+            .arg("--data-dir")
             .arg(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
-        let server = Self { directory, child: child.expect("monoplane starts") };
+        let server = Self { directory, child: Some(child.expect("monoplane starts")) };
         eventually("the server serves", || {
             let ready =
                 server.kubeconfig().exists() && server.kubectl(&["get", "--raw", "/readyz"]).status.success();
             ready.then_some(())
         });
         server
+    }
+
+    fn data(&self) -> String {
+        self.directory.path().to_str().expect("UTF-8").to_owned()
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+        }
+    }
+
+    /// Ends it, and leaves its data.
+    fn stop(mut self) -> TempDir {
+        self.kill();
+        std::mem::replace(&mut self.directory, tempfile::tempdir().expect("a directory"))
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -88,8 +111,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
@@ -118,9 +143,9 @@ fn tail(path: &Path) -> String {
 #[test]
 fn one_of_two_servers_is_killed_and_work_goes_on_by_the_other() {
     let etcd = harness::Etcd::start();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let mut one = Server::start(&etcd, 1, port, None);
-    let other = Server::start(&etcd, 2, port, Some(&one));
+    let port = free_port();
+    let mut one = Server::start(Some(&etcd), 1, port, None);
+    let other = Server::start(Some(&etcd), 2, port, Some(&one));
     eventually("both are found from inside", || {
         (other.endpoints() == ["192.0.2.1", "192.0.2.2"]).then_some(())
     });
@@ -146,8 +171,7 @@ fn one_of_two_servers_is_killed_and_work_goes_on_by_the_other() {
     std::thread::scope(|scope| {
         scope.spawn(|| write_until(&other, &stop, &written));
         eventually("there is load", || (written.load(Ordering::Relaxed) > 50).then_some(()));
-        one.child.kill().expect("it can be killed");
-        one.child.wait().expect("it ends");
+        one.kill();
         let at_kill = written.load(Ordering::Relaxed);
         eventually("writing goes on", || (written.load(Ordering::Relaxed) > at_kill + 200).then_some(()));
         other.kubectl_ok(&["scale", "deployment", "web", "--replicas=4"]);
@@ -177,4 +201,60 @@ fn write_until(server: &Server, stop: &AtomicBool, written: &AtomicUsize) {
             written.fetch_add(1, Ordering::Relaxed);
         }
     });
+}
+
+#[test]
+fn a_plane_moves_to_etcd_and_back_by_backups() {
+    let monoplane = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_monoplane"));
+        command.args(words).stdin(Stdio::null()).output().expect("monoplane runs")
+    };
+    let ok = |words: &[&str]| {
+        let output = monoplane(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let version =
+        |map: &Value| map["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse::<u64>().ok());
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+    let etcd = harness::Etcd::start();
+    let servers = etcd.endpoints().join(",");
+
+    let first = Server::start(None, 1, free_port(), None);
+    first.kubectl_ok(&["create", "configmap", "kept", "--from-literal=a=b"]);
+    let made = first.get(&["configmap", "kept"]);
+    ok(&["backup", &path("first"), "--data-dir", &first.data()]);
+    first.kubectl_ok(&["create", "configmap", "later"]);
+    let latest = version(&first.get(&["configmap", "later"]));
+    ok(&["restore", &path("first"), "--etcd-servers", &servers]);
+    assert!(!monoplane(&["restore", &path("first"), "--etcd-servers", &servers]).status.success());
+    ok(&["restore", &path("first"), "--force", "--etcd-servers", &servers]);
+
+    let second = Server::start(Some(&etcd), 1, free_port(), Some(&first));
+    let moved = second.get(&["configmap", "kept"]);
+    assert_eq!((&moved["metadata"]["uid"], &moved["data"]), (&made["metadata"]["uid"], &made["data"]));
+    assert!(version(&moved) > version(&made), "revisions go on");
+    assert!(!second.kubectl(&["get", "configmap", "later"]).status.success());
+    second.kubectl_ok(&["create", "configmap", "more"]);
+    assert!(latest.is_some());
+    ok(&["backup", &path("second"), "--etcd-servers", &servers]);
+
+    // A store that a server runs on is not touched, whatever is said.
+    let refused = monoplane(&["restore", &path("second"), "--force", "--data-dir", &first.data()]);
+    assert!(!refused.status.success());
+    let home = first.data();
+    let directory_of_first = first.stop();
+    assert!(
+        !monoplane(&["restore", &path("second"), "--data-dir", &home]).status.success(),
+        "it holds something"
+    );
+    ok(&["restore", &path("second"), "--force", "--data-dir", &home]);
+    let third = Server::start_in(directory_of_first, None, 1, free_port());
+    assert_eq!(third.get(&["configmap", "kept"])["metadata"]["uid"], made["metadata"]["uid"]);
+    third.kubectl_ok(&["get", "configmap", "more"]);
+    assert!(!third.kubectl(&["get", "configmap", "later"]).status.success());
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }

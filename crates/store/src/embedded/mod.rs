@@ -24,13 +24,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use clock::Tasks;
-use disk::{Disk, KeyRange, OpenError};
+use disk::{Batch, Disk, KeyRange, OpenError, Snapshot};
 
 use crate::history::Maintenance;
 use crate::{Committed, Entry, Error, History, Page, Range, Revision, Store, Txn, Watch};
 use index::{Index, Version};
 use recent::Recent;
 use watch::Live;
+
+/// What [`Embedded::look`] shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// The store's head.
+    Revision(Revision),
+    /// A key and its value.
+    Entry(&'a Bytes, &'a Bytes),
+}
 
 /// A store in a file. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -75,11 +84,48 @@ impl Embedded {
     }
 
     fn over(disk: Disk, history: History) -> Result<Self, String> {
-        let state = State::load(&disk)?;
+        let snapshot = disk.snapshot().map_err(|error| error.to_string())?;
+        let state = State::load(&*snapshot)?;
         let durable = tokio::sync::watch::Sender::new(Ok(state.durable));
         let maintenance = tokio::sync::Mutex::new(Maintenance::new(history));
         let inner = Inner { disk, state: Mutex::new(state), durable, maintenance };
         Ok(Self { inner: Arc::new(inner), tasks: Tasks::default() })
+    }
+
+    /// Shows `visit` every key that the file holds now, with its value, while another process may own the file; first the
+    /// revision. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and what `visit` returns.
+    pub fn look<E: From<Error>>(
+        options: &disk::Options,
+        mut visit: impl FnMut(Look<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let reader = disk::look(options, &[row::LOG, row::META]).map_err(unavailable)?;
+        let snapshot = reader.snapshot().map_err(unavailable)?;
+        let state = State::load(&*snapshot).map_err(unavailable)?;
+        visit(Look::Revision(state.durable))?;
+        for (key, version) in state.index.range(&[], None, state.durable) {
+            visit(Look::Entry(key, &read::value(&*snapshot, version)?))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file whose revisions begin behind this one.
+    ///
+    /// # Errors
+    /// When it cannot be made; when there is something in it.
+    pub async fn begin_after(options: &disk::Options, revision: Revision) -> Result<(), Error> {
+        let disk = Disk::open(options, &[row::LOG, row::META]).map_err(unavailable)?;
+        let snapshot = disk.snapshot().map_err(unavailable)?;
+        if State::load(&*snapshot).map_err(unavailable)?.durable > 0 {
+            return Err(unavailable("the file is not empty"));
+        }
+        drop(snapshot);
+        let mut batch = Batch::new();
+        batch.put(row::META, row::OLDEST, revision.to_be_bytes().to_vec());
+        disk.commit(batch).await.map_err(unavailable)?;
+        disk.close().await.map_err(unavailable)
     }
 
     /// Returns once nothing is written any more, with the reason. Only opening the file anew can help then: what is running
@@ -107,8 +153,7 @@ impl Embedded {
 }
 
 impl State {
-    fn load(disk: &Disk) -> Result<Self, String> {
-        let snapshot = disk.snapshot().map_err(|error| error.to_string())?;
+    fn load(snapshot: &dyn Snapshot) -> Result<Self, String> {
         let text = |error: disk::Error| error.to_string();
         let oldest = match snapshot.get(row::META, row::OLDEST).map_err(text)? {
             None => 0,

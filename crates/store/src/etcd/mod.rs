@@ -94,6 +94,26 @@ impl Etcd {
         Ok(Self { inner: Arc::new(inner), tasks })
     }
 
+    /// Makes a part of a cluster, which has to be empty, count from behind a revision. Who has opened it before counts wrongly
+    /// from now on, and must not write.
+    ///
+    /// # Errors
+    /// When there is something in it, or the cluster fails.
+    pub async fn begin_after(options: EtcdOptions, revision: Revision) -> Result<Self, Error> {
+        let store = Self::open(options.clone()).await?;
+        let page =
+            store.range(Range { prefix: Bytes::from_static(b"/"), limit: 1, ..Range::default() }).await?;
+        if !page.entries.is_empty() {
+            return Err(unavailable("the store on etcd is not empty"));
+        }
+        let theirs = page.revision - store.inner.offset;
+        let offset = revision.saturating_sub(theirs).max(store.inner.offset);
+        let write = Write::Put(Bytes::from_static(read::OFFSET), offset.to_string().into());
+        store.commit(Txn { expect: Vec::new(), writes: vec![write] }).await?;
+        store.close().await;
+        Self::open(options).await
+    }
+
     /// Ends watches and connections.
     pub async fn close(&self) {
         self.tasks.stop().await;

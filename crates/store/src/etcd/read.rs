@@ -8,6 +8,8 @@ use super::stream::Failure;
 use super::{Inner, is_compacted, is_future, read_failed, unavailable};
 use crate::{Entry, Error, Page, Range, Revision};
 
+/// What tells the [`offset`](Inner::offset).
+pub(super) const OFFSET: &[u8] = b".offset";
 /// Entries that are asked for at first, and at most. Between them the number follows the entries' size.
 const FIRST: u64 = 100;
 const MOST: u64 = 5000;
@@ -117,7 +119,7 @@ impl Inner {
 
     /// Where the key lies that tells the [`offset`](Inner::offset): beside ours, which begin with a slash.
     pub(super) fn offset_key(&self) -> Bytes {
-        self.key(b".offset")
+        self.key(OFFSET)
     }
 
     pub(super) async fn read_offset(&self) -> Result<Revision, Error> {
