@@ -153,10 +153,10 @@ fn without(object: &Flat, doomed: &Paths) -> Flat {
         .map(|(path, spot)| (path.clone(), spot.clone()))
         .collect();
     let holds =
-        |left: &Flat, path: &Path| left.keys().any(|each| each.len() > path.len() && each.starts_with(path));
+        |flat: &Flat, path: &Path| flat.keys().any(|each| each.len() > path.len() && each.starts_with(path));
     let bare: Vec<Path> = left
         .iter()
-        .filter(|(path, spot)| spot.leaf.is_none() && !holds(&left, path))
+        .filter(|(path, spot)| spot.leaf.is_none() && holds(object, path) && !holds(&left, path))
         .map(|(path, _)| path.clone())
         .collect();
     for path in bare {
