@@ -12,6 +12,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// The keys of Secrets, beside a server's data; servers that share a store share them.
+const SECRETS: &str = "encryption-keys.json";
+
 /// The role alone, as an operator runs it on a machine of its own.
 struct Server {
     directory: TempDir,
@@ -24,6 +27,8 @@ impl Server {
         let directory = tempfile::tempdir().expect("a directory");
         if let Some(other) = like {
             copy_keys(other.directory.path(), directory.path());
+            let keys = [&other.directory, &directory].map(|of| of.path().join(SECRETS));
+            std::fs::copy(&keys[0], &keys[1]).expect("the keys of Secrets");
         }
         Self::start_in(directory, etcd, number, port)
     }
@@ -38,6 +43,8 @@ impl Server {
             .args(etcd.into_iter().flatten())
             .arg("--data-dir")
             .arg(directory.path())
+            .arg("--encryption-keys")
+            .arg(directory.path().join(SECRETS))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
