@@ -144,6 +144,9 @@ pub enum Error {
     /// There is no room for more. The write did not happen; reads go on.
     #[error("the store's disk is full: nothing is written until there is room again")]
     Full,
+    /// There was no room while the write was under way: it waits for some, and happens unless the backend ends before that.
+    #[error("the store's disk is full: this write waits for room, and may yet happen")]
+    Waiting,
     /// The backend cannot serve now. It is unknown whether a write under way happened.
     #[error("store unavailable: {0}")]
     Unavailable(String),

@@ -69,6 +69,8 @@ fn a_full_disk_ends_writes_and_not_reads() {
     std::fs::write(&ballast, vec![0; 24 << 20]).expect("ballast fits");
     let (written, refusal) = write_until_refused(&plane, "full", 400);
     assert!(refusal.contains("the store's disk is full"), "{refusal}");
+    let again = plane.kubectl(&["create", "configmap", "another"]);
+    assert!(!again.ok && again.err.contains("nothing is written until there is room"), "{again:?}");
     all_are_there(&plane, &written);
     plane.kubectl_ok(&["get", "namespaces"]);
     std::fs::remove_file(&ballast).expect("ballast goes");
