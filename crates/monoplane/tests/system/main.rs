@@ -12,6 +12,7 @@
 use harness::Plane;
 
 mod anew;
+mod clients;
 mod components;
 mod containers;
 mod debug;

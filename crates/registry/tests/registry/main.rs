@@ -22,6 +22,7 @@ mod refusals;
 mod services;
 mod sets;
 mod shared;
+mod storm;
 mod volumes;
 mod watches;
 mod workloads;
