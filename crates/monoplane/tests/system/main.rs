@@ -12,6 +12,7 @@
 use harness::Plane;
 
 mod anew;
+mod certificates;
 mod components;
 mod containers;
 mod debug;
@@ -26,6 +27,7 @@ mod hostile;
 mod image_volumes;
 mod ingress;
 mod kubectl;
+mod kubectl_families;
 mod lifecycle;
 mod logs;
 mod mounts;
@@ -40,6 +42,7 @@ mod resources;
 mod rolling;
 mod security;
 mod server_side_apply;
+mod service_ranges;
 mod services;
 mod static_pods;
 mod streams;
