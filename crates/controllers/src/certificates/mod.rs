@@ -115,11 +115,7 @@ pub(crate) mod tests {
     fn what_a_kubelet_may_ask_for() {
         let client = BTreeSet::from(["digital signature", "client auth"]);
         let server = BTreeSet::from(["digital signature", "key encipherment", "server auth"]);
-        let asked = pki::SigningRequest {
-            common_name: "system:node:n".into(),
-            organisations: vec!["system:nodes".into()],
-            ..pki::SigningRequest::default()
-        };
+        let asked = pki::SigningRequest::from_pem(NODE_REQUEST.as_bytes()).unwrap();
         let check = |change: fn(&mut pki::SigningRequest), usages: &BTreeSet<&str>, serving| {
             let mut asked = asked.clone();
             change(&mut asked);
