@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::types;
+use crate::cel_type;
 use crate::value::{Library, Value};
 
 /// Answers questions of authorization. It runs within an evaluation: it must neither wait nor ask anybody far away.
@@ -105,11 +105,11 @@ impl fmt::Debug for Check<'_> {
 impl<'a> Check<'a> {
     pub(crate) const fn type_name(&self) -> &'static str {
         match self.stage {
-            Stage::Authorizer => types::AUTHORIZER,
-            Stage::Path(_) => types::PATH_CHECK,
-            Stage::Group(_) => types::GROUP_CHECK,
-            Stage::Resource(_) => types::RESOURCE_CHECK,
-            Stage::Decision(_) => types::DECISION,
+            Stage::Authorizer => cel_type::AUTHORIZER,
+            Stage::Path(_) => cel_type::PATH_CHECK,
+            Stage::Group(_) => cel_type::GROUP_CHECK,
+            Stage::Resource(_) => cel_type::RESOURCE_CHECK,
+            Stage::Decision(_) => cel_type::DECISION,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::cel_type::{self, Type};
 use crate::escape::escape;
-use crate::types::{self, Type};
 
 /// The largest request that upstream's API server takes, in bytes; sizes that no schema limits follow from it.
 pub const MAX_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
@@ -182,12 +182,12 @@ impl DeclType {
 
     /// The library's `authorizer`.
     pub const fn authorizer() -> Self {
-        Self::simple(Shape::Library(types::AUTHORIZER), 1)
+        Self::simple(Shape::Library(cel_type::AUTHORIZER), 1)
     }
 
     /// The library's check of one resource: `authorizer.requestResource`.
     pub const fn resource_check() -> Self {
-        Self::simple(Shape::Library(types::RESOURCE_CHECK), 1)
+        Self::simple(Shape::Library(cel_type::RESOURCE_CHECK), 1)
     }
 
     /// The same that takes null.

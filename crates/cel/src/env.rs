@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use crate::cel_type::Type;
 use crate::check;
 use crate::context::Context;
 use crate::cost::{CostRange, PER_CALL_LIMIT, estimate};
@@ -12,7 +13,6 @@ use crate::error::{CompileError, CompileErrors, EvalError};
 use crate::eval::machine::Machine;
 use crate::eval::{Node, lower};
 use crate::syntax::parser;
-use crate::types::Type;
 use crate::value::{Outcome, Value};
 
 /// The variables that an expression may name.

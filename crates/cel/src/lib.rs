@@ -26,6 +26,7 @@
 //! ```
 
 mod authorizer;
+mod cel_type;
 mod check;
 mod context;
 mod cost;
@@ -38,14 +39,13 @@ mod json;
 mod library;
 mod structural;
 mod syntax;
-mod types;
 mod value;
 
 pub use authorizer::{Authorize, Check, Decision, Question, ResourceTarget, Subject, Target};
+pub use cel_type::Type;
 pub use cost::{CostRange, MATCH_CONDITIONS_BUDGET, OBJECT_BUDGET, PER_CALL_LIMIT};
 pub use decl::{DeclType, ListKind, MAX_REQUEST_BYTES, Object};
 pub use env::{Activation, Budget, Env, Program};
 pub use error::{CompileError, CompileErrors, EvalError};
 pub use escape::escape;
-pub use types::Type;
 pub use value::{Library, List, Map, Outcome, Text, Value};

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use crate::authorizer::Check;
+use crate::cel_type;
 use crate::decl::{self, DYN, DeclType, ListKind, Object};
 use crate::error::EvalError;
 use crate::json::from_json;
 use crate::library::format::NamedFormat;
 use crate::library::semver::Version;
 use crate::library::url::Url;
-use crate::types;
 
 /// A value, or why there is none.
 pub type Outcome<'a> = Result<Value<'a>, EvalError>;
@@ -190,7 +190,7 @@ impl<'a> Value<'a> {
             Self::List(_) => "list",
             Self::Map(_) => "map",
             Self::Type(_) => "type",
-            Self::Optional(_) => types::OPTIONAL,
+            Self::Optional(_) => cel_type::OPTIONAL,
             Self::Library(of) => of.type_name(),
         }
     }
@@ -219,12 +219,12 @@ impl<'a> Value<'a> {
 impl Library<'_> {
     fn type_name(&self) -> &'static str {
         match self {
-            Self::Url(_) => types::URL,
-            Self::Ip(_) => types::IP,
-            Self::Cidr(..) => types::CIDR,
-            Self::Quantity(_) => types::QUANTITY,
-            Self::Semver(_) => types::SEMVER,
-            Self::Format(_) => types::FORMAT,
+            Self::Url(_) => cel_type::URL,
+            Self::Ip(_) => cel_type::IP,
+            Self::Cidr(..) => cel_type::CIDR,
+            Self::Quantity(_) => cel_type::QUANTITY,
+            Self::Semver(_) => cel_type::SEMVER,
+            Self::Format(_) => cel_type::FORMAT,
             Self::Check(check) => check.type_name(),
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::unify::{Mapping, most_general};
 use super::{Checked, Name, Resolved, literals};
+use crate::cel_type::Type;
 use crate::library::{Function, Overload, function};
 use crate::syntax::ast::{Expr, Fold, Kind, Literal};
-use crate::types::Type;
 
 /// A position in characters, and what is wrong there.
 pub(crate) type Finding = (u32, String);

@@ -2,11 +2,11 @@
 
 use super::Checked;
 use super::checker::Finding;
+use crate::cel_type::Type;
 use crate::library::interpolate::{Part, misfit, parts};
 use crate::library::regex::Pattern;
 use crate::library::time::{parse_duration, parse_timestamp};
 use crate::syntax::ast::{Expr, Kind};
-use crate::types::Type;
 
 /// Adds what is wrong with the literals of a checked expression.
 pub(super) fn check(root: &Expr, checked: &Checked, findings: &mut Vec<Finding>) {

@@ -6,8 +6,8 @@ mod unify;
 
 pub(crate) use checker::check;
 
+use crate::cel_type::Type;
 use crate::library::{Function, Overload};
-use crate::types::Type;
 
 /// A call and the overloads that fit it.
 pub(crate) struct Resolved {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::types::Type;
+use crate::cel_type::Type;
 
 /// What is known about type parameters.
 #[derive(Debug, Clone, Default)]

@@ -5,8 +5,8 @@ use super::{
     CHECK, Cost, CostRange, LIST, MAX_FORMAT, MAX_FORMAT_PATTERN, PER_CHARACTER, PER_PATTERN_CHARACTER,
     STRUCT, scale,
 };
+use crate::cel_type::{self, Type};
 use crate::syntax::ast::{Expr, Kind, Literal};
-use crate::types::{self, Type};
 
 /// A call with one of its overloads.
 pub(super) struct Call<'c> {
@@ -87,9 +87,9 @@ fn library_equality(estimator: &mut Estimator<'_>, one: &Expr, other: &Expr) -> 
         return None;
     }
     match of {
-        Type::Opaque(types::IP | types::CIDR, _) => Some(ONE),
-        Type::Library(types::FORMAT) => Some(CostRange::new(1, MAX_FORMAT).scaled(PER_CHARACTER)),
-        Type::Library(types::URL) => {
+        Type::Opaque(cel_type::IP | cel_type::CIDR, _) => Some(ONE),
+        Type::Library(cel_type::FORMAT) => Some(CostRange::new(1, MAX_FORMAT).scaled(PER_CHARACTER)),
+        Type::Library(cel_type::URL) => {
             let longest = size(estimator, other).max;
             let longest = if longest == u64::MAX { 1 } else { longest };
             Some(CostRange::new(1, longest).scaled(PER_CHARACTER))

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::calls::{self, Call};
 use super::{Cost, CostRange, LIST, MAP, SELECT, STRUCT};
+use crate::cel_type::Type;
 use crate::check::Checked;
 use crate::decl::{DeclType, Step};
 use crate::syntax::ast::{ACCUMULATOR, Expr, Fold, Kind, Literal};
-use crate::types::Type;
 
 /// A way from a variable into what it holds: names of fields, `@items`, `@keys`, `@values`, `@indices`.
 pub(super) type Path = Vec<Arc<str>>;

@@ -29,10 +29,10 @@ pub(crate) mod url;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::cel_type::Type;
 use crate::context::Context;
 use crate::cost::Cost;
 use crate::error::EvalError;
-use crate::types::Type;
 use crate::value::{Outcome, Value};
 
 /// What a function does with its arguments; a method's target is the first.

@@ -1,7 +1,7 @@
 //! Signatures as text: `list(A).(A) -> int`, `(string, bool) -> Semver`. Single capital letters are type parameters.
 
 use super::Overload;
-use crate::types::{self, Type};
+use crate::cel_type::{self, Type};
 
 /// The overload of that signature; none if it is malformed, which a test excludes.
 pub(super) fn parse(id: &'static str, text: &str) -> Option<Overload> {
@@ -64,17 +64,17 @@ impl<'t> Reader<'t> {
             "dyn" => Type::Dyn,
             "duration" => Type::Duration,
             "timestamp" => Type::Timestamp,
-            "URL" => Type::Library(types::URL),
-            "Quantity" => Type::Library(types::QUANTITY),
-            "Semver" => Type::Library(types::SEMVER),
-            "Format" => Type::Library(types::FORMAT),
-            "IP" => Type::Opaque(types::IP, Vec::new()),
-            "CIDR" => Type::Opaque(types::CIDR, Vec::new()),
-            "Authorizer" => Type::Library(types::AUTHORIZER),
-            "PathCheck" => Type::Library(types::PATH_CHECK),
-            "GroupCheck" => Type::Library(types::GROUP_CHECK),
-            "ResourceCheck" => Type::Library(types::RESOURCE_CHECK),
-            "Decision" => Type::Library(types::DECISION),
+            "URL" => Type::Library(cel_type::URL),
+            "Quantity" => Type::Library(cel_type::QUANTITY),
+            "Semver" => Type::Library(cel_type::SEMVER),
+            "Format" => Type::Library(cel_type::FORMAT),
+            "IP" => Type::Opaque(cel_type::IP, Vec::new()),
+            "CIDR" => Type::Opaque(cel_type::CIDR, Vec::new()),
+            "Authorizer" => Type::Library(cel_type::AUTHORIZER),
+            "PathCheck" => Type::Library(cel_type::PATH_CHECK),
+            "GroupCheck" => Type::Library(cel_type::GROUP_CHECK),
+            "ResourceCheck" => Type::Library(cel_type::RESOURCE_CHECK),
+            "Decision" => Type::Library(cel_type::DECISION),
             name if name.len() == 1 => {
                 let known = self.params.iter().position(|param| *param == name);
                 let index = known.unwrap_or_else(|| {
