@@ -17,12 +17,12 @@ use store::Encrypted;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::certificates::{Certificates, InUse, connect};
+use super::certificates::{Certificates, InUse, connect, identity_of};
 use super::encryption::Keys;
 use super::peers::Peers;
 use super::storage::Storage;
 use super::{definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal};
-use crate::flags::Server;
+use crate::flags::{Part, Server};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
@@ -119,7 +119,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
     let signer = Arc::new(Signer::new(certificates.authority(now)?));
     let lead = Lead { identity: identity.clone(), signer: signer.clone() };
-    let mut roles = start_roles(&server, &authority, &ambient, &working, lead)?;
+    let mut roles = start_roles(&flags.api.without, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
     let cidrs = defaults::service_cidrs(&options).map_err(said)?;
     let keeping = service_cidr::keep(installer.clone(), cidrs, ambient.clock.clone());
@@ -146,7 +146,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
 
     let failure = tokio::select! {
         () = stop.cancelled() => None,
-        error = storage.failed() => Some(anyhow!(error).context("the store takes no writes any more")),
+        error = storage.failed(layout, &*ambient.clock) => Some(anyhow!(error).context("the store takes no writes any more")),
         panicked = tasks.failed() => Some(panicked.into()),
     };
     stop.cancel();
@@ -184,30 +184,40 @@ struct Lead {
 
 /// Starts the roles that live in this process; gives the connections that they use.
 fn start_roles(
+    without: &[Part],
     server: &Arc<ApiServer>,
     authority: &Authority,
     ambient: &Ambient,
     tasks: &Tasks,
-    Lead { identity, signer }: Lead,
+    lead: &Lead,
 ) -> Result<Vec<(Identity, InMemory)>> {
-    let connection = |identity, agent| -> Result<InMemory> {
+    let mut roles = Vec::new();
+    for part in [Part::Controllers, Part::Scheduler] {
+        if without.contains(&part) {
+            continue;
+        }
+        let identity = identity_of(part);
         let connection = connect(server, authority, &identity, ambient.clock.now())?;
-        Ok(InMemory::new(server.clone(), connection, agent))
-    };
-    let root_ca = Some(authority.certificate_pem().to_owned());
-    let settings =
-        controllers::Settings { root_ca, signer: Some(signer), ..controllers::Settings::default() };
-    let options = controllers::Options { identity: identity.clone(), settings };
-    let manager = connection(Identity::ControllerManager, "kube-controller-manager")?;
-    let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
-    let stop = tasks.token().clone();
-    spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
-    let scheduler = connection(Identity::Scheduler, "kube-scheduler")?;
-    let options = scheduler::Options { identity, ..scheduler::Options::default() };
-    let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
-    let stop = tasks.token().clone();
-    spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
-    Ok(vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)])
+        let connection = InMemory::new(server.clone(), connection, part.program());
+        let (client, own) = (client::transport::in_memory(connection.clone()), ambient.clone());
+        let stop = tasks.token().clone();
+        match part {
+            Part::Controllers => {
+                let root_ca = Some(authority.certificate_pem().to_owned());
+                let signer = Some(lead.signer.clone());
+                let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+                let options = controllers::Options { identity: lead.identity.clone(), settings };
+                spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
+            }
+            Part::Scheduler => {
+                let options =
+                    scheduler::Options { identity: lead.identity.clone(), ..scheduler::Options::default() };
+                spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
+            }
+        }
+        roles.push((identity, connection));
+    }
+    Ok(roles)
 }
 
 /// Runs a part that owns tasks itself; when one of those panics, so has this.

@@ -17,6 +17,7 @@ mod components;
 mod containers;
 mod debug;
 mod demo;
+mod disk_failure;
 mod dual;
 mod durable;
 mod earlier_release;
