@@ -25,8 +25,11 @@ pub(crate) struct Review {
     pub(crate) plural: &'static str,
     pub(crate) namespaced: bool,
     /// The object with its status filled in; `None` for what is carried out rather than answered.
-    answer: Option<fn(&Asked<'_>) -> Result<Value, Status>>,
+    answer: Option<Answering>,
 }
+
+/// Fills in the status of what was asked.
+type Answering = fn(&Asked<'_>) -> Result<Value, Status>;
 
 /// What a review is about.
 pub(crate) struct Asked<'a> {
@@ -39,12 +42,7 @@ pub(crate) struct Asked<'a> {
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
-const fn review(
-    group: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    answer: fn(&Asked<'_>) -> Result<Value, Status>,
-) -> Review {
+const fn review(group: &'static str, kind: &'static str, plural: &'static str, answer: Answering) -> Review {
     Review { group, version: "v1", kind, plural, namespaced: false, answer: Some(answer) }
 }
 

@@ -111,12 +111,14 @@ pub(crate) mod tests {
     /// A request by `system:node:n` of `system:nodes`, with a key of P-256, and without alternative names.
     pub(crate) const NODE_REQUEST: &str = include_str!("../../tests/fixtures/node.csr");
 
+    type Change = fn(&mut pki::SigningRequest);
+
     #[test]
     fn what_a_kubelet_may_ask_for() {
         let client = BTreeSet::from(["digital signature", "client auth"]);
         let server = BTreeSet::from(["digital signature", "key encipherment", "server auth"]);
         let asked = pki::SigningRequest::from_pem(NODE_REQUEST.as_bytes()).unwrap();
-        let check = |change: fn(&mut pki::SigningRequest), usages: &BTreeSet<&str>, serving| {
+        let check = |change: Change, usages: &BTreeSet<&str>, serving| {
             let mut asked = asked.clone();
             change(&mut asked);
             kubelet_faults(&asked, usages, serving).err().unwrap_or_default()
@@ -124,7 +126,7 @@ pub(crate) mod tests {
         assert_eq!(check(|_| {}, &client, false), "");
         assert_eq!(check(|asked| asked.dns_names.push("n".into()), &server, true), "");
         assert_eq!(check(|_| {}, &server, true), "DNS or IP subjectAltName is required");
-        let cases: [(fn(&mut pki::SigningRequest), &str); 6] = [
+        let cases: [(Change, &str); 6] = [
             (|asked| asked.organisations.push("x".into()), "subject organization is not system:nodes"),
             (|asked| asked.dns_names.push("n".into()), "DNS subjectAltNames are not allowed"),
             (|asked| asked.emails.push("n@x".into()), "Email subjectAltNames are not allowed"),
