@@ -12,6 +12,7 @@
 use harness::Plane;
 
 mod anew;
+mod certificates;
 mod clients;
 mod components;
 mod containers;
@@ -28,6 +29,7 @@ mod hostile;
 mod image_volumes;
 mod ingress;
 mod kubectl;
+mod kubectl_families;
 mod lifecycle;
 mod logs;
 mod mounts;
@@ -42,6 +44,7 @@ mod resources;
 mod rolling;
 mod security;
 mod server_side_apply;
+mod service_ranges;
 mod services;
 mod static_pods;
 mod streams;
