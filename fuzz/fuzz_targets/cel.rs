@@ -33,7 +33,12 @@ fn run(program: &Program, activation: &Activation<'_>) {
 
 // An object on the first line, the expression behind it.
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    let Some((object, source)) = text.split_once('\n') else { return };
+    if let Some((object, source)) = text.split_once('\n') {
+        fuzz::bounded(text.len(), || read(object, source));
+    }
+});
+
+fn read(object: &str, source: &str) {
     let Ok(object) = serde_json::from_str::<Value>(object) else { return };
     let begun = Instant::now();
     let dynamic = DeclType::dynamic();
@@ -53,4 +58,4 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             Err(errors) => assert!(!errors.to_string().is_empty()),
         }
     }
-});
+}

@@ -4,7 +4,7 @@
 
 use apimachinery::selector::{FieldSelector, Selector};
 
-libfuzzer_sys::fuzz_target!(|text: &str| {
+fn run(text: &str) {
     if let Ok(selector) = Selector::parse(text) {
         assert_eq!(Selector::parse(&selector.to_string()).as_ref(), Ok(&selector));
         selector.matches_with(|_| Some("x"));
@@ -12,4 +12,6 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(selector) = FieldSelector::parse(text) {
         assert_eq!(FieldSelector::parse(&selector.to_string()), Ok(selector));
     }
-});
+}
+
+libfuzzer_sys::fuzz_target!(|text: &str| fuzz::bounded(text.len(), || run(text)));

@@ -25,6 +25,7 @@ mod earlier_release;
 mod encryption;
 mod etcd;
 mod finding;
+mod helm;
 mod hostile;
 mod image_volumes;
 mod ingress;
