@@ -80,10 +80,12 @@ pub fn run(root: &Path, seconds: u32) -> Result<()> {
 /// # Errors
 /// When the token cannot be written down.
 pub fn plane(root: &Path, flags: &[&str]) -> Result<Plane> {
-    let work = tempfile::tempdir()?;
-    let tokens = work.path().join("tokens.csv");
+    // It stays: a plane may be started again.
+    let tokens = root.join("target/tmp/bench-tokens.csv");
+    let folder = tokens.parent().context("a path without a folder")?;
+    std::fs::create_dir_all(folder)?;
     std::fs::write(&tokens, format!("{TOKEN},bench,1,\"monoplane:cluster-admins\"\n"))?;
-    super::readable(work.path(), &tokens)?;
+    super::readable(folder, &tokens)?;
     let tokens = tokens.to_str().context("a path that is no text")?;
     let own = ["--disable", "node,edge", "--token-auth-file", tokens];
     Ok(Plane::start(&binary(root)?, &[&own, flags].concat()))

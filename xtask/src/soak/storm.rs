@@ -50,13 +50,13 @@ fn on(root: &Path, backend: Backend, rounds: u32, seed: u64) -> Result<()> {
     let mut etcd = (backend == Backend::Etcd).then(|| Etcd::cluster(3));
     let servers = etcd.as_ref().map(|etcd| etcd.endpoints().join(","));
     let flags: Vec<&str> = servers.iter().flat_map(|servers| ["--etcd-servers", servers.as_str()]).collect();
-    let plane = bench::api::plane(root, &flags)?;
-    let api = Api::new(&plane, bench::api::TOKEN)?;
+    let mut plane = bench::api::plane(root, &flags)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (mut dice, began) = (Dice(seed | 1), Instant::now());
     let known: Known = Arc::default();
     let mut written = 0;
     for round in 1..=rounds {
+        let api = Api::new(&plane, bench::api::TOKEN)?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
@@ -65,7 +65,8 @@ fn on(root: &Path, backend: Backend, rounds: u32, seed: u64) -> Result<()> {
             writers.spawn_on(write(api, writer, dice, known, stopped), runtime.handle());
         }
         std::thread::sleep(Duration::from_millis(20 + dice.below(400)));
-        harness::kill(plane.pid("server"), 9);
+        // The supervisor with it, which would take its time before it started a server that has failed so often.
+        plane.kill_everything_of(&["up", "server"]);
         // Now and then a member goes with it. Two are still a majority.
         if let Some(etcd) = &mut etcd
             && dice.below(4) == 0
@@ -82,6 +83,8 @@ fn on(root: &Path, backend: Backend, rounds: u32, seed: u64) -> Result<()> {
             }
             anyhow::Ok(written)
         })?;
+        plane.up();
+        let api = Api::new(&plane, bench::api::TOKEN)?;
         runtime.block_on(verify(&api, &known)).with_context(|| format!("after kill {round}"))?;
         if round % 50 == 0 || round == rounds {
             let seconds = began.elapsed().as_secs_f64();
