@@ -15,6 +15,7 @@ mod body;
 mod connection;
 mod dial;
 mod document;
+mod follow;
 mod health;
 mod in_memory;
 mod incoming;

@@ -17,6 +17,7 @@ mod oci;
 mod plane;
 mod redis;
 mod wait;
+mod webhook;
 
 pub use etcd::Etcd;
 pub use http::{Answer, send};
@@ -25,3 +26,4 @@ pub use oci::Registry;
 pub use plane::{Plane, Said, tools};
 pub use redis::Redis;
 pub use wait::{PATIENCE, eventually, is_root, kill};
+pub use webhook::{Heard, Webhook};

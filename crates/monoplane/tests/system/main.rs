@@ -49,6 +49,7 @@ mod user_namespaces;
 mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
+mod webhooks;
 mod workload_kinds;
 
 /// A plane of the binary under test.

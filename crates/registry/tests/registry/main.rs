@@ -1,6 +1,7 @@
 //! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod admission;
 mod autoscalers;
 mod budgets;
 mod certificates;
