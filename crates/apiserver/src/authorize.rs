@@ -196,7 +196,7 @@ impl Authorization {
                     self.replace(kind, initial.take().unwrap_or_default());
                     self.synced.send_modify(|bits| *bits |= bit);
                 }
-                WatchEvent::Bookmark { .. } => {}
+                WatchEvent::Bookmark { .. } | WatchEvent::Failed(_) => {}
             }
         }
         Ok(())

@@ -23,6 +23,7 @@ use crate::body::{Body, BodyError};
 use crate::connection::{Chain, ConnectError, Connection};
 use crate::dial::NodeDialer;
 use crate::document::Documents;
+use crate::outgoing::Outgoing;
 use crate::query::Query;
 use crate::request_info::{RequestInfo, ResourceInfo, resolve};
 use crate::respond::{self, Answer};
@@ -60,6 +61,8 @@ pub struct Options {
     pub admission: Plugins,
     /// The way to the kubelets, for logs and streams.
     pub dialer: Arc<dyn NodeDialer>,
+    /// The way to webhooks and to the servers of aggregated APIs.
+    pub outgoing: Arc<Outgoing>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// `host:port` under which clients outside reach the server.
@@ -75,6 +78,7 @@ pub struct ApiServer {
     pub(crate) authorization: Arc<Authorization>,
     pub(crate) admission: Plugins,
     pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) documents: Documents,
     pub(crate) limits: Limits,
@@ -111,12 +115,14 @@ impl ApiServer {
     pub fn start(options: Options, tasks: &Tasks) -> Arc<Self> {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);
+        options.outgoing.resolve_in(&options.registry);
         Arc::new(Self {
             registry: options.registry,
             authenticators: options.authenticators,
             authorization,
             admission: options.admission,
             dialer: options.dialer,
+            outgoing: options.outgoing,
             clock: options.clock,
             documents: Documents::new(options.advertise),
             limits: options.limits,

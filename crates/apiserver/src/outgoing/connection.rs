@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clock::Instant;
+use clock::{Clock, Instant};
 use egress::Connector;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
@@ -110,7 +110,7 @@ impl Peer {
 /// Sends over a kept connection, or else a new one. A kept one that turns out to be closed before anything was written is
 /// no failure.
 pub(super) async fn send(
-    outgoing: &Arc<Outgoing>,
+    outgoing: &Outgoing,
     peer: &Arc<Peer>,
     mut request: Request<Sending>,
 ) -> Result<Response<Leased>, SendError> {
@@ -127,7 +127,7 @@ pub(super) async fn send(
         }
         match sender.try_send_request(request).await {
             Ok(response) => {
-                let lease = Lease { outgoing: outgoing.clone(), peer: peer.clone(), sender };
+                let lease = Lease { clock: outgoing.clock.clone(), peer: peer.clone(), sender };
                 return Ok(response.map(|body| Leased { body, lease: Some(lease) }));
             }
             Err(mut error) => match error.take_message().filter(|_| is_kept) {
@@ -140,7 +140,7 @@ pub(super) async fn send(
 
 /// Sends over a connection of its own.
 pub(super) async fn upgrade(
-    outgoing: &Arc<Outgoing>,
+    outgoing: &Outgoing,
     peer: &Arc<Peer>,
     mut request: Request<Sending>,
 ) -> Result<Response<Incoming>, SendError> {
@@ -151,7 +151,7 @@ pub(super) async fn upgrade(
 
 /// The connection that an answer comes over.
 struct Lease {
-    outgoing: Arc<Outgoing>,
+    clock: Arc<dyn Clock>,
     peer: Arc<Peer>,
     sender: SendRequest<Sending>,
 }
@@ -172,8 +172,8 @@ impl Body for Leased {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let ended = matches!(&polled, Poll::Ready(None)) || self.body.is_end_stream();
-        if ended && let Some(Lease { outgoing, peer, sender }) = self.lease.take() {
-            peer.keep(sender, outgoing.clock.monotonic());
+        if ended && let Some(Lease { clock, peer, sender }) = self.lease.take() {
+            peer.keep(sender, clock.monotonic());
         }
         polled
     }

@@ -6,6 +6,7 @@
 //! and what is kept by count and age. Begin with [`Outgoing`]; a webhook's call is in `post`.
 
 mod connection;
+mod conversion;
 mod post;
 mod services;
 mod trust;
@@ -132,7 +133,7 @@ fn of_url(url: &str) -> Result<(Place, String), CallError> {
     Ok((place, uri.path().to_owned()))
 }
 
-/// The client. One is made for a server, before its registry: it is told of that by [`Outgoing::resolve_in`].
+/// The client. It is made before the registry, which converts through it; the server then lets it look Services up there.
 pub struct Outgoing {
     connector: Connector,
     clock: Arc<dyn Clock>,
@@ -176,13 +177,13 @@ impl Outgoing {
     }
 
     /// Looks Services and their endpoints up in this registry from now on.
-    pub fn resolve_in(&self, registry: &Arc<Registry>) {
+    pub(crate) fn resolve_in(&self, registry: &Arc<Registry>) {
         *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(registry);
     }
 
     /// Sends a request; gives the answer's head, and its body as it comes. The caller bounds how long that may take.
     pub(crate) async fn send(
-        self: &Arc<Self>,
+        &self,
         server: &Server,
         request: Request<Sending>,
     ) -> Result<Response<Leased>, SendError> {
@@ -192,7 +193,7 @@ impl Outgoing {
 
     /// A connection on which the request was answered by a change of protocols, or the answer that refuses that.
     pub(crate) async fn upgrade(
-        self: &Arc<Self>,
+        &self,
         server: &Server,
         request: Request<Sending>,
     ) -> Result<Response<hyper::body::Incoming>, SendError> {

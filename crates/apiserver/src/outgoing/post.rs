@@ -1,6 +1,5 @@
 //! A webhook's call: a review goes out as JSON and comes back answered.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::json;
@@ -42,7 +41,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// When there is no answer in time, it is no success, it is too large, or it is not JSON.
-    pub async fn post(self: &Arc<Self>, to: &Webhook, review: &Value, how: Post) -> Result<Value, CallError> {
+    pub async fn post(&self, to: &Webhook, review: &Value, how: Post) -> Result<Value, CallError> {
         let timeout = if how.told { format!("?timeout={}s", how.patience.as_secs()) } else { String::new() };
         let target = format!("{}{timeout}", to.path);
         let url = format!("https://{}{target}", to.server.place.authority());

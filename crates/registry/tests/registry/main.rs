@@ -4,6 +4,7 @@
 mod autoscalers;
 mod budgets;
 mod certificates;
+mod conversion;
 mod custom;
 mod deletion;
 mod dual_stack;
