@@ -72,6 +72,7 @@ async fn once(
                 follower.replace(kind, initial.take().unwrap_or_default());
             }
             WatchEvent::Bookmark { .. } => {}
+            WatchEvent::Failed(status) => return Err(*status),
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use auth::{Attributes, Decision, Resource, Target, UserInfo, forbidden_message};
 use bytes::Bytes;
-use clock::{Clock, Tasks};
+use clock::{Clock, Random, Tasks};
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response};
@@ -17,12 +17,14 @@ use registry::{Registry, Warnings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::start_webhooks;
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
 use crate::body::{Body, BodyError};
 use crate::connection::{Chain, ConnectError, Connection};
 use crate::dial::NodeDialer;
 use crate::document::Documents;
+use crate::outgoing::Outgoing;
 use crate::query::Query;
 use crate::request_info::{RequestInfo, ResourceInfo, resolve};
 use crate::respond::{self, Answer};
@@ -60,8 +62,12 @@ pub struct Options {
     pub admission: Plugins,
     /// The way to the kubelets, for logs and streams.
     pub dialer: Arc<dyn NodeDialer>,
+    /// The way to webhooks and to the servers of aggregated APIs.
+    pub outgoing: Arc<Outgoing>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
     /// `host:port` under which clients outside reach the server.
     pub advertise: String,
     /// Bounds.
@@ -75,6 +81,7 @@ pub struct ApiServer {
     pub(crate) authorization: Arc<Authorization>,
     pub(crate) admission: Plugins,
     pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) documents: Documents,
     pub(crate) limits: Limits,
@@ -111,12 +118,16 @@ impl ApiServer {
     pub fn start(options: Options, tasks: &Tasks) -> Arc<Self> {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);
+        options.outgoing.resolve_in(&options.registry);
+        let webhooks =
+            start_webhooks(&options.registry, &options.outgoing, &options.clock, options.random, tasks);
         Arc::new(Self {
             registry: options.registry,
             authenticators: options.authenticators,
             authorization,
-            admission: options.admission,
+            admission: options.admission.with_webhooks(webhooks),
             dialer: options.dialer,
+            outgoing: options.outgoing,
             clock: options.clock,
             documents: Documents::new(options.advertise),
             limits: options.limits,

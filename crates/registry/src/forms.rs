@@ -39,7 +39,14 @@ impl Kind {
     ///
     /// # Errors
     /// When whoever converts it fails.
-    pub async fn in_form(&self, mut object: Value, to: &Kind) -> Result<Value, Status> {
+    pub async fn in_form(&self, object: Value, to: &Kind) -> Result<Value, Status> {
+        let mut object = match to.versions.as_ref().and_then(|versions| versions.webhook.as_ref()) {
+            Some(webhook) => {
+                let converted = webhook.convert(&[object], &to.api_version()).await?;
+                converted.into_iter().next().unwrap_or_default()
+            }
+            None => object,
+        };
         if self.strategy.converts() {
             self.strategy.store_form(&mut object);
         }

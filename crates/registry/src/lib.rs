@@ -22,6 +22,7 @@ mod checks;
 mod claims;
 mod conditions;
 mod context;
+mod convert;
 mod custom;
 mod decode;
 pub mod defaults;
@@ -79,6 +80,7 @@ pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,
     ResourceVersionMatch,
 };
+pub use custom::{AskWebhook, NoWebhooks};
 pub use decode::decode_sent;
 pub use kind::{Column, Kind, Subresource};
 pub use kinds::{Group, Kinds};

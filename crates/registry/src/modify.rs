@@ -28,20 +28,6 @@ pub(crate) struct Target<'a> {
     pub(crate) applied: bool,
 }
 
-impl Kind {
-    /// The item as a tree of this version, with TypeMeta.
-    pub(crate) fn tree(&self, item: &Item) -> Result<Value, Status> {
-        let mut tree = item.tree()?;
-        if self.strategy.converts() {
-            self.strategy.restore(&mut tree);
-        }
-        let map = map(&mut tree);
-        map.insert("apiVersion".into(), self.api_version().into());
-        map.insert("kind".into(), self.kind.clone().into());
-        Ok(tree)
-    }
-}
-
 impl Registry {
     /// Makes `change` of the current object, again and again while others get in between.
     pub(crate) async fn modify(
@@ -54,7 +40,7 @@ impl Registry {
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
-            let old = kind.tree(&item)?;
+            let old = kind.tree(&item).await?;
             let mut new = change(&old)?;
             let version = text(&new, &["metadata", "resourceVersion"]);
             if !version.is_empty() && version != text(&old, &["metadata", "resourceVersion"]) {
@@ -163,39 +149,45 @@ impl Registry {
         let mut choices = Choices::default();
         loop {
             let claims = choices.keep(kind.strategy.claim(&self.ranges, new, Some(old))?)?;
-            let draft = draft(kind, namespace, name, new, claims)?;
+            let draft = draft(kind, namespace, name, new, claims).await?;
             if cx.dry_run {
-                let body = unversioned(kind, &draft);
+                let body = unversioned(kind, &draft).await?;
                 return Ok(Object { head: kind.head.clone(), body, revision: item.revision });
             }
             let claimed = draft.claims.clone();
             let done = if let_go {
                 let claims = kind.strategy.release(old);
-                self.remove(kind, item, &claims).await.map(|revision| kind.object(&item.gone_at(revision)))
-            } else if item.is(&draft.encoded.stored) {
-                Ok(kind.object(item))
+                self.remove(kind, item, &claims).await.map(|revision| Arc::new(item.gone_at(revision)))
+            } else if item.is(&draft.encoded) {
+                Ok(item.clone())
             } else {
-                self.commit(kind, draft, Requires::Revision(item.revision))
-                    .await
-                    .map(|item| kind.object(&item))
+                self.commit(kind, draft, Requires::Revision(item.revision)).await
             };
             match done {
-                Ok(object) => return Ok(object),
+                Ok(item) => return Ok(kind.object(&item).await?),
                 Err(Error::Conflict { key, .. }) if claimed.concerns(&key) => {
                     claimed.retract(kind, name, &key, new)?;
                 }
-                Err(Error::Conflict { current, .. }) => return Err(Failed::Conflict(current)),
-                Err(error) => return Err(Failed::Status(unavailable(error))),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 }
 
 /// Why a change was not committed.
-enum Failed {
+pub(crate) enum Failed {
     /// The object has changed meanwhile; what it is now.
     Conflict(Option<Box<store::Entry>>),
     Status(Status),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Conflict { current, .. } => Self::Conflict(current),
+            other => Self::Status(unavailable(other)),
+        }
+    }
 }
 
 impl From<Status> for Failed {

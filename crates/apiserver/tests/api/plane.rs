@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, ServiceAccounts};
+use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, Outgoing, ServiceAccounts};
 use auth::TokenFile;
 use clock::{Clock, SystemClock, SystemRandom, Tasks};
 use pki::{Authority, Identity};
@@ -54,7 +54,11 @@ impl Plane {
         let tasks = Tasks::default();
         let options = disk::Options::new(directory.join("store.db"));
         let store = Arc::new(Embedded::open(&options, History::default()).unwrap());
-        let options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
+        let mut options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
+        // Servers of tests are on this machine.
+        let policy = egress::Policy { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Policy::default() };
+        let outgoing = Outgoing::new(egress::Connector::new(policy), None, clock.clone(), &tasks);
+        options.webhooks = outgoing.clone();
         let objects = registry::defaults::manifests(&options, address.port()).unwrap();
         let registry = Registry::open(store.clone(), options).await.unwrap();
         let authority = Authority::open(&directory.join("pki"), now).unwrap();
@@ -75,7 +79,9 @@ impl Plane {
                 ),
                 admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
                 dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
+                outgoing,
                 clock: clock.clone(),
+                random: Arc::new(SystemRandom::default()),
                 advertise: address.to_string(),
                 limits,
             },

@@ -1,4 +1,5 @@
 //! The group `apiextensions.k8s.io`.
 
 pub(crate) mod custom_resource_definition;
+mod conversion;
 mod validation;

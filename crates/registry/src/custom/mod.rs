@@ -1,10 +1,13 @@
 //! Custom resources: kinds that a CustomResourceDefinition brings.
 
 mod columns;
+mod conversion;
 mod json_path;
 mod kinds;
 mod publish;
 mod strategy;
 
+pub(crate) use conversion::{REVIEWS, Webhook};
+pub use conversion::{AskWebhook, NoWebhooks};
 pub(crate) use json_path::JsonPath;
 pub(crate) use publish::{CLEANUP, CustomKinds};

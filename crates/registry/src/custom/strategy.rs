@@ -13,8 +13,6 @@ use crate::tree::map;
 pub(super) struct Custom {
     pub(super) schema: Option<Ref>,
     pub(super) printers: Vec<Printer>,
-    /// This version's schema is another than the storage version's: what is read is pruned and defaulted by it.
-    pub(super) differs: bool,
 }
 
 impl Strategy for Custom {
@@ -34,10 +32,7 @@ impl Strategy for Custom {
         self.validate_update(object, old, errors);
     }
 
-    fn converts(&self) -> bool {
-        self.differs
-    }
-
+    /// What comes from another version is pruned and defaulted by this one's schema.
     fn restore(&self, object: &mut Value) {
         let Some(schema) = &self.schema else { return };
         let metadata = map(object).remove("metadata");
