@@ -50,7 +50,7 @@ impl Kind {
         if self.strategy.converts() {
             self.strategy.store_form(&mut object);
         }
-        if to.strategy.converts() {
+        if to.versions.is_some() || to.strategy.converts() {
             to.strategy.restore(&mut object);
         }
         let fields = map(&mut object);
