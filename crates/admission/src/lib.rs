@@ -12,6 +12,7 @@ mod lookup;
 mod matching;
 mod plugin;
 pub mod plugins;
+mod request;
 mod tree;
 pub mod webhook;
 

@@ -178,7 +178,7 @@ impl Write {
 
     /// A configuration of webhooks, each of which says what is particular to it.
     fn set(self, configured: Configured, name: &str, webhooks: &[Value]) -> Self {
-        let webhooks: Vec<Value> = webhooks.iter().map(|more| webhook(more)).collect();
+        let webhooks: Vec<Value> = webhooks.iter().map(webhook).collect();
         let configuration = json!({"metadata": {"name": name}, "webhooks": webhooks});
         self.webhooks.set(configured, &configuration);
         self
@@ -346,7 +346,7 @@ async fn rules_and_selectors_choose() {
         ),
         (json!({"rules": []}), false),
     ] {
-        let write = Write::with(&[allow()]).set(Configured::Validating, "c", &[more.clone()]);
+        let write = Write::with(&[allow()]).set(Configured::Validating, "c", std::slice::from_ref(&more));
         write.run(widget()).await.unwrap();
         assert_eq!(!write.asked().is_empty(), asked, "{more}");
     }
@@ -608,7 +608,7 @@ async fn what_is_not_heard_follows_the_policy() {
             Ok(answer)
         });
         let run = async |policy: &str| {
-            let write = Write::with(&[said.clone()]);
+            let write = Write::with(std::slice::from_ref(&said));
             let odd = at("odd", json!({"failurePolicy": policy}));
             write.set(Configured::Mutating, "c", &[odd]).run(widget()).await
         };

@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::Attributes;
 use crate::lookup::Form;
-use crate::matching::{namespace_of, own_form};
+use crate::matching::own_form;
+use crate::request::Request;
 
 const GROUP: &str = "admission.k8s.io";
 const KIND: &str = "AdmissionReview";
@@ -68,12 +69,10 @@ pub(crate) fn encode(
     old: Option<&Value>,
 ) -> Result<Value, serde_json::Error> {
     let own = own_form(attributes);
-    let request = Request {
-        uid: Some(uid),
-        object: Some(object.unwrap_or(&Value::Null)),
-        old_object: Some(old.unwrap_or(&Value::Null)),
-        ..Request::of(attributes, form, &own)
-    };
+    let mut request = Request::of(attributes, form, &own);
+    request.uid = Some(uid);
+    request.object = Some(object.unwrap_or(&Value::Null));
+    request.old_object = Some(old.unwrap_or(&Value::Null));
     serde_json::to_value(Review { kind: KIND, api_version: version.api_version(), request })
 }
 
