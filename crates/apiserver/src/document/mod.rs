@@ -2,6 +2,7 @@
 //! first asked for, and again when a CustomResourceDefinition has changed what is served.
 
 mod aggregated;
+mod content;
 mod legacy;
 mod openapi;
 mod resources;
@@ -11,11 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use apimachinery::status::Status;
 use bytes::Bytes;
-use http::header::{ETAG, VARY};
+use http::header::{CONTENT_ENCODING, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use registry::{Kinds, Registry};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use content::Content;
 
 use crate::body::Body;
 use crate::negotiate;
@@ -41,7 +44,7 @@ struct Rendered {
 /// One document: its bytes and what identifies them.
 #[derive(Clone)]
 struct Document {
-    bytes: Bytes,
+    content: Content,
     etag: Arc<str>,
     media_type: &'static str,
 }
@@ -69,7 +72,7 @@ impl Documents {
         let kinds = registry.kinds();
         if matches!(path, "/api" | "/apis") && negotiate::wants_aggregated_discovery(headers) {
             let (_, mut answer) = self.answer(&kinds, path, AGGREGATED, headers)?;
-            answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+            answer.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
             return Ok(answer);
         }
         crate::path::takes_json(headers)?;
@@ -80,7 +83,7 @@ impl Documents {
             answer.headers_mut().insert(http::header::CACHE_CONTROL, for_ever);
         }
         if matches!(path, "/api" | "/apis") {
-            answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+            answer.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
         }
         Ok(answer)
     }
@@ -98,13 +101,17 @@ impl Documents {
             let answer = tagged(StatusCode::NOT_MODIFIED, media_type, &etag, Body::default());
             return Ok((etag, answer));
         }
-        let Document { bytes, etag, media_type } = self.document(kinds, path, media_type)?;
-        let (code, body) = if is_known(headers, &quoted(&etag)) {
-            (StatusCode::NOT_MODIFIED, Body::default())
-        } else {
-            (StatusCode::OK, Body::whole(bytes))
-        };
-        let answer = tagged(code, media_type, &etag, body);
+        let Document { content, etag, media_type } = self.document(kinds, path, media_type)?;
+        if is_known(headers, &quoted(&etag)) {
+            let answer = tagged(StatusCode::NOT_MODIFIED, media_type, &etag, Body::default());
+            return Ok((etag, answer));
+        }
+        let (bytes, encoding) = content.for_client(headers)?;
+        let mut answer = tagged(StatusCode::OK, media_type, &etag, Body::whole(bytes));
+        if let Some(encoding) = encoding {
+            answer.headers_mut().insert(CONTENT_ENCODING, encoding);
+        }
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         Ok((etag, answer))
     }
 
@@ -146,7 +153,7 @@ impl Documents {
         let tree = self.render(kinds, path, media_type).ok_or_else(Status::no_such_path)?;
         let bytes = Bytes::from(serde_json::to_vec(&tree).map_err(Status::internal_error)?);
         let etag = self.identity(kinds, path).unwrap_or_else(|| hash(&bytes).into());
-        let document = Document { bytes, etag, media_type };
+        let document = Document { content: Content::of(bytes)?, etag, media_type };
         self.rendered(kinds).documents.insert(key, document.clone());
         Ok(document)
     }
@@ -215,7 +222,7 @@ mod tests {
             assert!(documents.rendered(&kinds).documents.is_empty(), "{path}");
             let first = documents.document(&kinds, path, "application/json").unwrap();
             let second = documents.document(&kinds, path, "application/json").unwrap();
-            assert_eq!((first.bytes.as_ptr(), first.etag), (second.bytes.as_ptr(), etag));
+            assert_eq!((first.content.as_ptr(), first.etag), (second.content.as_ptr(), etag));
             documents.rendered(&kinds).documents.clear();
         }
         assert!(documents.identity(&kinds, "/openapi/v3/apis/nothing/v1").is_none());
