@@ -15,8 +15,8 @@ use apimachinery::schema::{OpenApi, Ref};
 use registry::{Kind, Kinds};
 use serde_json::{Map, Value, json};
 
-use super::hash;
-use super::legacy::group_names;
+use super::legacy::{local_group_names, local_versions};
+use super::{View, hash};
 use crate::review::{REVIEWS, Review};
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -31,16 +31,27 @@ const EVERYWHERE: [&str; 6] = [OBJECT_META, LIST_META, DELETE_OPTIONS, STATUS, W
 const ANY_KIND: &str = "io.k8s.api.core.v1.ConfigMap";
 const GVK: &str = "x-kubernetes-group-version-kind";
 
-/// The one document of OpenAPI v2.
-pub(super) fn v2(kinds: &Kinds) -> Value {
-    let all: Vec<&Kind> = kinds.all().iter().map(|kind| &**kind).collect();
+/// The one document of OpenAPI v2: what this server serves, and what others do. Of two definitions of the same name ours
+/// counts.
+pub(super) fn v2(view: View<'_>) -> Value {
+    let own = |kind: &&Kind| view.table.remote(&kind.group, &kind.version).is_none();
+    let all: Vec<&Kind> = view.kinds.all().iter().map(|kind| &**kind).filter(own).collect();
     let reviews: Vec<&Review> = REVIEWS.iter().collect();
-    json!({
-        "swagger": "2.0",
-        "info": info(),
-        "paths": paths::render(&all, &reviews, OpenApi::V2),
-        "definitions": definitions(&all, &reviews, OpenApi::V2),
-    })
+    let mut paths = paths::render(&all, &reviews, OpenApi::V2);
+    let mut definitions = definitions(&all, &reviews, OpenApi::V2);
+    for remote in view.table.all() {
+        let part = remote.fetched.as_ref().and_then(|fetched| fetched.openapi_v2.as_ref());
+        // It was written by this server.
+        let Some(Ok(mut part)) = part.map(|part| serde_json::from_slice::<Value>(part)) else { continue };
+        for (field, into) in [("paths", &mut paths), ("definitions", &mut definitions)] {
+            if let Value::Object(map) = part[field].take() {
+                for (name, value) in map {
+                    into.entry(name).or_insert(value);
+                }
+            }
+        }
+    }
+    json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
 }
 
 /// The document of OpenAPI v3 for `api/v1` or `apis/GROUP/VERSION`; `None` where nothing is served there.
@@ -60,11 +71,12 @@ pub(super) fn v3(kinds: &Kinds, path: &str) -> Option<Value> {
     }))
 }
 
-/// Where there are documents of OpenAPI v3.
-pub(super) fn paths(kinds: &Kinds) -> Vec<String> {
+/// Where there are documents of OpenAPI v3 that this server renders.
+pub(super) fn paths(view: View<'_>) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
-    for group in std::iter::once("").chain(group_names(kinds)) {
-        for version in super::legacy::versions(kinds, group) {
+    for group in std::iter::once("").chain(local_group_names(view.kinds)) {
+        let own = |version: &&str| view.table.remote(group, version).is_none();
+        for version in local_versions(view.kinds, group).into_iter().filter(own) {
             paths.push(if group.is_empty() {
                 format!("api/{version}")
             } else {
