@@ -72,7 +72,12 @@ impl Checker {
         let mut streams = Vec::new();
         for (group, plural, label_selector, field_selector) in [
             ("", "services", String::new(), format!("metadata.name={name}")),
-            ("discovery.k8s.io", "endpointslices", format!("kubernetes.io/service-name={name}"), String::new()),
+            (
+                "discovery.k8s.io",
+                "endpointslices",
+                format!("kubernetes.io/service-name={name}"),
+                String::new(),
+            ),
         ] {
             let options = ListOptions {
                 label_selector,
@@ -143,7 +148,8 @@ impl Checker {
             return Err(not("ServicePortError", why));
         };
         let port_name = found["name"].as_str().unwrap_or_default();
-        let slices = self.slices(kinds.lookup("discovery.k8s.io", "v1", "endpointslices"), namespace, name).await;
+        let slices =
+            self.slices(kinds.lookup("discovery.k8s.io", "v1", "endpointslices"), namespace, name).await;
         if slices.is_empty() {
             let why = format!("cannot find endpointslices for service/{name} in {namespace:?}");
             return Err(not("EndpointsNotFound", why));
@@ -210,7 +216,8 @@ fn set(service: &mut Value, found: &Found, time: &str) -> bool {
 fn is_active(slice: &Value, port_name: &str) -> bool {
     let list = |field: &str| slice[field].as_array().map(Vec::as_slice).unwrap_or_default();
     let ready = list("endpoints").iter().any(|endpoint| endpoint["conditions"]["ready"] != false);
-    let named = |port: &Value| port["name"].as_str().unwrap_or_default() == port_name && port["port"].is_u64();
+    let named =
+        |port: &Value| port["name"].as_str().unwrap_or_default() == port_name && port["port"].is_u64();
     ready && list("ports").iter().any(named)
 }
 

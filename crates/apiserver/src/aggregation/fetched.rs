@@ -143,10 +143,17 @@ mod tests {
 
     #[test]
     fn a_document_is_where_it_belongs() {
-        let at = |url: &str| own_document(&json!({"paths": {"apis/g.io/v1": {"serverRelativeURL": url}}}), &remote());
+        let at = |url: &str| {
+            own_document(&json!({"paths": {"apis/g.io/v1": {"serverRelativeURL": url}}}), &remote())
+        };
         let good = "/openapi/v3/apis/g.io/v1?hash=ABC";
         assert_eq!(at(good).as_deref(), Some(good));
-        for bad in ["https://evil/openapi/v3/apis/g.io/v1", "/openapi/v3/apis/g.io/v1beta1", "/api/v1/secrets", "/openapi/v3/apis/g.io/v1?a b"] {
+        for bad in [
+            "https://evil/openapi/v3/apis/g.io/v1",
+            "/openapi/v3/apis/g.io/v1beta1",
+            "/api/v1/secrets",
+            "/openapi/v3/apis/g.io/v1?a b",
+        ] {
             assert_eq!(at(bad), None, "{bad}");
         }
     }

@@ -8,7 +8,9 @@ use apimachinery::status::Status;
 use auth::UserInfo;
 use bytes::Bytes;
 use futures::StreamExt;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt, Full};
@@ -140,12 +142,7 @@ async fn upgrade(
 }
 
 /// The request as the other server gets it.
-fn request(
-    parts: &Parts,
-    user: &UserInfo,
-    body: Bytes,
-    upgrades: bool,
-) -> Result<Request<Sending>, Status> {
+fn request(parts: &Parts, user: &UserInfo, body: Bytes, upgrades: bool) -> Result<Request<Sending>, Status> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let body: Sending = Full::new(body).map_err(|never| match never {}).boxed_unsync();
     let mut request = Request::builder()
@@ -182,7 +179,8 @@ pub(super) fn identify(headers: &mut HeaderMap, user: &UserInfo) -> Result<(), S
         headers.append(GROUP, value(group)?);
     }
     for (key, values) in &user.extra {
-        let name = HeaderName::try_from(format!("{EXTRA}{}", escaped(key))).map_err(Status::internal_error)?;
+        let name =
+            HeaderName::try_from(format!("{EXTRA}{}", escaped(key))).map_err(Status::internal_error)?;
         for each in values {
             headers.append(name.clone(), value(each)?);
         }
@@ -257,7 +255,8 @@ mod tests {
             ..UserInfo::default()
         };
         let told = headers(&from, &user, false).unwrap();
-        let all = |name: &str| told.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        let all =
+            |name: &str| told.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(all("x-remote-user"), ["bob"]);
         assert_eq!(all("x-remote-group"), ["dev", "system:authenticated"]);
         assert_eq!(all("x-remote-extra-example.org%2f%53cope%25"), ["1", "2"]);

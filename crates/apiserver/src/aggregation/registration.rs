@@ -91,14 +91,16 @@ mod tests {
 
     #[test]
     fn only_what_is_kept_is_changed() {
-        let spec = json!({"group": "g.io", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 100});
+        let spec =
+            json!({"group": "g.io", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 100});
         let wanted: BTreeMap<String, Value> =
             ["v1.g.io", "v2.g.io", "v3.g.io"].map(|name| (name.to_owned(), spec.clone())).into();
         let object = |name: &str, label: &str, spec: &Value| {
             let object = json!({"metadata": {"name": name, "labels": {AUTOMANAGED: label}}, "spec": spec});
             (name.to_owned(), object)
         };
-        let other = json!({"group": "g.io", "version": "v1", "groupPriorityMinimum": 5, "versionPriority": 5});
+        let other =
+            json!({"group": "g.io", "version": "v1", "groupPriorityMinimum": 5, "versionPriority": 5});
         let stored: BTreeMap<String, Value> = [
             object("v1.g.io", "true", &other),
             object("v2.g.io", "false", &other),

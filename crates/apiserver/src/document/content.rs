@@ -70,9 +70,8 @@ mod tests {
     fn large_documents_are_held_small_and_given_as_they_are_wanted() {
         let text = Bytes::from("kubernetes ".repeat(20_000));
         let content = Content::of(text.clone()).unwrap();
-        let accepting = |value: &'static str| {
-            HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))])
-        };
+        let accepting =
+            |value: &'static str| HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]);
         let (packed, encoding) = content.for_client(&accepting("br, gzip;q=0.8")).unwrap();
         assert!(packed.len() < 2000 && encoding.is_some());
         for headers in [HeaderMap::new(), accepting("identity"), accepting("gzip;q=0")] {

@@ -4,8 +4,8 @@ use registry::defaults::group_priority;
 use registry::{Kinds, version_order};
 use serde_json::{Value, json};
 
-use super::{View, hash};
 use super::resources::{Served, in_version};
+use super::{View, hash};
 use crate::aggregation::Remote;
 use crate::review::REVIEWS;
 

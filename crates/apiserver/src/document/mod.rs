@@ -76,13 +76,7 @@ impl Documents {
     }
 
     /// Answers a path of discovery or OpenAPI.
-    pub(crate) fn serve(
-        &self,
-        view: View<'_>,
-        headers: &HeaderMap,
-        path: &str,
-        query: &Query,
-    ) -> Answer {
+    pub(crate) fn serve(&self, view: View<'_>, headers: &HeaderMap, path: &str, query: &Query) -> Answer {
         if matches!(path, "/api" | "/apis") && negotiate::wants_aggregated_discovery(headers) {
             let (_, mut answer) = self.answer(view, path, AGGREGATED, headers)?;
             answer.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
@@ -234,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_document_is_rendered_once_and_not_for_who_has_it() {
-        let (documents, kinds, table) = (Documents::new("host:1".to_owned()), Kinds::default(), Table::default());
+        let (documents, kinds, table) =
+            (Documents::new("host:1".to_owned()), Kinds::default(), Table::default());
         let view = View { kinds: &kinds, table: &table };
         for path in ["/openapi/v2", "/openapi/v3/apis/authentication.k8s.io/v1"] {
             let etag = documents.identity(view, path).unwrap();

@@ -221,7 +221,9 @@ async fn a_webhook_that_is_down_fails_those_who_need_it() {
     let old = json!({"apiVersion": "stable.example.com/v1beta1", "kind": "Host", "metadata": {"name": "b"},
         "hostPort": "h:1"});
     let refused = world.create(OLD, old).await.unwrap_err();
-    assert!(refused.message.starts_with("conversion webhook for stable.example.com/v1beta1, Kind=Host failed: "));
+    assert!(
+        refused.message.starts_with("conversion webhook for stable.example.com/v1beta1, Kind=Host failed: ")
+    );
     assert_eq!(world.get(HOSTS, "b").await.unwrap_err().code, 404);
     hook.down.store(false, Ordering::Relaxed);
     assert_eq!(world.get(OLD, "a").await.unwrap()["hostPort"], "a:1");

@@ -9,10 +9,16 @@ use super::{DELETE_OPTIONS, GVK, STATUS, WATCH_EVENT, names_of, reference};
 type Parameter = (&'static str, &'static str, &'static str);
 
 const PRETTY: Parameter = ("pretty", "string", "If 'true', the answer is laid out for people.");
-const DRY_RUN: Parameter =
-    ("dryRun", "string", "When present, nothing is kept. The one value is All: every step but the last is gone through.");
-const FIELD_MANAGER: Parameter =
-    ("fieldManager", "string", "Who makes these changes; by default what stands before the slash in the client's name.");
+const DRY_RUN: Parameter = (
+    "dryRun",
+    "string",
+    "When present, nothing is kept. The one value is All: every step but the last is gone through.",
+);
+const FIELD_MANAGER: Parameter = (
+    "fieldManager",
+    "string",
+    "Who makes these changes; by default what stands before the slash in the client's name.",
+);
 const FIELD_VALIDATION: Parameter = (
     "fieldValidation",
     "string",
@@ -86,7 +92,9 @@ pub(super) enum Asks {
     Object,
     Patch,
     Selection,
-    Deletion { many: bool },
+    Deletion {
+        many: bool,
+    },
     /// Those of the subresource of that name.
     Options(&'static str),
 }
@@ -204,15 +212,20 @@ impl Operation<'_> {
     }
 
     fn description(&self, subject: &Subject<'_>) -> String {
-        let below = if self.subresource.is_empty() { String::new() } else { format!("{} of ", self.subresource) };
+        let below =
+            if self.subresource.is_empty() { String::new() } else { format!("{} of ", self.subresource) };
         let kind = subject.kind;
         match (self.action, self.many) {
             ("list", _) => format!("list or watch objects of kind {kind}"),
             ("watchlist", _) => {
-                format!("watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead.")
+                format!(
+                    "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead."
+                )
             }
             ("watch", _) => {
-                format!("watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list operation instead.")
+                format!(
+                    "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list operation instead."
+                )
             }
             ("connect", _) => format!("connect {} requests to {}{kind}", self.method.to_uppercase(), below),
             ("deletecollection", _) => format!("delete collection of {kind}"),
@@ -230,7 +243,8 @@ impl Operation<'_> {
             Asks::Selection => SELECTION.to_vec(),
             Asks::Deletion { many: false } => DELETION.to_vec(),
             Asks::Deletion { many: true } => {
-                let selects = SELECTION.iter().filter(|(name, ..)| !matches!(*name, "allowWatchBookmarks" | "watch"));
+                let selects =
+                    SELECTION.iter().filter(|(name, ..)| !matches!(*name, "allowWatchBookmarks" | "watch"));
                 DELETION.iter().chain(selects).copied().collect()
             }
             Asks::Options("log") => LOG.to_vec(),
@@ -251,7 +265,8 @@ impl Operation<'_> {
             GVK: self.gvk.clone().unwrap_or_else(own),
         });
         let parameters = self.parameters();
-        let parameters = parameters.iter().map(|(name, type_, said)| parameter(name, "query", type_, said, dialect));
+        let parameters =
+            parameters.iter().map(|(name, type_, said)| parameter(name, "query", type_, said, dialect));
         let mut parameters: Vec<Value> = parameters.collect();
         let patches = if subject.strategic { &PATCHES[..] } else { &PATCHES[..3] };
         let body = match self.asks {
@@ -264,11 +279,13 @@ impl Operation<'_> {
         if let Some((schema, types, required)) = body {
             match dialect {
                 OpenApi::V2 => {
-                    parameters.push(json!({"name": "body", "in": "body", "required": required, "schema": schema}));
+                    parameters
+                        .push(json!({"name": "body", "in": "body", "required": required, "schema": schema}));
                     operation["consumes"] = json!(types);
                 }
                 OpenApi::V3 => {
-                    operation["requestBody"] = json!({"required": required, "content": content(types, &schema)});
+                    operation["requestBody"] =
+                        json!({"required": required, "content": content(types, &schema)});
                 }
             }
         }

@@ -87,7 +87,8 @@ impl Paths {
         let at = Place::of(&subject, &kind.plural);
         let serves = |verb: &str| kind.verbs.contains(&verb);
         let of_list = || Answers::List(list.clone());
-        let operation = |method, action, verb, asks, answers| subject.operation(method, action, verb, "", asks, answers);
+        let operation =
+            |method, action, verb, asks, answers| subject.operation(method, action, verb, "", asks, answers);
         let mut collection = Vec::new();
         if serves("list") {
             collection.push(operation("get", "list", "list", Asks::Selection, of_list()));
@@ -96,7 +97,13 @@ impl Paths {
             collection.push(operation("post", "post", "create", Asks::Object, Answers::Created));
         }
         if serves("deletecollection") {
-            let all = operation("delete", "deletecollection", "delete", Asks::Deletion { many: true }, Answers::Status);
+            let all = operation(
+                "delete",
+                "deletecollection",
+                "delete",
+                Asks::Deletion { many: true },
+                Answers::Status,
+            );
             collection.push(Operation { many: true, ..all });
         }
         self.add(&at.collection, &subject, false, collection);
