@@ -259,3 +259,59 @@ async fn definitions_say_how_they_convert() {
         Some("[spec.conversion.strategy: Unsupported value: \"Other\": supported values: \"None\"")
     );
 }
+
+#[tokio::test]
+async fn managers_of_one_version_see_what_is_done_in_another() {
+    let (world, hook, _) = world("v1").await;
+    let by = |manager: &str| RequestContext { field_manager: manager.into(), ..cx() };
+    let apply = async |manager: &str, resource: &str, config: Value, force: bool| {
+        let kind = world.kind(resource);
+        let configuration = registry::Configuration { config, force };
+        let done =
+            world.registry.apply(&by(manager), &kind, "default", "a", Part::Whole, &configuration).await;
+        done.map(|updated| updated.object.tree())
+    };
+    let config = |version: &str, fields: Value| {
+        let mut config = json!({"apiVersion": format!("stable.example.com/{version}"), "kind": "Host",
+            "metadata": {"name": "a"}});
+        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        config
+    };
+    apply("old", OLD, config("v1beta1", json!({"hostPort": "h:1"})), false).await.unwrap();
+    let owners = |object: &Value| -> Vec<String> {
+        let all = object["metadata"]["managedFields"].as_array().unwrap().iter();
+        all.map(|entry| {
+            format!(
+                "{} {} {}",
+                entry["manager"].as_str().unwrap(),
+                entry["apiVersion"].as_str().unwrap(),
+                entry["fieldsV1"]
+            )
+        })
+        .collect()
+    };
+    // The same in the other version is no conflict; something else is, in the words of the one who owns it.
+    let same = apply("new", HOSTS, config("v1", json!({"host": "h", "port": "1"})), false).await.unwrap();
+    assert_eq!(
+        owners(&same),
+        [
+            r#"new stable.example.com/v1 {"f:host":{},"f:port":{}}"#,
+            r#"old stable.example.com/v1beta1 {"f:hostPort":{}}"#
+        ]
+    );
+    let conflict = apply("third", HOSTS, config("v1", json!({"port": "2"})), false).await.unwrap_err();
+    assert_eq!(conflict.code, 409);
+    assert!(conflict.message.contains("conflict with \"old\": .hostPort"), "{conflict}");
+    assert!(conflict.message.contains("conflict with \"new\": .port"), "{conflict}");
+    // By force, or by an update in one version, what is owned in the other is taken.
+    let forced = apply("third", HOSTS, config("v1", json!({"port": "2"})), true).await.unwrap();
+    assert_eq!(
+        owners(&forced),
+        [r#"new stable.example.com/v1 {"f:host":{}}"#, r#"third stable.example.com/v1 {"f:port":{}}"#]
+    );
+    let updated = world.merge(OLD, "a", json!({"hostPort": "i:3"})).await.unwrap();
+    assert_eq!(owners(&updated), [r#"unknown stable.example.com/v1beta1 {"f:hostPort":{}}"#]);
+    // Nobody can say what it is to others while the webhook is down; who writes the stored version goes on.
+    hook.down.store(true, Ordering::Relaxed);
+    world.merge(HOSTS, "a", json!({"zone": "b"})).await.unwrap();
+}
