@@ -301,8 +301,8 @@ async fn managers_of_one_version_see_what_is_done_in_another() {
     );
     let conflict = apply("third", HOSTS, config("v1", json!({"port": "2"})), false).await.unwrap_err();
     assert_eq!(conflict.code, 409);
-    assert!(conflict.message.contains("conflict with \"old\": .hostPort"), "{conflict}");
-    assert!(conflict.message.contains("conflict with \"new\": .port"), "{conflict}");
+    let said = "Apply failed with 2 conflicts: conflicts with \"new\":\n- .port\nconflicts with \"old\":\n- .hostPort";
+    assert_eq!(conflict.message, said);
     // By force, or by an update in one version, what is owned in the other is taken.
     let forced = apply("third", HOSTS, config("v1", json!({"port": "2"})), true).await.unwrap();
     assert_eq!(
