@@ -9,6 +9,7 @@
 //! Begin with [`ApiServer`], then `verb` for what a request becomes, `document` for what clients discover, and `tls`.
 
 mod admission;
+mod aggregation;
 mod authenticate;
 mod authorize;
 mod body;

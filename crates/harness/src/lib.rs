@@ -11,6 +11,7 @@
 )]
 
 mod etcd;
+mod extension;
 mod http;
 mod manifest;
 mod oci;
@@ -20,6 +21,7 @@ mod wait;
 mod webhook;
 
 pub use etcd::Etcd;
+pub use extension::{Asked, Extension, GROUP_VERSION};
 pub use http::{Answer, send};
 pub use manifest::component;
 pub use oci::Registry;

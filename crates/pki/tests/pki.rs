@@ -32,6 +32,7 @@ fn identities() -> Vec<Identity> {
         Identity::Edge("one".into()),
         Identity::KubeletClient,
         Identity::Bootstrap,
+        Identity::FrontProxy,
     ]
 }
 

@@ -157,6 +157,20 @@ impl Kind {
         Ok(tree)
     }
 
+    /// Trees of this version in another one of the same resource.
+    pub(crate) async fn converted_to(&self, other: &Kind, trees: [&Value; 2]) -> Result<Vec<Value>, Status> {
+        let mut converted: Vec<Value> = trees.into_iter().cloned().collect();
+        match self.versions.as_ref().and_then(|versions| versions.webhook.as_ref()) {
+            Some(webhook) => converted = webhook.convert(&converted, &other.api_version()).await?,
+            None => converted.iter_mut().for_each(|tree| self.strategy.store_form(tree)),
+        }
+        for tree in &mut converted {
+            other.strategy.restore(tree);
+            other.put_type(tree, &other.api_version());
+        }
+        Ok(converted)
+    }
+
     /// The stored form of a tree of this version; `None`: the tree itself.
     pub(crate) async fn stored_form(&self, tree: &Value) -> Result<Option<Value>, Status> {
         let Some(versions) = &self.versions else {

@@ -30,6 +30,11 @@ fn ranges(options: &Options) -> Result<Ranges, Status> {
     Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())
 }
 
+/// How a built-in group comes before others, as upstream's do; the group of APIServices itself comes first.
+pub fn group_priority(group: &str) -> i64 {
+    crate::apiregistration::local::priority(group)
+}
+
 /// The namespaces; the system's priority classes; the service by which pods find the API at `port`: it has the first
 /// address of the service range; that of the cluster's DNS; and what says that this server serves its own groups.
 /// In the order in which they are to be created; what exists already is left alone.

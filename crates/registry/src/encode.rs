@@ -217,17 +217,27 @@ mod tests {
         let object = json!({"apiVersion": "other/v9", "Zed": 1, "metadata": {"name": "a"}, "spec": {"x": 1}});
         let plain = encode(&object).unwrap();
         let versioned = encode_as(&object, Some("stable.example.com/v1beta1")).unwrap();
-        assert_eq!((plain.api_version(), versioned.api_version()), (None, Some("stable.example.com/v1beta1")));
+        assert_eq!(
+            (plain.api_version(), versioned.api_version()),
+            (None, Some("stable.example.com/v1beta1"))
+        );
         assert_eq!(versioned.bare(), plain.stored);
         assert_eq!(versioned.at(7), plain.at(7));
         assert_eq!(versioned.body_splice(), plain.splice_at);
         let located = Encoded::locate(versioned.stored.clone()).unwrap();
         assert_eq!((located.head, located.splice_at), (versioned.head, versioned.splice_at));
         let body = versioned.at(7);
-        assert!(same(&body, versioned.body_splice(), &versioned) && same(&body, versioned.body_splice(), &plain));
+        assert!(
+            same(&body, versioned.body_splice(), &versioned) && same(&body, versioned.body_splice(), &plain)
+        );
         let other = encode_as(&json!({"metadata": {"name": "b"}}), Some("g/v1")).unwrap();
         assert!(!same(&body, versioned.body_splice(), &other));
-        for torn in [&br#"{"apiVersion":"#[..], br#"{"apiVersion":"a"#, br#"{"apiVersion":"a\"#, br#"{"apiVersion":"{\"metadata\":{"#] {
+        for torn in [
+            &br#"{"apiVersion":"#[..],
+            br#"{"apiVersion":"a"#,
+            br#"{"apiVersion":"a\"#,
+            br#"{"apiVersion":"{\"metadata\":{"#,
+        ] {
             assert!(Encoded::locate(Bytes::from_static(torn)).is_none());
         }
     }

@@ -83,7 +83,7 @@ pub use context::{
 pub use custom::{AskWebhook, NoWebhooks};
 pub use decode::decode_sent;
 pub use kind::{Column, Kind, Subresource};
-pub use kinds::{Group, Kinds};
+pub use kinds::{Group, Kinds, version_order};
 pub use object::{Head, List, Object, Row, WatchEvent};
 pub use registry::{Deleted, Limits, Options, Registry, Updated};
 pub use resource::secret_prefixes;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::status::Status;
+use async_trait::async_trait;
 use serde_json::Value;
 use store::Error;
 
@@ -28,20 +29,33 @@ pub(crate) struct Target<'a> {
     pub(crate) applied: bool,
 }
 
+/// What becomes of an object. It may be asked for more than once, while others get in between.
+#[async_trait]
+pub(crate) trait Change: Send + Sync {
+    async fn of(&self, old: &Value) -> Result<Value, Status>;
+}
+
+#[async_trait]
+impl<F: Fn(&Value) -> Result<Value, Status> + Send + Sync> Change for F {
+    async fn of(&self, old: &Value) -> Result<Value, Status> {
+        self(old)
+    }
+}
+
 impl Registry {
     /// Makes `change` of the current object, again and again while others get in between.
     pub(crate) async fn modify(
         &self,
         cx: &RequestContext,
         target: Target<'_>,
-        change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+        change: impl Change,
     ) -> Result<Updated, Status> {
         let Target { kind, namespace, name, .. } = target;
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
             let old = kind.tree(&item).await?;
-            let mut new = change(&old)?;
+            let mut new = change.of(&old).await?;
             let version = text(&new, &["metadata", "resourceVersion"]);
             if !version.is_empty() && version != text(&old, &["metadata", "resourceVersion"]) {
                 return Err(meta::stale(kind, name, version));
@@ -71,7 +85,10 @@ impl Registry {
         kind.strategy.default(new);
         // As upstream: what admission adds is nobody's, and a binding is no change of the pod's fields.
         if !applied && part != Part::Binding {
-            Writing::new(cx, self, kind, part).changed(old, new)?;
+            let writing = Writing::new(cx, self, kind, part);
+            // As upstream: an update goes through though nobody can say what it is to managers of another version.
+            let others = writing.others(managing::versions_of(old), old, new).await.unwrap_or_default();
+            writing.changed(old, new, &others)?;
         }
         let attributes = Attributes {
             operation: Operation::Update,

@@ -93,7 +93,8 @@ impl Registry {
                 self.newest(&kind.resource)
             }
         };
-        self.page(kind, &selection, &Page { view, revision, after: None, seen: 0, limit: options.limit }).await
+        self.page(kind, &selection, &Page { view, revision, after: None, seen: 0, limit: options.limit })
+            .await
     }
 
     /// The current view and the revision that it is exact for.

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use crate::cache::{Applied, Command, Pending};
 use crate::ranges::Ranges;
 use crate::{
-    AdmitAll, AskWebhook, Configuration, DeleteOptions, Kind, Kinds, List, ListOptions, NoWebhooks, Object, Part,
-    Patch, RequestContext, Row, WatchStream,
+    AdmitAll, AskWebhook, Configuration, DeleteOptions, Kind, Kinds, List, ListOptions, NoWebhooks, Object,
+    Part, Patch, RequestContext, Row, WatchStream,
 };
 
 /// How much of the past the cache keeps, and how far a watcher may fall behind.

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod aggregation;
 mod applying;
 mod ask;
+mod conversion;
 mod documents;
+mod explain;
 mod forms;
 mod log;
 mod objects;

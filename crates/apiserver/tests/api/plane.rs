@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Plane {
     pub directory: PathBuf,
     pub authority: Authority,
+    /// That of the certificate which servers of aggregated APIs are shown.
+    pub front_proxies: Authority,
     pub server: Arc<ApiServer>,
     pub presented: Arc<Presented>,
     pub address: SocketAddr,
@@ -56,8 +58,12 @@ impl Plane {
         let store = Arc::new(Embedded::open(&options, History::default()).unwrap());
         let mut options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
         // Servers of tests are on this machine.
-        let policy = egress::Policy { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Policy::default() };
-        let outgoing = Outgoing::new(egress::Connector::new(policy), None, clock.clone(), &tasks);
+        let policy =
+            egress::Policy { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Policy::default() };
+        let proxies = Authority::open(&directory.join("front-proxy"), now).unwrap();
+        let front_proxy = Presented::new(&proxies.client(&Identity::FrontProxy, now).unwrap()).unwrap();
+        let connector = egress::Connector::new(policy);
+        let outgoing = Outgoing::new(connector, Some(front_proxy), clock.clone(), &tasks);
         options.webhooks = outgoing.clone();
         let objects = registry::defaults::manifests(&options, address.port()).unwrap();
         let registry = Registry::open(store.clone(), options).await.unwrap();
@@ -97,6 +103,7 @@ impl Plane {
         let plane = Self {
             directory,
             authority,
+            front_proxies: proxies,
             server,
             presented,
             address,

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use super::certificates::{Certificates, InUse, connect};
 use super::encryption::Keys;
+use super::front_proxy::FrontProxy;
 use super::peers::Peers;
 use super::storage::Storage;
 use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal};
@@ -58,7 +59,9 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let mut options = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
     options.service_cidr.clone_from(&flags.api.service_cidr);
     let tasks = Tasks::default();
-    let outgoing = Outgoing::new(connector(&flags.api)?, None, ambient.clock.clone(), &tasks);
+    let front_proxy = FrontProxy::open(layout, now)?;
+    let presented = Some(front_proxy.presented());
+    let outgoing = Outgoing::new(connector(&flags.api)?, presented, ambient.clock.clone(), &tasks);
     options.webhooks = outgoing.clone();
     let advertised = flags.api.advertise_address.or_else(|| endpoints::outward(address.ip()));
     let service = defaults::api_address(&options).map_err(said)?;
@@ -133,8 +136,10 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
                 clock.clone(),
             ))),
         };
-        working.spawn("endpoints of the API", endpoints::keep(installer, servers, clock));
+        working.spawn("endpoints of the API", endpoints::keep(installer.clone(), servers, clock));
     }
+    let clients = authority.certificate_pem().to_owned();
+    working.spawn("front proxy", front_proxy.keep(installer.clone(), clients, ambient.clock.clone()));
     let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
     working.spawn("encryption", secrets.keep(store, ambient.clock.clone()));

@@ -11,9 +11,11 @@
 
 use harness::Plane;
 
+mod aggregated;
 mod anew;
 mod components;
 mod containers;
+mod conversion;
 mod debug;
 mod demo;
 mod dual;

@@ -21,7 +21,8 @@ pub(super) fn validate(conversion: &Value, path: &Path<'_>, errors: &mut Vec<Fie
         errors.push(FieldError::not_supported(&path.child("strategy"), strategy, STRATEGIES));
     }
     // Upstream checks its internal form, where these two lie beside the strategy.
-    let (at_config, at_versions) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    let (at_config, at_versions) =
+        (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
     let config = at(conversion, &["webhook", "clientConfig"]);
     let versions = items(conversion, &["webhook", "conversionReviewVersions"]);
     if strategy != "Webhook" {

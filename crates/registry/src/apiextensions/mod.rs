@@ -1,5 +1,5 @@
 //! The group `apiextensions.k8s.io`.
 
-pub(crate) mod custom_resource_definition;
 mod conversion;
+pub(crate) mod custom_resource_definition;
 mod validation;

@@ -71,7 +71,8 @@ impl WatchStream {
                 Taken::Change(_, item) => Some(&**item),
                 Taken::Bookmark(_) => None,
             });
-            if let Err(status) = self.kind.make_ready(items).await {
+            let ready = self.kind.make_ready(items).await;
+            if let Err(status) = ready {
                 self.failed = true;
                 return Some(WatchEvent::Failed(Box::new(status)));
             }

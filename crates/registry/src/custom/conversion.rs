@@ -86,13 +86,16 @@ impl Webhook {
         let converted = converted(answer, &api_version, &uid).map_err(|why| failed(&why))?;
         if converted.len() != objects.len() {
             let (got, expected) = (converted.len(), objects.len());
-            return Err(fail(format!("conversion webhook for {of} returned {got} objects, expected {expected}")));
+            return Err(fail(format!(
+                "conversion webhook for {of} returned {got} objects, expected {expected}"
+            )));
         }
         let pairs = objects.iter().zip(converted).enumerate();
         pairs
             .map(|(index, (original, converted))| {
-                self.checked(original, converted, to)
-                    .map_err(|fault| fail(format!("conversion webhook for {of} returned {}", fault.at(index, objects.len()))))
+                self.checked(original, converted, to).map_err(|fault| {
+                    fail(format!("conversion webhook for {of} returned {}", fault.at(index, objects.len())))
+                })
             })
             .collect()
     }
@@ -196,12 +199,17 @@ fn restored(original: &Value, converted: Option<&Value>) -> Result<Value, String
             }
             Some(Value::Object(given)) => given,
             Some(other) => {
-                return Err(format!("invalid metadata.{field} of type {} in converted object", type_of(other)));
+                return Err(format!(
+                    "invalid metadata.{field} of type {} in converted object",
+                    type_of(other)
+                ));
             }
         };
         if let Some((key, value)) = given.iter().find(|(_, value)| !value.is_string()) {
             let what = type_of(value);
-            return Err(format!("metadata.{field}[{key}] must be a string, but is {what} in converted object"));
+            return Err(format!(
+                "metadata.{field}[{key}] must be a string, but is {what} in converted object"
+            ));
         }
         if metadata.get(field).and_then(Value::as_object) != Some(given) {
             check(field, given)?;
@@ -335,13 +343,22 @@ mod tests {
         let review = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"});
         check(Ok(review.clone()), "failed: no response provided").await;
         let changed: [(fn(&mut Value), &str); 8] = [
-            (|o| o["metadata"]["name"] = json!("z"), "returned invalid object: must have the same name: a != z"),
-            (|o| o["metadata"]["uid"] = json!("z"), "returned invalid object: must have the same UID: u != z"),
+            (
+                |o| o["metadata"]["name"] = json!("z"),
+                "returned invalid object: must have the same name: a != z",
+            ),
+            (
+                |o| o["metadata"]["uid"] = json!("z"),
+                "returned invalid object: must have the same UID: u != z",
+            ),
             (
                 |o| o["apiVersion"] = json!("g.io/v1"),
                 "returned invalid object at index 0: invalid groupVersion (expected g.io/v2, received g.io/v1)",
             ),
-            (|o| o["kind"] = json!("X"), "returned invalid object at index 0: invalid kind (expected Thing, received X)"),
+            (
+                |o| o["kind"] = json!("X"),
+                "returned invalid object at index 0: invalid kind (expected Thing, received X)",
+            ),
             (|o| *o = json!(1), "returned invalid object at index 0: it is no object"),
             (
                 |o| o["metadata"]["labels"] = json!([]),

@@ -7,7 +7,7 @@ mod kinds;
 mod publish;
 mod strategy;
 
-pub(crate) use conversion::{REVIEWS, Webhook};
 pub use conversion::{AskWebhook, NoWebhooks};
+pub(crate) use conversion::{REVIEWS, Webhook};
 pub(crate) use json_path::JsonPath;
 pub(crate) use publish::{CLEANUP, CustomKinds};

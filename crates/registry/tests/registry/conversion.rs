@@ -221,7 +221,9 @@ async fn a_webhook_that_is_down_fails_those_who_need_it() {
     let old = json!({"apiVersion": "stable.example.com/v1beta1", "kind": "Host", "metadata": {"name": "b"},
         "hostPort": "h:1"});
     let refused = world.create(OLD, old).await.unwrap_err();
-    assert!(refused.message.starts_with("conversion webhook for stable.example.com/v1beta1, Kind=Host failed: "));
+    assert!(
+        refused.message.starts_with("conversion webhook for stable.example.com/v1beta1, Kind=Host failed: ")
+    );
     assert_eq!(world.get(HOSTS, "b").await.unwrap_err().code, 404);
     hook.down.store(false, Ordering::Relaxed);
     assert_eq!(world.get(OLD, "a").await.unwrap()["hostPort"], "a:1");
@@ -256,4 +258,60 @@ async fn definitions_say_how_they_convert() {
         refused(json!({"strategy": "Other"})).await.split(',').next(),
         Some("[spec.conversion.strategy: Unsupported value: \"Other\": supported values: \"None\"")
     );
+}
+
+#[tokio::test]
+async fn managers_of_one_version_see_what_is_done_in_another() {
+    let (world, hook, _) = world("v1").await;
+    let by = |manager: &str| RequestContext { field_manager: manager.into(), ..cx() };
+    let apply = async |manager: &str, resource: &str, config: Value, force: bool| {
+        let kind = world.kind(resource);
+        let configuration = registry::Configuration { config, force };
+        let done =
+            world.registry.apply(&by(manager), &kind, "default", "a", Part::Whole, &configuration).await;
+        done.map(|updated| updated.object.tree())
+    };
+    let config = |version: &str, fields: Value| {
+        let mut config = json!({"apiVersion": format!("stable.example.com/{version}"), "kind": "Host",
+            "metadata": {"name": "a"}});
+        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        config
+    };
+    apply("old", OLD, config("v1beta1", json!({"hostPort": "h:1"})), false).await.unwrap();
+    let owners = |object: &Value| -> Vec<String> {
+        let all = object["metadata"]["managedFields"].as_array().unwrap().iter();
+        all.map(|entry| {
+            format!(
+                "{} {} {}",
+                entry["manager"].as_str().unwrap(),
+                entry["apiVersion"].as_str().unwrap(),
+                entry["fieldsV1"]
+            )
+        })
+        .collect()
+    };
+    // The same in the other version is no conflict; something else is, in the words of the one who owns it.
+    let same = apply("new", HOSTS, config("v1", json!({"host": "h", "port": "1"})), false).await.unwrap();
+    assert_eq!(
+        owners(&same),
+        [
+            r#"new stable.example.com/v1 {"f:host":{},"f:port":{}}"#,
+            r#"old stable.example.com/v1beta1 {"f:hostPort":{}}"#
+        ]
+    );
+    let conflict = apply("third", HOSTS, config("v1", json!({"port": "2"})), false).await.unwrap_err();
+    assert_eq!(conflict.code, 409);
+    let said = "Apply failed with 2 conflicts: conflicts with \"new\":\n- .port\nconflicts with \"old\":\n- .hostPort";
+    assert_eq!(conflict.message, said);
+    // By force, or by an update in one version, what is owned in the other is taken.
+    let forced = apply("third", HOSTS, config("v1", json!({"port": "2"})), true).await.unwrap();
+    assert_eq!(
+        owners(&forced),
+        [r#"new stable.example.com/v1 {"f:host":{}}"#, r#"third stable.example.com/v1 {"f:port":{}}"#]
+    );
+    let updated = world.merge(OLD, "a", json!({"hostPort": "i:3"})).await.unwrap();
+    assert_eq!(owners(&updated), [r#"unknown stable.example.com/v1beta1 {"f:hostPort":{}}"#]);
+    // Nobody can say what it is to others while the webhook is down; who writes the stored version goes on.
+    hook.down.store(true, Ordering::Relaxed);
+    world.merge(HOSTS, "a", json!({"zone": "b"})).await.unwrap();
 }
