@@ -13,7 +13,7 @@ use apimachinery::json::{MAX_DEPTH, depth, parse};
 use apimachinery::status::Status;
 use apimachinery::warnings::Warnings;
 use async_trait::async_trait;
-use auth::UserInfo;
+use auth::{Authorizer, Decision, UserInfo};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -43,6 +43,14 @@ impl Endpoint for Server {
             }
         }
         Ok(answer)
+    }
+}
+
+struct Nobody;
+
+impl Authorizer for Nobody {
+    fn authorize(&self, _: &auth::Attributes<'_>) -> Decision {
+        Decision::nothing()
     }
 }
 
@@ -92,7 +100,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     let server = Server::default();
     *server.0.lock().unwrap() = answer.tree;
     let clock = Arc::new(clock::SystemClock::default());
-    let webhooks = Arc::new(Webhooks::new(Arc::new(server), clock, Arc::new(clock::SeededRandom::new(1))));
+    let webhooks = Arc::new(Webhooks::new(Arc::new(server), Arc::new(Nobody), clock, Arc::new(clock::SeededRandom::new(1))));
     let webhook = |version: &str| {
         json!({
             "name": "w.example.com", "admissionReviewVersions": [version], "sideEffects": "None",

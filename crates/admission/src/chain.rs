@@ -11,6 +11,7 @@ use crate::plugins::{
     NodeRestriction, PersistentVolumeClaimResize, PodSecurity, Priority, ResourceQuota, RuntimeClass,
     ServiceAccount, StorageObjectInUseProtection,
 };
+use crate::policy::Policies;
 use crate::webhook::{Round, Webhooks};
 use crate::{Attributes, Lookup, Operation, Plugin};
 
@@ -18,6 +19,7 @@ use crate::{Attributes, Lookup, Operation, Plugin};
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
     webhooks: Option<Arc<Webhooks>>,
+    policies: Option<Arc<Policies>>,
     /// Nothing that may still refuse the write comes after what these reserve.
     last: Vec<Box<dyn Plugin>>,
 }
@@ -25,7 +27,7 @@ pub struct Chain {
 impl Chain {
     /// A chain of these.
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
-        Self { plugins, webhooks: None, last: Vec::new() }
+        Self { plugins, webhooks: None, policies: None, last: Vec::new() }
     }
 
     /// The plugins that kube-apiserver has on by default, as far as their kinds exist here, in its order, and
@@ -57,6 +59,13 @@ impl Chain {
         self
     }
 
+    /// The same with policies in their place: just before the webhooks that judge.
+    #[must_use]
+    pub fn with_policies(mut self, policies: Arc<Policies>) -> Self {
+        self.policies = Some(policies);
+        self
+    }
+
     /// Lets each plugin change the object, and then the webhooks. Where a webhook has changed it and an earlier one wants to
     /// see that, all of it happens once more. Deletes pass untouched: there is nothing to change.
     ///
@@ -83,7 +92,7 @@ impl Chain {
         change(&self.last, attributes, object, lookup).await
     }
 
-    /// Asks each plugin and webhook whether the write may happen. Those that change objects are asked about a deletion
+    /// Asks each plugin, policy and webhook whether the write may happen. Those that change objects are asked about a deletion
     /// here, too: they may refuse it.
     ///
     /// # Errors
@@ -95,10 +104,13 @@ impl Chain {
         lookup: &dyn Lookup,
     ) -> Result<(), Status> {
         judge(&self.plugins, attributes, object, lookup).await?;
+        if let Some(webhooks) = self.webhooks.as_ref().filter(|_| attributes.operation == Operation::Delete) {
+            webhooks.mutate(attributes, None, lookup, &mut Round::default()).await?;
+        }
+        if let Some(policies) = &self.policies {
+            policies.validate(attributes, object, lookup).await?;
+        }
         if let Some(webhooks) = &self.webhooks {
-            if attributes.operation == Operation::Delete {
-                webhooks.mutate(attributes, None, lookup, &mut Round::default()).await?;
-            }
             webhooks.validate(attributes, object, lookup).await?;
         }
         judge(&self.last, attributes, object, lookup).await

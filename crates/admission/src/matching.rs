@@ -34,6 +34,11 @@ pub(crate) fn namespace_of<'a>(attributes: &Attributes<'a>) -> &'a str {
     if attributes.resource == &NAMESPACES { attributes.name } else { attributes.namespace }
 }
 
+/// Whether the request is about a namespace itself.
+pub(crate) fn is_namespace(attributes: &Attributes<'_>) -> bool {
+    attributes.resource == &NAMESPACES && attributes.subresource.is_empty()
+}
+
 /// The form that the request itself has.
 pub(crate) fn own_form(attributes: &Attributes<'_>) -> Form {
     let GroupResource { group, resource } = attributes.resource.clone();
@@ -154,6 +159,18 @@ impl Criteria {
             equivalent: text(webhook, &["matchPolicy"]) != "Exact",
             namespaces: selector(webhook, "namespaceSelector"),
             objects: selector(webhook, "objectSelector"),
+        }
+    }
+
+    /// Those of a policy (`matchConstraints`) or of a binding (`matchResources`).
+    pub(crate) fn of_resources(resources: &Value) -> Self {
+        let wanted = rules(resources, "resourceRules");
+        Self {
+            rules: Some(wanted).filter(|wanted| !wanted.is_empty()),
+            excluded: rules(resources, "excludeResourceRules"),
+            equivalent: text(resources, &["matchPolicy"]) != "Exact",
+            namespaces: selector(resources, "namespaceSelector"),
+            objects: selector(resources, "objectSelector"),
         }
     }
 

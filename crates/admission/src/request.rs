@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Attributes;
 use crate::lookup::Form;
-use crate::matching::namespace_of;
+use crate::matching::{namespace_of, own_form};
 
 #[derive(Serialize)]
 pub(crate) struct Kind<'a> {
@@ -84,4 +84,12 @@ impl<'a> Request<'a> {
             options: attributes.options.object(attributes.operation),
         }
     }
+}
+
+/// The variable `request` of expressions: without uid and objects, which have variables of their own.
+///
+/// # Errors
+/// Never for what was read from JSON.
+pub(crate) fn describe(attributes: &Attributes<'_>, form: &Form) -> Result<Value, serde_json::Error> {
+    serde_json::to_value(Request::of(attributes, form, &own_form(attributes)))
 }

@@ -13,7 +13,7 @@ use apimachinery::gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
 use apimachinery::status::Status;
 use apimachinery::warnings::Warnings;
 use async_trait::async_trait;
-use auth::UserInfo;
+use auth::{Authorizer, Decision, UserInfo};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -118,6 +118,15 @@ impl Options for Said {
     }
 }
 
+/// Lets nobody do anything.
+struct Nobody;
+
+impl Authorizer for Nobody {
+    fn authorize(&self, _: &auth::Attributes<'_>) -> Decision {
+        Decision::nothing()
+    }
+}
+
 /// A plugin of the server that counts how often it changes an object.
 struct Counting;
 
@@ -158,7 +167,7 @@ impl Write {
         let servers = Servers { answers: answers.iter().cloned().collect(), ..Servers::default() };
         let clock = Arc::new(clock::ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
         let random = Arc::new(clock::SeededRandom::new(7));
-        let webhooks = Arc::new(Webhooks::new(Arc::new(servers.clone()), clock, random));
+        let webhooks = Arc::new(Webhooks::new(Arc::new(servers.clone()), Arc::new(Nobody), clock, random));
         webhooks.replace(Configured::Mutating, &[]);
         webhooks.replace(Configured::Validating, &[]);
         Self {
@@ -664,7 +673,7 @@ async fn nobody_slips_through_before_the_webhooks_are_known() {
     let clock = Arc::new(clock::ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
     let random = Arc::new(clock::SeededRandom::new(7));
     let servers = Servers { answers: [deny()].into_iter().collect(), ..Servers::default() };
-    let webhooks = Arc::new(Webhooks::new(Arc::new(servers), clock.clone(), random));
+    let webhooks = Arc::new(Webhooks::new(Arc::new(servers), Arc::new(Nobody), clock.clone(), random));
     webhooks.replace(Configured::Mutating, &[]);
     let write = Write { webhooks: webhooks.clone(), ..Write::with(&[]) };
     let (run, learn) = (write.run(widget()), async {
@@ -676,6 +685,7 @@ async fn nobody_slips_through_before_the_webhooks_are_known() {
     assert!(refused.unwrap_err().ends_with("denied the request: too big"));
     let unready = Arc::new(Webhooks::new(
         Arc::new(Servers::default()),
+        Arc::new(Nobody),
         clock.clone(),
         Arc::new(clock::SeededRandom::new(8)),
     ));
@@ -687,5 +697,30 @@ async fn nobody_slips_through_before_the_webhooks_are_known() {
     assert_eq!(
         refused.unwrap_err(),
         "403 Forbidden widgets.example.com \"a\" is forbidden: not yet ready to handle request"
+    );
+}
+
+#[tokio::test]
+async fn conditions_keep_requests_from_a_webhook() {
+    let with = |expressions: &[&str], policy: &str| {
+        let conditions: Vec<Value> =
+            expressions.iter().map(|one| json!({"name": "c", "expression": one})).collect();
+        at("deny", json!({"matchConditions": conditions, "failurePolicy": policy}))
+    };
+    let run = async |expressions: &[&str], policy: &str| {
+        let write = Write::with(&[deny()]).set(Configured::Validating, "c", &[with(expressions, policy)]);
+        write.run(widget()).await.err().unwrap_or_default()
+    };
+    let denied = "403  admission webhook \"w.example.com\" denied the request: too big";
+    assert_eq!(run(&["object.size == 1", "request.userInfo.username == 'bob'"], "Fail").await, denied);
+    assert_eq!(run(&["object.size == 1", "oldObject != null"], "Fail").await, "");
+    assert_eq!(run(&["authorizer.group('').resource('pods').check('get').allowed()"], "Fail").await, "");
+    // One that does not hold counts, whatever is wrong with others; else the policy does.
+    assert_eq!(run(&["object.none == 1", "false"], "Fail").await, "");
+    assert_eq!(run(&["object.none == 1", "true"], "Ignore").await, "");
+    assert_eq!(
+        run(&["object.none == 1", "true"], "Fail").await,
+        "403 Forbidden widgets.example.com \"a\" is forbidden: expression 'object.none == 1' resulted in error: no such \
+         key: none"
     );
 }

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use apimachinery::status::Status;
+use expressions::Inputs;
 use futures::future::join_all;
 use serde_json::Value;
 
 use super::Webhooks;
 use super::ask::{Question, apply};
 use super::hook::Hook;
+use crate::asker::{self, Asker};
 use crate::lookup::Form;
 use crate::matching::{is_exempt, own_form};
+use crate::request::describe;
 use crate::{Attributes, Lookup};
 
 /// What the webhooks have made of one request so far, from the first time that they are asked to the second.
@@ -199,9 +202,26 @@ impl Webhooks {
         if hook.conditions.is_empty() {
             return Ok(Some(form));
         }
-        if hook.ignores_failures {
-            return Ok(None);
+        let (seen, old) = (
+            in_form(object, attributes, &form, lookup).await?,
+            in_form(attributes.old, attributes, &form, lookup).await?,
+        );
+        let request = describe(attributes, &form).map_err(Status::internal_error)?;
+        let asker = Asker::new(self.authorizer.as_ref(), attributes.user);
+        let hold = hook.conditions.hold(&Inputs {
+            object: seen.as_ref().or(object),
+            old: old.as_ref().or(attributes.old),
+            request: &request,
+            namespace: None,
+            params: None,
+            authorizer: &asker,
+            resource: asker::target(attributes),
+        });
+        match hold {
+            Ok(hold) => Ok(hold.then_some(form)),
+            // Its policy is about this, too.
+            Err(_) if hook.ignores_failures => Ok(None),
+            Err(why) => Err(attributes.forbid(why)),
         }
-        Err(attributes.forbid("match conditions of webhooks cannot be evaluated"))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use apimachinery::meta;
 use arc_swap::ArcSwap;
+use expressions::Conditions;
 use serde_json::Value;
 
 use super::review::Version;
@@ -33,8 +34,8 @@ pub(crate) struct Hook {
     pub(crate) version: Option<Version>,
     /// It wants to see what later ones make of the object.
     pub(crate) is_reinvoked: bool,
-    /// Names of the conditions under which it is asked.
-    pub(crate) conditions: Vec<String>,
+    /// The conditions under which it is asked.
+    pub(crate) conditions: Conditions,
 }
 
 impl Hook {
@@ -42,7 +43,6 @@ impl Hook {
         let name = text(webhook, &["name"]);
         let seconds = webhook.get("timeoutSeconds").and_then(Value::as_u64).filter(|seconds| *seconds > 0);
         let accepted = items(webhook, &["admissionReviewVersions"]).iter().filter_map(Value::as_str);
-        let conditions = items(webhook, &["matchConditions"]).iter();
         Self {
             name: name.to_owned(),
             id: format!("{configuration}/{name}/{number}"),
@@ -53,7 +53,7 @@ impl Hook {
             dry_runs: matches!(text(webhook, &["sideEffects"]), "None" | "NoneOnDryRun"),
             version: Version::first(accepted),
             is_reinvoked: text(webhook, &["reinvocationPolicy"]) == "IfNeeded",
-            conditions: conditions.map(|condition| text(condition, &["name"]).to_owned()).collect(),
+            conditions: Conditions::compile(webhook, false),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use apimachinery::status::Status;
 use async_trait::async_trait;
+use auth::Authorizer;
 use clock::{Clock, Random};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
@@ -64,6 +65,8 @@ pub struct Webhooks {
     mutating: Table,
     validating: Table,
     caller: Arc<dyn Caller>,
+    /// Whom expressions may ask what a user may do.
+    authorizer: Arc<dyn Authorizer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     calls: Semaphore,
@@ -73,11 +76,17 @@ pub struct Webhooks {
 
 impl Webhooks {
     /// None yet: requests wait until both kinds of configurations have been read.
-    pub fn new(caller: Arc<dyn Caller>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+    pub fn new(
+        caller: Arc<dyn Caller>,
+        authorizer: Arc<dyn Authorizer>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
         Self {
             mutating: Table::default(),
             validating: Table::default(),
             caller,
+            authorizer,
             clock,
             random,
             calls: Semaphore::new(CALLS),

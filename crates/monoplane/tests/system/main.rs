@@ -12,6 +12,7 @@
 use harness::Plane;
 
 mod aggregated;
+mod admission_policies;
 mod anew;
 mod components;
 mod containers;
