@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod api;
 mod bench;
 mod fuzz;
 mod guests;
@@ -46,7 +47,7 @@ enum Task {
         #[arg(long)]
         dev: bool,
     },
-    /// The part of `bench hop` or `bench gateway` that runs in a network namespace of its own
+    /// The part of a benchmark that runs in a network namespace of its own, or in a release build of this program
     #[command(hide = true)]
     Inside {
         /// Which

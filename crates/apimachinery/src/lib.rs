@@ -13,6 +13,7 @@
 //! are sorted, so equal objects have equal bytes.
 
 pub mod cidr;
+pub mod excerpt;
 pub mod field;
 pub mod gvk;
 pub mod intstr;

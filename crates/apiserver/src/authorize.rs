@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use apimachinery::meta;
 use apimachinery::status::Status;
 use arc_swap::ArcSwap;
 use auth::bootstrap::BootstrapAuthorizer;
@@ -205,11 +206,12 @@ impl Authorization {
     fn change(&self, kind: &Kind, object: &Object, present: bool) {
         if kind.plural == "pods" {
             let mut graph = self.pods.0.write().unwrap_or_else(PoisonError::into_inner);
-            let (namespace, name) = object.names();
+            let pod = object.excerpt(auth::node::excerpt());
+            let (namespace, name) = (meta::namespace(&pod), meta::name(&pod));
             if present {
-                graph.set(&namespace, &name, &object.tree())
+                graph.set(namespace, name, &pod)
             } else {
-                graph.remove(&namespace, &name)
+                graph.remove(namespace, name)
             }
             return;
         }
@@ -251,8 +253,8 @@ impl Authorization {
 fn graph_of(pods: impl IntoIterator<Item = Object>) -> Graph {
     let mut graph = Graph::default();
     for pod in pods {
-        let (namespace, name) = pod.names();
-        graph.set(&namespace, &name, &pod.tree());
+        let pod = pod.excerpt(auth::node::excerpt());
+        graph.set(meta::namespace(&pod), meta::name(&pod), &pod);
     }
     graph
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use apimachinery::status::Status;
 use bytes::Bytes;
 use clock::Clock;
+use futures::FutureExt;
 use http::StatusCode;
 use jiff::Timestamp;
 use registry::{Kind, Registry, WatchEvent, WatchStream};
@@ -44,17 +45,22 @@ pub(crate) fn duration(timeout_seconds: Option<i64>, now: Timestamp) -> Duration
 /// The answer to a watch.
 pub(crate) fn answer(watching: Watching, lasts: Duration) -> Answer {
     let deadline = watching.clock.monotonic() + lasts;
-    let state = (watching, false);
+    let (clock, stop) = (watching.clock.clone(), watching.stop.clone());
+    // Waited for throughout by one future: a new one for each frame would cost more than the frame.
+    let end = async move {
+        tokio::select! {
+            () = clock.sleep_until(deadline) => {}
+            () = stop.cancelled() => {}
+        }
+    };
+    let state = (watching, end.boxed(), false);
     let frames = futures::stream::unfold(Some(state), move |state| async move {
-        let (mut watching, had_columns) = state?;
-        let clock = watching.clock.clone();
-        let stop = watching.stop.clone();
+        let (mut watching, mut end, mut had_columns) = state?;
         let first = tokio::select! {
             event = watching.events.next() => event?,
-            () = clock.sleep_until(deadline) => return None,
-            () = stop.cancelled() => return None,
+            () = &mut end => return None,
         };
-        let (mut frame, mut had_columns) = (Vec::new(), had_columns);
+        let mut frame = Vec::new();
         let mut next = Some(first);
         while let Some(event) = next {
             if let Err(status) = watching.write(&event, &mut had_columns, &mut frame) {
@@ -63,7 +69,7 @@ pub(crate) fn answer(watching: Watching, lasts: Duration) -> Answer {
             }
             next = if frame.len() < FRAME { watching.events.try_next() } else { None };
         }
-        Some((Ok(Bytes::from(frame)), Some((watching, had_columns))))
+        Some((Ok(Bytes::from(frame)), Some((watching, end, had_columns))))
     });
     Ok(respond::json(StatusCode::OK, Body::stream(frames)))
 }

@@ -10,7 +10,7 @@ use crate::{Attributes, Authorizer, Decision, Resource};
 
 mod graph;
 
-pub use graph::{Graph, Reference, references};
+pub use graph::{Graph, Reference, excerpt, references};
 
 /// A kind of object that a pod refers to by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

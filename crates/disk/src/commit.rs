@@ -1,11 +1,10 @@
 //! Group commit: the queue in front of the engine, and the thread that empties it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{Batch, Engine, Error, OpenError, Options, Reader, Snapshot, Sqlite, Table};
 
@@ -52,7 +51,7 @@ enum Request {
 pub struct Disk {
     queue: Sender<Request>,
     room: Arc<Semaphore>,
-    full: Arc<AtomicBool>,
+    full: watch::Receiver<bool>,
     reader: Arc<dyn Reader>,
 }
 
@@ -104,8 +103,8 @@ impl Disk {
     pub fn start(engine: Box<dyn Engine>) -> std::io::Result<Self> {
         let (queue, requests) = channel();
         let reader = engine.reader();
-        let full = Arc::new(AtomicBool::new(false));
-        let writer = Writer { engine, requests, full: full.clone(), group: Group::default(), closing: None };
+        let (filling, full) = watch::channel(false);
+        let writer = Writer { engine, requests, full: filling, group: Group::default(), closing: None };
         std::thread::Builder::new().name("disk".into()).spawn(move || writer.run())?;
         Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), full, reader })
     }
@@ -113,7 +112,15 @@ impl Disk {
     /// Whether what is queued waits for room on the device. Owners whose callers had better hear of it at once than wait
     /// ask before they queue more.
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        *self.full.borrow()
+    }
+
+    /// Returns once that is so.
+    pub async fn filled(&self) {
+        if self.full.clone().wait_for(|full| *full).await.is_err() {
+            // The writer's thread has ended: whoever waits for it has been told.
+            std::future::pending().await
+        }
     }
 
     /// Waits for room in the queue for a batch of about `size` bytes.
@@ -156,7 +163,7 @@ impl Disk {
 struct Writer {
     engine: Box<dyn Engine>,
     requests: Receiver<Request>,
-    full: Arc<AtomicBool>,
+    full: watch::Sender<bool>,
     group: Group,
     /// Who waits for the end.
     closing: Option<oneshot::Sender<Result<(), Error>>>,
@@ -201,7 +208,7 @@ impl Writer {
         loop {
             let applied = self.engine.apply(&self.group.batches);
             let full = matches!(applied, Err(Error::NoRoom(_)));
-            match (&applied, self.full.swap(full, Ordering::Relaxed)) {
+            match (&applied, self.full.send_replace(full)) {
                 (Err(error), false) if full => tracing::error!(%error, "waiting until there is room again"),
                 (Ok(()), true) => tracing::info!("there is room on the device again"),
                 _ => {}

@@ -108,6 +108,33 @@ pub enum Role {
     Edge,
 }
 
+/// A part of the server that upstream's own program can take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What kube-controller-manager does
+    Controllers,
+    /// What kube-scheduler does
+    Scheduler,
+}
+
+impl Part {
+    /// The word for it on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::Controllers => "controllers",
+            Part::Scheduler => "scheduler",
+        }
+    }
+
+    /// Upstream's program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Part::Controllers => "kube-controller-manager",
+            Part::Scheduler => "kube-scheduler",
+        }
+    }
+}
+
 /// Flags of `up`.
 #[derive(Clone, Debug, Args)]
 pub struct Up {
@@ -169,6 +196,10 @@ pub struct Api {
     /// loopback, link-local or this machine's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub webhook_allow: Vec<String>,
+    /// Parts of the server not to run, separated by commas, because upstream's own do: the server writes a kubeconfig for each
+    /// into <data-dir>/server/credentials
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub without: Vec<Part>,
     /// Do not mark the IngressClass `monoplane` as the default one when it is created
     #[arg(long)]
     pub no_default_ingress_class: bool,

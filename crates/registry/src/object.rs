@@ -3,6 +3,7 @@
 //! A body is one JSON object without apiVersion and kind, its resourceVersion in place. [`Head`] is what goes in front of it
 //! in place of its opening brace. Nothing here decodes or encodes, except where a tree is asked for.
 
+use apimachinery::excerpt::Excerpt;
 use apimachinery::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
@@ -98,6 +99,12 @@ impl Object {
         }
         let headed: Option<Headed> = serde_json::from_slice(&self.body).ok();
         headed.map(|headed| (headed.metadata.namespace, headed.metadata.name)).unwrap_or_default()
+    }
+
+    /// Some of its fields as a tree, without TypeMeta.
+    pub fn excerpt(&self, excerpt: &Excerpt) -> Value {
+        // As below.
+        excerpt.read(&self.body).unwrap_or(Value::Null)
     }
 
     /// The object as a tree, with TypeMeta (decodes).

@@ -154,10 +154,7 @@ impl Registry {
             )),
             other => crate::write::unavailable(other),
         })?;
-        let items = page.entries.into_iter().filter_map(|entry| {
-            let key: Arc<str> = resource.short_key(&entry.key)?.into();
-            Item::parse(key, entry.value, entry.mod_revision, &resource.fields)
-        });
+        let items = page.entries.iter().filter_map(|entry| resource.parse(entry));
         Ok(Arc::new(View::of(items, revision)))
     }
 

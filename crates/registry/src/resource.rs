@@ -1,7 +1,9 @@
 //! A resource: where the objects of a kind are stored, whatever version they are read in.
 
+use apimachinery::excerpt::Excerpt;
 use apimachinery::gvk::{GroupKind, GroupResource};
 use bytes::Bytes;
+use store::Entry;
 
 use crate::Limits;
 use crate::cache::{Field, Hub, ROOT};
@@ -26,6 +28,8 @@ pub(crate) struct Resource {
     pub(crate) kind: GroupKind,
     pub(crate) namespaced: bool,
     pub(crate) fields: Vec<Field>,
+    /// What of an object is in its [`Extract`](crate::cache::Extract).
+    extracted: Excerpt,
     pub(crate) hub: Hub,
 }
 
@@ -43,6 +47,7 @@ impl Resource {
             path,
             kind: GroupKind::new(name.group.clone(), kind.to_owned()),
             namespaced,
+            extracted: Item::extracted(&fields),
             fields,
             hub: Hub::new(limits),
             name,
@@ -69,6 +74,14 @@ impl Resource {
     /// The cache's key within a store's key.
     pub(crate) fn short_key<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
         std::str::from_utf8(key.strip_prefix(self.prefix.as_bytes())?).ok()
+    }
+}
+
+impl Resource {
+    /// From bytes of the store alone. `None`: they are not an object of ours.
+    pub(crate) fn parse(&self, entry: &Entry) -> Option<Item> {
+        let key = self.short_key(&entry.key)?.into();
+        Item::parse(key, entry.value.clone(), entry.mod_revision, &self.extracted, &self.fields)
     }
 }
 

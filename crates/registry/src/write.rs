@@ -47,7 +47,7 @@ pub(crate) fn unavailable(error: Error) -> Status {
     match error {
         Error::Invalid(why) => Status::request_entity_too_large(why),
         // As upstream's when etcd has no space: nobody is told to try again at once.
-        Error::Full => Status::internal_error(error),
+        Error::Full | Error::Waiting => Status::internal_error(error),
         other => Status::service_unavailable(other.to_string()),
     }
 }

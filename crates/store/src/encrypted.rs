@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    Changes, Committed, Entry, Error, Event, Expect, Page, Range, Revision, Store, Txn, Watch, Write,
+    Changes, Committed, Entry, Error, Event, Expect, Page, Range, Revision, Scan, Store, Txn, Watch, Write,
 };
 
 /// Batches of a watch that are opened ahead of whoever listens.
@@ -93,6 +93,10 @@ impl<S: ?Sized> Shared<S> {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
+    fn has_secrets_below(&self, prefix: &Bytes) -> bool {
+        self.prefixes.iter().any(|secret| secret.starts_with(prefix) || prefix.starts_with(secret))
+    }
+
     fn sealed(&self, key: &[u8], value: Bytes) -> Result<Bytes, Error> {
         if !self.is_secret(key) {
             return Ok(value);
@@ -164,10 +168,32 @@ impl<S: Store + ?Sized> Store for Encrypted<S> {
         Ok(Page { entries: entries.collect::<Result<_, _>>()?, ..page })
     }
 
+    async fn scan(&self, prefix: Bytes) -> Result<Scan, Error> {
+        let mut inner = self.shared.inner.scan(prefix.clone()).await?;
+        if !self.shared.has_secrets_below(&prefix) {
+            return Ok(inner);
+        }
+        let (sender, scan) = Scan::channel(inner.revision(), AHEAD);
+        let shared = self.shared.clone();
+        // It ends with the backend's scan or with whoever reads.
+        tokio::spawn(async move {
+            loop {
+                let opened = inner.next().await.and_then(|batch| {
+                    let opened = |batch: Vec<Entry>| batch.into_iter().map(|e| shared.entry(e)).collect();
+                    batch.map(opened).transpose()
+                });
+                let ends = !matches!(opened, Ok(Some(_)));
+                if sender.send(opened).await.is_err() || ends {
+                    return;
+                }
+            }
+        });
+        Ok(scan)
+    }
+
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error> {
         let mut inner = self.shared.inner.watch(prefix.clone(), after).await?;
-        let concerned = self.shared.prefixes.iter();
-        if !concerned.into_iter().any(|secret| secret.starts_with(&prefix) || prefix.starts_with(secret)) {
+        if !self.shared.has_secrets_below(&prefix) {
             return Ok(inner);
         }
         let (sender, events) = mpsc::channel(AHEAD);

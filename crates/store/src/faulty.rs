@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Committed, Entry, Error, Page, Range, Revision, Store, Txn, Watch};
+use crate::{Committed, Entry, Error, Page, Range, Revision, Scan, Store, Txn, Watch};
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,10 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn range(&self, range: Range) -> Result<Page, Error> {
         self.pass(self.inner.range(range)).await
+    }
+
+    async fn scan(&self, prefix: Bytes) -> Result<Scan, Error> {
+        self.pass(self.inner.scan(prefix)).await
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error> {

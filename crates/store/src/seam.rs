@@ -144,6 +144,9 @@ pub enum Error {
     /// There is no room for more. The write did not happen; reads go on.
     #[error("the store's disk is full: nothing is written until there is room again")]
     Full,
+    /// There was no room while the write was under way: it waits for some, and happens unless the backend ends before that.
+    #[error("the store's disk is full: this write waits for room, and may yet happen")]
+    Waiting,
     /// The backend cannot serve now. It is unknown whether a write under way happened.
     #[error("store unavailable: {0}")]
     Unavailable(String),
@@ -171,6 +174,38 @@ pub struct Page {
     pub revision: Revision,
     /// How many further keys the range has beyond `entries`.
     pub remaining: u64,
+}
+
+/// All that lies below a prefix as of one revision, in no order, a batch at a time. Dropping it ends it.
+#[derive(Debug)]
+pub struct Scan {
+    revision: Revision,
+    batches: mpsc::Receiver<Batch>,
+}
+
+/// What a scan's source sends: entries, then `None`, so that a source that breaks off is not taken for one that is done.
+pub(crate) type Batch = Result<Option<Vec<Entry>>, Error>;
+
+impl Scan {
+    /// One that shows a revision. Batches wait in a queue that holds `ahead` of them.
+    pub(crate) fn channel(revision: Revision, ahead: usize) -> (mpsc::Sender<Batch>, Self) {
+        let (sender, batches) = mpsc::channel(ahead);
+        (sender, Self { revision, batches })
+    }
+
+    /// The revision that it shows.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The next entries; `None` when these were all.
+    ///
+    /// # Errors
+    /// When the rest cannot be read: what came before is not all that there is.
+    pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        let broken = || Err(Error::Unavailable("a scan broke off".to_owned()));
+        self.batches.recv().await.unwrap_or_else(broken)
+    }
 }
 
 /// One change of one key.
@@ -217,6 +252,16 @@ pub trait Store: Send + Sync + 'static {
     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error>;
     /// A page of a range.
     async fn range(&self, range: Range) -> Result<Page, Error>;
+    /// Everything under `prefix` as of the head, for those who take in all of it: in no order, and without holding it all at
+    /// once where the backend can do so.
+    async fn scan(&self, prefix: Bytes) -> Result<Scan, Error> {
+        let page = self.range(Range { prefix, ..Range::default() }).await?;
+        let (sender, scan) = Scan::channel(page.revision, 2);
+        // There is room for both.
+        let _ = sender.try_send(Ok(Some(page.entries)));
+        let _ = sender.try_send(Ok(None));
+        Ok(scan)
+    }
     /// Every change to keys under `prefix` with a revision greater than `after`.
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error>;
     /// Forgets history before `revision`: reads and watches below it fail from now on; the head stays whole.

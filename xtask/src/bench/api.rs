@@ -10,7 +10,8 @@ use super::nginx::Nginx;
 use super::wrk::Load;
 use super::{Table, binary};
 
-const TOKEN: &str = "bench-token";
+/// The administrator's.
+pub const TOKEN: &str = "bench-token";
 const NAMESPACE: &str = "bench";
 /// Bytes of one ConfigMap, and of a list of 500.
 const SMALL: usize = 1 << 10;
@@ -21,12 +22,7 @@ const LARGE: usize = 650 << 10;
 /// # Errors
 /// When a request fails.
 pub fn run(root: &Path, seconds: u32) -> Result<()> {
-    let work = tempfile::tempdir()?;
-    let tokens = work.path().join("tokens.csv");
-    std::fs::write(&tokens, format!("{TOKEN},bench,1,\"monoplane:cluster-admins\"\n"))?;
-    super::readable(work.path(), &tokens)?;
-    let tokens = tokens.to_str().context("a path that is no text")?;
-    let plane = Plane::start(&binary(root)?, &["--disable", "node,edge", "--token-auth-file", tokens]);
+    let plane = plane(root, &[])?;
     plane.kubectl_ok(&["create", "namespace", NAMESPACE]);
     let url = plane.endpoint("api");
     let load = |threads, connections, script: &str, target: &str| Load {
@@ -77,6 +73,20 @@ pub fn run(root: &Path, seconds: u32) -> Result<()> {
     );
     table.print();
     Ok(())
+}
+
+/// A plane without node and edge whose administrator has a token, with further flags of `up`.
+///
+/// # Errors
+/// When the token cannot be written down.
+pub fn plane(root: &Path, flags: &[&str]) -> Result<Plane> {
+    let work = tempfile::tempdir()?;
+    let tokens = work.path().join("tokens.csv");
+    std::fs::write(&tokens, format!("{TOKEN},bench,1,\"monoplane:cluster-admins\"\n"))?;
+    super::readable(work.path(), &tokens)?;
+    let tokens = tokens.to_str().context("a path that is no text")?;
+    let own = ["--disable", "node,edge", "--token-auth-file", tokens];
+    Ok(Plane::start(&binary(root)?, &[&own, flags].concat()))
 }
 
 /// With the certificate of the plane's own API, so that both sides pay for the same handshake and cipher.

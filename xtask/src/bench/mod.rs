@@ -16,7 +16,9 @@ mod hop;
 mod idle;
 mod nginx;
 mod node;
+mod scale;
 mod unpack;
+mod watch;
 mod wrk;
 
 /// A family of figures.
@@ -24,6 +26,10 @@ mod wrk;
 pub enum Family {
     /// Creates, gets and lists over TLS
     Api,
+    /// How late a thousand watchers learn of a change
+    Watch,
+    /// A large cluster's objects: memory, and the time back after SIGKILL
+    Scale,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
     /// A Service through an Ingress, beside nginx as a reverse proxy
@@ -90,6 +96,12 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     if wanted(Family::Api) {
         api::run(root, seconds)?;
     }
+    if wanted(Family::Watch) {
+        optimised(root, Family::Watch, seconds)?;
+    }
+    if wanted(Family::Scale) {
+        optimised(root, Family::Scale, seconds)?;
+    }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
     }
@@ -113,17 +125,31 @@ fn apart(family: Family, seconds: u32) -> Result<()> {
     tools::run(inside.args(["--seconds", &seconds.to_string()]))
 }
 
-/// What [`apart`] runs.
+/// Runs a family whose load this program makes itself from a release build of it, which leaves the processors to what is measured.
+fn optimised(root: &Path, family: Family, seconds: u32) -> Result<()> {
+    tools::run(tools::cargo().args(["build", "--release", "-p", "xtask"]).current_dir(root))?;
+    let name = family.to_possible_value().context("a family without a name")?;
+    let mut inside = Command::new(root.join("target/release/xtask"));
+    tools::run(inside.args(["inside", name.get_name(), "--seconds", &seconds.to_string()]))
+}
+
+/// What [`apart`] and [`optimised`] run.
 ///
 /// # Errors
 /// As [`run`]'s.
 pub fn inside(root: &Path, family: Family, seconds: u32) -> Result<()> {
-    tools::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     match family {
-        Family::Hop => hop::measure(seconds),
-        Family::Gateway => gateway::run(root, seconds),
-        other => bail!("{other:?} needs no network of its own"),
+        Family::Hop => loopback().and_then(|()| hop::measure(seconds)),
+        Family::Gateway => loopback().and_then(|()| gateway::run(root, seconds)),
+        Family::Watch => watch::run(root, seconds),
+        Family::Scale => scale::run(root),
+        other => bail!("{other:?} runs in the program that was asked for it"),
     }
+}
+
+/// Brings up the one interface that a new network namespace has.
+fn loopback() -> Result<()> {
+    tools::run(Command::new("ip").args(["link", "set", "lo", "up"]))
 }
 
 fn binary(root: &Path) -> Result<String> {

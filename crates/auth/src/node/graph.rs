@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
+use apimachinery::excerpt::Excerpt;
 use serde_json::Value;
 
 use super::{Referenced, Related};
@@ -12,6 +14,28 @@ pub struct Graph {
     references: HashMap<(String, Reference), usize>,
 }
 
+/// What of a pod a [`Graph`] looks at, its name and namespace included.
+pub fn excerpt() -> &'static Excerpt {
+    static EXCERPT: LazyLock<Excerpt> = LazyLock::new(|| {
+        let fixed: [&[&str]; 5] = [
+            &["metadata", "name"],
+            &["metadata", "namespace"],
+            &["metadata", "annotations", MIRROR],
+            &["spec", "nodeName"],
+            &["spec", "serviceAccountName"],
+        ];
+        let lists = ["imagePullSecrets", "volumes"].map(|list| vec!["spec", list]);
+        let environments = CONTAINERS
+            .iter()
+            .flat_map(|list| [vec!["spec", list, "envFrom"], vec!["spec", list, "env", "valueFrom"]]);
+        Excerpt::of(fixed.into_iter().map(<[_]>::to_vec).chain(lists).chain(environments))
+    });
+    &EXCERPT
+}
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
 /// An object that a pod refers to: its kind, its namespace and its name.
 pub type Reference = (Referenced, String, String);
 
@@ -22,12 +46,13 @@ struct Bound {
 }
 
 impl Graph {
-    /// Takes in a pod as it is now; it may have been known before.
+    /// Takes in a pod as it is now, or the [`excerpt`] of it; it may have been known before.
     pub fn set(&mut self, namespace: &str, name: &str, pod: &Value) {
         self.remove(namespace, name);
         let Some(node) = text(pod, "/spec/nodeName").filter(|node| !node.is_empty()) else { return };
         // A mirror pod stands for a file on the node: whoever can write that file may not gain secrets by it.
-        let mirror = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
+        let annotations = pod.pointer("/metadata/annotations");
+        let mirror = annotations.is_some_and(|annotations| annotations.get(MIRROR).is_some());
         let references = if mirror { HashSet::new() } else { references(namespace, pod) };
         for reference in &references {
             *self.references.entry((node.to_owned(), reference.clone())).or_default() += 1;
@@ -100,7 +125,7 @@ pub fn references(namespace: &str, pod: &Value) -> HashSet<Reference> {
             add(Referenced::ConfigMap, text(source, "/configMap/name"));
         }
     }
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
+    for list in CONTAINERS {
         for container in elements(spec, list) {
             for source in elements(container, "envFrom") {
                 add(Referenced::Secret, text(source, "/secretRef/name"));

@@ -26,10 +26,12 @@ fn pod(node: &str) -> Value {
 
 fn graph() -> Graph {
     let mut graph = Graph::default();
-    graph.set("red", "a", &pod("one"));
+    // As it is fed: with what it looks at and nothing else.
+    let excerpt = |pod: Value| auth::node::excerpt().read(pod.to_string().as_bytes()).unwrap();
+    graph.set("red", "a", &excerpt(pod("one")));
     let mut mirror = pod("two");
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-    graph.set("red", "m", &mirror);
+    graph.set("red", "m", &excerpt(mirror));
     graph.set("red", "unbound", &pod(""));
     graph
 }

@@ -9,14 +9,32 @@ use runtime::{
 
 use super::config::Paths;
 use super::containers;
+use super::memory::Memory;
 use super::operation::START_ERROR;
 
 /// Why a run ended of which nobody knows how, and the code that it is said to have left: upstream's.
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 const LOST: i32 = 137;
 
+/// Has a new process of ours remember what an earlier one found out of a pod. Nothing more is done for one that `rests`.
+pub(crate) fn take_over(
+    memory: &mut Memory,
+    pod: &Pod,
+    paths: &Paths,
+    sandboxes: &[SandboxStatus],
+    rests: bool,
+) {
+    let of_pod = sandboxes.iter().filter(|sandbox| Some(&sandbox.metadata.uid) == pod.metadata.uid.as_ref());
+    if let Some(newest) = of_pod.max_by_key(|sandbox| sandbox.metadata.attempt) {
+        memory.recalled = unstarted(pod, paths, &newest.id).collect();
+    } else if let Some((sandbox, runs)) = forgotten(pod, paths).filter(|_| !rests) {
+        memory.forgotten = Some(sandbox);
+        memory.recalled = runs;
+    }
+}
+
 /// Runs of a sandbox's pod that ended before they began: a runtime never knows them.
-pub(crate) fn unstarted<'a>(
+fn unstarted<'a>(
     pod: &'a Pod,
     paths: &'a Paths,
     sandbox: &'a str,
@@ -25,7 +43,7 @@ pub(crate) fn unstarted<'a>(
 }
 
 /// What a runtime that knows nothing of a pod has forgotten of it: the sandbox, which is no more, and all runs.
-pub(crate) fn forgotten(pod: &Pod, paths: &Paths) -> Option<(SandboxStatus, Vec<ContainerStatus>)> {
+fn forgotten(pod: &Pod, paths: &Paths) -> Option<(SandboxStatus, Vec<ContainerStatus>)> {
     let uid = pod.metadata.uid.as_deref()?;
     let id = format!("forgotten-{uid}");
     let runs: Vec<_> = recalled(pod, paths, &id).collect();

@@ -9,7 +9,7 @@ use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::k8s::api::node::v1::RuntimeClass;
 use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, Resource, write};
 use jiff::{SignedDuration, Timestamp};
-use runtime::{ContainerState, Runtime, SandboxStatus};
+use runtime::{ContainerState, Runtime};
 use tokio::sync::Notify;
 
 use super::admission;
@@ -359,7 +359,8 @@ impl Worker {
         let mut sandboxes = runtime.list_sandboxes().await?;
         let mut containers = runtime.list_containers().await?;
         if !std::mem::replace(&mut self.has_recalled, true) {
-            self.recall(&sandboxes);
+            let rests = wanted(&self.pod) == Goal::Rest;
+            recall::take_over(&mut self.memory, &self.pod, &self.cx.paths, &sandboxes, rests);
         }
         sandboxes.extend(self.memory.forgotten.clone());
         containers.extend(self.memory.recalled.iter().cloned());
@@ -376,20 +377,6 @@ impl Worker {
         let left = self.messages.iter().filter_map(|(id, message)| Some((id.clone(), message.clone()?)));
         observed.messages = left.collect();
         Ok(observed)
-    }
-
-    /// Takes over what another process of ours found out and the runtime does not know.
-    fn recall(&mut self, sandboxes: &[SandboxStatus]) {
-        let (pod, paths) = (&self.pod, &self.cx.paths);
-        let of_pod = sandboxes.iter().filter(|sandbox| sandbox.metadata.uid == self.assignment.uid);
-        if let Some(newest) = of_pod.max_by_key(|sandbox| sandbox.metadata.attempt) {
-            self.memory.recalled = recall::unstarted(pod, paths, &newest.id).collect();
-        } else if let Some((sandbox, runs)) =
-            recall::forgotten(pod, paths).filter(|_| wanted(pod) != Goal::Rest)
-        {
-            self.memory.forgotten = Some(sandbox);
-            self.memory.recalled = runs;
-        }
     }
 
     /// Fails a pod that the node does not take, before anything of it is made.

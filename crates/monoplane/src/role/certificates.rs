@@ -13,7 +13,7 @@ use clock::Clock;
 use jiff::Timestamp;
 use pki::{Authority, Credential, Identity, TokenKeys};
 
-use crate::flags::Server;
+use crate::flags::{Part, Server};
 use crate::layout::{Layout, keep_file, make_directory};
 
 /// How often certificates are looked at. Renewal is due months before they expire, but a laptop sleeps for weeks.
@@ -71,6 +71,10 @@ impl Certificates {
         if self.flags.supervised.is_none() {
             keep_file(&self.layout.admin_kubeconfig(), admin.as_bytes(), 0o600)?;
         }
+        for part in &self.flags.api.without {
+            let (file, text) = (format!("{}.kubeconfig", part.program()), kubeconfig(&identity_of(*part))?);
+            keep_file(&folder.join(file), text.as_bytes(), 0o600)?;
+        }
         for wanted in &self.flags.issue_for {
             let Some((role, name)) = wanted.split_once('=') else {
                 bail!("--issue-for {wanted}: not of the form ROLE=NAME")
@@ -91,6 +95,14 @@ impl Certificates {
             }
         }
         keep_file(&folder.join("ca.crt"), authority.certificate_pem().as_bytes(), 0o644)
+    }
+}
+
+/// Under whose name a part of the server asks, ours or upstream's.
+pub fn identity_of(part: Part) -> Identity {
+    match part {
+        Part::Controllers => Identity::ControllerManager,
+        Part::Scheduler => Identity::Scheduler,
     }
 }
 

@@ -18,13 +18,13 @@ use store::Encrypted;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::certificates::{Certificates, InUse, connect};
+use super::certificates::{Certificates, InUse, connect, identity_of};
 use super::encryption::Keys;
 use super::front_proxy::FrontProxy;
 use super::peers::Peers;
 use super::storage::Storage;
 use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal};
-use crate::flags::{Api, Server};
+use crate::flags::{Api, Part, Server};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
@@ -122,7 +122,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     }
     let working = tasks.child();
     let identity = storage.is_shared().then(|| identity(&ambient));
-    let mut roles = start_roles(&server, &authority, &ambient, &working, identity.clone())?;
+    let mut roles =
+        start_roles(&flags.api.without, &server, &authority, &ambient, &working, identity.clone())?;
     roles.push((Identity::Bootstrap, bootstrap));
     if let Some(ip) = advertised {
         let (address, clock) = (SocketAddr::new(ip, address.port()), ambient.clock.clone());
@@ -147,7 +148,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
 
     let failure = tokio::select! {
         () = stop.cancelled() => None,
-        error = storage.failed() => Some(anyhow!(error).context("the store takes no writes any more")),
+        error = storage.failed(layout, &*ambient.clock) => Some(anyhow!(error).context("the store takes no writes any more")),
         panicked = tasks.failed() => Some(panicked.into()),
     };
     stop.cancel();
@@ -177,29 +178,38 @@ fn identity(ambient: &Ambient) -> String {
 /// Starts the roles that live in this process; gives the connections that they use. With an identity they lead in turn with
 /// those of other servers; without one the store has one owner, so nobody else can run them against this API server.
 fn start_roles(
+    without: &[Part],
     server: &Arc<ApiServer>,
     authority: &Authority,
     ambient: &Ambient,
     tasks: &Tasks,
-    identity: Option<String>,
+    lead: Option<String>,
 ) -> Result<Vec<(Identity, InMemory)>> {
-    let connection = |identity, agent| -> Result<InMemory> {
+    let mut roles = Vec::new();
+    for part in [Part::Controllers, Part::Scheduler] {
+        if without.contains(&part) {
+            continue;
+        }
+        let identity = identity_of(part);
         let connection = connect(server, authority, &identity, ambient.clock.now())?;
-        Ok(InMemory::new(server.clone(), connection, agent))
-    };
-    let root_ca = Some(authority.certificate_pem().to_owned());
-    let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
-    let options = controllers::Options { identity: identity.clone(), settings };
-    let manager = connection(Identity::ControllerManager, "kube-controller-manager")?;
-    let (client, own) = (client::transport::in_memory(manager.clone()), ambient.clone());
-    let stop = tasks.token().clone();
-    spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
-    let scheduler = connection(Identity::Scheduler, "kube-scheduler")?;
-    let options = scheduler::Options { identity, ..scheduler::Options::default() };
-    let (client, own) = (client::transport::in_memory(scheduler.clone()), ambient.clone());
-    let stop = tasks.token().clone();
-    spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
-    Ok(vec![(Identity::ControllerManager, manager), (Identity::Scheduler, scheduler)])
+        let connection = InMemory::new(server.clone(), connection, part.program());
+        let (client, own) = (client::transport::in_memory(connection.clone()), ambient.clone());
+        let stop = tasks.token().clone();
+        match part {
+            Part::Controllers => {
+                let root_ca = Some(authority.certificate_pem().to_owned());
+                let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
+                let options = controllers::Options { identity: lead.clone(), settings };
+                spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
+            }
+            Part::Scheduler => {
+                let options = scheduler::Options { identity: lead.clone(), ..scheduler::Options::default() };
+                spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
+            }
+        }
+        roles.push((identity, connection));
+    }
+    Ok(roles)
 }
 
 /// Runs a part that owns tasks itself; when one of those panics, so has this.

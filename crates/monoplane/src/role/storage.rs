@@ -1,12 +1,13 @@
 //! Where a server keeps its state: a file of its own, or an etcd cluster that it shares with others.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use client::Ambient;
-use clock::Tasks;
+use clock::{Clock, Tasks};
 use store::{Embedded, Etcd, EtcdOptions, History, Store, Tls};
 
 use crate::flags;
@@ -14,6 +15,9 @@ use crate::layout::Layout;
 
 /// How often old history is looked for.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How often a disk that failed is tried out.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The store of a server.
 #[derive(Clone)]
@@ -53,12 +57,22 @@ impl Storage {
         matches!(self, Self::Etcd(_))
     }
 
-    /// Returns once only opening it anew can help.
-    pub async fn failed(&self) -> store::Error {
-        match self {
+    /// Returns once only opening it anew can help, and will: reads go on until the disk takes writes again.
+    pub async fn failed(&self, layout: &Layout, clock: &dyn Clock) -> store::Error {
+        let error = match self {
             Self::Embedded(store) => store.failed().await,
             // A cluster comes back by itself.
             Self::Etcd(_) => std::future::pending().await,
+        };
+        tracing::error!(%error, "the disk failed: nothing is written any more, reads go on");
+        loop {
+            clock.sleep(AGAIN).await;
+            let directory = layout.server();
+            match tokio::task::spawn_blocking(move || try_out(&directory)).await {
+                Ok(Ok(())) => return error,
+                Ok(Err(error)) => tracing::debug!(%error, "the disk still takes no writes"),
+                Err(error) => tracing::debug!(%error, "the disk cannot be tried out"),
+            }
         }
     }
 
@@ -90,6 +104,13 @@ impl Storage {
             }
         }
     }
+}
+
+/// Whether a disk takes a write and says that it is durable.
+fn try_out(directory: &Path) -> std::io::Result<()> {
+    let mut file = tempfile::tempfile_in(directory)?;
+    file.write_all(b"is this kept?")?;
+    file.sync_data()
 }
 
 /// What the flags say of a cluster.

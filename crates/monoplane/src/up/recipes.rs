@@ -80,6 +80,10 @@ impl Recipes<'_> {
             let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
             push(&mut words, "--token-auth-file", copy);
         }
+        if !api.without.is_empty() {
+            let parts: Vec<_> = api.without.iter().map(|part| part.word()).collect();
+            push(&mut words, "--without", parts.join(","));
+        }
         if api.no_default_ingress_class {
             words.push("--no-default-ingress-class".into());
         }

@@ -18,6 +18,7 @@ mod containers;
 mod conversion;
 mod debug;
 mod demo;
+mod disk_failure;
 mod dual;
 mod durable;
 mod earlier_release;

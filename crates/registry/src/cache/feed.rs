@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use store::{Changes, Error, Event, Range, Store};
+use store::{Changes, Error, Event, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -59,16 +59,19 @@ impl Feed {
     }
 
     async fn read(&self, resource: &Resource) -> Result<(Vec<Item>, u64), Error> {
-        let prefix = Bytes::from(resource.prefix.clone());
-        let page = self.store.range(Range { prefix, ..Range::default() }).await?;
-        let parsed = page.entries.into_iter().filter_map(|entry| {
-            let item = parse(resource, &entry.key, entry.value, entry.mod_revision);
-            if item.is_none() {
-                error!(key = %String::from_utf8_lossy(&entry.key), "stored bytes are not an object; left out");
-            }
-            item
-        });
-        Ok((parsed.collect(), page.revision))
+        let mut scan = self.store.scan(Bytes::from(resource.prefix.clone())).await?;
+        let mut items = Vec::new();
+        while let Some(entries) = scan.next().await? {
+            items.extend(entries.iter().filter_map(|entry| {
+                let item = resource.parse(entry);
+                if item.is_none() {
+                    let key = String::from_utf8_lossy(&entry.key);
+                    error!(%key, "stored bytes are not an object; left out");
+                }
+                item
+            }));
+        }
+        Ok((items, scan.revision()))
     }
 
     /// Follows the store from `after` until the registry is gone.
@@ -177,7 +180,7 @@ impl Feed {
         let Some(entry) = event.entry else { return Some((event.revision, key, None)) };
         let item = match self.pending.take(&entry.key, &entry.value) {
             Some((encoded, extract)) => Some(Item::new(key.clone(), &encoded, entry.mod_revision, extract)),
-            None => Item::parse(key.clone(), entry.value, entry.mod_revision, &resource.fields),
+            None => resource.parse(&entry),
         };
         if item.is_none() {
             error!(%key, resource = resource.path, "stored bytes are not an object; left out");
@@ -208,10 +211,6 @@ impl Feed {
         self.applied.advance(reached);
         Ok(reached)
     }
-}
-
-fn parse(resource: &Resource, key: &[u8], value: Bytes, revision: u64) -> Option<Item> {
-    Item::parse(resource.short_key(key)?.into(), value, revision, &resource.fields)
 }
 
 #[cfg(test)]

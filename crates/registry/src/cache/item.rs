@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use apimachinery::excerpt::Excerpt;
 use apimachinery::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
@@ -121,9 +122,21 @@ impl Item {
         }
     }
 
-    /// From bytes of the store alone: decodes them. `None`: they are not an object of ours.
-    pub(crate) fn parse(key: Arc<str>, stored: Bytes, revision: u64, fields: &[Field]) -> Option<Self> {
-        let tree: Value = serde_json::from_slice(&stored).ok()?;
+    /// What of an object [`Item::parse`] has to read.
+    pub(crate) fn extracted(fields: &[Field]) -> Excerpt {
+        let labels = ["metadata", "labels"].map(str::to_owned).to_vec();
+        Excerpt::of(fields.iter().flat_map(|field| field.paths.clone()).chain([labels]))
+    }
+
+    /// From bytes of the store alone. `None`: they are not an object of ours.
+    pub(crate) fn parse(
+        key: Arc<str>,
+        stored: Bytes,
+        revision: u64,
+        extracted: &Excerpt,
+        fields: &[Field],
+    ) -> Option<Self> {
+        let tree = extracted.read(&stored).ok()?;
         let extract = Extract::of(&tree, fields);
         Some(Self::new(key, &Encoded::locate(stored)?, revision, extract))
     }

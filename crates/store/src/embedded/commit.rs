@@ -56,18 +56,27 @@ impl Inner {
         let reservation = inner.disk.reserve(txn.bytes()).await.map_err(unavailable)?;
         let decision = Self::decide(inner, txn, reservation)?;
         match decision {
-            Decision::Queued(outcome) => outcome.await.map_err(unavailable)?,
+            Decision::Queued(outcome) => inner.unless_full(outcome).await?.map_err(unavailable)?,
             Decision::Unchanged(revision) => {
-                inner.until_durable(revision).await?;
+                inner.unless_full(inner.until_durable(revision)).await??;
                 Ok(Committed { revision })
             }
             Decision::Conflict(key, revision) => {
                 // What it lost against may still be on its way to the disk, and must not be shown before it is there.
-                inner.until_durable(revision).await?;
+                inner.unless_full(inner.until_durable(revision)).await??;
                 let (inner, sought) = (inner.clone(), key.clone());
                 let current = super::blocking(move || inner.get(&sought, None)).await?;
                 Err(Error::Conflict { key, current: current.map(Box::new) })
             }
+        }
+    }
+
+    /// Waits for the disk, but not for its owner to make room.
+    async fn unless_full<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            done = wait => Ok(done),
+            () = self.disk.filled() => Err(Error::Waiting),
         }
     }
 

@@ -25,12 +25,22 @@ impl Version {
 
 /// Keys in byte order, each with its versions, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Index(BTreeMap<Bytes, Vec<Version>>);
+pub(super) struct Index {
+    keys: BTreeMap<Bytes, Vec<Version>>,
+    /// Of all keys together: rows of the log.
+    versions: usize,
+}
 
 impl Index {
     /// Adds a key's newest version.
     pub(super) fn push(&mut self, key: Bytes, version: Version) {
-        self.0.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(version);
+        self.keys.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(version);
+        self.versions += 1;
+    }
+
+    /// How many versions there are, of all keys together.
+    pub(super) fn versions(&self) -> usize {
+        self.versions
     }
 
     /// What the key holds when every transaction that was given a revision has happened.
@@ -40,17 +50,17 @@ impl Index {
 
     /// The newest version of the key, deletions included.
     pub(super) fn last_change(&self, key: &[u8]) -> Option<Version> {
-        self.0.get(key)?.last().copied()
+        self.keys.get(key)?.last().copied()
     }
 
     /// What the key held just before a revision.
     pub(super) fn before(&self, key: &[u8], revision: Revision) -> Option<Version> {
-        live(self.0.get(key)?, revision.checked_sub(1)?)
+        live(self.keys.get(key)?, revision.checked_sub(1)?)
     }
 
     /// What the key holds as of a revision.
     pub(super) fn at(&self, key: &[u8], revision: Revision) -> Option<Version> {
-        live(self.0.get(key)?, revision)
+        live(self.keys.get(key)?, revision)
     }
 
     /// Keys that start with the prefix and lie beyond `after`, with what they hold as of a revision.
@@ -64,7 +74,7 @@ impl Index {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        self.0
+        self.keys
             .range::<[u8], _>((from, Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
             .filter_map(move |(key, versions)| Some((key, live(versions, revision)?)))
@@ -80,7 +90,7 @@ impl Index {
     ) -> (Vec<Version>, Option<Bytes>) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (mut forgotten, mut empty, mut seen, mut last) = (Vec::new(), Vec::new(), 0, None);
-        for (key, versions) in self.0.range_mut::<[u8], _>((from, Bound::Unbounded)).take(count) {
+        for (key, versions) in self.keys.range_mut::<[u8], _>((from, Bound::Unbounded)).take(count) {
             seen += 1;
             last = Some(key.clone());
             let visible = versions.partition_point(|version| version.revision <= oldest);
@@ -95,8 +105,9 @@ impl Index {
             }
         }
         for key in empty {
-            self.0.remove(&key);
+            self.keys.remove(&key);
         }
+        self.versions -= forgotten.len();
         (forgotten, last.filter(|_| seen == count))
     }
 }
@@ -123,7 +134,7 @@ mod tests {
     }
 
     fn revisions(index: &Index, key: &str) -> Vec<Revision> {
-        index.0.get(key.as_bytes()).map(|v| v.iter().map(|v| v.revision).collect()).unwrap_or_default()
+        index.keys.get(key.as_bytes()).map(|v| v.iter().map(|v| v.revision).collect()).unwrap_or_default()
     }
 
     #[test]
@@ -135,7 +146,7 @@ mod tests {
             let (forgotten, _) = index.compact(None, oldest, 10);
             assert_eq!(revisions(&index, "k"), kept, "{changes:?} at {oldest}");
             assert_eq!(forgotten.len(), changes.len() - kept.len());
-            assert_eq!(index.0.contains_key(&b"k"[..]), !kept.is_empty());
+            assert_eq!(index.keys.contains_key(&b"k"[..]), !kept.is_empty());
         };
         check(&[(1, 1), (3, 1), (5, 1)], 0, &[1, 3, 5]);
         check(&[(1, 1), (3, 1), (5, 1)], 3, &[3, 5]);

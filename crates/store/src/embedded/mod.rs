@@ -13,6 +13,7 @@ mod index;
 mod read;
 mod recent;
 mod row;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -27,7 +28,7 @@ use clock::Tasks;
 use disk::{Batch, Disk, KeyRange, OpenError, Snapshot};
 
 use crate::history::Maintenance;
-use crate::{Committed, Entry, Error, History, Page, Range, Revision, Store, Txn, Watch};
+use crate::{Committed, Entry, Error, History, Page, Range, Revision, Scan, Store, Txn, Watch};
 use index::{Index, Version};
 use recent::Recent;
 use watch::Live;
@@ -247,6 +248,10 @@ impl Store for Embedded {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         let inner = self.inner.clone();
         blocking(move || inner.range(&range)).await
+    }
+
+    async fn scan(&self, prefix: Bytes) -> Result<Scan, Error> {
+        scan::start(&self.inner, prefix).await
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error> {

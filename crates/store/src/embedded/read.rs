@@ -31,7 +31,7 @@ impl Inner {
     ///
     /// The snapshot may wait for the disk, and so is taken without the lock: after the revision was chosen, so that it has all
     /// that the index has up to there, and before the index is looked into, which forgets before the disk does.
-    fn look<T>(
+    pub(super) fn look<T>(
         &self,
         at: Option<Revision>,
         look: impl Fn(&State, Revision) -> T,
@@ -54,13 +54,16 @@ fn entry(snapshot: &dyn Snapshot, key: Bytes, version: Version) -> Result<Entry,
     Ok(Entry { key, value, create_revision: version.created, mod_revision: version.revision })
 }
 
+/// The file is damaged.
+pub(super) fn lacks(version: Version) -> Error {
+    unavailable(format_args!("the log lacks revision {}, which its index names", version.revision))
+}
+
 /// The value of a version that the index knows.
 pub(super) fn value(snapshot: &dyn Snapshot, version: Version) -> Result<Bytes, Error> {
     let at = row::address(version.revision, version.position);
     let bytes = snapshot.get(row::LOG, &at).map_err(unavailable)?;
-    let damaged =
-        || unavailable(format_args!("the log lacks revision {}, which its index names", version.revision));
-    let bytes = bytes.ok_or_else(damaged)?;
-    let length = row::decode(&at, &bytes).ok_or_else(damaged)?.value.len();
+    let bytes = bytes.ok_or_else(|| lacks(version))?;
+    let length = row::decode(&at, &bytes).ok_or_else(|| lacks(version))?.value.len();
     Ok(bytes.slice(bytes.len() - length..))
 }

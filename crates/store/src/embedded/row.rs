@@ -25,10 +25,16 @@ pub(super) struct Row<'a> {
 
 /// Where a version is in the log.
 pub(super) fn address(revision: Revision, position: u32) -> Bytes {
-    let mut bytes = Vec::with_capacity(HEADER);
-    bytes.put_u64(revision);
-    bytes.put_u32(position);
-    bytes.into()
+    Bytes::copy_from_slice(&address_of(Version { revision, position, created: 0 }))
+}
+
+/// The same without a place on the heap.
+pub(super) fn address_of(version: Version) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    let (revision, position) = bytes.split_at_mut(8);
+    revision.copy_from_slice(&version.revision.to_be_bytes());
+    position.copy_from_slice(&version.position.to_be_bytes());
+    bytes
 }
 
 /// A row's value; `None` deletes the key.

@@ -68,19 +68,17 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     let (store, fault) = breaking(directory.path());
     store.commit(put("k", "1")).await.unwrap();
     *fault.lock().unwrap() = Some(disk::Error::NoRoom("full".into()));
-    // The one that finds it out is decided already: it stays in its place.
-    let first = tokio::spawn({
-        let store = store.clone();
-        async move { store.commit(put("k", "2")).await }
-    });
-    while store.health().await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    // The one that finds it out is decided already: it stays in its place, and its writer is told so.
+    assert!(matches!(store.commit(put("k", "2")).await, Err(Error::Waiting)));
+    assert!(matches!(store.health().await, Err(Error::Full)));
     assert!(matches!(store.commit(put("k", "3")).await, Err(Error::Full)));
     let entry = store.get(b"k", None).await.unwrap().unwrap();
     assert_eq!((entry.value, store.head().await.unwrap()), (Bytes::from("1"), 1));
     *fault.lock().unwrap() = None;
-    assert_eq!(first.await.unwrap().unwrap().revision, 2);
+    while store.head().await.unwrap() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.get(b"k", None).await.unwrap().unwrap().value, "2");
     assert_eq!(store.commit(put("k", "4")).await.unwrap().revision, 3);
     store.health().await.unwrap();
 }

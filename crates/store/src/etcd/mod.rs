@@ -26,7 +26,7 @@ use clock::Tasks;
 use tokio::sync::Mutex;
 
 use crate::history::Maintenance;
-use crate::{Committed, Entry, Error, History, Page, Range, Revision, Store, Txn, Watch, Write};
+use crate::{Committed, Entry, Error, History, Page, Range, Revision, Scan, Store, Txn, Watch, Write};
 use channel::{Channel, Repeat};
 use messages::{Done, KeyValue, Member};
 use stream::Failure;
@@ -299,6 +299,10 @@ impl Store for Etcd {
 
     async fn range(&self, range: Range) -> Result<Page, Error> {
         self.inner.range(range).await
+    }
+
+    async fn scan(&self, prefix: Bytes) -> Result<Scan, Error> {
+        read::scan(&self.inner, &self.tasks, prefix).await
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error> {

@@ -1,12 +1,15 @@
 //! Reading.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use clock::Tasks;
 
 use super::channel::Repeat;
 use super::messages::{Found, RANGE, RangeOf, end_of};
 use super::stream::Failure;
 use super::{Inner, is_compacted, is_future, read_failed, unavailable};
-use crate::{Entry, Error, Page, Range, Revision};
+use crate::{Entry, Error, Page, Range, Revision, Scan};
 
 /// What tells the [`offset`](Inner::offset).
 pub(super) const OFFSET: &[u8] = b".offset";
@@ -15,6 +18,41 @@ const FIRST: u64 = 100;
 const MOST: u64 = 5000;
 /// Bytes that a piece of a range is meant to have.
 const PIECE: u64 = 4 << 20;
+
+/// Entries of a scan that are asked for at a time, and how many such batches wait for whoever reads.
+const BATCH: usize = 250;
+const AHEAD: usize = 2;
+
+/// Reads a range in pieces, all of the revision of the first.
+pub(super) async fn scan(inner: &Arc<Inner>, tasks: &Tasks, prefix: Bytes) -> Result<Scan, Error> {
+    let mut range = Range { prefix, limit: BATCH, ..Range::default() };
+    let mut page = inner.range(range.clone()).await?;
+    range.at = Some(page.revision);
+    let (sender, scan) = Scan::channel(page.revision, AHEAD);
+    let inner = inner.clone();
+    tasks.spawn("scan", async move {
+        loop {
+            range.after = page.entries.last().map(|last| last.key.clone());
+            let is_last = page.remaining == 0 || page.entries.is_empty();
+            if sender.send(Ok(Some(page.entries))).await.is_err() {
+                return;
+            }
+            if is_last {
+                // Whoever has let go of it does not want to know.
+                let _ = sender.send(Ok(None)).await;
+                return;
+            }
+            page = match inner.range(range.clone()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
+        }
+    });
+    Ok(scan)
+}
 
 impl Inner {
     pub(super) async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use store::{Error, Event, Expect, Range, Revision, Store, Txn, Watch, Write};
+use store::{Entry, Error, Event, Expect, Page, Range, Revision, Store, Txn, Watch, Write};
 
 use crate::model::Model;
 
@@ -36,7 +36,7 @@ macro_rules! contract {
     ($backend:ty) => {
         crate::contract::contract!($backend:
             one_key_through_its_life, a_transaction_is_all_or_nothing, malformed_transactions_are_refused,
-            pages_of_one_revision, one_of_many_writers_wins_each_revision, watches_see_everything_in_order,
+            pages_of_one_revision, scans_show_all_of_one_revision, one_of_many_writers_wins_each_revision, watches_see_everything_in_order,
             a_watch_crosses_from_history_to_now_without_a_gap, a_watch_gets_as_far_as_the_head,
             a_slow_watcher_hinders_nobody,
             a_dropped_call_still_counts, compaction_ends_what_is_behind,
@@ -171,6 +171,45 @@ pub async fn pages_of_one_revision(backend: &impl Backend) {
         range = Range { after: keys.last().cloned(), at: Some(page.revision), ..range };
     }
     assert_eq!(keys, (0..25).map(|i| format!("p/{i:02}")).collect::<Vec<_>>());
+}
+
+/// What a scan shows, in key order, with its revision.
+pub async fn scanned(store: &impl Store, prefix: &str) -> (Vec<Entry>, Revision) {
+    let mut scan = store.scan(bytes(prefix)).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(entries) = scan.next().await.unwrap() {
+        found.extend(entries);
+    }
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    (found, scan.revision())
+}
+
+pub async fn scans_show_all_of_one_revision(backend: &impl Backend) {
+    let store = backend.open().await;
+    for i in 0..900 {
+        store.commit(put(format!("p/{:03}", i * 7 % 900), i)).await.unwrap();
+    }
+    for i in 0..300 {
+        store.commit(put("q/0", i)).await.unwrap();
+        store.commit(delete(format!("p/{:03}", i * 3))).await.unwrap();
+    }
+    for prefix in ["p/", "q/", "r/", ""] {
+        let mut scan = store.scan(bytes(prefix)).await.unwrap();
+        let range = Range { prefix: bytes(prefix), at: Some(scan.revision()), ..Range::default() };
+        let expected = store.range(range).await.unwrap();
+        // Later changes must not show.
+        store.commit(put("p/001", "later")).await.unwrap();
+        store.commit(delete("p/002")).await.unwrap();
+        store.commit(put("p/002", "later")).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(entries) = scan.next().await.unwrap() {
+            found.extend(entries);
+        }
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(found, expected.entries, "{prefix}");
+    }
+    // Nobody waits for one that is dropped.
+    drop(store.scan(bytes("")).await.unwrap());
 }
 
 pub async fn one_of_many_writers_wins_each_revision(backend: &impl Backend) {
@@ -390,6 +429,7 @@ enum Step {
     Commit(Txn),
     Get(Bytes, Option<Revision>),
     Range(Range),
+    Scan(Bytes),
     Watch(Bytes, Revision),
     Compact(Revision),
     Reopen,
@@ -419,6 +459,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => txn.prop_map(Step::Commit),
         3 => (key(), at).prop_map(|(key, at)| Step::Get(key, at)),
         3 => range.prop_map(Step::Range),
+        1 => key().prop_map(Step::Scan),
         3 => (key(), revision.clone()).prop_map(|(prefix, after)| Step::Watch(prefix, after)),
         1 => revision.prop_map(Step::Compact),
         1 => Just(Step::Reopen),
@@ -456,6 +497,11 @@ async fn take(store: &impl Store, model: &mut Model, step: &Step) {
         }
         Step::Get(key, at) => same(step, store.get(key, *at).await, model.get(key, *at)),
         Step::Range(range) => same(step, store.range(range.clone()).await, model.range(range)),
+        Step::Scan(prefix) => {
+            let range = Range { prefix: prefix.clone(), ..Range::default() };
+            let (entries, revision) = scanned(store, std::str::from_utf8(prefix).unwrap()).await;
+            same(step, Ok(Page { entries, revision, remaining: 0 }), model.range(&range));
+        }
         Step::Compact(revision) => same(step, store.compact(*revision).await, model.compact(*revision)),
         Step::Watch(prefix, after) => {
             let expected = model.history(prefix, *after);

@@ -175,6 +175,9 @@ async fn large_ranges_come_in_pieces_of_one_revision() {
     let limited = store.range(Range { prefix: bytes("/"), limit: 250, ..Range::default() }).await.unwrap();
     assert_eq!((limited.entries.len(), limited.remaining), (250, 50));
     assert_eq!(limited.entries[249].key, "/a/249");
+    let (scanned, revision) = crate::contract::scanned(&store, "/").await;
+    let whole = store.range(Range { prefix: bytes("/"), ..Range::default() }).await.unwrap();
+    assert_eq!((scanned, revision), (whole.entries, whole.revision));
 }
 
 #[tokio::test]
