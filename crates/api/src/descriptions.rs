@@ -12,11 +12,14 @@ use flate2::read::DeflateDecoder;
 /// What `build.rs` made.
 const COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.z"));
 
+/// Words of our own for what upstream says nothing of.
+const UNSAID: &str = include_str!("../schema/unsaid.txt");
+
 /// All descriptions, unpacked: about a megabyte.
 pub struct Descriptions {
     text: String,
-    /// By a definition's full name, where in the text its lines begin and end.
-    definitions: HashMap<Box<str>, (usize, usize)>,
+    /// By a definition's full name, where in the text its lines begin and end. Our own words come behind upstream's.
+    definitions: HashMap<Box<str>, Vec<(usize, usize)>>,
 }
 
 impl std::fmt::Debug for Descriptions {
@@ -34,26 +37,32 @@ impl Descriptions {
         if read.is_err() {
             text.clear();
         }
-        let mut definitions: HashMap<Box<str>, (usize, usize)> = HashMap::new();
-        let mut begun: Option<(Box<str>, usize)> = None;
-        let mut offset = 0;
+        text.push_str(UNSAID);
+        let mut definitions: HashMap<Box<str>, Vec<(usize, usize)>> = HashMap::new();
+        let mut name: Box<str> = "".into();
+        let (mut begun, mut offset) = (0, 0);
         for line in text.split_inclusive('\n') {
-            if let Some(name) = line.strip_prefix(':').and_then(|rest| rest.split('\t').next()) {
-                if let Some((name, start)) = begun.replace((name.into(), offset)) {
-                    definitions.insert(name, (start, offset));
-                }
+            if let Some(next) = line.strip_prefix(':') {
+                let next = next.split('\t').next().unwrap_or_default().trim_end();
+                definitions
+                    .entry(std::mem::replace(&mut name, next.into()))
+                    .or_default()
+                    .push((begun, offset));
+                begun = offset;
             }
             offset += line.len();
         }
-        definitions.extend(begun.map(|(name, start)| (name, (start, offset))));
+        definitions.entry(name).or_default().push((begun, offset));
         Self { text, definitions }
     }
 
     /// What is said of a definition, and of each of its fields, by their names. Both are empty where nothing is.
     pub fn of(&self, name: &str) -> Description<'_> {
         let mut found = Description::default();
-        let Some((start, end)) = self.definitions.get(name) else { return found };
-        for line in self.text.get(*start..*end).unwrap_or_default().lines() {
+        let parts = self.definitions.get(name).map(Vec::as_slice).unwrap_or_default();
+        let lines =
+            parts.iter().flat_map(|(start, end)| self.text.get(*start..*end).unwrap_or_default().lines());
+        for line in lines {
             let Some((name, said)) = line.split_once('\t') else { continue };
             let said = plain(said);
             if name.starts_with(':') {
@@ -113,6 +122,20 @@ mod tests {
         assert!(pod.fields["spec"].starts_with("Specification of the desired behavior"), "{pod:?}");
         assert!(all.of("io.k8s.Nothing").itself.is_empty());
         assert!(all.text.len() > 500_000 && COMPRESSED.len() < all.text.len() / 3, "{}", COMPRESSED.len());
+    }
+
+    #[test]
+    fn upstream_says_nothing_of_what_we_say_ourselves() {
+        let all = Descriptions::unpack();
+        for (name, parts) in &all.definitions {
+            let of = |(start, end): &(usize, usize)| -> Vec<&str> {
+                all.text[*start..*end].lines().filter_map(|line| Some(line.split_once('\t')?.0)).collect()
+            };
+            if let [theirs, ours] = parts.as_slice() {
+                assert!(of(ours).iter().all(|field| !of(theirs).contains(field)), "{name}");
+            }
+            assert!(parts.len() <= 2 && builtin().definition(name).is_some() || name.is_empty(), "{name}");
+        }
     }
 
     /// Every field of every kind that is served, however deep.

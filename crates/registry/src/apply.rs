@@ -43,7 +43,7 @@ impl Registry {
         }
         let conditional = !text(&configuration.config, &["metadata", "resourceVersion"]).is_empty();
         let target = Target { kind, namespace, name, part, conditional, applied: true };
-        self.modify(cx, target, Applying { registry: self, cx, target, configuration }).await
+        self.modify_by(cx, target, Applying { registry: self, cx, target, configuration }).await
     }
 
     async fn create_applied(

@@ -35,16 +35,29 @@ pub(crate) trait Change: Send + Sync {
     async fn of(&self, old: &Value) -> Result<Value, Status>;
 }
 
+/// What a function makes of it at once.
+struct By<F>(F);
+
 #[async_trait]
-impl<F: Fn(&Value) -> Result<Value, Status> + Send + Sync> Change for F {
+impl<F: Fn(&Value) -> Result<Value, Status> + Send + Sync> Change for By<F> {
     async fn of(&self, old: &Value) -> Result<Value, Status> {
-        self(old)
+        (self.0)(old)
     }
 }
 
 impl Registry {
     /// Makes `change` of the current object, again and again while others get in between.
     pub(crate) async fn modify(
+        &self,
+        cx: &RequestContext,
+        target: Target<'_>,
+        change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Updated, Status> {
+        self.modify_by(cx, target, By(change)).await
+    }
+
+    /// The same with a change that may take time.
+    pub(crate) async fn modify_by(
         &self,
         cx: &RequestContext,
         target: Target<'_>,

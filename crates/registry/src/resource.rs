@@ -6,7 +6,7 @@ use bytes::Bytes;
 use store::Entry;
 
 use crate::Limits;
-use crate::cache::{Field, Hub, ROOT};
+use crate::cache::{Field, Hub, Item, ROOT};
 
 /// Where in the store the objects lie that are to be kept secret at rest: Secrets.
 pub fn secret_prefixes() -> Vec<Bytes> {

@@ -380,7 +380,8 @@ mod tests {
             let section = page.split(&format!("\n### {kind}\n")).nth(1).unwrap();
             let section = section.split("\n#").next().unwrap();
             let name = format!("io.k8s.api.core.v1.{kind}");
-            let schema = api::schemas::builtin().openapi(&name, OpenApi::V3).unwrap();
+            let said = api::descriptions::Descriptions::unpack();
+            let schema = api::schemas::builtin().openapi(&name, OpenApi::V3, &said).unwrap();
             for field in schema["properties"].as_object().unwrap().keys() {
                 assert!(
                     section.contains(&format!("`{field}`")),

@@ -50,7 +50,7 @@ pub(crate) fn priority(group: &str) -> i64 {
 }
 
 fn manifest(group: &str, version: &str) -> Value {
-    let priority = match (group, version) {
+    let of_version = match (group, version) {
         ("", _) => 1,
         (_, "v1") => 15,
         _ => 30,
@@ -63,7 +63,7 @@ fn manifest(group: &str, version: &str) -> Value {
             "group": group,
             "version": version,
             "groupPriorityMinimum": priority(group),
-            "versionPriority": priority,
+            "versionPriority": of_version,
         },
     })
 }

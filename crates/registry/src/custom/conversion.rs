@@ -39,7 +39,6 @@ impl AskWebhook for NoWebhooks {
 
 /// The webhook of one definition.
 pub(crate) struct Webhook {
-    group: String,
     kind: String,
     client_config: Value,
     /// The version of ConversionReview that it understands, the first of those that we do.
@@ -58,7 +57,6 @@ impl Webhook {
         let versions = items(conversion, &["webhook", "conversionReviewVersions"]).iter();
         let known = |version: &Value| REVIEWS.into_iter().find(|known| *version == *known);
         Some(Arc::new(Self {
-            group: text(crd, &["spec", "group"]).to_owned(),
             kind: text(crd, &["spec", "names", "kind"]).to_owned(),
             client_config: conversion["webhook"]["clientConfig"].clone(),
             review_version: versions.filter_map(known).next(),

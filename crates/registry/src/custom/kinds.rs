@@ -85,16 +85,21 @@ pub(super) fn versions_of(
     made
 }
 
+/// The schema of a version as it is written.
+fn written(version: &Value) -> Option<&Value> {
+    at(version, &["schema", "openAPIV3Schema"])
+}
+
 /// What a version makes of objects of the others.
 fn others_of(crd: &Value, version: &Value, webhook: Option<&Arc<Webhook>>) -> convert::Versions {
     let versions = items(crd, &["spec", "versions"]);
     let group = text(crd, &["spec", "group"]);
     let named = |version: &Value| api_version(group, text(version, &["name"]));
-    let written = |version| at(version, &["schema", "openAPIV3Schema"]);
+    let own = written(version);
     let storage = versions.iter().find(|version| is_true(version, &["storage"]));
     let is_alike = |other: &&Value| match webhook {
         Some(_) => other["name"] == version["name"],
-        None => written(other) == written(version),
+        None => written(other) == own,
     };
     convert::Versions {
         storage: storage.map(named).unwrap_or_default(),

@@ -114,13 +114,13 @@ pub(super) enum Answers {
 
 pub(super) struct Operation<'a> {
     pub(super) method: &'static str,
-    action: &'static str,
-    verb: &'static str,
-    subresource: &'a str,
-    asks: Asks,
-    answers: Answers,
+    pub(super) action: &'static str,
+    pub(super) verb: &'static str,
+    pub(super) subresource: &'a str,
+    pub(super) asks: Asks,
+    pub(super) answers: Answers,
     /// Of the objects of all namespaces.
-    everywhere: bool,
+    pub(super) everywhere: bool,
     /// Of a whole collection, to be deleted.
     pub(super) many: bool,
     /// Of a whole collection, to be watched.
