@@ -18,7 +18,7 @@ use registry::{Registry, Warnings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::start_webhooks;
+use crate::admission::{start_policies, start_webhooks};
 use crate::aggregation::{self, Aggregation, Remote};
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
@@ -122,15 +122,17 @@ impl ApiServer {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);
         options.outgoing.resolve_in(&options.registry);
+        let (registry, clock, asked) = (&options.registry, &options.clock, authorization.clone());
         let webhooks =
-            start_webhooks(&options.registry, &options.outgoing, &options.clock, options.random, tasks);
+            start_webhooks(registry, &options.outgoing, asked.clone(), (clock, options.random), tasks);
+        let policies = start_policies(registry, asked, clock, tasks);
         let aggregation = Arc::new(Aggregation::default());
         aggregation.follow(&options.registry, &options.outgoing, &options.clock, tasks);
         Arc::new(Self {
             registry: options.registry,
             authenticators: options.authenticators,
             authorization,
-            admission: options.admission.with_webhooks(webhooks),
+            admission: options.admission.with_webhooks(webhooks).with_policies(policies),
             dialer: options.dialer,
             outgoing: options.outgoing,
             clock: options.clock,

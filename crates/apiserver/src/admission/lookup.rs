@@ -1,6 +1,6 @@
 //! What admission sees of other objects and of kinds: the registry.
 
-use admission::{Form, Lookup, NamespacePhase};
+use admission::{Form, Lookup, NamespacePhase, Place};
 use apimachinery::gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
 use apimachinery::meta;
 use apimachinery::status::Status;
@@ -98,6 +98,12 @@ impl Lookup for Objects<'_> {
         let serving =
             others.filter(|other| subresource.is_empty() || other.subresource(subresource).is_some());
         serving.map(|other| form_of(other, subresource)).collect()
+    }
+
+    fn place_of(&self, kind: &GroupVersionKind) -> Option<Place> {
+        let kinds = self.0.kinds();
+        let found = kinds.by_kind(&kind.group, &kind.version, &kind.kind)?;
+        Some(Place { form: form_of(found, ""), namespaced: found.namespaced })
     }
 
     async fn convert(&self, object: Value, to: &Form) -> Result<Value, Status> {

@@ -5,6 +5,7 @@ mod certificates;
 mod escalation;
 mod lookup;
 mod options;
+mod policies;
 mod webhooks;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use registry::{Admit, Kind, Operation, Warnings};
 use serde_json::Value;
 
 pub(crate) use options::Said;
+pub(crate) use policies::start as start_policies;
 pub(crate) use webhooks::start as start_webhooks;
 
 use crate::ApiServer;

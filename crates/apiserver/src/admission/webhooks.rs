@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use admission::webhook::{Caller, Configured, Endpoint, Webhooks};
 use async_trait::async_trait;
+use auth::Authorizer;
 use clock::{Clock, Random, Tasks};
 use registry::{Kind, Object, Registry};
 use serde_json::Value;
@@ -17,7 +18,7 @@ const ANSWER: usize = 3 << 20;
 /// By what webhooks know who asks: upstream's.
 const AGENT: &str = "kube-apiserver-admission";
 
-const GROUP: &str = "admissionregistration.k8s.io";
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 const FOLLOWED: [(&str, Configured); 2] = [
     ("mutatingwebhookconfigurations", Configured::Mutating),
     ("validatingwebhookconfigurations", Configured::Validating),
@@ -27,11 +28,12 @@ const FOLLOWED: [(&str, Configured); 2] = [
 pub(crate) fn start(
     registry: &Arc<Registry>,
     outgoing: &Arc<Outgoing>,
-    clock: &Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    authorizer: Arc<dyn Authorizer>,
+    (clock, random): (&Arc<dyn Clock>, Arc<dyn Random>),
     tasks: &Tasks,
 ) -> Arc<Webhooks> {
-    let webhooks = Arc::new(Webhooks::new(Arc::new(Ways(outgoing.clone())), clock.clone(), random));
+    let ways = Arc::new(Ways(outgoing.clone()));
+    let webhooks = Arc::new(Webhooks::new(ways, authorizer, clock.clone(), random));
     for (plural, configured) in FOLLOWED {
         let follower = Arc::new(Configurations { webhooks: webhooks.clone(), configured });
         follow::start(follower, (GROUP, "v1", plural), registry, clock, tasks);

@@ -11,8 +11,8 @@
 
 use harness::Plane;
 
-mod aggregated;
 mod admission_policies;
+mod aggregated;
 mod anew;
 mod components;
 mod containers;
