@@ -99,6 +99,11 @@ impl Lookup for World {
     fn conform(&self, _: &GroupVersionKind, object: &mut Value) -> Result<(), Status> {
         let map = object.as_object_mut().unwrap();
         map.remove("unknown");
+        let metadata = map.get("metadata").filter(|metadata| metadata.is_object());
+        let metadata = metadata.ok_or_else(|| Status::bad_request("metadata is of the wrong type"))?;
+        if metadata.get("annotations").is_some_and(|annotations| !annotations.is_object()) {
+            return Err(Status::bad_request("annotations are of the wrong type"));
+        }
         match map.get("size").filter(|size| !size.is_number()) {
             Some(_) => Err(Status::bad_request("size is of the wrong type")),
             None => Ok(()),

@@ -16,6 +16,7 @@ mod objects;
 mod plane;
 mod sockets;
 mod tokens;
+mod webhooks;
 
 use std::path::Path;
 

@@ -84,7 +84,7 @@ fn expressions_are_compiled_when_they_are_written() {
     let broken = POLICY.replace("variables.wanted <= int(params.data.max)", "variables.wnted <= 1");
     let said = plane.kubectl_with(&["apply", "-f", "-"], &broken);
     assert!(!said.ok && said.err.contains("spec.validations[0].expression: Invalid value: \"variables.wnted <= 1\": compilation failed: ERROR: <input>:1:10: undefined field 'wnted'"), "{}", said.err);
-    let wrong = POLICY.replace("variables.wanted <= int(params.data.max)", "'text'");
+    let wrong = POLICY.replace("variables.wanted <= int(params.data.max)", "string(1)");
     let said = plane.kubectl_with(&["apply", "-f", "-"], &wrong);
     assert!(said.err.contains("must evaluate to bool but got string"), "{}", said.err);
     let webhook = json!({

@@ -16,7 +16,7 @@ fn answer(target: &str, review: &Value) -> Option<Value> {
     let request = &review["request"];
     let mut response = json!({"uid": request["uid"], "allowed": true});
     match target.split('?').next().unwrap_or_default() {
-        "/label" => {
+        "/label" if request["object"].is_object() => {
             let labels = &request["object"]["metadata"]["labels"];
             let mut patch = vec![];
             if labels.is_null() {

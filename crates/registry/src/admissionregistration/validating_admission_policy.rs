@@ -88,6 +88,21 @@ impl Strategy for ValidatingAdmissionPolicy {
         validate(policy, said(policy) != said(old), errors);
     }
 
+    fn validate_status(&self, policy: &Value, _old: &Value, errors: &mut Vec<FieldError>) {
+        let status = Path::new("status");
+        let checking = status.child("typeChecking");
+        let path = checking.child("expressionWarnings");
+        let warnings = items(policy, &["status", "typeChecking", "expressionWarnings"]);
+        for (index, warning) in warnings.iter().enumerate() {
+            let at_warning = path.index(index);
+            required(warning, "warning", &at_warning, errors);
+            if text(warning, &["fieldRef"]).trim().is_empty() {
+                errors.push(FieldError::required(&at_warning.child("fieldRef"), ""));
+            }
+        }
+        crate::conditions::validate(policy, errors);
+    }
+
     fn cells(&self, policy: &Value, now: Timestamp) -> Vec<Value> {
         let kind = at(policy, &["spec", "paramKind"])
             .map(|kind| format!("{}/{}", text(kind, &["apiVersion"]), text(kind, &["kind"])));
