@@ -306,7 +306,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_labels_and_annotations_of_metadata_change() {
-        let converted = asked(&[thing("a"), thing("b")], |review| {
+        let both = [thing("a"), thing("b")];
+        let converted = asked(&both, |review| {
             success(review, |object| {
                 object["spec"] = json!({"b": 2});
                 object["metadata"]["generation"] = json!(99);
