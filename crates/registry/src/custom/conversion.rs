@@ -341,7 +341,8 @@ mod tests {
         .await;
         let review = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"});
         check(Ok(review.clone()), "failed: no response provided").await;
-        let changed: [(fn(&mut Value), &str); 8] = [
+        type Case = (fn(&mut Value), &'static str);
+        let changed: [Case; 8] = [
             (
                 |o| o["metadata"]["name"] = json!("z"),
                 "returned invalid object: must have the same name: a != z",
