@@ -149,6 +149,18 @@ impl Authorization {
         let _ = self.synced.subscribe().wait_for(|bits| *bits == ALL).await;
     }
 
+    /// Whether a role or binding of that namespace and name is known.
+    pub(crate) fn has(&self, plural: &str, (namespace, name): (&str, &str)) -> bool {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), name.to_owned());
+        match plural {
+            "roles" => stored.roles.contains_key(&key),
+            "clusterroles" => stored.cluster_roles.contains_key(&key),
+            "rolebindings" => stored.role_bindings.contains_key(&key),
+            _ => stored.cluster_role_bindings.contains_key(&key),
+        }
+    }
+
     /// Whether they have.
     pub(crate) fn is_synced(&self) -> bool {
         *self.synced.borrow() == ALL

@@ -45,7 +45,7 @@ impl Kind {
         match (&self.versions, &item.api_version) {
             (None, _) => !self.strategy.converts(),
             // Stored by an earlier release, which did not write the version down.
-            (Some(versions), None) => versions.alike.iter().any(|version| *version == versions.storage),
+            (Some(versions), None) => versions.alike.contains(&versions.storage),
             (Some(versions), Some(of)) => versions.alike.iter().any(|version| **version == **of),
         }
     }
@@ -181,7 +181,7 @@ impl Kind {
             self.strategy.store_form(&mut stored);
             return Ok(Some(stored));
         };
-        if versions.alike.iter().any(|version| *version == versions.storage) {
+        if versions.alike.contains(&versions.storage) {
             return Ok(None);
         }
         let mut stored = match &versions.webhook {

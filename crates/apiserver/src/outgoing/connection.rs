@@ -214,11 +214,11 @@ fn words(error: &egress::Error, name: &str) -> String {
 
 fn unfit(why: &rustls::CertificateError, name: &str) -> String {
     use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
     };
     match why {
-        UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        UnknownIssuer | BadSignature => "certificate signed by unknown authority".to_owned(),
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
             "certificate has expired or is not yet valid".to_owned()
         }

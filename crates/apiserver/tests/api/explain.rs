@@ -115,7 +115,7 @@ async fn every_field_of_every_kind_is_described_in_both_versions() {
         assert!(here.silent.is_empty(), "{path}: nothing is said of {:#?}", here.silent);
     }
     assert!(explained.silent.is_empty(), "v2: nothing is said of {:#?}", explained.silent);
-    assert!(kinds > 60 && explained.fields > 2500, "{kinds} kinds, {} fields", explained.fields);
+    assert!(kinds >= 60 && explained.fields > 2200, "{kinds} kinds, {} fields", explained.fields);
     plane.stop().await;
 }
 

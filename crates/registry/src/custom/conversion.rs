@@ -306,7 +306,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_labels_and_annotations_of_metadata_change() {
-        let converted = asked(&[thing("a"), thing("b")], |review| {
+        let both = [thing("a"), thing("b")];
+        let converted = asked(&both, |review| {
             success(review, |object| {
                 object["spec"] = json!({"b": 2});
                 object["metadata"]["generation"] = json!(99);
@@ -340,7 +341,8 @@ mod tests {
         .await;
         let review = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"});
         check(Ok(review.clone()), "failed: no response provided").await;
-        let changed: [(fn(&mut Value), &str); 8] = [
+        type Case = (fn(&mut Value), &'static str);
+        let changed: [Case; 8] = [
             (
                 |o| o["metadata"]["name"] = json!("z"),
                 "returned invalid object: must have the same name: a != z",
