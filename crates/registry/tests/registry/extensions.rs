@@ -114,7 +114,7 @@ async fn what_a_webhook_may_not_say() {
         (
             with(json!({"matchConditions": [{"name": "a", "expression": "params == null"}]})),
             "webhooks[0].matchConditions[0].expression: Invalid value: \"params == null\": compilation failed: ERROR: \
-             <input>:1:1: undeclared reference to 'params' (in container '')\n | params == null\n | ^",
+             <input>:1:1: undeclared reference to 'params' (in container '')",
         ),
         (json!({"webhooks": [webhook(), webhook()]}), "webhooks[1].name: Duplicate value: \"a.x.test\""),
     ];
@@ -169,7 +169,7 @@ async fn policies_and_bindings() {
         (
             json!({"spec": {"variables": [{"name": "a", "expression": "1"}], "validations": [{"expression": "variables.b == 1"}]}}),
             "spec.validations[0].expression: Invalid value: \"variables.b == 1\": compilation failed: ERROR: <input>:1:10: \
-             undefined field 'b'\n | variables.b == 1\n | .........^",
+             undefined field 'b'",
         ),
         (
             json!({"spec": {"variables": [{"name": "a", "expression": "'x'"}], "validations": [{"expression": "variables.a"}]}}),
@@ -178,7 +178,7 @@ async fn policies_and_bindings() {
         (
             json!({"spec": {"validations": [{"expression": "true", "messageExpression": "authorizer"}]}}),
             "spec.validations[0].messageExpression: Invalid value: \"authorizer\": compilation failed: ERROR: <input>:1:1: \
-             undeclared reference to 'authorizer' (in container '')\n | authorizer\n | ^",
+             undeclared reference to 'authorizer' (in container '')",
         ),
         (
             json!({"spec": {"auditAnnotations": [{"key": "k", "valueExpression": "1"}]}}),
