@@ -12,7 +12,7 @@ use crate::house::{self, Room};
 /// The floors, lowest first. A crate may depend on floors below its own.
 const FLOORS: [&[&str]; 6] = [
     &["apimachinery", "disk", "clock", "container"],
-    &["api", "store", "runtime", "effects", "pki", "egress", "streams"],
+    &["api", "cel", "store", "runtime", "effects", "pki", "egress", "streams"],
     &["client", "auth", "capabilities", "images"],
     &["registry", "admission", "sandbox", "wasm", "durable", "network"],
     &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "gateway"],
@@ -26,7 +26,7 @@ const SIDEWAYS: [(&str, &str); 1] = [("monoplane", "cli")];
 const EVERYWHERE: [&str; 5] = ["monoplane", "testkit", "harness", "conformance", "simulator"];
 
 /// No async runtime, no sockets, no files, no clock of their own.
-const PURE: [&str; 5] = ["apimachinery", "api", "auth", "runtime", "effects"];
+const PURE: [&str; 6] = ["apimachinery", "cel", "api", "auth", "runtime", "effects"];
 const IMPURE_CRATES: [&str; 6] = ["tokio", "hyper", "hyper-util", "futures-timer", "reqwest", "kube-client"];
 const IMPURE_WORDS: [&str; 9] = [
     "std::fs",

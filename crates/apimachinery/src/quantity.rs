@@ -70,6 +70,12 @@ impl Quantity {
         self.scaled(NANOS / 1000)
     }
 
+    /// About how many units.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn approximate(&self) -> f64 {
+        self.nanos as f64 / NANOS as f64
+    }
+
     /// Whether it is zero.
     pub const fn is_zero(&self) -> bool {
         self.nanos == 0

@@ -23,7 +23,7 @@ pub(super) fn base64_fault(text: &str) -> Option<usize> {
 }
 
 /// Whether text of a custom object keeps to its format. Formats that are not known here hold for everything, as upstream.
-pub(super) fn holds(format: &str, text: &str) -> bool {
+pub fn holds(format: &str, text: &str) -> bool {
     match format {
         "byte" => base64_fault(text).is_none(),
         "date" => is_date(text),

@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use crate::gvk::Name;
 pub use conform::{Conformed, DecodeError, strict_error};
+pub use formats::holds as format_holds;
 pub use openapi::OpenApi;
 pub use rules::{Bound, Pattern, Rules};
 use table::Table;
