@@ -13,6 +13,7 @@ mod aggregation;
 mod authenticate;
 mod authorize;
 mod body;
+mod bootstrap_tokens;
 mod connection;
 mod dial;
 mod document;

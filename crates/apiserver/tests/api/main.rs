@@ -6,7 +6,10 @@ mod access;
 mod aggregation;
 mod applying;
 mod ask;
+mod bootstrap_tokens;
 mod conversion;
+#[allow(dead_code, unreachable_pub, reason = "shared with an example")]
+mod coverage;
 mod documents;
 mod explain;
 mod forms;
@@ -14,6 +17,7 @@ mod log;
 mod objects;
 #[allow(dead_code, unreachable_pub, reason = "shared with the example")]
 mod plane;
+mod served;
 mod sockets;
 mod tokens;
 mod webhooks;

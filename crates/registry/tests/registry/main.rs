@@ -1,6 +1,7 @@
 //! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod addresses;
 mod admission;
 mod autoscalers;
 mod budgets;
@@ -24,6 +25,7 @@ mod refusals;
 mod services;
 mod sets;
 mod shared;
+mod storm;
 mod volumes;
 mod watches;
 mod workloads;
