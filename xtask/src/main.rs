@@ -9,14 +9,17 @@ use clap::{Parser, Subcommand};
 
 mod api;
 mod bench;
+mod docs;
 mod fuzz;
 mod guests;
 mod house;
 mod layers;
+mod paths;
 mod schemas;
 mod soak;
 mod test;
 mod tools;
+mod wheel;
 
 #[derive(Parser)]
 #[command(
@@ -73,6 +76,14 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Make the table of the paths and verbs that Kubernetes serves, or compare the checked-in one with a fresh one
+    Paths {
+        /// Compare, do not write
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write what docs/kubernetes.md says of every path anew (a test says when it is stale)
+    Docs,
     /// Fail on an arrow or a word that ARCHITECTURE.md forbids
     Layers {
         /// The workspace to check
@@ -94,6 +105,8 @@ fn main() -> Result<()> {
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,
         Task::Schemas { check } => schemas::run(root, check)?,
+        Task::Paths { check } => paths::run(root, check)?,
+        Task::Docs => docs::run(root)?,
         Task::Layers { root: other } => {
             print!("{}", layers::run(other.as_deref().unwrap_or(root))?);
         }

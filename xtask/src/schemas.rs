@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
+
+use crate::wheel;
 
 const PACKAGE: &str = "kubernetes-validate==1.37.0";
 const DEFINITIONS: &str = "kubernetes_validate/kubernetes-json-schema/v1.36.0-local/_definitions.json";
@@ -19,7 +20,8 @@ const REFERENCE: &str = "#/$defs/";
 
 /// Writes the table, or with `check` fails if the committed one differs.
 pub fn run(root: &Path, check: bool) -> Result<()> {
-    let text = std::fs::read_to_string(definitions(root)?).context("reading the definitions")?;
+    let folder = wheel::unpacked(root, "schemas", PACKAGE, DEFINITIONS)?;
+    let text = std::fs::read_to_string(folder.join(DEFINITIONS)).context("reading the definitions")?;
     let document: Value = serde_json::from_str(&text).context("the definitions are no JSON")?;
     let table = render(document.get("$defs").and_then(Value::as_object).context("no definitions")?)?;
     let path = root.join(TABLE);
@@ -29,31 +31,6 @@ pub fn run(root: &Path, check: bool) -> Result<()> {
         return Ok(());
     }
     std::fs::write(&path, table).with_context(|| format!("writing {}", path.display()))
-}
-
-/// The definitions' file, fetched once into the target directory.
-fn definitions(root: &Path) -> Result<PathBuf> {
-    let cache = root.join("target/xtask/schemas");
-    let file = cache.join(DEFINITIONS);
-    if file.exists() {
-        return Ok(file);
-    }
-    std::fs::create_dir_all(&cache)?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", PACKAGE, "--dest"]);
-    succeed(pip.arg(&cache))?;
-    let wheel = std::fs::read_dir(&cache)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .context("pip brought no wheel")?;
-    succeed(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&cache))?;
-    Ok(file)
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("running {command:?}"))?;
-    ensure!(status.success(), "{command:?} failed: {status}");
-    Ok(())
 }
 
 fn render(all: &Map<String, Value>) -> Result<String> {

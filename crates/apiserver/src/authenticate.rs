@@ -14,9 +14,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use jiff::Timestamp;
+use registry::Registry;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::UnixTime;
 
+use crate::bootstrap_tokens::BootstrapTokens;
 use crate::connection::{Certified, Chain, ConnectError, Connection};
 use crate::service_accounts::ServiceAccounts;
 
@@ -25,6 +27,7 @@ pub struct Authenticators {
     verifier: Arc<dyn ClientCertVerifier>,
     tokens: ArcSwap<TokenFile>,
     accounts: Option<Arc<ServiceAccounts>>,
+    bootstrap: Option<BootstrapTokens>,
     anonymous: Arc<UserInfo>,
 }
 
@@ -38,13 +41,19 @@ impl Authenticators {
     /// Client certificates by this verifier (see [`crate::tls::client_verifier`]), and static tokens.
     pub fn new(verifier: Arc<dyn ClientCertVerifier>, tokens: TokenFile) -> Self {
         let anonymous = Arc::new(UserInfo::anonymous());
-        Self { verifier, tokens: ArcSwap::from_pointee(tokens), accounts: None, anonymous }
+        Self { verifier, tokens: ArcSwap::from_pointee(tokens), accounts: None, bootstrap: None, anonymous }
     }
 
     /// Tokens of service accounts too.
     #[must_use]
     pub fn with_service_accounts(self, accounts: Arc<ServiceAccounts>) -> Self {
         Self { accounts: Some(accounts), ..self }
+    }
+
+    /// Bootstrap tokens too: those of the Secrets in this registry.
+    #[must_use]
+    pub fn with_bootstrap_tokens(self, registry: Arc<Registry>) -> Self {
+        Self { bootstrap: Some(BootstrapTokens::new(registry)), ..self }
     }
 
     /// Who issues tokens of service accounts.
@@ -105,7 +114,11 @@ impl Authenticators {
         match judged {
             Some(Ok(found)) => Ok(found),
             Some(Err(refused)) => Err(format!("[invalid bearer token, {refused}]")),
-            None => Err("[invalid bearer token]".to_owned()),
+            None => {
+                let user = self.bootstrap.as_ref().and_then(|tokens| tokens.user(token, now));
+                let user = user.ok_or_else(|| "[invalid bearer token]".to_owned())?;
+                Ok((user, wanted.to_vec()))
+            }
         }
     }
 }

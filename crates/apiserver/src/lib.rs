@@ -12,6 +12,7 @@ mod admission;
 mod authenticate;
 mod authorize;
 mod body;
+mod bootstrap_tokens;
 mod connection;
 mod dial;
 mod document;

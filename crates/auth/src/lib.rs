@@ -1,7 +1,7 @@
 //! Who is asking, and may they: authenticators, the RBAC and node authorizers, and the roles that every plane begins
 //! with, all as functions over values.
 //!
-//! Owns: the meaning of a certificate's subject, of a token file, of roles and bindings, and upstream's bootstrap
+//! Owns: the meaning of a certificate's subject, of a token file, of bootstrap tokens, of roles and bindings, and upstream's bootstrap
 //! policy. Never does: any I/O, verify a certificate's chain (its caller hands over verified DER), read a clock, or
 //! hold a lock: the caller swaps an immutable [`rbac::Policy`] when roles change.
 //!
@@ -10,6 +10,7 @@
 mod attributes;
 mod authorizer;
 pub mod bootstrap;
+pub mod bootstrap_token;
 pub mod edge;
 mod forbidden;
 pub mod node;

@@ -57,3 +57,20 @@ pub fn user_of_certificate(der: &[u8]) -> Result<CertifiedUser, CertificateError
         not_after: certificate.validity().not_after.timestamp(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes: Vec<u8>, length in 0u8..=255) {
+            let _ = (user_of_certificate(&bytes), organizations_of_request(&bytes));
+            // As if it were a sequence of that length.
+            let framed = [&[0x30, length][..], &bytes].concat();
+            prop_assert!(user_of_certificate(&framed).is_err());
+        }
+    }
+}

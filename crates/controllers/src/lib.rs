@@ -9,6 +9,8 @@
 //! Begin with [`Controller`] and [`plan`], then read [`replicaset`]: it is the smallest that has everything.
 
 mod actor;
+pub mod bootstrap;
+pub mod certificates;
 pub mod cluster_dns;
 pub mod deployment;
 pub mod endpoints;
@@ -30,6 +32,7 @@ mod run;
 mod runner;
 mod selected;
 pub mod serviceaccount;
+pub mod servicecidrs;
 mod taints;
 mod topology;
 mod world;

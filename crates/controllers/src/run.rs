@@ -73,6 +73,12 @@ async fn lead(
     start::<crate::protection::Volumes>(&world);
     start::<crate::protection::AttributesClasses>(&world);
     start::<crate::resourcequota::Quotas>(&world);
+    start::<crate::certificates::approving::Approving>(&world);
+    start::<crate::certificates::signing::Signing>(&world);
+    start::<crate::certificates::cleaning::Cleaning>(&world);
+    start::<crate::bootstrap::token_cleaner::TokenCleaner>(&world);
+    start::<crate::bootstrap::signer::BootstrapSigner>(&world);
+    start::<crate::servicecidrs::ServiceCidrs>(&world);
     let outcome = tokio::select! {
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),

@@ -7,6 +7,7 @@ use client::{Ambient, Informer, InformerOptions, ObjectKey, Reader};
 use clock::Tasks;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -57,6 +58,10 @@ struct Readers {
 pub struct Settings {
     /// The certificates (PEM) that clients in pods should trust the API server by; published in each namespace.
     pub root_ca: Option<String>,
+    /// Who signs certificates for those who ask; nobody does without.
+    pub signer: Option<Arc<pki::Signer>>,
+    /// The longest life of a certificate that is signed, and that of one whose request names none.
+    pub certificate_life: SignedDuration,
     /// How long after its last sign of life a node counts as unreachable.
     pub node_grace: Duration,
     /// As `node_grace`, for a node that has never said how it is.
@@ -72,6 +77,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             root_ca: None,
+            signer: None,
+            certificate_life: SignedDuration::from_hours(365 * 24),
             node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),
             orphan_quarantine: Duration::from_secs(40),

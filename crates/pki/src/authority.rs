@@ -10,6 +10,7 @@ use rustls_pki_types::CertificateDer;
 use crate::credential::{Credential, Facts};
 use crate::identity::checked;
 use crate::issue::{Purpose, Wanted};
+use crate::signing::Issuing;
 use crate::{Error, Identity, file};
 
 const AUTHORITY_FILE: &str = "ca.pem";
@@ -118,6 +119,18 @@ impl Authority {
         let file = format!("kubelet-{}.pem", checked(node)?);
         let common_name = format!("system:node:{node}");
         self.serving_certificate(&file, common_name, Some("system:nodes"), names, now)
+    }
+
+    /// What of it goes into certificates of others' making.
+    pub(crate) fn issuing(&self) -> Result<Issuing<'_>, Error> {
+        let own = x509_parser::parse_x509_certificate(&self.certificate);
+        let (_, own) = own.map_err(|error| Error::Malformed(error.to_string()))?;
+        Ok(Issuing {
+            name: own.subject().as_raw().to_vec(),
+            key_identifier: &self.key_identifier,
+            not_after: Facts::read(&self.certificate)?.not_after,
+            issuer: &self.issuer,
+        })
     }
 
     fn serving_certificate(

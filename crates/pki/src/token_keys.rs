@@ -148,6 +148,10 @@ impl Key {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn days(days: i64) -> Timestamp {
@@ -190,6 +194,29 @@ mod tests {
             format!("{token}.x"),
         ] {
             assert!(own.verify(&bad).is_none(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// The keys are made once: what matters is what comes.
+        #[test]
+        fn nothing_else_than_what_was_signed_is_believed(
+            text in "\\PC{0,80}|([A-Za-z0-9_-]{0,40}\\.){0,4}[A-Za-z0-9_-]{0,90}",
+            claims: Vec<u8>,
+            at: usize,
+            byte: u8,
+        ) {
+            static KEYS: LazyLock<TokenKeys> =
+                LazyLock::new(|| TokenKeys::open(tempfile::tempdir().unwrap().path(), days(0)).unwrap());
+            prop_assert!(KEYS.verify(&text).is_none());
+            let token = KEYS.sign(&claims).unwrap();
+            prop_assert_eq!(KEYS.verify(&token), Some(claims));
+            let mut changed = token.clone().into_bytes();
+            let at = at % changed.len();
+            changed[at] = byte;
+            if let Ok(changed) = String::from_utf8(changed) && changed != token {
+                prop_assert!(KEYS.verify(&changed).is_none(), "{changed}");
+            }
         }
     }
 }

@@ -167,3 +167,113 @@ fn a_key_is_not_printed() {
     assert!(printed.contains("BEGIN CERTIFICATE"), "{printed}");
     assert!(!printed.contains("PRIVATE KEY") && !printed.contains("Pkcs8"), "{printed}");
 }
+
+mod requests {
+    use pki::{Authority, Signer, SigningRequest, expiry};
+    use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ED25519, SanType};
+
+    use super::{later, now};
+    use jiff::SignedDuration;
+
+    /// Two groups, which is what people ask for most: `rcgen` cannot say this, `openssl` made it.
+    const JANE: &str = include_str!("fixtures/jane.csr");
+
+    fn year() -> SignedDuration {
+        SignedDuration::from_hours(365 * 24)
+    }
+
+    fn usages(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn text(pem: &str) -> (String, x509_parser::pem::Pem) {
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let certificate = block.parse_x509().unwrap();
+        (certificate.subject().to_string(), block.clone())
+    }
+
+    #[test]
+    fn what_is_asked_for_is_granted_within_bounds() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::open(directory.path(), now()).unwrap();
+        let anchor = authority.certificate().clone();
+        let signer = Signer::new(authority);
+        let jane = SigningRequest::from_pem(JANE.as_bytes()).unwrap();
+        assert_eq!(
+            (jane.common_name.as_str(), &*jane.organisations),
+            ("jane", &["dev".to_owned(), "ops".to_owned()][..])
+        );
+        let wanted = usages(&["client auth", "key encipherment", "digital signature"]);
+        let pem = signer.sign(&jane, &wanted, year(), now()).unwrap();
+        let (subject, block) = text(&pem);
+        assert_eq!(subject, "O=dev, O=ops, CN=jane");
+        let certificate = block.parse_x509().unwrap();
+        let (_, anchor) = x509_parser::parse_x509_certificate(&anchor).unwrap();
+        certificate.verify_signature(Some(anchor.public_key())).unwrap();
+        assert_eq!(certificate.issuer(), anchor.subject());
+        let key_usage = certificate.key_usage().unwrap().unwrap().value;
+        assert!(key_usage.digital_signature() && key_usage.key_encipherment() && !key_usage.key_cert_sign());
+        let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+        assert!(extended.client_auth && !extended.server_auth && !extended.any);
+        assert!(!certificate.is_ca());
+        let minutes = |at: i64| (at - now().as_second()) / 60;
+        let validity = certificate.validity();
+        assert_eq!(minutes(validity.not_before.timestamp()), -5);
+        assert_eq!(minutes(validity.not_after.timestamp()), 365 * 24 * 60 - 5);
+        let short = signer.sign(&jane, &wanted, SignedDuration::from_mins(10), now()).unwrap();
+        assert_eq!(minutes(expiry(short.as_bytes()).unwrap().as_second()), 10);
+        assert_ne!(certificate.raw_serial(), text(&short).1.parse_x509().unwrap().raw_serial());
+        let last = signer.sign(&jane, &wanted, year(), later(3649)).unwrap();
+        assert_eq!(expiry(last.as_bytes()).unwrap(), later(3650), "no longer than the authority");
+        assert!(signer.sign(&jane, &wanted, year(), later(3651)).is_err());
+        let unknown = signer.sign(&jane, &usages(&["fun"]), year(), now()).unwrap_err();
+        assert!(unknown.to_string().ends_with(r#"unrecognized usage values: ["fun"]"#), "{unknown}");
+    }
+
+    #[test]
+    fn alternative_names_and_other_keys_are_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let signer = Signer::new(Authority::open(directory.path(), now()).unwrap());
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let mut asked = CertificateParams::new(["a.example".to_owned(), "10.0.0.7".to_owned()]).unwrap();
+        asked.subject_alt_names.push(SanType::IpAddress("fd00::7".parse().unwrap()));
+        asked.subject_alt_names.push(SanType::Rfc822Name("a@b.example".try_into().unwrap()));
+        asked.subject_alt_names.push(SanType::URI("spiffe://x/y".try_into().unwrap()));
+        asked.distinguished_name = rcgen::DistinguishedName::new();
+        asked.distinguished_name.push(DnType::CommonName, "Zoë*");
+        let pem = asked.serialize_request(&key).unwrap().pem().unwrap();
+        let request = SigningRequest::from_pem(pem.as_bytes()).unwrap();
+        let issued = signer.sign(&request, &usages(&["server auth", "signing"]), year(), now()).unwrap();
+        let (subject, block) = text(&issued);
+        assert_eq!(subject, "CN=Zoë*");
+        let certificate = block.parse_x509().unwrap();
+        assert_eq!(certificate.public_key().subject_public_key.data.as_ref(), key.public_key_raw());
+        let names = certificate.subject_alternative_name().unwrap().unwrap().value;
+        let names: Vec<String> = names.general_names.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert!(names[0].contains("a.example") && names[1].contains("a@b.example"), "{names:?}");
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let refused = |text: &str| SigningRequest::from_pem(text.as_bytes()).unwrap_err().to_string();
+        assert!(refused("").ends_with("PEM block type must be CERTIFICATE REQUEST"));
+        let renamed = JANE.replace("CERTIFICATE REQUEST", "CERTIFICATE");
+        assert!(refused(&renamed).ends_with("PEM block type must be CERTIFICATE REQUEST"));
+        assert!(expiry(b"").is_err() && expiry(JANE.as_bytes()).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes: Vec<u8>, at: usize, byte: u8) {
+            let _ = (SigningRequest::from_pem(&bytes), expiry(&bytes));
+            let mut changed = JANE.as_bytes().to_vec();
+            let at = at % changed.len();
+            changed[at] = byte;
+            // What is read is what was signed, whatever else of the text is changed.
+            if let Ok(read) = SigningRequest::from_pem(&changed) {
+                proptest::prop_assert_eq!(read, SigningRequest::from_pem(JANE.as_bytes()).unwrap());
+            }
+        }
+    }
+}

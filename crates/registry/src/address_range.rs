@@ -16,6 +16,9 @@ pub(crate) fn family_of(address: IpAddr) -> &'static str {
     if address.is_ipv6() { IPV6 } else { IPV4 }
 }
 
+/// How many taken addresses in a row make a range count as full.
+const PROBES: u128 = 1 << 16;
+
 /// A range of addresses; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressRange {
@@ -53,12 +56,21 @@ impl AddressRange {
         (self.reserved() > 10).then(|| self.at(10))
     }
 
-    /// Some address. The lowest sixteenth (at most 256) is left to those who choose for themselves, as upstream does.
-    pub(crate) fn some_address(&self, random: &dyn Random) -> IpAddr {
-        let reserved = self.reserved();
-        // The last one is IPv4's broadcast address; IPv6 can spare it.
-        let choice = (self.size() - reserved - 1).max(1);
-        self.at(reserved + below(random, choice))
+    /// A free address, from some on; `None` if there is none. The lowest ones are left, for as long as there are others, to
+    /// those who choose for themselves, as upstream does.
+    pub(crate) fn free_address(
+        &self,
+        random: &dyn Random,
+        is_taken: impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
+        // The last one is IPv4's broadcast address.
+        let end = self.size() - u128::from(!self.v6);
+        [(self.reserved(), end), (1, self.reserved())].into_iter().find_map(|(from, to)| {
+            let count = to.saturating_sub(from);
+            let start = if count == 0 { 0 } else { below(random, count) };
+            let mut tried = (0..count.min(PROBES)).map(|step| self.at(from + (start + step) % count));
+            tried.find(|address| !is_taken(*address))
+        })
     }
 
     /// Whether a service may have the address.
@@ -77,8 +89,9 @@ impl AddressRange {
         1 << self.bits
     }
 
+    /// How many addresses, the range's own included, come before those that are given by chance: upstream's numbers.
     fn reserved(&self) -> u128 {
-        (self.size() / 16).clamp(1, 256)
+        if self.size() <= 16 { 1 } else { (self.size() / 16).clamp(16, 256) + 1 }
     }
 
     fn at(&self, offset: u128) -> IpAddr {
@@ -131,6 +144,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_range_is_full_when_all_its_addresses_are_taken() {
+        for (text, count) in [("10.0.0.0/27", 30), ("10.0.0.0/30", 2), ("fd00::/126", 3)] {
+            let (range, random) = (range(text), clock::SeededRandom::new(3));
+            let mut taken = std::collections::BTreeSet::new();
+            while let Some(address) = range.free_address(&random, |address| taken.contains(&address)) {
+                let is_low = address < range.at(range.reserved());
+                let upper = taken.iter().filter(|taken| **taken >= range.at(range.reserved())).count();
+                assert!(!is_low || upper as u128 >= range.size() - range.reserved() - u128::from(!range.v6));
+                assert!(range.has(address) && taken.insert(address));
+            }
+            assert_eq!(taken.len(), count, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn choices_lie_in_the_range_and_above_what_is_reserved(seed: u64, v6: bool, prefix in 0u8..=62) {
@@ -140,7 +168,7 @@ mod tests {
                 format!("10.0.0.0/{}", 8 + prefix % 23)
             };
             let (range, random) = (range(&text), clock::SeededRandom::new(seed));
-            let address = range.some_address(&random);
+            let address = range.free_address(&random, |_| false).unwrap();
             prop_assert!(range.has(address), "{address} in {range}");
             prop_assert!(range.dns_address().is_none_or(|dns| dns < address));
             prop_assert!(!range.has(range.at(0)) && !range.has(range.at(range.size())));

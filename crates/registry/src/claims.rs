@@ -39,11 +39,11 @@ impl Choices {
 }
 
 impl Claims {
-    /// Makes the claims part of the transaction that writes `owner`.
-    pub(crate) fn add_to(&self, txn: &mut Txn, owner: &Bytes) {
+    /// Makes the claims part of the transaction that writes their owner; `value` gives what is kept of each.
+    pub(crate) fn add_to(&self, txn: &mut Txn, value: impl Fn(&Bytes) -> Bytes) {
         for key in &self.take {
             txn.expect.push((key.clone(), Expect::Absent));
-            txn.writes.push(Write::Put(key.clone(), owner.clone()));
+            txn.writes.push(Write::Put(key.clone(), value(key)));
         }
         txn.writes.extend(self.release.iter().map(|key| Write::Delete(key.clone())));
     }

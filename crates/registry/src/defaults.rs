@@ -30,7 +30,15 @@ fn ranges(options: &Options) -> Result<Ranges, Status> {
     Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())
 }
 
-/// The namespaces; the system's priority classes; the service by which pods find the API at `port`: it has the first
+/// The ranges of the ServiceCIDR that the server makes of its configuration.
+///
+/// # Errors
+/// When the range is none.
+pub fn service_cidrs(options: &Options) -> Result<Vec<String>, Status> {
+    Ok(ranges(options)?.configured().map(|range| range.to_string()).collect())
+}
+
+/// The namespaces; the system's priority classes; the ranges of services; the service by which pods find the API at `port`: it has the first
 /// address of the service range; that of the cluster's DNS; and what says that this server serves its own groups.
 /// In the order in which they are to be created; what exists already is left alone.
 pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
@@ -38,6 +46,13 @@ pub fn manifests(options: &Options, port: u16) -> Result<Vec<Value>, Status> {
     let namespace = |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let mut all: Vec<Value> = NAMESPACES.iter().map(namespace).collect();
     all.extend(crate::scheduling::priority_class::system());
+    let cidrs: Vec<String> = ranges.configured().map(|range| range.to_string()).collect();
+    all.push(json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": crate::ranges::DEFAULT},
+        "spec": {"cidrs": cidrs},
+    }));
     let address = ranges.first().first_address().to_string();
     all.push(json!({
         "apiVersion": "v1",

@@ -13,6 +13,7 @@
 //! such as `core/config_map.rs`; its shape is `strategy.rs`.
 
 mod address_range;
+mod addresses;
 mod admit;
 mod apply;
 mod bind;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::builtin::builtin_kinds;
 use crate::cache::{Applied, Feed, Pending};
 use crate::custom::CustomKinds;
-use crate::ranges::Ranges;
+use crate::ranges::{Objects, Ranges};
 use crate::write::unavailable;
 use crate::{Kinds, Options, Registry};
 
@@ -35,6 +35,14 @@ pub(crate) async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<
         let token = tasks.token().clone();
         async move { feed.run(head, inbox, token).await }
     });
+    let resource = |plural: &str| {
+        let found = kinds.iter().find(|kind| kind.group == "networking.k8s.io" && kind.plural == plural);
+        found.map(|kind| kind.resource.clone())
+    };
+    let ranges = match (resource("servicecidrs"), resource("ipaddresses")) {
+        (Some(cidrs), Some(addresses)) => ranges.named_by(Objects { cidrs, addresses }),
+        _ => ranges,
+    };
     let registry = Arc::new(Registry {
         store,
         kinds: ArcSwap::from_pointee(Kinds::new(1, kinds)),
@@ -49,6 +57,10 @@ pub(crate) async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<
     let mut custom = CustomKinds::new(&registry);
     custom.sync_all().await;
     registry.tasks.spawn("custom resource definitions", custom.run());
+    if let Err(status) = registry.adopt_addresses().await {
+        tracing::warn!(%status, "addresses of Services are not all recorded; trying again later");
+    }
+    registry.tasks.spawn("addresses of Services", crate::addresses::run(Arc::downgrade(&registry)));
     registry.tasks.spawn("expired objects", crate::expiry::run(Arc::downgrade(&registry)));
     Ok(registry)
 }

@@ -1,12 +1,19 @@
-//! What services' addresses and ports are taken from.
+//! What services' addresses and ports are taken from: the ServiceCIDRs that are ready, and a range of ports.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use apimachinery::meta;
 use apimachinery::status::Status;
 use clock::Random;
+use serde_json::Value;
 
-use crate::address_range::{AddressRange, IPV4, below};
+use crate::address_range::{AddressRange, IPV4, below, family_of};
+use crate::resource::Resource;
+use crate::tree::{items, text};
+
+/// The ServiceCIDR that the server makes of its own configuration.
+pub(crate) const DEFAULT: &str = "kubernetes";
 
 /// The ranges, and randomness to choose from them with.
 #[derive(Clone)]
@@ -14,8 +21,18 @@ pub(crate) struct Ranges {
     first: AddressRange,
     /// Of the other family.
     second: Option<AddressRange>,
+    objects: Option<Objects>,
     ports: (u16, u16),
     random: Arc<dyn Random>,
+}
+
+/// Where it says which ranges there are and who has which address.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    /// ServiceCIDRs.
+    pub(crate) cidrs: Arc<Resource>,
+    /// IPAddresses.
+    pub(crate) addresses: Arc<Resource>,
 }
 
 impl Ranges {
@@ -35,7 +52,12 @@ impl Ranges {
         if same || ports.0 == 0 || ports.0 > ports.1 {
             return Err(invalid());
         }
-        Ok(Self { first, second, ports, random })
+        Ok(Self { first, second, objects: None, ports, random })
+    }
+
+    /// The ranges that these objects name rather than the configured ones.
+    pub(crate) fn named_by(self, objects: Objects) -> Self {
+        Self { objects: Some(objects), ..self }
     }
 
     /// The range that the plane's own services are in.
@@ -43,19 +65,60 @@ impl Ranges {
         &self.first
     }
 
+    /// The configured ranges, the default one first.
+    pub(crate) fn configured(&self) -> impl Iterator<Item = AddressRange> + use<> {
+        [Some(self.first), self.second].into_iter().flatten()
+    }
+
     /// The families that services may have addresses of, the default one first.
     pub(crate) fn families(&self) -> Vec<&'static str> {
-        [Some(self.first), self.second].into_iter().flatten().map(|range| range.family()).collect()
+        self.configured().map(|range| range.family()).collect()
     }
 
-    /// Some address of a family, if services may have any.
+    /// Whether services may have addresses of a family.
+    pub(crate) fn serves(&self, family: &str) -> bool {
+        self.configured().any(|range| range.family() == family)
+    }
+
+    /// A free address of a family; `None` if there is none left. Ranges are tried in turn, from some on.
     pub(crate) fn address(&self, family: &str) -> Option<IpAddr> {
-        self.of(family).map(|range| range.some_address(self.random.as_ref()))
+        let all = self.current();
+        let ranges: Vec<AddressRange> = all.into_iter().filter(|range| range.family() == family).collect();
+        let count = ranges.len();
+        let start = usize::try_from(below(self.random.as_ref(), (count as u128).max(1))).unwrap_or_default();
+        let is_taken = |address: IpAddr| {
+            let addresses = self.objects.as_ref().map(|objects| &objects.addresses);
+            addresses.is_some_and(|addresses| addresses.hub.get(&address.to_string()).is_some())
+        };
+        let mut turn = (0..count).filter_map(|step| ranges.get((start + step) % count));
+        turn.find_map(|range| range.free_address(self.random.as_ref(), is_taken))
     }
 
-    /// The range of a family.
-    pub(crate) fn of(&self, family: &str) -> Option<&AddressRange> {
-        [Some(&self.first), self.second.as_ref()].into_iter().flatten().find(|range| range.family() == family)
+    /// Whether a service may have the address, if nobody else has it.
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        let family = family_of(address);
+        self.current().iter().any(|range| range.family() == family && range.has(address))
+    }
+
+    /// The ranges that addresses are given of now: those of the ServiceCIDRs that are ready. Before the server has made its
+    /// own, the configured ones count.
+    fn current(&self) -> Vec<AddressRange> {
+        let Some(objects) = &self.objects else { return self.configured().collect() };
+        let view = objects.cidrs.hub.view();
+        let mut found: Vec<AddressRange> = Vec::new();
+        if !view.items.contains_key(DEFAULT) {
+            found.extend(self.configured());
+        }
+        let trees = view.items.values().filter_map(|item| item.tree().ok());
+        for tree in trees.filter(is_ready) {
+            let cidrs = items(&tree, &["spec", "cidrs"]).iter().filter_map(Value::as_str);
+            for range in cidrs.filter_map(AddressRange::parse) {
+                if !found.contains(&range) {
+                    found.push(range);
+                }
+            }
+        }
+        found
     }
 
     /// All node ports, each once, beginning at some.
@@ -78,6 +141,13 @@ impl Ranges {
     }
 }
 
+/// One that nobody has judged yet is ready, as upstream has it: its controller may not run.
+fn is_ready(cidr: &Value) -> bool {
+    let conditions = items(cidr, &["status", "conditions"]);
+    let ready = conditions.iter().find(|condition| text(condition, &["type"]) == "Ready");
+    !meta::is_deleting(cidr) && ready.is_none_or(|ready| text(ready, &["status"]) == "True")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,13 +159,14 @@ mod tests {
         assert_eq!(ranges.families(), ["IPv4", "IPv6"]);
         for family in ranges.families() {
             let address = ranges.address(family).unwrap();
-            assert!(ranges.of(family).unwrap().has(address), "{address}");
+            assert!(ranges.holds(address), "{address}");
         }
         let mut ports: Vec<u16> = ranges.every_port().collect();
         ports.sort_unstable();
         assert_eq!(ports, [30000, 30001]);
         let single = Ranges::new("10.96.0.0/16", (1, 1), random.clone()).unwrap();
         assert_eq!((single.families(), single.address("IPv6")), (vec!["IPv4"], None));
+        assert!(single.serves("IPv4") && !single.serves("IPv6"));
         for bad in [
             "",
             "10.0.0.0/31",

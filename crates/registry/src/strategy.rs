@@ -6,6 +6,7 @@ use apimachinery::field::FieldError;
 use apimachinery::meta::NameRule;
 use apimachinery::status::Status;
 use apimachinery::warnings::Warnings;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -187,6 +188,18 @@ pub(crate) trait Strategy: Send + Sync + 'static {
 
     /// Takes a value that [`Strategy::claim`] chose back out of the object: somebody else has it.
     fn unchoose(&self, _claim: &str, _object: &mut Value) {}
+
+    /// What a claim is kept as, where it is more than a mark: an object of its own, in its stored form. It is the claim of
+    /// the object of this namespace and name.
+    fn claimed(
+        &self,
+        _claim: &str,
+        _namespace: &str,
+        _name: &str,
+        _stamp: &dyn Fn(&mut Value),
+    ) -> Option<Bytes> {
+        None
+    }
 
     /// What to say about a value that the client chose and somebody else has.
     fn taken(&self, claim: &str, _object: &Value) -> FieldError {

@@ -218,7 +218,14 @@ impl Registry {
         };
         let mut txn = Txn { expect: vec![(key.clone(), expect)], writes: Vec::with_capacity(1) };
         txn.writes.push(Write::Put(key.clone(), draft.encoded.stored.clone()));
-        draft.claims.add_to(&mut txn, &key);
+        let stamp = |claim: &mut Value| {
+            meta::begin(claim, self.options.clock.now(), self.options.random.as_ref());
+        };
+        draft.claims.add_to(&mut txn, |claim| {
+            let text = String::from_utf8_lossy(claim);
+            let kept = kind.strategy.claimed(&text, &draft.namespace, &draft.name, &stamp);
+            kept.unwrap_or_else(|| key.clone())
+        });
         let announced = self.pending.announce(key, draft.encoded.clone(), draft.extract.clone());
         let committed = self.store.commit(txn).await?;
         let seen = self.applied.reached(committed.revision).await;
@@ -239,7 +246,7 @@ impl Registry {
             expect: vec![(key.clone(), Expect::ModRevision(item.revision))],
             writes: vec![Write::Delete(key.clone())],
         };
-        claims.add_to(&mut txn, &key);
+        claims.add_to(&mut txn, |_| key.clone());
         let committed = self.store.commit(txn).await?;
         self.applied.reached(committed.revision).await;
         Ok(committed.revision)

@@ -52,8 +52,11 @@ pub(crate) fn built_in() -> Vec<Kind> {
         Kind::new("v1", "ResourceQuota", "resourcequotas", true),
         Kind::new("apps/v1", "Deployment", "deployments", true),
         Kind::new("apps/v1", "ReplicaSet", "replicasets", true),
+        Kind::new("certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests", false),
         Kind::new("coordination.k8s.io/v1", "Lease", "leases", true),
         Kind::new("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true),
+        Kind::new("networking.k8s.io/v1", "IPAddress", "ipaddresses", false),
+        Kind::new("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", false),
         Kind::new("storage.k8s.io/v1", "VolumeAttributesClass", "volumeattributesclasses", false),
         Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", false),
     ]

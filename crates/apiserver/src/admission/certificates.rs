@@ -1,5 +1,5 @@
 //! Who asks for certificates, and who may approve and sign them: upstream's CertificateApproval, CertificateSigning and
-//! CertificateSubjectRestriction.
+//! CertificateSubjectRestriction, and what NodeRestriction says of them.
 
 use std::sync::Arc;
 
@@ -18,6 +18,20 @@ const PLURAL: &str = "certificatesigningrequests";
 /// Whose certificates are those of clients of this server.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 const MASTERS: &str = "system:masters";
+/// Whose certificates are kubelets'.
+const KUBELET_SIGNERS: [&str; 2] =
+    ["kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"];
+
+/// Why a kubelet may not ask so: it asks for its own certificates and for no other node's. Upstream's NodeRestriction.
+fn fault_of_node(user: &UserInfo, signer: &str, asked: &[u8]) -> Option<String> {
+    let node = user.node().filter(|_| KUBELET_SIGNERS.contains(&signer))?;
+    let own = format!("{}{node}", auth::user::NODE_PREFIX);
+    match pki::SigningRequest::from_pem(asked) {
+        Err(error) => Some(format!("unable to parse csr: {error}")),
+        Ok(asked) if asked.common_name == own => None,
+        Ok(_) => Some(format!("can only create a node CSR with CN={own}")),
+    }
+}
 
 fn is_request(attributes: &Attributes<'_>) -> bool {
     attributes.kind.group == GROUP && attributes.kind.plural == PLURAL
@@ -60,6 +74,9 @@ pub(super) fn check(
     match (attributes.operation, attributes.subresource) {
         (Operation::Create, "") => {
             let asked = STANDARD.decode(text(request, "/spec/request")).unwrap_or_default();
+            if let Some(why) = fault_of_node(user, &signer(request), &asked) {
+                return refuse(why);
+            }
             let is_master = || auth::organizations_of_request(&asked).iter().any(|name| name == MASTERS);
             if signer(request) == CLIENT_SIGNER && is_master() {
                 return refuse(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"));

@@ -1,4 +1,4 @@
-//! Kinds that are answered and never stored: may I, who am I, whose token is this.
+//! Kinds that are answered and never stored: may I, who am I, whose token is this; and where a pod runs.
 
 mod access;
 mod identity;
@@ -24,9 +24,12 @@ pub(crate) struct Review {
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) namespaced: bool,
-    /// The object with its status filled in.
-    answer: fn(&Asked<'_>) -> Result<Value, Status>,
+    /// The object with its status filled in; `None` for what is carried out rather than answered.
+    answer: Option<Answering>,
 }
+
+/// Fills in the status of what was asked.
+type Answering = fn(&Asked<'_>) -> Result<Value, Status>;
 
 /// What a review is about.
 pub(crate) struct Asked<'a> {
@@ -39,17 +42,17 @@ pub(crate) struct Asked<'a> {
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
-const fn review(
-    group: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    answer: fn(&Asked<'_>) -> Result<Value, Status>,
-) -> Review {
-    Review { group, version: "v1", kind, plural, namespaced: false, answer }
+const fn review(group: &'static str, kind: &'static str, plural: &'static str, answer: Answering) -> Review {
+    Review { group, version: "v1", kind, plural, namespaced: false, answer: Some(answer) }
 }
 
+/// What a scheduler says of a pod, in upstream's form of old: the pod is named in the body.
+pub(crate) const BINDING: Review =
+    Review { group: "", version: "v1", kind: "Binding", plural: "bindings", namespaced: true, answer: None };
+
 /// All of them, sorted by group and plural.
-pub(crate) const REVIEWS: [Review; 6] = [
+pub(crate) const REVIEWS: [Review; 7] = [
+    BINDING,
     review(AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews", identity::own),
     review(AUTHENTICATION, "TokenReview", "tokenreviews", identity::of_token),
     Review {
@@ -91,7 +94,8 @@ pub(crate) fn answer(
     }
     check_type(review, &mut object)?;
     let asked = Asked { server, call, namespace: &info.namespace, object };
-    respond::tree(StatusCode::CREATED, form.syntax, &(review.answer)(&asked)?)
+    let answer = review.answer.ok_or_else(Status::no_such_path)?;
+    respond::tree(StatusCode::CREATED, form.syntax, &answer(&asked)?)
 }
 
 /// The object may name its type; if so, it must be the path's.

@@ -38,7 +38,10 @@ pub(crate) struct On<'a> {
 /// A request that ends by itself.
 pub(crate) async fn dispatch(server: &Arc<ApiServer>, call: Call<'_>, info: ResourceInfo<'_>) -> Answer {
     if let Some(review) = review::find(&info) {
-        return review::answer(server, &call, &info, review);
+        return match review.plural == review::BINDING.plural {
+            true => write::bind_named(server, call, &info).await,
+            false => review::answer(server, &call, &info, review),
+        };
     }
     let on = locate(server, call, &info)?;
     on.warn_of_deprecation();

@@ -1,5 +1,7 @@
 //! create, update, patch, and the binding and eviction of pods.
 
+use std::sync::Arc;
+
 use apimachinery::status::Status;
 use http::StatusCode;
 use registry::{Configuration, Part, Patch, RequestContext};
@@ -8,7 +10,9 @@ use serde_json::{Value, json};
 use super::On;
 use crate::incoming;
 use crate::negotiate::{self, Syntax};
+use crate::request_info::ResourceInfo;
 use crate::respond::{self, Answer};
+use crate::server::{ApiServer, Call};
 
 /// A patch that applies.
 const APPLY: &str = "application/apply-patch+yaml";
@@ -24,6 +28,27 @@ pub(super) async fn create(on: On<'_>) -> Answer {
 pub(super) async fn bind(on: On<'_>) -> Answer {
     let (context, body) = on.write("CreateOptions")?;
     on.server.registry.bind(&context, on.namespace, on.name, body).await?;
+    created(&on)
+}
+
+/// The same, where the body says which pod.
+pub(super) async fn bind_named(server: &Arc<ApiServer>, call: Call<'_>, info: &ResourceInfo<'_>) -> Answer {
+    if info.verb != "create" {
+        return Err(super::not_supported(info));
+    }
+    if info.namespace.is_empty() || !info.name.is_empty() || !info.subresource.is_empty() {
+        return Err(Status::no_such_path());
+    }
+    let kinds = server.registry.kinds();
+    let kind = kinds.lookup("", "v1", "pods").ok_or_else(Status::no_such_path)?.clone();
+    let form = negotiate::form(&call.parts.headers)?;
+    let on = On { server, call, kind, namespace: &info.namespace, name: "", form };
+    let (context, body) = on.write("CreateOptions")?;
+    let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if name.is_empty() {
+        return Err(Status::bad_request("the binding names no pod"));
+    }
+    server.registry.bind(&context, on.namespace, &name, body).await?;
     created(&on)
 }
 

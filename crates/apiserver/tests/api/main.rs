@@ -5,12 +5,16 @@
 mod access;
 mod applying;
 mod ask;
+mod bootstrap_tokens;
+#[allow(dead_code, unreachable_pub, reason = "shared with an example")]
+mod coverage;
 mod documents;
 mod forms;
 mod log;
 mod objects;
 #[allow(dead_code, unreachable_pub, reason = "shared with the example")]
 mod plane;
+mod served;
 mod sockets;
 mod tokens;
 

@@ -30,7 +30,7 @@ pub struct Plane {
     listening: JoinHandle<()>,
 }
 
-/// Static tokens, and those of service accounts.
+/// Static tokens, those of service accounts, and bootstrap tokens.
 fn authenticators(
     directory: &Path,
     verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
@@ -39,8 +39,11 @@ fn authenticators(
     registry: Arc<Registry>,
 ) -> Authenticators {
     let keys = pki::TokenKeys::open(directory, now).unwrap();
-    let accounts = ServiceAccounts::new(ISSUER, keys, Arc::new(SystemRandom::default()), registry);
-    Authenticators::new(verifier, TokenFile::parse(tokens).unwrap()).with_service_accounts(Arc::new(accounts))
+    let random = Arc::new(SystemRandom::default());
+    let accounts = ServiceAccounts::new(ISSUER, keys, random, registry.clone());
+    Authenticators::new(verifier, TokenFile::parse(tokens).unwrap())
+        .with_service_accounts(Arc::new(accounts))
+        .with_bootstrap_tokens(registry)
 }
 
 /// Who issues tokens of service accounts.

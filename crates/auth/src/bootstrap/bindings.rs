@@ -43,6 +43,14 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         "system:controller:service-account-controller",
         &[ServiceAccount("kube-system", "service-account-controller")],
     ),
+    same(
+        "system:controller:certificate-controller",
+        &[ServiceAccount("kube-system", "certificate-controller")],
+    ),
+    same(
+        "system:controller:service-cidrs-controller",
+        &[ServiceAccount("kube-system", "service-cidrs-controller")],
+    ),
     same("system:controller:node-controller", &[ServiceAccount("kube-system", "node-controller")]),
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
     // What upstream leaves to network plugins is the proxy's here.

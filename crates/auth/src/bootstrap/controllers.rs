@@ -1,9 +1,26 @@
 //! Roles of the controllers. Upstream's controllers may run each under its own service account, for which its roles
 //! stand here; ours run as `system:kube-controller-manager`, which `system:monoplane:controllers` gives what they need.
 
-use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, role, rule};
+use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, named, role, rule};
 
 const APPS: &[&str] = &["apps", "extensions"];
+const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
+const NETWORKING: &[&str] = &["networking.k8s.io"];
+/// Whose requests are approved without anybody looking at them.
+const APPROVE: RuleSpec =
+    named(&["approve"], CERTIFICATES, &["signers"], &["kubernetes.io/kube-apiserver-client-kubelet"]);
+/// For whom the plane's own authority signs.
+const SIGN: RuleSpec = named(
+    &["sign"],
+    CERTIFICATES,
+    &["signers"],
+    &[
+        "kubernetes.io/kube-apiserver-client",
+        "kubernetes.io/kube-apiserver-client-kubelet",
+        "kubernetes.io/kubelet-serving",
+        "kubernetes.io/legacy-unknown",
+    ],
+);
 
 pub(super) const ROLES: &[RoleSpec] = &[
     role(
@@ -53,6 +70,31 @@ pub(super) const ROLES: &[RoleSpec] = &[
             EVENTS,
         ],
     ),
+    role(
+        "system:controller:certificate-controller",
+        &[
+            rule(&["delete", "get", "list", "watch"], CERTIFICATES, &["certificatesigningrequests"]),
+            rule(
+                &["update"],
+                CERTIFICATES,
+                &["certificatesigningrequests/approval", "certificatesigningrequests/status"],
+            ),
+            APPROVE,
+            SIGN,
+            rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:service-cidrs-controller",
+        &[
+            rule(&["get", "list", "patch", "update", "watch"], NETWORKING, &["servicecidrs"]),
+            rule(&["patch", "update"], NETWORKING, &["servicecidrs/finalizers"]),
+            rule(&["patch", "update"], NETWORKING, &["servicecidrs/status"]),
+            rule(READ, NETWORKING, &["ipaddresses"]),
+            EVENTS,
+        ],
+    ),
     role("system:monoplane:controllers", OURS),
 ];
 
@@ -76,6 +118,18 @@ const OURS: &[RuleSpec] = &[
     rule(&["delete", "get", "list", "patch", "update", "watch"], CORE, &["nodes"]),
     rule(&["patch", "update"], CORE, &["nodes/status", "pods/status"]),
     rule(&["create"], CORE, &["pods/eviction"]),
+    // Certificates.
+    rule(
+        &["patch", "update"],
+        CERTIFICATES,
+        &["certificatesigningrequests/approval", "certificatesigningrequests/status"],
+    ),
+    APPROVE,
+    SIGN,
+    // Bootstrap tokens.
+    rule(&["delete", "get", "list", "watch"], CORE, &["secrets"]),
+    // Ranges of Services.
+    rule(&["patch", "update"], NETWORKING, &["servicecidrs", "servicecidrs/status"]),
     // Leader election.
     rule(&["create", "get", "patch", "update"], &["coordination.k8s.io"], &["leases"]),
     EVENTS,

@@ -1,11 +1,18 @@
-//! Roles and bindings inside `kube-system`.
+//! Roles and bindings inside `kube-system` and `kube-public`.
 
-use super::table::Who::User;
-use super::table::{BindingSpec, CORE, READ, RoleSpec, named, role, rule};
+use super::table::Who::{ServiceAccount, User};
+use super::table::{BindingSpec, CORE, EVENTS, READ, RoleSpec, named, role, rule};
 
 const SYSTEM: &str = "kube-system";
+const PUBLIC: &str = "kube-public";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
+
+const SIGNER: BindingSpec = BindingSpec {
+    name: "system:controller:bootstrap-signer",
+    role: "system:controller:bootstrap-signer",
+    subjects: &[ServiceAccount(SYSTEM, "bootstrap-signer")],
+};
 
 pub(super) const ROLES: &[(&str, RoleSpec)] = &[
     (
@@ -13,6 +20,25 @@ pub(super) const ROLES: &[(&str, RoleSpec)] = &[
         role(
             "extension-apiserver-authentication-reader",
             &[named(READ, CORE, &["configmaps"], &["extension-apiserver-authentication"])],
+        ),
+    ),
+    (SYSTEM, role("system:controller:bootstrap-signer", &[rule(READ, CORE, &["secrets"])])),
+    (
+        SYSTEM,
+        role(
+            "system:controller:token-cleaner",
+            &[rule(&["delete", "get", "list", "watch"], CORE, &["secrets"]), EVENTS],
+        ),
+    ),
+    (
+        PUBLIC,
+        role(
+            "system:controller:bootstrap-signer",
+            &[
+                rule(READ, CORE, &["configmaps"]),
+                named(&["update"], CORE, &["configmaps"], &["cluster-info"]),
+                EVENTS,
+            ],
         ),
     ),
     (
@@ -38,6 +64,16 @@ pub(super) const ROLES: &[(&str, RoleSpec)] = &[
 ];
 
 pub(super) const BINDINGS: &[(&str, BindingSpec)] = &[
+    (SYSTEM, SIGNER),
+    (PUBLIC, SIGNER),
+    (
+        SYSTEM,
+        BindingSpec {
+            name: "system:controller:token-cleaner",
+            role: "system:controller:token-cleaner",
+            subjects: &[ServiceAccount(SYSTEM, "token-cleaner")],
+        },
+    ),
     (
         SYSTEM,
         BindingSpec {

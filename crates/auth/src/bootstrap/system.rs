@@ -10,6 +10,8 @@ const AUTHENTICATION: &[&str] = &["authentication.k8s.io"];
 const AUTHORIZATION: &[&str] = &["authorization.k8s.io"];
 const OURS: &[&str] = &["monoplane.dev"];
 const CREATE: &[&str] = &["create"];
+const APPROVE: &[&str] = &["approve"];
+const SIGNERS: &[&str] = &["signers"];
 
 pub(super) const ROLES: &[RoleSpec] = &[
     role(
@@ -122,6 +124,22 @@ pub(super) const ROLES: &[RoleSpec] = &[
         &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/selfnodeclient"])],
     ),
     role(
+        "system:certificates.k8s.io:legacy-unknown-approver",
+        &[named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/legacy-unknown"])],
+    ),
+    role(
+        "system:certificates.k8s.io:kubelet-serving-approver",
+        &[named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/kubelet-serving"])],
+    ),
+    role(
+        "system:certificates.k8s.io:kube-apiserver-client-approver",
+        &[named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/kube-apiserver-client"])],
+    ),
+    role(
+        "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
+        &[named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/kube-apiserver-client-kubelet"])],
+    ),
+    role(
         "system:monoplane:network",
         &[
             rule(LIST_WATCH, CORE, &["namespaces", "pods"]),
@@ -223,6 +241,8 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     rule(&["create", "get", "update"], &["node.k8s.io"], &["runtimeclasses"]),
     rule(&["create", "delete", "get", "list", "update"], LEASES, &["leases"]),
     rule(CREATE, &["networking.k8s.io"], &["ingressclasses"]),
+    rule(&["create", "get", "update"], &["networking.k8s.io"], &["servicecidrs"]),
+    rule(&["patch", "update"], &["networking.k8s.io"], &["servicecidrs/status"]),
     rule(CREATE, &["apiregistration.k8s.io"], &["apiservices"]),
     rule(CREATE, &["scheduling.k8s.io"], &["priorityclasses"]),
     named(&["get", "update"], CORE, &["configmaps"], &["extension-apiserver-authentication"]),

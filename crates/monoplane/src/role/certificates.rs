@@ -11,7 +11,7 @@ use apiserver::tls::Presented;
 use apiserver::{ApiServer, Connection, InMemory, ServiceAccounts};
 use clock::Clock;
 use jiff::Timestamp;
-use pki::{Authority, Credential, Identity, TokenKeys};
+use pki::{Authority, Credential, Identity, Signer, TokenKeys};
 
 use crate::flags::{Part, Server};
 use crate::layout::{Layout, keep_file, make_directory};
@@ -139,6 +139,8 @@ pub struct InUse {
     pub kubelet_client: Arc<Presented>,
     /// Who issues tokens.
     pub accounts: Arc<ServiceAccounts>,
+    /// Who signs certificates for those who ask.
+    pub signer: Arc<Signer>,
     /// The connections of the roles in this process.
     pub roles: Vec<(Identity, InMemory)>,
 }
@@ -166,6 +168,7 @@ impl InUse {
         for (identity, role) in &self.roles {
             role.renew(connect(&self.server, &authority, identity, now)?);
         }
+        self.signer.renew(authority);
         Ok(())
     }
 }
@@ -236,7 +239,8 @@ mod tests {
             "test",
         );
         let roles = vec![(Identity::Scheduler, role)];
-        InUse { certificates, server, serving, kubelet_client, accounts, roles }
+        let signer = Arc::new(Signer::new(authority));
+        InUse { certificates, server, serving, kubelet_client, accounts, signer, roles }
     }
 
     #[tokio::test]

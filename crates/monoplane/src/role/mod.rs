@@ -22,6 +22,7 @@ pub mod pods;
 mod programs;
 pub mod registries;
 pub mod server;
+mod service_cidr;
 mod services;
 pub mod storage;
 

@@ -11,7 +11,7 @@ use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, ServiceAcc
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
-use pki::{Authority, Identity};
+use pki::{Authority, Identity, Signer};
 use registry::{Registry, defaults};
 use store::Encrypted;
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use super::certificates::{Certificates, InUse, connect, identity_of};
 use super::encryption::Keys;
 use super::peers::Peers;
 use super::storage::Storage;
-use super::{definitions, descriptors, end_with_parent, endpoints, stop_on_signal};
+use super::{definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal};
 use crate::flags::{Part, Server};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -82,7 +82,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
                 verifier.clone(),
                 tokens(flags.api.token_auth_file.as_deref())?,
             )
-            .with_service_accounts(accounts.clone()),
+            .with_service_accounts(accounts.clone())
+            .with_bootstrap_tokens(registry.clone()),
             admission: admission::Chain::standard(ambient.clock.clone(), ambient.random.clone()),
             dialer: Arc::new(dialer),
             clock: ambient.clock.clone(),
@@ -115,9 +116,14 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     }
     let working = tasks.child();
     let identity = storage.is_shared().then(|| identity(&ambient));
-    let mut roles =
-        start_roles(&flags.api.without, &server, &authority, &ambient, &working, identity.clone())?;
+    // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
+    let signer = Arc::new(Signer::new(certificates.authority(now)?));
+    let lead = Lead { identity: identity.clone(), signer: signer.clone() };
+    let mut roles = start_roles(&flags.api.without, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
+    let cidrs = defaults::service_cidrs(&options).map_err(said)?;
+    let keeping = service_cidr::keep(installer.clone(), cidrs, ambient.clock.clone());
+    working.spawn("default range of Services", keeping);
     if let Some(ip) = advertised {
         let (address, clock) = (SocketAddr::new(ip, address.port()), ambient.clock.clone());
         let servers = match &identity {
@@ -131,7 +137,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         };
         working.spawn("endpoints of the API", endpoints::keep(installer, servers, clock));
     }
-    let in_use = InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, roles };
+    let in_use =
+        InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, signer, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
     working.spawn("encryption", secrets.keep(store, ambient.clock.clone()));
     storage.maintain(&ambient, &working);
@@ -166,15 +173,23 @@ fn identity(ambient: &Ambient) -> String {
     format!("{}_{}", crate::up::host_name(), ambient.random.uid())
 }
 
-/// Starts the roles that live in this process; gives the connections that they use. With an identity they lead in turn with
-/// those of other servers; without one the store has one owner, so nobody else can run them against this API server.
+/// What the roles of this process lead with.
+struct Lead {
+    /// With one they lead in turn with those of other servers; without, the store has one owner, so nobody else can run them
+    /// against this API server.
+    identity: Option<String>,
+    /// Who signs certificates.
+    signer: Arc<Signer>,
+}
+
+/// Starts the roles that live in this process; gives the connections that they use.
 fn start_roles(
     without: &[Part],
     server: &Arc<ApiServer>,
     authority: &Authority,
     ambient: &Ambient,
     tasks: &Tasks,
-    lead: Option<String>,
+    lead: &Lead,
 ) -> Result<Vec<(Identity, InMemory)>> {
     let mut roles = Vec::new();
     for part in [Part::Controllers, Part::Scheduler] {
@@ -189,12 +204,14 @@ fn start_roles(
         match part {
             Part::Controllers => {
                 let root_ca = Some(authority.certificate_pem().to_owned());
-                let settings = controllers::Settings { root_ca, ..controllers::Settings::default() };
-                let options = controllers::Options { identity: lead.clone(), settings };
+                let signer = Some(lead.signer.clone());
+                let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+                let options = controllers::Options { identity: lead.identity.clone(), settings };
                 spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
             }
             Part::Scheduler => {
-                let options = scheduler::Options { identity: lead.clone(), ..scheduler::Options::default() };
+                let options =
+                    scheduler::Options { identity: lead.identity.clone(), ..scheduler::Options::default() };
                 spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
             }
         }

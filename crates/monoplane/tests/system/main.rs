@@ -12,6 +12,8 @@
 use harness::Plane;
 
 mod anew;
+mod certificates;
+mod clients;
 mod components;
 mod containers;
 mod debug;
@@ -27,6 +29,7 @@ mod hostile;
 mod image_volumes;
 mod ingress;
 mod kubectl;
+mod kubectl_families;
 mod lifecycle;
 mod logs;
 mod mounts;
@@ -42,6 +45,7 @@ mod rolling;
 mod rules;
 mod security;
 mod server_side_apply;
+mod service_ranges;
 mod services;
 mod static_pods;
 mod streams;

@@ -26,7 +26,7 @@ pub(crate) mod resource_quota;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
-mod service_claims;
+pub(crate) mod service_claims;
 mod service_families;
 mod service_fields;
 mod service_validation;

@@ -6,6 +6,7 @@ use apimachinery::field::FieldError;
 use apimachinery::meta::NameRule;
 use apimachinery::selector::Selector;
 use apimachinery::status::Status;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -121,6 +122,10 @@ impl Strategy for Service {
 
     fn unchoose(&self, claim: &str, service: &mut Value) {
         service_claims::unchoose(claim, service);
+    }
+
+    fn claimed(&self, claim: &str, namespace: &str, name: &str, stamp: &dyn Fn(&mut Value)) -> Option<Bytes> {
+        service_claims::claimed(claim, namespace, name, stamp)
     }
 
     fn taken(&self, claim: &str, service: &Value) -> FieldError {

@@ -5,16 +5,20 @@ use std::net::IpAddr;
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::status::Status;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::service_validation::is_asked_for_health;
 use crate::address_range::family_of;
 use crate::claims::Claims;
+use crate::encode::encode;
+use crate::networking::ip_address;
 use crate::ranges::Ranges;
 use crate::tree::{items, items_mut, map, number, object, text};
 
+/// IPAddresses: who has an address is an object of its own.
+const ADDRESSES: &str = "/registry/networking.k8s.io/ipaddresses/";
 /// Outside of what is served as objects.
-const ADDRESSES: &str = "/allocations/service-addresses/";
 const PORTS: &str = "/allocations/node-ports/";
 
 /// Chooses what the service lacks, and says how its claims change.
@@ -42,7 +46,7 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
     if kind == "ExternalName" {
         return Ok(chosen);
     }
-    choose_addresses(ranges, service, &mut chosen);
+    choose_addresses(ranges, service, &mut chosen)?;
     let asked = service.get("spec").is_some_and(is_asked_for_health);
     if asked && number(service, &["spec", "healthCheckNodePort"]).unwrap_or_default() == 0 {
         let node = i64::from(ranges.every_port().next().unwrap_or_default());
@@ -57,23 +61,29 @@ fn choose(ranges: &Ranges, service: &mut Value) -> Result<Vec<String>, Status> {
 }
 
 /// Chooses an address of each family that the service lacks one of.
-fn choose_addresses(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) {
+fn choose_addresses(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) -> Result<(), Status> {
     if text(service, &["spec", "clusterIP"]) == "None" {
-        return;
+        return Ok(());
     }
     let mut all = items(service, &["spec", "clusterIPs"]).to_vec();
     let families = items(service, &["spec", "ipFamilies"]).iter().filter_map(Value::as_str);
     // A family that the cluster has not was refused before, or was there before the cluster lost it.
-    let lacking = families.skip(all.len()).map_while(|family| ranges.address(family));
-    let lacking: Vec<String> = lacking.map(|address| address.to_string()).collect();
+    let mut lacking: Vec<String> = Vec::new();
+    for family in families.skip(all.len()).take_while(|family| ranges.serves(family)) {
+        let address = ranges
+            .address(family)
+            .ok_or_else(|| Status::internal_error("failed to allocate a serviceIP: range is full"))?;
+        lacking.push(address.to_string());
+    }
     if lacking.is_empty() {
-        return;
+        return Ok(());
     }
     chosen.extend(lacking.iter().map(|address| format!("{ADDRESSES}{address}")));
     all.extend(lacking.into_iter().map(Value::from));
     let spec = object(service, "spec");
     spec.insert("clusterIP".into(), all.first().cloned().unwrap_or_default());
     spec.insert("clusterIPs".into(), all.into());
+    Ok(())
 }
 
 fn choose_ports(ranges: &Ranges, service: &mut Value, chosen: &mut Vec<String>) -> Result<(), Status> {
@@ -133,6 +143,20 @@ fn claims_of(service: &Value) -> BTreeSet<String> {
     claims
 }
 
+/// The addresses that a service has for itself.
+pub(crate) fn addresses_of(service: &Value) -> Vec<IpAddr> {
+    let claims = claims_of(service);
+    claims.iter().filter_map(|claim| claim.strip_prefix(ADDRESSES)?.parse().ok()).collect()
+}
+
+/// What the claim on an address is kept as: the IPAddress.
+pub(super) fn claimed(claim: &str, namespace: &str, name: &str, stamp: &dyn Fn(&mut Value)) -> Option<Bytes> {
+    let address = claim.strip_prefix(ADDRESSES)?.parse().ok()?;
+    let mut object = ip_address::of_service(address, namespace, name);
+    stamp(&mut object);
+    encode(&object).ok().map(|encoded| encoded.stored)
+}
+
 /// The service's addresses, as it writes them and as they are.
 fn addresses(service: &Value) -> impl Iterator<Item = (&Value, IpAddr)> {
     let all = items(service, &["spec", "clusterIPs"]).iter();
@@ -150,11 +174,9 @@ fn check_ranges(
     for claim in wanted.difference(held) {
         if let Some(address) = claim.strip_prefix(ADDRESSES) {
             let Ok(parsed) = address.parse::<IpAddr>() else { continue };
-            let Some(range) = ranges.of(family_of(parsed)) else { continue };
-            if !range.has(parsed) {
+            if ranges.serves(family_of(parsed)) && !ranges.holds(parsed) {
                 let why = format!(
-                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
-                     The range of valid IPs is {range}"
+                    "failed to allocate IP {address}: the provided network does not match the current range"
                 );
                 let given = service["spec"]["clusterIPs"].clone();
                 errors.push(FieldError::invalid(&spec.child("clusterIPs"), given, why));

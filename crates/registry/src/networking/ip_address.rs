@@ -7,15 +7,51 @@ use apimachinery::field::{FieldError, Path, quote};
 use apimachinery::meta::NameRule;
 use apimachinery::meta::names::{dns1123_subdomain, path_segment};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::address_range::family_of;
 use crate::checks::{invalid, required, unchanged};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
 use crate::tree::{at, text};
 
+/// Labels of addresses: whose they are, and of which family.
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
+/// Who says so of the addresses that Services are given.
+const OURS: &str = "ipallocator.k8s.io";
+
 struct IpAddress;
+
+/// The object that says that a Service has an address.
+pub(crate) fn of_service(address: IpAddr, namespace: &str, service: &str) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {
+            "name": address.to_string(),
+            "labels": {FAMILY: family_of(address), MANAGED_BY: OURS},
+        },
+        "spec": {"parentRef": {"group": "", "name": service, "namespace": namespace, "resource": "services"}},
+    })
+}
+
+/// Namespace and name of the Service that an address names.
+pub(crate) fn service(address: &Value) -> Option<(&str, &str)> {
+    let of = |field| text(address, &["spec", "parentRef", field]);
+    (of("group").is_empty() && of("resource") == "services").then(|| (of("namespace"), of("name")))
+}
+
+/// Whether the server made it for a Service.
+pub(crate) fn is_ours(object: &Value) -> bool {
+    text(object, &["metadata", "labels", MANAGED_BY]) == OURS
+}
+
+/// Whether it says of itself what it should.
+pub(crate) fn is_labelled(object: &Value, address: IpAddr) -> bool {
+    is_ours(object) && text(object, &["metadata", "labels", FAMILY]) == family_of(address)
+}
 
 pub(crate) fn builtin() -> Builtin {
     Builtin {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use apimachinery::cidr::Cidr;
 use apimachinery::field::{FieldError, Path, quote};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::checks::unchanged;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
-use crate::tree::{at, items};
+use crate::tree::items;
+
+const IMMUTABLE: &str = "field is immutable";
 
 struct ServiceCidr;
 
@@ -60,8 +61,27 @@ impl Strategy for ServiceCidr {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        let (spec, of) = (Path::new("spec"), ["spec", "cidrs"]);
-        unchanged(&spec.child("cidrs"), at(object, &of), at(old, &of), errors);
+        let spec = Path::new("spec");
+        let path = spec.child("cidrs");
+        let (new, old): (Vec<&str>, Vec<&str>) = (ranges(object).collect(), ranges(old).collect());
+        match (new.len(), old.len()) {
+            (new_count, old_count) if new_count == old_count => {
+                let pairs = new.iter().zip(&old).enumerate();
+                for (index, (new, _)) in pairs.filter(|(_, (new, old))| new != old) {
+                    errors.push(FieldError::invalid(&path.index(index), *new, IMMUTABLE));
+                }
+            }
+            // From one family to two.
+            (2, 1) => {
+                let first = new.first().copied().unwrap_or_default();
+                if old.first() != Some(&first) {
+                    let why = "primary CIDR must match the existing value when converting to dual-stack";
+                    errors.push(FieldError::invalid(&path.index(0), first, why));
+                }
+                self.validate(object, errors);
+            }
+            _ => errors.push(FieldError::invalid(&path, json!(new), IMMUTABLE)),
+        }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {

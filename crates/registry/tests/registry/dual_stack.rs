@@ -121,8 +121,8 @@ async fn what_does_not_fit_is_refused_in_upstreams_words() {
     let two = json!({"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "10.96.0.8"], "ipFamilyPolicy": "PreferDualStack"});
     let why = "spec.clusterIPs: Invalid value: [\"10.96.0.9\",\"10.96.0.8\"]: may specify no more than one IP for each IP family";
     check(&dual, two, why).await;
-    let why = "spec.clusterIPs: Invalid value: [\"fd00:97::1\"]: failed to allocate IP fd00:97::1: the provided IP \
-               (fd00:97::1) is not in the valid range. The range of valid IPs is fd00:96::/112";
+    let why = "spec.clusterIPs: Invalid value: [\"fd00:97::1\"]: failed to allocate IP fd00:97::1: the provided \
+               network does not match the current range";
     check(&dual, json!({"clusterIP": "fd00:97::1"}), why).await;
     let external =
         json!({"type": "ExternalName", "externalName": "example.com", "ipFamilyPolicy": "SingleStack"});

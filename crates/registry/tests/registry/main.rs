@@ -1,6 +1,7 @@
 //! The registry over the embedded store, as the API server uses it, and over etcd with others beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod addresses;
 mod autoscalers;
 mod budgets;
 mod certificates;
@@ -23,6 +24,7 @@ mod rules;
 mod services;
 mod sets;
 mod shared;
+mod storm;
 mod volumes;
 mod watches;
 mod workloads;

@@ -101,7 +101,7 @@ fn definition_name(kind: &Kind) -> String {
 }
 
 fn review_name(review: &Review) -> String {
-    let group = review.group.trim_end_matches(".k8s.io");
+    let group = if review.group.is_empty() { "core" } else { review.group.trim_end_matches(".k8s.io") };
     format!("io.k8s.api.{group}.{}.{}", review.version, review.kind)
 }
 
