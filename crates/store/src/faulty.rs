@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
 
 use crate::{Committed, Entry, Error, Page, Range, Revision, Scan, Store, Txn, Watch};
 
@@ -27,17 +28,24 @@ pub enum Fault {
 pub struct Faulty<S> {
     inner: S,
     script: Mutex<VecDeque<Fault>>,
+    /// Counts how often the running watches were severed.
+    severed: watch::Sender<u64>,
 }
 
 impl<S> Faulty<S> {
     /// A store that does not fail until it is told to.
     pub fn new(inner: S) -> Self {
-        Self { inner, script: Mutex::default() }
+        Self { inner, script: Mutex::default(), severed: watch::Sender::new(0) }
     }
 
     /// Adds to the faults of the calls to come, reads and writes alike.
     pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    /// Ends every running watch with an error, as when the connection to a backend breaks.
+    pub fn sever(&self) {
+        self.severed.send_modify(|count| *count += 1);
     }
 
     /// The store behind.
@@ -81,7 +89,25 @@ impl<S: Store> Store for Faulty<S> {
     }
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error> {
-        self.pass(self.inner.watch(prefix, after)).await
+        let mut severed = self.severed.subscribe();
+        let mut inner = self.pass(self.inner.watch(prefix, after)).await?;
+        let (sender, events) = mpsc::channel(1);
+        // It ends with the store's watch, with whoever listens, or with this store.
+        tokio::spawn(async move {
+            loop {
+                let told = tokio::select! {
+                    told = inner.events.recv() => told,
+                    _ = severed.changed() => Some(Err(Error::Unavailable("severed".into()))),
+                    () = sender.closed() => return,
+                };
+                let Some(told) = told else { return };
+                let ends = told.is_err();
+                if sender.send(told).await.is_err() || ends {
+                    return;
+                }
+            }
+        });
+        Ok(Watch { events })
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {

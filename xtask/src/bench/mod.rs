@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::tools;
 use wrk::Found;
 
-mod api;
+pub mod api;
 mod components;
 mod gateway;
 mod hop;

@@ -13,6 +13,7 @@ use harness::Plane;
 
 mod anew;
 mod certificates;
+mod clients;
 mod components;
 mod containers;
 mod debug;
@@ -41,6 +42,7 @@ mod reboot;
 mod registry;
 mod resources;
 mod rolling;
+mod rules;
 mod security;
 mod server_side_apply;
 mod service_ranges;

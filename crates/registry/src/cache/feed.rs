@@ -20,7 +20,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 /// Pause before the store is asked again after it failed. It doubles while the store goes on failing, because each try
 /// may decode everything that is stored.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// The longest of these pauses. A watch that lasted for so long was none of a row of failures.
+/// The longest of these pauses.
 const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 
 /// What the registry asks of its feed.
@@ -92,20 +92,23 @@ impl Feed {
         let mut after = after;
         let mut pause = RETRY_AFTER;
         loop {
-            let began = self.clock.monotonic();
             let followed = self.follow(after, commands).await;
             self.applied.set_following(false);
-            match followed {
-                Ok(()) => return,
-                Err(error) => warn!(%error, "the store's watch ended; reading everything again"),
-            }
-            if self.clock.monotonic() - began >= RETRY_AT_MOST {
+            let Err(error) = followed else { return };
+            warn!(%error, "the store cannot be followed; trying again");
+            // One that got somewhere was none of a row of failures.
+            if self.applied.revision() > after {
                 pause = RETRY_AFTER;
             }
+            let is_lost = matches!(error, Error::Compacted { .. } | Error::Future { .. });
             after = loop {
                 self.clock.sleep(pause).await;
                 pause = (pause * 2).min(RETRY_AT_MOST);
-                match self.resync().await {
+                if !is_lost {
+                    // It goes on where it stopped, so that no watcher misses anything.
+                    break self.applied.revision().max(after);
+                }
+                match self.reload().await {
                     Ok(revision) => break revision,
                     Err(error) => warn!(%error, "the store cannot be read"),
                 }
@@ -195,13 +198,12 @@ impl Feed {
         self.resources.get(rest.get(..plural_end)?)
     }
 
-    /// Reads everything again and tells watchers what has changed meanwhile.
-    async fn resync(&mut self) -> Result<u64, Error> {
+    /// Reads everything again.
+    async fn reload(&mut self) -> Result<u64, Error> {
         let mut reached = u64::MAX;
         for resource in self.resources.values() {
             let (items, revision) = self.read(resource).await?;
-            let changes = resource.hub.resync(items, revision);
-            resource.hub.dispatch(&changes);
+            resource.hub.load(items, revision);
             // Events between the earliest and the latest of these reads come again, and are known to the later ones.
             reached = reached.min(revision);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -177,7 +178,6 @@ struct Inner {
     complete_after: u64,
     watchers: Vec<Watcher>,
     snapshots: VecDeque<(Instant, Arc<View>)>,
-    closed: bool,
 }
 
 /// A resource's cache. The feed writes, everybody reads.
@@ -185,6 +185,8 @@ pub(crate) struct Hub {
     limits: Limits,
     published: ArcSwap<View>,
     inner: Mutex<Inner>,
+    /// The resource is no longer served.
+    closed: Arc<AtomicBool>,
 }
 
 impl Hub {
@@ -197,9 +199,8 @@ impl Hub {
             complete_after: 0,
             watchers: Vec::new(),
             snapshots: VecDeque::new(),
-            closed: false,
         };
-        Self { limits, published: ArcSwap::default(), inner: Mutex::new(inner) }
+        Self { limits, published: ArcSwap::default(), inner: Mutex::new(inner), closed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -216,10 +217,15 @@ impl Hub {
         self.published.load().items.get(key).cloned()
     }
 
-    /// Fills the hub with what the store held at `revision`. Nothing before is known.
+    /// Fills the hub with what the store held at `revision`. Nothing before is known any more: watches end, and their clients
+    /// list again, because what happened in between can be told to nobody.
     pub(crate) fn load(&self, items: impl IntoIterator<Item = Item>, revision: u64) {
+        let view = View::of(items, revision);
         let mut inner = self.lock();
-        inner.view = View::of(items, revision);
+        inner.view = view;
+        inner.window.clear();
+        inner.window_bytes = 0;
+        inner.watchers.clear();
         inner.loaded = revision;
         inner.complete_after = revision;
         self.published.store(Arc::new(inner.view.clone()));
@@ -253,28 +259,6 @@ impl Hub {
         }
     }
 
-    /// Makes the hub show what the store held at `revision`, after a gap in its events: watchers get the differences. Changes
-    /// that undid each other within the gap are not seen, as with any list.
-    pub(crate) fn resync(&self, items: Vec<Item>, revision: u64) -> Vec<Arc<Change>> {
-        let mut inner = self.lock();
-        let mut gone = inner.view.items.clone();
-        let mut changes: Vec<(u64, Arc<str>, Option<Item>)> = Vec::new();
-        for item in items {
-            if gone.remove(&*item.key).is_none_or(|known| known.revision != item.revision) {
-                changes.push((item.revision, item.key.clone(), Some(item)));
-            }
-        }
-        changes.extend(gone.keys().map(|key| (revision, key.clone(), None)));
-        changes.sort_by_key(|(revision, ..)| *revision);
-        let changes = changes.into_iter();
-        let applied = changes
-            .filter_map(|(revision, key, item)| inner.apply(revision, &key, item, &self.limits))
-            .collect();
-        inner.loaded = revision;
-        self.published.store(Arc::new(inner.view.clone()));
-        applied
-    }
-
     /// Tells watchers that asked for it that everything up to `revision` has been sent, and lets go of what lists left
     /// behind.
     pub(crate) fn progress(&self, revision: u64, now: Instant) {
@@ -293,7 +277,7 @@ impl Hub {
     /// Ends all watches, now and later: the resource is no longer served.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
-        inner.closed = true;
+        self.closed.store(true, Ordering::Release);
         inner.watchers.clear();
     }
 
@@ -322,7 +306,7 @@ impl Hub {
             }
         }
         let (sender, queue) = mpsc::channel(self.limits.watcher_queue);
-        if !inner.closed {
+        if !self.closed.load(Ordering::Acquire) {
             inner.watchers.push(Watcher { selection, bookmarks, queue: sender });
         }
         Ok(Begun { initial, backlog, queue, revision: applied.max(inner.view.revision) })
@@ -331,10 +315,12 @@ impl Hub {
     /// Ends when something has changed after `revision`.
     pub(crate) fn changed(&self, revision: u64) -> BoxFuture<'static, ()> {
         let begun = self.watch(Arc::default(), Start::After(revision), false, 0);
+        let closed = self.closed.clone();
         async move {
             if let Ok(mut begun) = begun
                 && begun.backlog.is_empty()
                 && begun.queue.recv().await.is_none()
+                && closed.load(Ordering::Acquire)
             {
                 // The resource is no longer served: nothing changes any more.
                 std::future::pending().await
@@ -477,24 +463,16 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_closed_by_the_differences() {
+    fn what_lies_in_a_gap_is_told_to_nobody() {
         let hub = Hub::new(Limits::default());
         hub.apply([item("kept", 1), item("changed", 2), item("gone", 3)]);
-        let mut watch = hub.watch(Arc::default(), Start::After(3), false, 3).unwrap();
-        let now =
-            [item("kept", 1), item("changed", 5), item("new", 6)].into_iter().filter_map(|(_, _, item)| item);
-        let changes = hub.resync(now.collect(), 8);
-        hub.dispatch(&changes);
-        let mut seen = Vec::new();
-        while let Ok(Signal::Change(kind, change)) = watch.queue.try_recv() {
-            seen.push((kind, change.item.key.to_string(), change.revision));
-        }
-        let expected = [
-            (ChangeKind::Modified, "changed".to_owned(), 5),
-            (ChangeKind::Added, "new".to_owned(), 6),
-            (ChangeKind::Deleted, "gone".to_owned(), 8),
-        ];
-        assert_eq!(seen, expected);
+        let mut watch = hub.watch(Arc::default(), Start::After(2), false, 3).unwrap();
+        let now = [item("kept", 1), item("changed", 5), item("new", 6)];
+        hub.load(now.into_iter().filter_map(|(_, _, item)| item), 8);
+        assert_eq!(watch.queue.try_recv().err(), Some(mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(hub.watch(Arc::default(), Start::After(7), false, 8).err(), Some(8));
+        assert!(hub.watch(Arc::default(), Start::After(8), false, 8).is_ok());
+        assert!(hub.get("gone").is_none() && hub.get("new").is_some());
         // What the store's events still bring of the time before is known.
         assert!(hub.apply([item("changed", 5)]).is_empty());
     }

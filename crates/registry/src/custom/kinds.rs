@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::JsonPath;
 use super::columns;
+use super::rules::RuleSet;
 use super::strategy::Custom;
 use crate::builtin::VERBS;
 use crate::cache::Field;
@@ -96,6 +97,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
     let (group, name) = (text(spec, &["group"]).to_owned(), text(version, &["name"]).to_owned());
     let (kind, list_kind) = (of("kind"), of("listKind"));
     let schema = schema_of(version);
+    let rules = at(version, &["schema", "openAPIV3Schema"]).and_then(RuleSet::of);
     let (columns, printers) = columns::of_version(version);
     let status = at(version, &["subresources", "status"]).is_some();
     let scale = at(version, &["subresources", "scale"]).and_then(scale_of);
@@ -133,7 +135,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
         scale,
         resource: resource.clone(),
         slot: shape.slot,
-        strategy: Arc::new(Custom { schema: schema.clone(), printers, differs: shape.differs }),
+        strategy: Arc::new(Custom { schema: schema.clone(), rules, printers, differs: shape.differs }),
         schema,
         group,
         version: name,
