@@ -122,6 +122,7 @@ impl Registry {
                 kind.strategy.prepare_status(new, old, cx.now);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_status(new, old, &mut errors);
+                kind.strategy.validate_rules(new, Some(old), &mut errors, &cx.warnings);
                 errors
             }
             Part::Finalize => {
@@ -144,6 +145,7 @@ impl Registry {
                 grow(kind, new, old);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_update(new, old, &mut errors);
+                kind.strategy.validate_rules(new, Some(old), &mut errors, &cx.warnings);
                 errors
             }
         };

@@ -161,6 +161,7 @@ impl Registry {
     fn check_new(&self, cx: &RequestContext, kind: &Kind, name: &str, body: &Value) -> Result<(), Status> {
         let mut errors = meta::validate(kind, body);
         kind.strategy.validate(body, &mut errors);
+        kind.strategy.validate_rules(body, None, &mut errors, &cx.warnings);
         if !errors.is_empty() {
             return Err(Status::invalid(&kind.resource.kind, name, errors));
         }

@@ -44,6 +44,7 @@ mod reboot;
 mod registry;
 mod resources;
 mod rolling;
+mod rules;
 mod security;
 mod server_side_apply;
 mod service_ranges;

@@ -81,11 +81,11 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn validate(&self, crd: &Value, errors: &mut Vec<FieldError>) {
-        validation::validate(crd, errors);
+        validation::validate(crd, None, errors);
     }
 
     fn validate_update(&self, crd: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        validation::validate(crd, errors);
+        validation::validate(crd, Some(old), errors);
         validation::validate_update(crd, old, errors);
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::JsonPath;
 use super::columns;
 use super::conversion::Webhook;
+use super::rules::RuleSet;
 use super::strategy::Custom;
 use crate::builtin::VERBS;
 use crate::cache::Field;
@@ -124,6 +125,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
     let (group, name) = (text(spec, &["group"]).to_owned(), text(version, &["name"]).to_owned());
     let (kind, list_kind) = (of("kind"), of("listKind"));
     let schema = schema_of(version);
+    let rules = at(version, &["schema", "openAPIV3Schema"]).and_then(RuleSet::of);
     let (columns, printers) = columns::of_version(version);
     let status = at(version, &["subresources", "status"]).is_some();
     let scale = at(version, &["subresources", "scale"]).and_then(scale_of);
@@ -164,7 +166,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
         // Each generation of a definition may have other schemas or another webhook.
         shape: apimachinery::meta::generation(crd).unsigned_abs() << 16 | u64::from(shape.slot),
         versions: Some(shape.others),
-        strategy: Arc::new(Custom { schema: schema.clone(), printers }),
+        strategy: Arc::new(Custom { schema: schema.clone(), rules, printers }),
         schema,
         group,
         version: name,

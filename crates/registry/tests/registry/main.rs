@@ -21,6 +21,7 @@ mod network_policies;
 mod networking;
 mod pod_parts;
 mod refusals;
+mod rules;
 mod services;
 mod sets;
 mod shared;
