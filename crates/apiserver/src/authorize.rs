@@ -148,6 +148,18 @@ impl Authorization {
         let _ = self.synced.subscribe().wait_for(|bits| *bits == ALL).await;
     }
 
+    /// Whether a role or binding of that namespace and name is known.
+    pub(crate) fn has(&self, plural: &str, (namespace, name): (&str, &str)) -> bool {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), name.to_owned());
+        match plural {
+            "roles" => stored.roles.contains_key(&key),
+            "clusterroles" => stored.cluster_roles.contains_key(&key),
+            "rolebindings" => stored.role_bindings.contains_key(&key),
+            _ => stored.cluster_role_bindings.contains_key(&key),
+        }
+    }
+
     /// Whether they have.
     pub(crate) fn is_synced(&self) -> bool {
         *self.synced.borrow() == ALL
@@ -197,7 +209,7 @@ impl Authorization {
                     self.replace(kind, initial.take().unwrap_or_default());
                     self.synced.send_modify(|bits| *bits |= bit);
                 }
-                WatchEvent::Bookmark { .. } => {}
+                WatchEvent::Bookmark { .. } | WatchEvent::Failed(_) => {}
             }
         }
         Ok(())

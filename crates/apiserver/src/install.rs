@@ -2,6 +2,7 @@
 //! bindings, through its own front door.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::status::Status;
 use auth::bootstrap::{self, Step};
@@ -14,6 +15,10 @@ use crate::{ApiServer, Connection};
 
 /// What makes a step of one stored object (if there is one) and the wanted one.
 type Reconcile = fn(&Value, Option<&Value>) -> Step;
+
+/// How often it is looked whether the policy is in force, and for how long in between.
+const LOOKS: usize = 1000;
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How often a step is tried again when somebody wrote in between.
 const TRIES: usize = 5;
@@ -56,18 +61,27 @@ impl ApiServer {
             ("roles", bootstrap::roles(), bootstrap::reconcile_role),
             ("rolebindings", bootstrap::role_bindings(), bootstrap::reconcile_binding),
         ];
-        for (plural, wanted, reconcile) in tables {
+        for (plural, wanted, reconcile) in &tables {
             // One list rather than a read for each: most starts find everything in place.
             let stored = self.call(connection, Method::GET, &format!("{API}/{plural}"), None).await?;
             let stored = stored["items"].as_array().cloned().unwrap_or_default();
             let steps = wanted.iter().map(|object| {
                 let known = stored.iter().find(|known| names(known) == names(object));
-                async move { self.bring_in(connection, plural, object, known.cloned(), reconcile).await }
+                async move { self.bring_in(connection, plural, object, known.cloned(), *reconcile).await }
             });
             // Side by side: the store makes one group commit of many.
             futures::future::try_join_all(steps).await?;
         }
         self.authorization.synced().await;
+        // What was just written reaches the authorizer by its own watch. If somebody takes it away again, so be it.
+        let wanted =
+            || tables.iter().flat_map(|(plural, wanted, _)| wanted.iter().map(move |each| (*plural, each)));
+        for _ in 0..LOOKS {
+            if wanted().all(|(plural, object)| self.authorization.has(plural, names(object))) {
+                break;
+            }
+            self.clock.sleep(LOOK).await;
+        }
         self.readiness.policy_is_installed();
         Ok(())
     }

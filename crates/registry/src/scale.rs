@@ -18,8 +18,8 @@ const SCALE: GroupKind = GroupKind::of("autoscaling", "Scale");
 
 impl Registry {
     /// The scale of an object.
-    pub(crate) fn scale_of(&self, kind: &Kind, item: &Item) -> Result<Object, Status> {
-        let scale = scale(kind, &kind.tree(item)?)?;
+    pub(crate) async fn scale_of(&self, kind: &Kind, item: &Item) -> Result<Object, Status> {
+        let scale = scale(kind, &kind.tree(item).await?)?;
         let encoded = crate::encode::encode(&scale).map_err(Status::internal_error)?;
         Ok(Object {
             head: Head::new("autoscaling/v1", "Scale"),

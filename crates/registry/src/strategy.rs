@@ -142,7 +142,7 @@ pub(crate) trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Whether the form of this version differs from the stored form.
+    /// Whether the form of this version differs from the stored form. Of custom kinds their definition says that.
     fn converts(&self) -> bool {
         false
     }

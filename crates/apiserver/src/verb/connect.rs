@@ -155,7 +155,7 @@ fn refused(answer: NodeAnswer) -> Response<Body> {
 }
 
 /// Copies both ways until both sides have ended, or one of them has for long enough.
-async fn copy_both(client: impl Duplex, node: Box<dyn Duplex>, clock: &dyn clock::Clock) {
+pub(crate) async fn copy_both(client: impl Duplex, node: Box<dyn Duplex>, clock: &dyn clock::Clock) {
     let (client_reads, client_writes) = tokio::io::split(client);
     let (node_reads, node_writes) = tokio::io::split(node);
     let mut inward = std::pin::pin!(copy(client_reads, node_writes));

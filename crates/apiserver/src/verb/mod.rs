@@ -9,6 +9,8 @@ mod read;
 mod token;
 mod write;
 
+pub(crate) use connect::copy_both;
+
 use std::sync::Arc;
 
 use apimachinery::gvk::GroupResource;

@@ -11,11 +11,13 @@
 
 use harness::Plane;
 
+mod aggregated;
 mod anew;
 mod certificates;
 mod clients;
 mod components;
 mod containers;
+mod conversion;
 mod debug;
 mod demo;
 mod disk_failure;

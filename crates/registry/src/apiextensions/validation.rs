@@ -7,6 +7,7 @@ use apimachinery::meta::names::{dns1035_label, dns1123_subdomain};
 use apimachinery::schema::Schema;
 use serde_json::Value;
 
+use super::conversion;
 use crate::custom::{JsonPath, check_definition};
 use crate::tree::{at, is_true, items, text};
 
@@ -35,11 +36,7 @@ pub(super) fn validate(crd: &Value, old: Option<&Value>, errors: &mut Vec<FieldE
                    spec.versions[*].schema instead";
         errors.push(FieldError::invalid(&spec.child("preserveUnknownFields"), true, why));
     }
-    let strategy = text(crd, &["spec", "conversion", "strategy"]);
-    if strategy != "None" {
-        let conversion = spec.child("conversion");
-        errors.push(FieldError::not_supported(&conversion.child("strategy"), strategy, &["None"]));
-    }
+    conversion::validate(&crd["spec"]["conversion"], &spec.child("conversion"), errors);
     validate_names(&crd["spec"]["names"], &spec.child("names"), errors);
     validate_versions(crd, &spec.child("versions"), errors);
     validate_schemas(crd, old, &spec, errors);

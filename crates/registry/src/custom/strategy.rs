@@ -17,8 +17,6 @@ pub(super) struct Custom {
     /// Its rules in CEL, if it has any.
     pub(super) rules: Option<RuleSet>,
     pub(super) printers: Vec<Printer>,
-    /// This version's schema is another than the storage version's: what is read is pruned and defaulted by it.
-    pub(super) differs: bool,
 }
 
 /// Findings after which values may be of types or sizes that no rule was compiled for.
@@ -66,10 +64,7 @@ impl Strategy for Custom {
         rules.check(object, old, errors, warnings);
     }
 
-    fn converts(&self) -> bool {
-        self.differs
-    }
-
+    /// What comes from another version is pruned and defaulted by this one's schema.
     fn restore(&self, object: &mut Value) {
         let Some(schema) = &self.schema else { return };
         let metadata = map(object).remove("metadata");

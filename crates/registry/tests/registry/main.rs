@@ -5,6 +5,7 @@ mod addresses;
 mod autoscalers;
 mod budgets;
 mod certificates;
+mod conversion;
 mod custom;
 mod deletion;
 mod dual_stack;

@@ -177,6 +177,7 @@ impl<S: Store> Storm<S> {
                 }
                 WatchEvent::Deleted(object) => (object, true),
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+                WatchEvent::Failed(status) => panic!("{status}"),
             };
             let (revision, name, value) = named(&object.tree());
             assert!(revision > told.upto, "{name}: {revision} was told after {}", told.upto);
