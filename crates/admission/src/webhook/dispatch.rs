@@ -77,6 +77,19 @@ impl<'a> Subject<'a> {
     }
 }
 
+impl Subject<'_> {
+    /// What a webhook is asked that wants it in this form.
+    fn question(&self) -> Question<'_> {
+        Question {
+            attributes: self.attributes,
+            form: &self.form,
+            object: self.object.as_deref(),
+            old: self.old.as_ref().or(self.attributes.old),
+            is_mutating: true,
+        }
+    }
+}
+
 /// The object in that form, unless that is the request's own.
 async fn in_form(
     object: Option<&Value>,
@@ -112,12 +125,11 @@ impl Webhooks {
             round.changed();
         }
         for hook in hooks.iter() {
-            let Some(form) = self.concerns(hook, attributes, subject.object.as_deref(), lookup).await? else {
-                continue;
-            };
+            let object = subject.object.as_deref();
+            let Some(form) = hook.criteria.matches(attributes, object, lookup).await? else { continue };
+            subject.take_form(&form, lookup).await?;
             // As upstream: one that was not asked the first time is not asked the second.
-            if round.is_asked(hook) {
-                subject.take_form(&form, lookup).await?;
+            if self.is_met(hook, &subject.question())? && round.is_asked(hook) {
                 if self.change(hook, &mut subject, lookup).await? {
                     round.changed();
                     round.has_changed = true;
@@ -137,14 +149,8 @@ impl Webhooks {
         subject: &mut Subject<'_>,
         lookup: &dyn Lookup,
     ) -> Result<bool, Status> {
-        let question = Question {
-            attributes: subject.attributes,
-            form: &subject.form,
-            object: subject.object.as_deref(),
-            old: subject.old.as_ref().or(subject.attributes.old),
-            is_mutating: true,
-        };
-        let done = self.ask(hook, &question).await.and_then(|answer| {
+        let asked = self.ask(hook, &subject.question()).await;
+        let done = asked.and_then(|answer| {
             let object = subject.object.as_deref_mut();
             apply(hook, &answer, subject.attributes, &subject.form, object, lookup)
         });
@@ -168,7 +174,7 @@ impl Webhooks {
         let hooks = self.validating.hooks();
         let mut concerned = Vec::new();
         for hook in hooks.iter() {
-            if let Some(form) = self.concerns(hook, attributes, object, lookup).await? {
+            if let Some(form) = hook.criteria.matches(attributes, object, lookup).await? {
                 let seen = in_form(object, attributes, &form, lookup).await?;
                 let old = in_form(attributes.old, attributes, &form, lookup).await?;
                 concerned.push((hook, form, seen, old));
@@ -178,7 +184,9 @@ impl Webhooks {
         for (hook, form, seen, old) in &concerned {
             let (object, old) = (seen.as_ref().or(object), old.as_ref().or(attributes.old));
             let question = Question { attributes, form, object, old, is_mutating: false };
-            asked.push(self.judge(hook, question));
+            if self.is_met(hook, &question)? {
+                asked.push(self.judge(hook, question));
+            }
         }
         join_all(asked).await.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
@@ -190,27 +198,17 @@ impl Webhooks {
         }
     }
 
-    /// In which form the webhook is asked about the request, if it is.
-    async fn concerns(
-        &self,
-        hook: &Hook,
-        attributes: &Attributes<'_>,
-        object: Option<&Value>,
-        lookup: &dyn Lookup,
-    ) -> Result<Option<Form>, Status> {
-        let Some(form) = hook.criteria.matches(attributes, object, lookup).await? else { return Ok(None) };
+    /// Whether the webhook's conditions hold; what cannot be made out is its failure policy's.
+    fn is_met(&self, hook: &Hook, question: &Question<'_>) -> Result<bool, Status> {
         if hook.conditions.is_empty() {
-            return Ok(Some(form));
+            return Ok(true);
         }
-        let (seen, old) = (
-            in_form(object, attributes, &form, lookup).await?,
-            in_form(attributes.old, attributes, &form, lookup).await?,
-        );
-        let request = describe(attributes, &form).map_err(Status::internal_error)?;
+        let Question { attributes, form, object, old, .. } = *question;
+        let request = describe(attributes, form).map_err(Status::internal_error)?;
         let asker = Asker::new(self.authorizer.as_ref(), attributes.user);
         let hold = hook.conditions.hold(&Inputs {
-            object: seen.as_ref().or(object),
-            old: old.as_ref().or(attributes.old),
+            object,
+            old,
             request: &request,
             namespace: None,
             params: None,
@@ -218,9 +216,8 @@ impl Webhooks {
             resource: asker::target(attributes),
         });
         match hold {
-            Ok(hold) => Ok(hold.then_some(form)),
-            // Its policy is about this, too.
-            Err(_) if hook.ignores_failures => Ok(None),
+            Ok(hold) => Ok(hold),
+            Err(_) if hook.ignores_failures => Ok(false),
             Err(why) => Err(attributes.forbid(why)),
         }
     }

@@ -200,3 +200,21 @@ async fn conditions_keep_requests_from_a_webhook() {
          key: none"
     );
 }
+
+#[tokio::test]
+async fn conditions_see_the_form_that_the_webhook_wants() {
+    let of = |version: &str, field: &str, size: u8| {
+        json!({
+            "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": [version], "resources": ["widgets"]}],
+            "matchConditions": [{"name": "c", "expression": format!("object.{field} == {size}")}],
+        })
+    };
+    let hooks = [
+        at("grow", of("v2", "extent", 1)),
+        at("grow", of("v1", "size", 2)),
+        at("grow", of("v2", "extent", 3)),
+    ];
+    let write = Write::with(&[grow()]).set(Configured::Mutating, "c", &hooks);
+    let write = Write { operation: Operation::Update, old: Some(widget()), ..write };
+    assert_eq!(write.run(widget()).await.unwrap()["size"], 4);
+}
