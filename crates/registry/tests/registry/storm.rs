@@ -304,6 +304,7 @@ fn is_covered(told: &[Told], from: u64, upto: u64) -> bool {
     true
 }
 
+#[allow(clippy::print_stdout, reason = "a storm that breaks something is told by its seed")]
 fn run<S: Store>(open: impl AsyncFnOnce() -> S) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
