@@ -37,10 +37,14 @@ impl ApiServer {
             let kinds = self.registry.kinds();
             let kind = kinds.by_kind(group, version, text("/kind")).ok_or_else(Status::no_such_path)?;
             let root = if group.is_empty() { "/api" } else { "/apis" };
-            let (namespace, _) = names(object);
+            let (namespace, name) = names(object);
             let within =
                 if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
             let path = format!("{root}/{api_version}{within}/{}", kind.plural);
+            if self.call(connection, Method::GET, &format!("{path}/{name}"), None).await.is_ok() {
+                // No webhook is asked about what is there already: it may be down until this server is up.
+                continue;
+            }
             match self.call(connection, Method::POST, &path, Some(object)).await {
                 // Somebody has taken what it needs: the plane lives without it, and says so.
                 Err(status) if status.code == 422 => {

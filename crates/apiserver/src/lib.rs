@@ -17,6 +17,7 @@ mod bootstrap_tokens;
 mod connection;
 mod dial;
 mod document;
+mod follow;
 mod health;
 mod in_memory;
 mod incoming;

@@ -9,7 +9,7 @@ use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use auth::{Attributes, Decision, Resource, Target, UserInfo, forbidden_message};
 use bytes::Bytes;
-use clock::{Clock, Tasks};
+use clock::{Clock, Random, Tasks};
 use futures::FutureExt;
 use http::header::UPGRADE;
 use http::request::Parts;
@@ -18,6 +18,7 @@ use registry::{Registry, Warnings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{start_policies, start_webhooks};
 use crate::aggregation::{self, Aggregation, Remote};
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
@@ -67,6 +68,8 @@ pub struct Options {
     pub outgoing: Arc<Outgoing>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
     /// `host:port` under which clients outside reach the server.
     pub advertise: String,
     /// Bounds.
@@ -119,13 +122,17 @@ impl ApiServer {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);
         options.outgoing.resolve_in(&options.registry);
+        let (registry, clock, asked) = (&options.registry, &options.clock, authorization.clone());
+        let webhooks =
+            start_webhooks(registry, &options.outgoing, asked.clone(), (clock, options.random), tasks);
+        let policies = start_policies(registry, asked, clock, tasks);
         let aggregation = Arc::new(Aggregation::default());
         aggregation.follow(&options.registry, &options.outgoing, &options.clock, tasks);
         Arc::new(Self {
             registry: options.registry,
             authenticators: options.authenticators,
             authorization,
-            admission: options.admission,
+            admission: options.admission.with_webhooks(webhooks).with_policies(policies),
             dialer: options.dialer,
             outgoing: options.outgoing,
             clock: options.clock,

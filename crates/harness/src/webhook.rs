@@ -41,6 +41,8 @@ struct Shared {
     answer: Box<Answer>,
     heard: Mutex<Vec<Heard>>,
     connections: AtomicUsize,
+    /// To be closed in the end.
+    open: Mutex<Vec<TcpStream>>,
     stopping: AtomicBool,
 }
 
@@ -58,6 +60,7 @@ impl Webhook {
             answer: Box::new(answer),
             heard: Mutex::default(),
             connections: AtomicUsize::new(0),
+            open: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
         let serving = shared.clone();
@@ -89,6 +92,9 @@ impl Drop for Webhook {
         self.shared.stopping.store(true, Ordering::Relaxed);
         // Who waits for the next connection gets one.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
+        for stream in self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 }
 
@@ -97,6 +103,8 @@ impl Shared {
     fn serve(&self, stream: TcpStream) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let _ = stream.set_read_timeout(Some(Duration::from_secs(120)));
+        let clone = stream.try_clone().expect("a socket twice");
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(clone);
         let connection = ServerConnection::new(self.tls.clone()).expect("settings of TLS");
         let mut stream = BufReader::new(StreamOwned::new(connection, stream));
         while let Some((target, body)) = request(&mut stream) {

@@ -32,6 +32,7 @@ mod domain_path;
 mod encode;
 mod evict;
 mod expiry;
+mod forms;
 mod kind;
 mod kinds;
 mod managing;

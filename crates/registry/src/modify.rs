@@ -14,7 +14,7 @@ use crate::managing::{self, Writing};
 use crate::strategy::Generation;
 use crate::tree::{at, copy, map, object, text};
 use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
-use crate::{Kind, Object, Part, Registry, RequestContext, Updated, meta};
+use crate::{Kind, Object, Part, Registry, RequestContext, Updated, decode, meta};
 
 /// Which object a change is of.
 #[derive(Clone, Copy)]
@@ -113,7 +113,11 @@ impl Registry {
             dry_run: cx.dry_run,
             warnings: &cx.warnings,
         };
-        cx.admission.mutate(attributes, new).await?;
+        match part {
+            Part::Scale => self.admit_scale(cx, attributes, new).await?,
+            _ => cx.admission.mutate(attributes, new).await?,
+        }
+        decode::place(kind, namespace, Some(name), new)?;
         let managed = managing::take(new);
         meta::keep(kind, new, old)?;
         let errors = match part {
@@ -156,7 +160,10 @@ impl Registry {
         for warning in kind.strategy.warnings(new) {
             cx.warnings.add(warning);
         }
-        cx.admission.validate(attributes, Some(new)).await
+        match part {
+            Part::Scale => self.judge_scale(cx, attributes, new).await,
+            _ => cx.admission.validate(attributes, Some(new)).await,
+        }
     }
 
     /// Commits a changed object; removes it, when the change let go of the last thing that held it.

@@ -106,6 +106,9 @@ impl Registry {
             warnings: &cx.warnings,
         };
         cx.admission.mutate(attributes, &mut body).await?;
+        // Webhooks may have named it, and must not have moved it.
+        decode::place(kind, namespace, None, &mut body)?;
+        let name = text(&body, &["metadata", "name"]).to_owned();
         meta::begin(&mut body, cx.now, self.options.random.as_ref());
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {

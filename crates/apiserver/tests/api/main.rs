@@ -20,6 +20,7 @@ mod plane;
 mod served;
 mod sockets;
 mod tokens;
+mod webhooks;
 
 use std::path::Path;
 

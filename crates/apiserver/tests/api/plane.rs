@@ -90,6 +90,7 @@ impl Plane {
                 dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
                 outgoing,
                 clock: clock.clone(),
+                random: Arc::new(SystemRandom::default()),
                 advertise: address.to_string(),
                 limits,
             },

@@ -36,6 +36,19 @@ fn truth_of(number: impl Strategy<Value = String> + Clone + 'static) -> BoxedStr
         Just("word.replace('a', 'bb').lowerAscii() == word".to_owned()),
         Just("words.sort() == words.distinct()".to_owned()),
         Just("sets.contains(words, [word])".to_owned()),
+        Just("words.map(w, w.size()).sum() > words.map(w, w.size()).max()".to_owned()),
+        Just("words.sortBy(w, w.size()).reverse() == words.filter(w, w.size() > 1)".to_owned()),
+        Just("(words + words).distinct().size() > 2".to_owned()),
+        Just("'%s'.format([word]).find('a.*b') == word".to_owned()),
+        Just("words.transformMap(i, w, w.size()).exists(k, v, k == v)".to_owned()),
+        Just(
+            "words.all(w, w.indexOf('a') >= 0 ? w.charAt(0) == 'a' : w.substring(0, w.size()) == w)"
+                .to_owned()
+        ),
+        Just("string(bytes(word)) == word && strings.quote(word).size() > 2".to_owned()),
+        Just("isQuantity(word) || isIP(word) || isCIDR(word) || isURL(word) || isSemver(word)".to_owned()),
+        Just("words.?first().orValue('').size() > 0".to_owned().replace(".?first()", "[?0]")),
+        Just("format.dns1123Label().validate(word).hasValue()".to_owned()),
         Just("words.transformList(i, w, w + string(i)).exists(w, w.endsWith('1'))".to_owned()),
         Just("words.all(w, words.exists(v, v == w))".to_owned()),
         Just("word.split('a').all(w, w.trim().find('b') == '')".to_owned()),
@@ -44,7 +57,7 @@ fn truth_of(number: impl Strategy<Value = String> + Clone + 'static) -> BoxedStr
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 2, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,60}") {

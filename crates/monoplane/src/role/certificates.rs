@@ -230,6 +230,7 @@ mod tests {
                 dialer: Arc::new(dialer),
                 outgoing: Outgoing::new(connector, None, clock.clone(), &Tasks::default()),
                 clock,
+                random: Arc::new(SystemRandom::default()),
                 advertise: String::new(),
                 limits: Limits::default(),
             },

@@ -94,6 +94,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
             dialer: Arc::new(dialer),
             outgoing,
             clock: ambient.clock.clone(),
+            random: ambient.random.clone(),
             advertise: address.to_string(),
             limits: Limits::default(),
         },

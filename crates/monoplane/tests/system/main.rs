@@ -11,6 +11,7 @@
 
 use harness::Plane;
 
+mod admission_policies;
 mod aggregated;
 mod anew;
 mod certificates;
@@ -57,6 +58,7 @@ mod user_namespaces;
 mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
+mod webhooks;
 mod workload_kinds;
 
 /// A plane of the binary under test.

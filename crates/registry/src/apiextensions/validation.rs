@@ -83,8 +83,18 @@ fn validate_names(names: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     }
 }
 
+type Validate = fn(&Value, &Path<'_>, &mut Vec<FieldError>);
+
+/// The parts of a version beside its schema, and what looks at them.
+const PARTS: [(&str, Validate); 3] = [
+    ("additionalPrinterColumns", validate_columns),
+    ("subresources", validate_subresources),
+    ("selectableFields", validate_selectable),
+];
+
 fn validate_versions(crd: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let versions = items(crd, &["spec", "versions"]);
+    let spec = Path::new("spec");
     let mut seen = BTreeSet::new();
     for (index, version) in versions.iter().enumerate() {
         let at_version = path.index(index);
@@ -95,9 +105,14 @@ fn validate_versions(crd: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
             let why = "must contain unique version names";
             errors.push(FieldError::invalid(path, name, why));
         }
-        validate_columns(version, &at_version, errors);
-        validate_subresources(version, &at_version, errors);
-        validate_selectable(version, &at_version, errors);
+        for (key, validate) in PARTS {
+            // What all versions have in common is one thing, and as upstream its place is `spec`.
+            if !versions.iter().all(|other| other.get(key) == version.get(key)) {
+                validate(version, &at_version, errors);
+            } else if index == 0 {
+                validate(version, &spec, errors);
+            }
+        }
     }
     let stored = versions.iter().filter(|version| is_true(version, &["storage"])).count();
     if stored != 1 {

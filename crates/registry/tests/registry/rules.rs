@@ -132,6 +132,23 @@ async fn what_is_wrong_with_rules_is_named() {
 }
 
 #[tokio::test]
+async fn defaults_keep_to_rules() {
+    let world = World::new().await;
+    let check = async |rule: Value, expected: &str| {
+        let text = json!({"type": "string", "maxLength": 9, "x-kubernetes-validations": [rule]});
+        let inner = json!({"type": "object", "properties": {"a": text}, "default": {"a": "x"}});
+        let refused = world.create(DEFINITIONS, definition(&spec(json!([]), json!({"o": inner})))).await;
+        assert_eq!(findings(&refused.unwrap_err()), format!("{AT}.properties[o].default.a: {expected}"));
+    };
+    check(rule("self == 'y'"), "Invalid value: \"x\": failed rule: self == 'y'").await;
+    check(
+        json!({"rule": "oldSelf.hasValue()", "optionalOldSelf": true}),
+        "Invalid value: \"x\": failed rule: oldSelf.hasValue()",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn rules_that_may_cost_too_much_are_refused() {
     let world = World::new().await;
     let texts = |limits: Value| {

@@ -7,7 +7,7 @@ use cel::DeclType;
 use serde_json::Value;
 
 use super::compile::Rule;
-use super::{TYPE_NAME, field_path, written};
+use super::{TYPE_NAME, defaults, field_path, written};
 use crate::tree::text;
 
 /// The most that one rule may cost, as often as it may be run on one object.
@@ -22,6 +22,11 @@ const REASONS: [&str; 4] =
 /// Checks the rules of a version's `openAPIV3Schema`, which stands at the path. The limit of single rules does not hold where
 /// the schema is the one that was accepted before.
 pub(crate) fn check(schema: &Schema, unchanged: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let before = errors.len();
+    defaults::check(schema, path, errors);
+    if errors.len() > before {
+        return;
+    }
     let mut checker =
         Checker { unchanged, form: Vec::new(), found: Vec::new(), total: 0, expensive: Vec::new() };
     let root = Place {

@@ -4,6 +4,7 @@
 //! [`ratchet`] knows what an update left as it was, and [`definition`] says what is wrong with the rules of a definition.
 
 mod compile;
+mod defaults;
 mod definition;
 mod field_path;
 mod ratchet;
@@ -20,6 +21,8 @@ use serde_json::Value;
 
 use compile::Rule;
 pub(crate) use definition::check as check_definition;
+use ratchet::Correlation;
+use run::{Place, Run};
 
 /// The rules of one version of a custom resource.
 pub(super) struct RuleSet {
@@ -67,7 +70,9 @@ impl RuleSet {
         errors: &mut Vec<FieldError>,
         warnings: &Warnings,
     ) {
-        run::run(&self.schema, &self.root, object, old, errors, warnings);
+        let correlation = Correlation::root(object, old, &self.schema);
+        let place = Place { schema: &self.schema, value: object, old, correlation };
+        Run::new(errors, warnings).value(&self.root, place, &Path::empty());
     }
 }
 

@@ -13,34 +13,37 @@ use super::ratchet::{Correlation, counterpart};
 /// Longest message that an expression may make, in bytes.
 const MAX_MESSAGE: usize = 5 * 1024;
 
-/// Runs the rules of a node and of those below on an object.
-pub(super) fn run(
-    schema: &Schema,
-    root: &Node,
-    object: &Value,
-    old: Option<&Value>,
-    errors: &mut Vec<FieldError>,
-    warnings: &Warnings,
-) {
-    let mut run = Run { budget: Budget::new(OBJECT_BUDGET), errors, warnings };
-    let place = Place { schema, value: object, old, correlation: Correlation::root(object, old, schema) };
-    // Whether everything was looked at is told by the errors.
-    let _ = run.node(root, place, &Path::empty());
-}
-
 /// A value, the older one that rules compare it to, and how an update is judged.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    schema: &'a Schema,
-    value: &'a Value,
-    old: Option<&'a Value>,
-    correlation: Correlation<'a>,
+pub(super) struct Place<'a> {
+    pub(super) schema: &'a Schema,
+    pub(super) value: &'a Value,
+    pub(super) old: Option<&'a Value>,
+    pub(super) correlation: Correlation<'a>,
 }
 
-struct Run<'r> {
+/// Rules on their way through objects that share a budget.
+pub(super) struct Run<'r> {
     budget: Budget,
     errors: &'r mut Vec<FieldError>,
     warnings: &'r Warnings,
+}
+
+impl<'r> Run<'r> {
+    pub(super) fn new(errors: &'r mut Vec<FieldError>, warnings: &'r Warnings) -> Self {
+        Self { budget: Budget::new(OBJECT_BUDGET), errors, warnings }
+    }
+
+    /// How many errors there are.
+    pub(super) fn found(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// Runs the rules of a node and of those below on a value, which is at the path.
+    pub(super) fn value(&mut self, root: &Node, place: Place<'_>, path: &Path<'_>) {
+        // Whether everything was looked at is told by the errors.
+        let _ = self.node(root, place, path);
+    }
 }
 
 /// No rule is run any more.
