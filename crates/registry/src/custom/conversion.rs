@@ -370,7 +370,7 @@ mod tests {
             ),
             (
                 |o| o["metadata"]["annotations"] = json!({"": "1"}),
-                "returned invalid metadata: metadata.annotation: Invalid value: \"\": name part must be non-empty",
+                "returned invalid metadata: [metadata.annotation: Invalid value: \"\": name part must be non-empty, ",
             ),
         ];
         for (change, expected) in changed {
