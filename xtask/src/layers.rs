@@ -13,7 +13,7 @@ use crate::house::{self, Room};
 const FLOORS: [&[&str]; 6] = [
     &["apimachinery", "disk", "clock", "container"],
     &["api", "cel", "store", "runtime", "effects", "pki", "egress", "streams"],
-    &["client", "auth", "capabilities", "images"],
+    &["client", "auth", "expressions", "capabilities", "images"],
     &["registry", "admission", "sandbox", "wasm", "durable", "network"],
     &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "gateway"],
     &["monoplane", "cli"],

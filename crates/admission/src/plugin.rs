@@ -1,6 +1,6 @@
 //! The shape of a plugin.
 
-use apimachinery::gvk::GroupResource;
+use apimachinery::gvk::{GroupResource, GroupVersionKind};
 use apimachinery::status::Status;
 use apimachinery::warnings::Warnings;
 use async_trait::async_trait;
@@ -18,6 +18,38 @@ pub enum Operation {
     Update,
     /// A deleted one.
     Delete,
+    /// A stream to one, such as a command in a pod: what is judged are the options of that. Only what administrators bring in
+    /// themselves is asked about it, webhooks and policies; no plugin is.
+    Connect,
+}
+
+impl Operation {
+    /// As rules of webhooks and policies write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What a request says beside its object.
+pub trait Options: std::fmt::Debug + Sync {
+    /// As an object: `CreateOptions`, `UpdateOptions` or `DeleteOptions` of `meta.k8s.io/v1`, as the operation has it; null
+    /// where there are none. It is made when somebody asks for it, which for most writes nobody does.
+    fn object(&self, operation: Operation) -> Value;
+}
+
+/// No options.
+#[derive(Clone, Copy, Debug)]
+pub struct NoOptions;
+
+impl Options for NoOptions {
+    fn object(&self, _: Operation) -> Value {
+        Value::Null
+    }
 }
 
 /// What a plugin is told about a write.
@@ -27,6 +59,10 @@ pub struct Attributes<'a> {
     pub operation: Operation,
     /// To an object of which resource.
     pub resource: &'a GroupResource,
+    /// In which version.
+    pub version: &'a str,
+    /// What kind the object is of, as the request has it: a subresource has often one of its own.
+    pub kind: &'a GroupVersionKind,
     /// Name of the subresource, or empty.
     pub subresource: &'a str,
     /// The object's namespace, or empty.
@@ -41,6 +77,8 @@ pub struct Attributes<'a> {
     pub warnings: &'a Warnings,
     /// Nothing will be written.
     pub dry_run: bool,
+    /// What the request says beside the object.
+    pub options: &'a dyn Options,
 }
 
 impl Attributes<'_> {

@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use admission::{Attributes, Chain, Lookup, Operation};
-use apimachinery::gvk::GroupResource;
+use admission::{Attributes, Chain, Lookup, NoOptions, Operation};
+use apimachinery::gvk::{GroupResource, GroupVersionKind};
 use apimachinery::status::Status;
 use async_trait::async_trait;
 use auth::UserInfo;
 use serde_json::{Value, json};
 
+/// What no plugin looks at.
+const UNNAMED: GroupVersionKind = GroupVersionKind::of("", "v1", "");
 const PODS: GroupResource = GroupResource::of("", "pods");
 const CLAIMS: GroupResource = GroupResource::of("", "persistentvolumeclaims");
 const SERVICES: GroupResource = GroupResource::of("", "services");
@@ -103,6 +105,8 @@ async fn write(
     let attributes = Attributes {
         operation,
         resource,
+        version: "v1",
+        kind: &UNNAMED,
         subresource: "",
         namespace: "work",
         name: "a",
@@ -110,6 +114,7 @@ async fn write(
         old,
         dry_run,
         warnings: &warnings,
+        options: &NoOptions,
     };
     let mut object = object;
     let result = async {

@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 
 use admission::plugins::NodeRestriction;
-use admission::{Attributes, Chain, Lookup, Operation};
-use apimachinery::gvk::GroupResource;
+use admission::{Attributes, Chain, Lookup, NoOptions, Operation};
+use apimachinery::gvk::{GroupResource, GroupVersionKind};
 use apimachinery::status::Status;
 use apimachinery::warnings::Warnings;
 use async_trait::async_trait;
 use auth::UserInfo;
 use serde_json::{Value, json};
+
+/// What no plugin looks at.
+const UNNAMED: GroupVersionKind = GroupVersionKind::of("", "v1", "");
 
 /// Objects by `resource/namespace/name`.
 #[derive(Default)]
@@ -147,6 +150,8 @@ impl Write {
         let attributes = Attributes {
             operation: self.operation,
             resource: &self.resource,
+            version: "v1",
+            kind: &UNNAMED,
             subresource: self.subresource,
             namespace: self.namespace,
             name: self.name,
@@ -154,6 +159,7 @@ impl Write {
             old: self.old.as_ref(),
             warnings: &self.warnings,
             dry_run: false,
+            options: &NoOptions,
         };
         let mut object = object;
         let result = async {

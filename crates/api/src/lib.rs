@@ -1,7 +1,7 @@
 //! The kinds: what Kubernetes 1.36 and Monoplane call things and what these look like.
 //!
 //! **Owns**: the plain facts of the built-in kinds ([`kinds`]: names, scope), their schemas ([`schemas`]: a compact table,
-//! parsed definition by definition when first used), the typed forms where code needs types ([`k8s`], from k8s-openapi),
+//! parsed definition by definition when first used), what is said of them ([`descriptions`]), the typed forms where code needs types ([`k8s`], from k8s-openapi),
 //! and Monoplane's own kinds ([`monoplane`]: Rust types from which `contracts/crds` is generated), and what several rooms must
 //! understand alike ([`taints`], [`quota`]).
 //!
@@ -10,6 +10,7 @@
 //!
 //! **Begin** with [`kinds`] and [`schemas::builtin`].
 
+pub mod descriptions;
 pub mod kinds;
 pub mod monoplane;
 pub mod node_selector;

@@ -8,6 +8,8 @@ use apimachinery::schema::table::Table;
 use apimachinery::schema::{OpenApi, Ref, Schema};
 use serde_json::{Value, json};
 
+use crate::descriptions::{Description, Descriptions};
+
 /// What `cargo xtask schemas` made.
 const TEXT: &str = include_str!("../schema/v1.36.txt");
 
@@ -52,10 +54,11 @@ impl Builtin {
         }
     }
 
-    /// A definition as an OpenAPI document shows it: with the kinds that it is, and references to other definitions. Made
-    /// anew at each call, as it is large and seldom wanted.
-    pub fn openapi(self, name: &str, dialect: OpenApi) -> Option<Value> {
+    /// A definition as an OpenAPI document shows it: with what is said of it, the kinds that it is, and references to other
+    /// definitions. Made anew at each call, as it is large and seldom wanted.
+    pub fn openapi(self, name: &str, dialect: OpenApi, said: &Descriptions) -> Option<Value> {
         let mut document = self.definition(name)?.get().to_openapi(dialect);
+        describe(&mut document, &said.of(name), dialect);
         let mut kinds: Vec<Value> = self
             .kinds()
             .filter(|(_, definition)| definition.name() == Some(name))
@@ -98,6 +101,28 @@ impl Builtin {
     }
 }
 
+/// Puts in what is said of a definition and of its fields.
+fn describe(document: &mut Value, said: &Description<'_>, dialect: OpenApi) {
+    let Some(document) = document.as_object_mut() else { return };
+    if !said.itself.is_empty() {
+        document.insert("description".to_owned(), said.itself.as_ref().into());
+    }
+    let properties = document.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, property) in properties.into_iter().flatten() {
+        let (Some(said), Some(property)) = (said.fields.get(name.as_str()), property.as_object_mut()) else {
+            continue;
+        };
+        // In v3 nothing counts beside a reference, so that is put one level down.
+        if let Some(reference) = property.remove("$ref") {
+            match dialect {
+                OpenApi::V2 => property.insert("$ref".to_owned(), reference),
+                OpenApi::V3 => property.insert("allOf".to_owned(), json!([{"$ref": reference}])),
+            };
+        }
+        property.insert("description".to_owned(), said.as_ref().into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use apimachinery::schema::Type;
@@ -125,7 +150,8 @@ mod tests {
     #[test]
     fn documents_refer_to_what_they_hold() {
         let name = builtin().definition_name(&GroupVersionKind::of("apps", "v1", "Deployment")).unwrap();
-        let document = builtin().openapi(name, OpenApi::V2).unwrap();
+        let said = Descriptions::unpack();
+        let document = builtin().openapi(name, OpenApi::V2, &said).unwrap();
         assert_eq!(
             document["x-kubernetes-group-version-kind"],
             json!([{"group": "apps", "kind": "Deployment", "version": "v1"}])
@@ -133,12 +159,12 @@ mod tests {
         let all = builtin().closure([name]);
         assert!(all.contains("io.k8s.api.core.v1.Probe"));
         for name in &all {
-            let text = builtin().openapi(name, OpenApi::V2).unwrap().to_string();
+            let text = builtin().openapi(name, OpenApi::V2, &said).unwrap().to_string();
             for reference in text.split("#/definitions/").skip(1) {
                 assert!(all.contains(reference.split('"').next().unwrap()), "{name} refers to {reference}");
             }
         }
-        assert_eq!(builtin().openapi("io.k8s.Nothing", OpenApi::V2), None);
+        assert_eq!(builtin().openapi("io.k8s.Nothing", OpenApi::V2, &said), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use apimachinery::meta;
-use apimachinery::status::Status;
 use arc_swap::ArcSwap;
 use auth::bootstrap::BootstrapAuthorizer;
 use auth::edge::{EdgeAuthorizer, Encrypted, Secrets};
@@ -12,9 +11,11 @@ use auth::node::{Graph, NodeAuthorizer, Referenced, Related};
 use auth::rbac::{Binding, Objects, Policy, Role};
 use auth::{Attributes, Authorizer, Decision, UserInfo};
 use clock::{Clock, Tasks};
-use registry::{Kind, ListOptions, Object, Registry, ResourceVersionMatch, WatchEvent};
+use registry::{Kind, ListOptions, Object, Registry};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+use crate::follow::{self, Follower};
 
 /// The authorizers: what the server needs to install itself, kubelets, edges, then roles.
 pub(crate) struct Authorization {
@@ -148,6 +149,18 @@ impl Authorization {
         let _ = self.synced.subscribe().wait_for(|bits| *bits == ALL).await;
     }
 
+    /// Whether a role or binding of that namespace and name is known.
+    pub(crate) fn has(&self, plural: &str, (namespace, name): (&str, &str)) -> bool {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), name.to_owned());
+        match plural {
+            "roles" => stored.roles.contains_key(&key),
+            "clusterroles" => stored.cluster_roles.contains_key(&key),
+            "rolebindings" => stored.role_bindings.contains_key(&key),
+            _ => stored.cluster_role_bindings.contains_key(&key),
+        }
+    }
+
     /// Whether they have.
     pub(crate) fn is_synced(&self) -> bool {
         *self.synced.borrow() == ALL
@@ -155,52 +168,9 @@ impl Authorization {
 
     /// Follows the registry until the tasks are stopped.
     pub(crate) fn follow(self: &Arc<Self>, registry: &Arc<Registry>, clock: &Arc<dyn Clock>, tasks: &Tasks) {
-        for followed in FOLLOWED {
-            let (this, registry, clock) = (self.clone(), registry.clone(), clock.clone());
-            tasks.spawn("authorization", async move {
-                loop {
-                    if let Err(status) = this.follow_once(&registry, followed).await {
-                        tracing::warn!(resource = followed.1, %status, "cannot follow what authorization needs");
-                        clock.sleep(std::time::Duration::from_secs(1)).await;
-                    }
-                }
-            });
+        for (group, plural, _) in FOLLOWED {
+            follow::start(self.clone(), (group, "v1", plural), registry, clock, tasks);
         }
-    }
-
-    /// One watch, from the first object to the end of the stream.
-    async fn follow_once(&self, registry: &Registry, (group, plural, bit): Followed) -> Result<(), Status> {
-        let kinds = registry.kinds();
-        let Some(kind) = kinds.lookup(group, "v1", plural) else {
-            return Err(Status::internal_error(format!("{plural} are not served")));
-        };
-        let options = ListOptions {
-            allow_bookmarks: true,
-            send_initial_events: true,
-            resource_version_match: Some(ResourceVersionMatch::NotOlderThan),
-            ..ListOptions::default()
-        };
-        let mut events = registry.watch(kind, "", &options).await?;
-        // What was known stays in force until all that is there now has been seen.
-        let mut initial = Some(Vec::new());
-        while let Some(event) = events.next().await {
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => match &mut initial {
-                    Some(objects) => objects.push(object),
-                    None => self.change(kind, &object, true),
-                },
-                WatchEvent::Deleted(object) => match &mut initial {
-                    Some(objects) => objects.retain(|known| known.names() != object.names()),
-                    None => self.change(kind, &object, false),
-                },
-                WatchEvent::Bookmark { initial_events_end: true, .. } => {
-                    self.replace(kind, initial.take().unwrap_or_default());
-                    self.synced.send_modify(|bits| *bits |= bit);
-                }
-                WatchEvent::Bookmark { .. } => {}
-            }
-        }
-        Ok(())
     }
 
     fn change(&self, kind: &Kind, object: &Object, present: bool) {
@@ -230,7 +200,7 @@ impl Authorization {
         self.policy.store(Arc::new(stored.policy()));
     }
 
-    fn replace(&self, kind: &Kind, objects: Vec<Object>) {
+    fn change_all(&self, kind: &Kind, objects: Vec<Object>) {
         if kind.plural == "pods" {
             let graph = graph_of(objects);
             *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = graph;
@@ -247,6 +217,25 @@ impl Authorization {
             stored.change(kind, &object, true);
         }
         self.policy.store(Arc::new(stored.policy()));
+    }
+}
+
+impl Follower for Authorization {
+    fn replace(&self, kind: &Kind, objects: Vec<Object>) {
+        self.change_all(kind, objects);
+        let mut followed = FOLLOWED.into_iter();
+        let bit = followed.find_map(|(group, plural, bit)| {
+            (group == kind.group.as_str() && plural == kind.plural.as_str()).then_some(bit)
+        });
+        self.synced.send_modify(|bits| *bits |= bit.unwrap_or_default());
+    }
+
+    fn set(&self, kind: &Kind, object: &Object) {
+        self.change(kind, object, true);
+    }
+
+    fn remove(&self, kind: &Kind, object: &Object) {
+        self.change(kind, object, false);
     }
 }
 

@@ -2,6 +2,7 @@
 //! bindings, through its own front door.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::status::Status;
 use auth::bootstrap::{self, Step};
@@ -14,6 +15,10 @@ use crate::{ApiServer, Connection};
 
 /// What makes a step of one stored object (if there is one) and the wanted one.
 type Reconcile = fn(&Value, Option<&Value>) -> Step;
+
+/// How often it is looked whether the policy is in force, and for how long in between.
+const LOOKS: usize = 1000;
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How often a step is tried again when somebody wrote in between.
 const TRIES: usize = 5;
@@ -32,10 +37,14 @@ impl ApiServer {
             let kinds = self.registry.kinds();
             let kind = kinds.by_kind(group, version, text("/kind")).ok_or_else(Status::no_such_path)?;
             let root = if group.is_empty() { "/api" } else { "/apis" };
-            let (namespace, _) = names(object);
+            let (namespace, name) = names(object);
             let within =
                 if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
             let path = format!("{root}/{api_version}{within}/{}", kind.plural);
+            if self.call(connection, Method::GET, &format!("{path}/{name}"), None).await.is_ok() {
+                // No webhook is asked about what is there already: it may be down until this server is up.
+                continue;
+            }
             match self.call(connection, Method::POST, &path, Some(object)).await {
                 // Somebody has taken what it needs: the plane lives without it, and says so.
                 Err(status) if status.code == 422 => {
@@ -56,18 +65,27 @@ impl ApiServer {
             ("roles", bootstrap::roles(), bootstrap::reconcile_role),
             ("rolebindings", bootstrap::role_bindings(), bootstrap::reconcile_binding),
         ];
-        for (plural, wanted, reconcile) in tables {
+        for (plural, wanted, reconcile) in &tables {
             // One list rather than a read for each: most starts find everything in place.
             let stored = self.call(connection, Method::GET, &format!("{API}/{plural}"), None).await?;
             let stored = stored["items"].as_array().cloned().unwrap_or_default();
             let steps = wanted.iter().map(|object| {
                 let known = stored.iter().find(|known| names(known) == names(object));
-                async move { self.bring_in(connection, plural, object, known.cloned(), reconcile).await }
+                async move { self.bring_in(connection, plural, object, known.cloned(), *reconcile).await }
             });
             // Side by side: the store makes one group commit of many.
             futures::future::try_join_all(steps).await?;
         }
         self.authorization.synced().await;
+        // What was just written reaches the authorizer by its own watch. If somebody takes it away again, so be it.
+        let wanted =
+            || tables.iter().flat_map(|(plural, wanted, _)| wanted.iter().map(move |each| (*plural, each)));
+        for _ in 0..LOOKS {
+            if wanted().all(|(plural, object)| self.authorization.has(plural, names(object))) {
+                break;
+            }
+            self.clock.sleep(LOOK).await;
+        }
         self.readiness.policy_is_installed();
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! Begin with [`ApiServer`], then `verb` for what a request becomes, `document` for what clients discover, and `tls`.
 
 mod admission;
+mod aggregation;
 mod authenticate;
 mod authorize;
 mod body;
@@ -16,11 +17,13 @@ mod bootstrap_tokens;
 mod connection;
 mod dial;
 mod document;
+mod follow;
 mod health;
 mod in_memory;
 mod incoming;
 mod install;
 mod negotiate;
+mod outgoing;
 mod path;
 mod protobuf;
 mod query;
@@ -39,5 +42,6 @@ pub use body::{Body, BodyError};
 pub use connection::{Chain, ConnectError, Connection};
 pub use dial::{DialError, NodeAddress, NodeAnswer, NodeDialer};
 pub use in_memory::InMemory;
+pub use outgoing::{CallError, Outgoing, Place, Post, Server, Trust, Webhook};
 pub use server::{ApiServer, Limits, Options};
 pub use service_accounts::ServiceAccounts;

@@ -6,7 +6,9 @@ use apimachinery::status::Status;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use crate::aggregation::Table;
 use crate::body::Body;
+use crate::document::View;
 use crate::health;
 use crate::negotiate::{self, Syntax};
 use crate::respond::{self, Answer};
@@ -21,7 +23,7 @@ pub(crate) fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
         return answer;
     }
     match path.trim_end_matches('/') {
-        "" => paths(server),
+        "" => paths(server, &server.aggregation.table()),
         "/version" => version(),
         "/.well-known/openid-configuration" => {
             respond::tree(StatusCode::OK, Syntax::Json, &server.authenticators.accounts()?.configuration())
@@ -31,18 +33,27 @@ pub(crate) fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
             let media_type = HeaderValue::from_static("application/jwk-set+json");
             Ok(respond::with_type(StatusCode::OK, media_type, Body::whole(keys)))
         }
-        trimmed => server.documents.serve(&server.registry, &call.parts.headers, trimmed, call.query),
+        trimmed => {
+            let (kinds, table) = (server.registry.kinds(), server.aggregation.table());
+            let view = View { kinds: &kinds, table: &table };
+            server.documents.serve(view, &call.parts.headers, trimmed, call.query)
+        }
     }
 }
 
 /// What there is.
-fn paths(server: &ApiServer) -> Answer {
+fn paths(server: &ApiServer, table: &Table) -> Answer {
     let kinds = server.registry.kinds();
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
     for group in kinds.groups().iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
+    for remote in table.all().filter(|remote| remote.available) {
+        paths.extend([format!("/apis/{}", remote.group), remote.path()]);
+    }
+    paths.sort();
+    paths.dedup();
     paths.extend(
         [
             "/.well-known/openid-configuration",

@@ -9,20 +9,24 @@ use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
 use auth::{Attributes, Decision, Resource, Target, UserInfo, forbidden_message};
 use bytes::Bytes;
-use clock::{Clock, Tasks};
+use clock::{Clock, Random, Tasks};
 use futures::FutureExt;
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use registry::{Registry, Warnings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{start_policies, start_webhooks};
+use crate::aggregation::{self, Aggregation, Remote};
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
 use crate::body::{Body, BodyError};
 use crate::connection::{Chain, ConnectError, Connection};
 use crate::dial::NodeDialer;
 use crate::document::Documents;
+use crate::outgoing::Outgoing;
 use crate::query::Query;
 use crate::request_info::{RequestInfo, ResourceInfo, resolve};
 use crate::respond::{self, Answer};
@@ -60,8 +64,12 @@ pub struct Options {
     pub admission: Plugins,
     /// The way to the kubelets, for logs and streams.
     pub dialer: Arc<dyn NodeDialer>,
+    /// The way to webhooks and to the servers of aggregated APIs.
+    pub outgoing: Arc<Outgoing>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
     /// `host:port` under which clients outside reach the server.
     pub advertise: String,
     /// Bounds.
@@ -75,8 +83,10 @@ pub struct ApiServer {
     pub(crate) authorization: Arc<Authorization>,
     pub(crate) admission: Plugins,
     pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) documents: Documents,
+    pub(crate) aggregation: Arc<Aggregation>,
     pub(crate) limits: Limits,
     pub(crate) readiness: health::Readiness,
     /// Ends watches and logs, which would otherwise hold up the end of the server.
@@ -111,14 +121,23 @@ impl ApiServer {
     pub fn start(options: Options, tasks: &Tasks) -> Arc<Self> {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);
+        options.outgoing.resolve_in(&options.registry);
+        let (registry, clock, asked) = (&options.registry, &options.clock, authorization.clone());
+        let webhooks =
+            start_webhooks(registry, &options.outgoing, asked.clone(), (clock, options.random), tasks);
+        let policies = start_policies(registry, asked, clock, tasks);
+        let aggregation = Arc::new(Aggregation::default());
+        aggregation.follow(&options.registry, &options.outgoing, &options.clock, tasks);
         Arc::new(Self {
             registry: options.registry,
             authenticators: options.authenticators,
             authorization,
-            admission: options.admission,
+            admission: options.admission.with_webhooks(webhooks).with_policies(policies),
             dialer: options.dialer,
+            outgoing: options.outgoing,
             clock: options.clock,
             documents: Documents::new(options.advertise),
+            aggregation,
             limits: options.limits,
             readiness: health::Readiness::default(),
             stopping: tasks.token().child_token(),
@@ -187,17 +206,22 @@ impl ApiServer {
         }
         let user = impersonate(&parts.headers, user, &*self.authorization)?;
         let info = resolve(&parts.method, parts.uri.path(), &query);
-        let long = matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
+        let aggregated = self.aggregation.table();
+        let remote = aggregated.of_path(parts.uri.path());
+        let upgrades = remote.is_some() && parts.headers.contains_key(UPGRADE);
+        let long = upgrades || matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
         let permit = self.admit_in_flight(&parts.method, long)?;
         self.authorize(&user, &info, parts, &query).await?;
         let warnings = Warnings::default();
         let call =
             Call { parts, query: &query, user: &user, now, body: Bytes::new(), warnings: warnings.clone() };
-        let answered = if long {
+        let answered = if let Some(remote) = remote.filter(|_| long) {
+            aggregation::proxy::stream(self, &call, remote, permit).await
+        } else if long {
             self.stream(call, info, permit).await
         } else {
             let lasts = self.time_of(&query)?;
-            let answered = self.work_within(lasts, call, body, info).await;
+            let answered = self.work_within(lasts, call, body, (info, remote)).await;
             // A large answer is in memory until the client has taken it.
             answered.map(|response| response.map(|body| body.holding(permit)))
         };
@@ -209,13 +233,13 @@ impl ApiServer {
         lasts: Duration,
         call: Call<'_>,
         body: B,
-        info: RequestInfo<'_>,
+        about: (RequestInfo<'_>, Option<&Remote>),
     ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BodyError>,
     {
-        let work = self.work(call, body, info);
+        let work = self.work(call, body, about);
         tokio::select! {
             biased;
             answer = work => answer,
@@ -227,13 +251,21 @@ impl ApiServer {
     }
 
     /// A request that ends by itself.
-    async fn work<B>(self: &Arc<Self>, mut call: Call<'_>, body: B, info: RequestInfo<'_>) -> Answer
+    async fn work<B>(
+        self: &Arc<Self>,
+        mut call: Call<'_>,
+        body: B,
+        (info, remote): (RequestInfo<'_>, Option<&Remote>),
+    ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BodyError>,
     {
         if matches!(call.parts.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
             call.body = incoming::read(body, &call.parts.headers, self.limits.body).await?;
+        }
+        if let Some(remote) = remote {
+            return aggregation::proxy::serve(self, &call, remote).boxed().await;
         }
         match info {
             RequestInfo::Resource(info) => verb::dispatch(self, call, info).boxed().await,

@@ -94,6 +94,7 @@ impl Watching {
             (_, WatchEvent::Bookmark { revision, initial_events_end, .. }) => {
                 partial_bookmark(*revision, *initial_events_end)
             }
+            (_, WatchEvent::Failed(status)) => return Err(Status::clone(status)),
             (
                 shape,
                 WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object),

@@ -5,7 +5,9 @@ use crate::library::regex::{Pattern, Patterns};
 
 /// Elementary steps of one evaluation (comparing two values, copying sixteen bytes). Costs follow upstream's scheme, which
 /// takes some things for cheaper than they can be made; this keeps those within a tenth of a second as well.
-const MAX_WORK: u64 = 20_000_000;
+const MAX_WORK: u64 = 4_000_000;
+/// Bytes of all texts that one evaluation makes.
+const MAX_MADE: usize = 64 << 20;
 
 /// The state of one evaluation beside its variables.
 pub(crate) struct Context {
@@ -13,13 +15,14 @@ pub(crate) struct Context {
     limit: u64,
     over: EvalError,
     work: u64,
+    made: usize,
     patterns: Patterns,
 }
 
 impl Context {
     /// An evaluation that may cost so much, and ends with that error when it would cost more.
     pub(crate) fn new(limit: u64, over: EvalError) -> Self {
-        Self { cost: 0, limit, over, work: 0, patterns: Patterns::default() }
+        Self { cost: 0, limit, over, work: 0, made: 0, patterns: Patterns::default() }
     }
 
     /// What it has cost.
@@ -42,6 +45,12 @@ impl Context {
     /// Adds the steps of going through so many bytes.
     pub(crate) fn bytes(&mut self, bytes: usize) -> Result<(), EvalError> {
         self.work(1 + crate::value::size(bytes) / 16)
+    }
+
+    /// Adds the steps of making so many bytes of text.
+    pub(crate) fn make(&mut self, bytes: usize) -> Result<(), EvalError> {
+        self.made = self.made.saturating_add(bytes);
+        if self.made > MAX_MADE { Err(EvalError::CallLimit) } else { self.bytes(bytes) }
     }
 
     /// Makes a pattern known that was compiled with the program.

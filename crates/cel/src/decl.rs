@@ -174,6 +174,13 @@ impl DeclType {
         Self::simple(Shape::Object(Arc::new(Object { name: name.to_owned(), fields })), 2)
     }
 
+    /// The same of fields that are named in expressions as they are in JSON, also by words that elsewhere are escaped
+    /// (`namespace`).
+    pub fn plain_object(name: &str, fields: impl IntoIterator<Item = (String, DeclType)>) -> Self {
+        let fields = fields.into_iter().map(|(name, decl)| (name.clone(), Field { name, decl }));
+        Self::simple(Shape::Object(Arc::new(Object { name: name.to_owned(), fields: fields.collect() })), 2)
+    }
+
     /// A value that may not be there.
     pub fn optional(inner: DeclType) -> Self {
         let max_elements = inner.max_elements;

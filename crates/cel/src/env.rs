@@ -9,7 +9,7 @@ use crate::check;
 use crate::context::Context;
 use crate::cost::{CostRange, PER_CALL_LIMIT, estimate};
 use crate::decl::DeclType;
-use crate::error::{CompileError, CompileErrors, EvalError};
+use crate::error::{CompileErrors, EvalError};
 use crate::eval::machine::Machine;
 use crate::eval::{Node, lower};
 use crate::syntax::parser;
@@ -40,10 +40,7 @@ impl Env {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(&self, source: &str) -> Result<Program, CompileErrors> {
-        let fail = |findings: Vec<(u32, String)>| {
-            let errors = findings.into_iter().map(|(at, message)| locate(source, at, message));
-            CompileErrors::new(source, errors.collect())
-        };
+        let fail = |findings: Vec<(u32, String)>| CompileErrors::new(source, findings);
         let root = parser::parse(source).map_err(|(at, why)| fail(vec![(at.unwrap_or(0), why)]))?;
         let types: Vec<(Arc<str>, Type)> =
             self.variables.iter().map(|(name, decl)| (name.clone(), decl.cel_type())).collect();
@@ -61,20 +58,6 @@ impl Env {
         let plan = lower::lower(&root, &checked);
         Ok(Program { plan, names, result: checked.type_of(root.id).clone(), cost })
     }
-}
-
-/// The line and column of a position.
-fn locate(source: &str, at: u32, message: String) -> CompileError {
-    let (mut line, mut column) = (1, 0);
-    for character in source.chars().take(usize::try_from(at).unwrap_or(usize::MAX)) {
-        if character == '\n' {
-            line += 1;
-            column = 0;
-        } else {
-            column += 1;
-        }
-    }
-    CompileError { line, column, message }
 }
 
 /// A compiled expression.

@@ -19,20 +19,26 @@ pub struct CompileError {
 pub struct CompileErrors {
     source: String,
     errors: Vec<CompileError>,
+    /// How many more there are.
+    more: usize,
 }
 
 impl std::error::Error for CompileErrors {}
 
 /// Lines longer than this are not shown.
 const MAX_SNIPPET: usize = 16_384;
-/// More findings than this are not shown.
+/// More findings than this are only counted.
 const MAX_ERRORS: usize = 100;
 
 impl CompileErrors {
-    pub(crate) fn new(source: &str, mut errors: Vec<CompileError>) -> Self {
+    /// Of positions in characters and what is wrong there.
+    pub(crate) fn new(source: &str, findings: Vec<(u32, String)>) -> Self {
+        let more = findings.len().saturating_sub(MAX_ERRORS);
+        let shown = findings.into_iter().take(MAX_ERRORS);
+        let mut errors: Vec<CompileError> = shown.map(|(at, message)| locate(source, at, message)).collect();
         errors.sort_by_key(|error| (error.line, error.column));
         errors.dedup();
-        Self { source: source.to_owned(), errors }
+        Self { source: source.to_owned(), errors, more }
     }
 
     /// The findings, in the order of the text.
@@ -41,10 +47,24 @@ impl CompileErrors {
     }
 }
 
+/// The line and column of a position.
+fn locate(source: &str, at: u32, message: String) -> CompileError {
+    let (mut line, mut column) = (1, 0);
+    for character in source.chars().take(usize::try_from(at).unwrap_or(usize::MAX)) {
+        if character == '\n' {
+            line += 1;
+            column = 0;
+        } else {
+            column += 1;
+        }
+    }
+    CompileError { line, column, message }
+}
+
 impl fmt::Display for CompileErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<&str> = self.source.split('\n').collect();
-        for (index, error) in self.errors.iter().take(MAX_ERRORS).enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             write!(f, "{separator}ERROR: <input>:{}:{}: {}", error.line, error.column + 1, error.message)?;
             let line = usize::try_from(error.line).ok().and_then(|line| lines.get(line.checked_sub(1)?));
@@ -58,8 +78,8 @@ impl fmt::Display for CompileErrors {
             let wide = characters.next().is_some_and(|character| !character.is_ascii());
             f.write_str(if wide { "\u{ff3e}" } else { "^" })?;
         }
-        if self.errors.len() > MAX_ERRORS {
-            write!(f, "\n{} more errors were truncated", self.errors.len() - MAX_ERRORS)?;
+        if self.more > 0 {
+            write!(f, "\n{} more errors were truncated", self.more)?;
         }
         Ok(())
     }

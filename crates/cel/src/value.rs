@@ -93,6 +93,16 @@ impl Deref for Text<'_> {
     }
 }
 
+impl<'a> Text<'a> {
+    /// A part of the text, by bytes; it borrows what the text borrows.
+    pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Value<'a> {
+        match self {
+            Self::Borrowed(text) => Value::from(text.get(range).unwrap_or_default()),
+            Self::Shared(text) => Value::from(text.get(range).unwrap_or_default().to_owned()),
+        }
+    }
+}
+
 impl<'a> From<&'a str> for Value<'a> {
     fn from(text: &'a str) -> Self {
         Self::String(Text::Borrowed(text))

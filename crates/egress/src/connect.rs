@@ -133,9 +133,14 @@ impl Connector {
 
     /// Connects to `host` and speaks TLS with it, offering HTTP/1.1.
     pub async fn connect_tls(&self, host: &str, port: u16) -> Result<TlsStream, Error> {
-        let host = bare(host);
+        self.connect_tls_for(host, host, port).await
+    }
+
+    /// The same with a server whose certificate is to be for `name`, whatever name or address it is reached at.
+    pub async fn connect_tls_for(&self, name: &str, host: &str, port: u16) -> Result<TlsStream, Error> {
+        let (name, host) = (bare(name), bare(host));
         let failed = |source| Error::Tls { host: host.into(), source };
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
         let config = match self.shared.tls.get() {
             Some(config) => config.clone(),
             None => {

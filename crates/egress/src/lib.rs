@@ -14,3 +14,4 @@ mod tls;
 
 pub use connect::{Connector, Error, TlsStream};
 pub use policy::{Allowance, InvalidAllowance, Policy, Refusal};
+pub use tls::web_roots;

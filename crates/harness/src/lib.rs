@@ -11,17 +11,21 @@
 )]
 
 mod etcd;
+mod extension;
 mod http;
 mod manifest;
 mod oci;
 mod plane;
 mod redis;
 mod wait;
+mod webhook;
 
 pub use etcd::Etcd;
+pub use extension::{Asked, Extension, GROUP_VERSION};
 pub use http::{Answer, send};
 pub use manifest::component;
 pub use oci::Registry;
 pub use plane::{Plane, Said, tools};
 pub use redis::Redis;
 pub use wait::{PATIENCE, eventually, is_root, kill};
+pub use webhook::{Heard, Webhook};

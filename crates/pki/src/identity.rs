@@ -19,6 +19,8 @@ pub enum Identity {
     KubeletClient,
     /// The API server where it installs what every plane has.
     Bootstrap,
+    /// The API server where it passes requests on to servers of aggregated APIs. Its authority is none but theirs.
+    FrontProxy,
 }
 
 impl Identity {
@@ -33,6 +35,7 @@ impl Identity {
             Self::Edge(name) => format!("system:monoplane:edge:{name}"),
             Self::KubeletClient => "kube-apiserver-kubelet-client".to_owned(),
             Self::Bootstrap => "system:apiserver".to_owned(),
+            Self::FrontProxy => "front-proxy-client".to_owned(),
         }
     }
 
@@ -40,7 +43,7 @@ impl Identity {
     pub fn group(&self) -> Option<&'static str> {
         match self {
             Self::Admin => Some("monoplane:cluster-admins"),
-            Self::ControllerManager | Self::Scheduler | Self::Proxy(_) => None,
+            Self::ControllerManager | Self::Scheduler | Self::Proxy(_) | Self::FrontProxy => None,
             Self::Node(_) => Some("system:nodes"),
             Self::Edge(_) => Some("system:monoplane:edges"),
             Self::KubeletClient => Some("system:monoplane:kubelet-clients"),
@@ -59,6 +62,7 @@ impl Identity {
             Self::Edge(name) => format!("edge-{}.pem", checked(name)?),
             Self::KubeletClient => "kubelet-client.pem".to_owned(),
             Self::Bootstrap => "bootstrap.pem".to_owned(),
+            Self::FrontProxy => "front-proxy-client.pem".to_owned(),
         })
     }
 }

@@ -32,6 +32,7 @@ fn identities() -> Vec<Identity> {
         Identity::Edge("one".into()),
         Identity::KubeletClient,
         Identity::Bootstrap,
+        Identity::FrontProxy,
     ]
 }
 
@@ -72,6 +73,7 @@ fn each_identity_is_in_the_subject() {
             "O=system:monoplane:edges, CN=system:monoplane:edge:one",
             "O=system:monoplane:kubelet-clients, CN=kube-apiserver-kubelet-client",
             "O=system:monoplane:bootstrap, CN=system:apiserver",
+            "CN=front-proxy-client",
         ]
     );
     assert!(authority.client(&Identity::Node("../ca".into()), now()).is_err());

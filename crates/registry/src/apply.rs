@@ -5,10 +5,11 @@ use std::sync::Arc;
 use apimachinery::gvk::GroupVersionKind;
 use apimachinery::managed::{self, ApplyError};
 use apimachinery::status::{Cause, Status};
+use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use crate::managing::{self, Writing};
-use crate::modify::Target;
+use crate::modify::{Change, Target};
 use crate::tree::{at, text};
 use crate::{Kind, Object, Part, Registry, RequestContext, Updated, decode};
 
@@ -42,13 +43,7 @@ impl Registry {
         }
         let conditional = !text(&configuration.config, &["metadata", "resourceVersion"]).is_empty();
         let target = Target { kind, namespace, name, part, conditional, applied: true };
-        self.modify(cx, target, |old| {
-            let mut new = self.applied(cx, kind, part, old, configuration)?;
-            decode::decode(cx, kind, &mut new)?;
-            decode::place(kind, namespace, Some(name), &mut new)?;
-            Ok(new)
-        })
-        .await
+        self.modify_by(cx, target, Applying { registry: self, cx, target, configuration }).await
     }
 
     async fn create_applied(
@@ -67,13 +62,13 @@ impl Registry {
             return Err(Status::conflict(&kind.resource.name, name, why));
         }
         let nothing = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
-        let mut body = self.applied(cx, kind, Part::Whole, &nothing, configuration)?;
+        let mut body = self.applied(cx, kind, Part::Whole, &nothing, configuration).await?;
         decode::place(kind, namespace, Some(name), &mut body)?;
         self.write_applied_new(cx, kind, namespace, body).await
     }
 
     /// The object with the configuration in it, and its managers.
-    fn applied(
+    async fn applied(
         &self,
         cx: &RequestContext,
         kind: &Kind,
@@ -82,11 +77,33 @@ impl Registry {
         Configuration { config, force }: &Configuration,
     ) -> Result<Value, Status> {
         let writing = Writing::new(cx, self, kind, part);
+        let failed = |error| status_of(kind, config, error);
         let entries = writing.known(managing::entries_of(old));
-        let done = writing.writer().apply(old, entries, config, *force);
-        let done = done.map_err(|error| status_of(kind, config, error))?;
+        let merged = writing.writer().merge(old, entries, config).map_err(failed)?;
+        let others = writing.others(merged.versions(), old, &merged.object).await?;
+        let done = writing.writer().settle(old, merged, config, *force, &others.seen());
+        let done = done.map_err(failed)?;
         let mut new = done.object;
         managing::put(&mut new, managed::encode(done.entries));
+        Ok(new)
+    }
+}
+
+/// A configuration on its way into an object.
+struct Applying<'a> {
+    registry: &'a Registry,
+    cx: &'a RequestContext,
+    target: Target<'a>,
+    configuration: &'a Configuration,
+}
+
+#[async_trait]
+impl Change for Applying<'_> {
+    async fn of(&self, old: &Value) -> Result<Value, Status> {
+        let Target { kind, namespace, name, part, .. } = self.target;
+        let mut new = self.registry.applied(self.cx, kind, part, old, self.configuration).await?;
+        decode::decode(self.cx, kind, &mut new)?;
+        decode::place(kind, namespace, Some(name), &mut new)?;
         Ok(new)
     }
 }

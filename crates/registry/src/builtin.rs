@@ -152,6 +152,8 @@ fn kind_of(builtin: Builtin, facts: &BuiltinKind, resource: Arc<Resource>, slot:
         list_kind,
         resource,
         slot,
+        shape: slot.into(),
+        versions: None,
         strategy: builtin.strategy,
     }
 }

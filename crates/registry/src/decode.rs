@@ -26,6 +26,19 @@ pub fn decode_sent(cx: &RequestContext, gvk: &GroupVersionKind, body: &mut Value
     report(cx, gvk, &done.unknown)
 }
 
+/// Brings an object into the form of its kind. What the kind does not have goes silently.
+pub(crate) fn conform_to(kind: &Kind, body: &mut Value) -> Result<(), Status> {
+    type_meta(&kind.gvk, body)?;
+    conform(kind, body).map(drop)
+}
+
+/// The same for a kind that is sent to a subresource and never stored.
+pub(crate) fn conform_sent(gvk: &GroupVersionKind, body: &mut Value) -> Result<(), Status> {
+    type_meta(gvk, body)?;
+    let Some(schema) = api::schemas::builtin().kind(gvk) else { return Ok(()) };
+    schema.conform(body).map(drop).map_err(|error| error.to_status(gvk))
+}
+
 /// Says what the client wrote that its kind does not have, in the way that the client wants to be told.
 fn report(cx: &RequestContext, gvk: &GroupVersionKind, unknown: &[String]) -> Result<(), Status> {
     match cx.field_validation {

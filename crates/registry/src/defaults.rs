@@ -30,6 +30,11 @@ fn ranges(options: &Options) -> Result<Ranges, Status> {
     Ranges::new(&options.service_cidr, options.node_ports, options.random.clone())
 }
 
+/// How a built-in group comes before others, as upstream's do; the group of APIServices itself comes first.
+pub fn group_priority(group: &str) -> i64 {
+    crate::apiregistration::local::priority(group)
+}
+
 /// The ranges of the ServiceCIDR that the server makes of its configuration.
 ///
 /// # Errors

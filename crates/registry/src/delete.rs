@@ -9,12 +9,12 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use store::Error;
 
 use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
 use crate::claims::Claims;
-use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
+use crate::modify::Failed;
+use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unversioned};
 use crate::{DeleteOptions, Deleted, Kind, List, ListOptions, Object, Propagation, Registry, RequestContext};
 
 const ORPHAN: &str = "orphan";
@@ -50,7 +50,7 @@ impl Registry {
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
-            let old = kind.tree(&item)?;
+            let old = kind.tree(&item).await?;
             let uid = metadata::uid(&old).to_owned();
             check_preconditions(kind, name, &old, options)?;
             let attributes = Attributes {
@@ -65,19 +65,21 @@ impl Registry {
             };
             cx.admission.validate(attributes, None).await?;
             let done = match step(kind, &old, options, cx.now) {
-                Step::Wait => Ok((kind.object(&item), false)),
+                Step::Wait => Ok((kind.object(&item).await?, false)),
                 Step::Mark(new) => self.mark(cx, kind, &item, &new).await.map(|object| (object, false)),
-                Step::Remove if cx.dry_run => Ok((kind.object(&item), true)),
+                Step::Remove if cx.dry_run => Ok((kind.object(&item).await?, true)),
                 Step::Remove => {
                     let claims = kind.strategy.release(&old);
-                    let removed = self.remove(kind, &item, &claims).await;
-                    removed.map(|revision| (kind.object(&item.gone_at(revision)), true))
+                    match self.remove(kind, &item, &claims).await {
+                        Ok(revision) => Ok((kind.object(&item.gone_at(revision)).await?, true)),
+                        Err(error) => Err(error.into()),
+                    }
                 }
             };
             match done {
                 Ok((object, gone)) => return Ok(Deleted { object, gone, uid }),
-                Err(Error::Conflict { current, .. }) => self.catch_up(current.as_deref()).await?,
-                Err(error) => return Err(unavailable(error)),
+                Err(Failed::Conflict(current)) => self.catch_up(current.as_deref()).await?,
+                Err(Failed::Status(status)) => return Err(status),
             }
         }
         Err(Status::modified(&kind.resource.name, name))
@@ -89,18 +91,18 @@ impl Registry {
         kind: &Kind,
         item: &Arc<Item>,
         new: &Value,
-    ) -> Result<Object, Error> {
+    ) -> Result<Object, Failed> {
         let (namespace, name) = item.names();
-        let draft = draft(kind, namespace, name, new, Claims::default());
-        let draft = draft.map_err(|status| Error::Invalid(status.message))?;
+        let draft = draft(kind, namespace, name, new, Claims::default()).await?;
         if cx.dry_run {
-            let body = unversioned(kind, &draft);
+            let body = unversioned(kind, &draft).await?;
             return Ok(Object { head: kind.head.clone(), body, revision: item.revision });
         }
-        if item.is(&draft.encoded.stored) {
-            return Ok(kind.object(item));
+        if item.is(&draft.encoded) {
+            return Ok(kind.object(item).await?);
         }
-        self.commit(kind, draft, Requires::Revision(item.revision)).await.map(|item| kind.object(&item))
+        let item = self.commit(kind, draft, Requires::Revision(item.revision)).await?;
+        Ok(kind.object(&item).await?)
     }
 
     pub(crate) async fn delete_many(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Head;
+use crate::convert::Versions;
 use crate::resource::Resource;
 use crate::strategy::{Rules, Scale, Strategy};
 
@@ -77,6 +78,10 @@ pub struct Kind {
     pub(crate) resource: Arc<Resource>,
     /// Number of this version within its resource, 0 being the storage version.
     pub(crate) slot: u16,
+    /// Tells this form of this version from all others: what objects were converted to is kept by it.
+    pub(crate) shape: u64,
+    /// How a custom kind's objects get from one version to another.
+    pub(crate) versions: Option<Versions>,
     pub(crate) strategy: Arc<dyn Strategy>,
 }
 

@@ -71,7 +71,7 @@ impl Kinds {
             }
         }
         let sorted = groups.into_iter().map(|(name, mut versions)| {
-            versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
+            versions.sort_by_key(|version| std::cmp::Reverse(version_order(version)));
             Group { name, versions }
         });
         sorted.collect()
@@ -85,7 +85,7 @@ impl Kinds {
 
 /// Order of versions as upstream's `version.CompareKubeAwareVersionStrings`: GA before beta before alpha, newer first,
 /// anything else last by name.
-pub(crate) fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+pub fn version_order(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     let rest = (0, 0, 0, std::cmp::Reverse(version.to_owned()));
     let Some(digits) = version.strip_prefix('v') else { return rest };
     let major_end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
@@ -114,7 +114,7 @@ mod tests {
     fn versions_are_preferred_as_upstream_does() {
         let mut versions =
             ["foo1", "v1alpha1", "v2", "v1beta2", "v10", "v1beta1", "v11alpha2", "v1", "foo10", "v11beta2"];
-        versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
+        versions.sort_by_key(|version| std::cmp::Reverse(version_order(version)));
         let expected =
             ["v10", "v2", "v1", "v11beta2", "v1beta2", "v1beta1", "v11alpha2", "v1alpha1", "foo1", "foo10"];
         assert_eq!(versions, expected);

@@ -23,6 +23,7 @@ mod checks;
 mod claims;
 mod conditions;
 mod context;
+mod convert;
 mod custom;
 mod decode;
 pub mod defaults;
@@ -31,6 +32,7 @@ mod domain_path;
 mod encode;
 mod evict;
 mod expiry;
+mod forms;
 mod kind;
 mod kinds;
 mod managing;
@@ -79,9 +81,10 @@ pub use context::{
     DeleteOptions, FieldValidation, ListOptions, Part, Patch, Propagation, RequestContext,
     ResourceVersionMatch,
 };
+pub use custom::{AskWebhook, NoWebhooks};
 pub use decode::decode_sent;
 pub use kind::{Column, Kind, Subresource};
-pub use kinds::{Group, Kinds};
+pub use kinds::{Group, Kinds, version_order};
 pub use object::{Head, List, Object, Row, WatchEvent};
 pub use registry::{Deleted, Limits, Options, Registry, Updated};
 pub use resource::secret_prefixes;

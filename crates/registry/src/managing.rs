@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::managed::{self, Entry, Place, Reset, Set, Writer};
+use apimachinery::managed::{self, Elsewhere, Entry, Place, Reset, Set, Writer};
 use apimachinery::schema::Ref;
 use apimachinery::status::Status;
 use serde_json::Value;
 
-use crate::tree::{at, object};
+use crate::tree::{at, items, object, text};
 use crate::{Kind, Kinds, Part, Registry, RequestContext};
 
 const FIELD: &str = "managedFields";
@@ -100,7 +100,7 @@ impl<'a> Writing<'a> {
     }
 
     /// Writes down who owns what of an object after `old` became `new`. An object that has no managers gets none by this.
-    pub(crate) fn changed(&self, old: &Value, new: &mut Value) -> Result<(), Status> {
+    pub(crate) fn changed(&self, old: &Value, new: &mut Value, others: &Others) -> Result<(), Status> {
         let known = at(old, &["metadata", FIELD]);
         let given = take(new);
         // Who writes through a subresource has no say in this, and who says nothing does not mean it.
@@ -118,7 +118,7 @@ impl<'a> Writing<'a> {
             Some(said) => self.known(said.clone()),
             None => self.known(stored(known)),
         };
-        let after = match self.writer().update(Some(old), new, entries) {
+        let after = match self.writer().update_among(Some(old), new, entries, &others.seen()) {
             Some(entries) => managed::encode(entries),
             None => match said {
                 Some(said) => managed::encode(said),
@@ -128,6 +128,64 @@ impl<'a> Writing<'a> {
         put(new, after);
         Ok(())
     }
+}
+
+/// A change as it looks in the versions that some managers wrote the object in.
+#[derive(Default)]
+pub(crate) struct Others(Vec<Other>);
+
+struct Other {
+    kind: Arc<Kind>,
+    api_version: String,
+    old: Value,
+    new: Value,
+}
+
+impl Others {
+    pub(crate) fn seen(&self) -> Vec<Elsewhere<'_>> {
+        let each = self.0.iter().map(|other| Elsewhere {
+            api_version: &other.api_version,
+            place: Place::root(other.kind.schema.as_ref().map(Ref::get), other.kind.custom),
+            old: Some(&other.old),
+            new: &other.new,
+        });
+        each.collect()
+    }
+}
+
+impl Writing<'_> {
+    /// The change from `old` to `new` in those of these versions that are served and not the one that is written.
+    ///
+    /// # Errors
+    /// When it cannot be converted.
+    pub(crate) async fn others<'v>(
+        &self,
+        versions: impl Iterator<Item = &'v str>,
+        old: &Value,
+        new: &Value,
+    ) -> Result<Others, Status> {
+        let mut wanted: Vec<&str> = versions.filter(|version| *version != self.api_version).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut others = Vec::new();
+        for version in wanted {
+            let mut kinds = self.kinds.all().iter();
+            let found = kinds.find(|kind| {
+                Arc::ptr_eq(&kind.resource, &self.kind.resource) && kind.api_version() == version
+            });
+            let Some(kind) = found else { continue };
+            let mut converted = self.kind.converted_to(kind, [old, new]).await?.into_iter();
+            if let (Some(old), Some(new)) = (converted.next(), converted.next()) {
+                others.push(Other { kind: kind.clone(), api_version: version.to_owned(), old, new });
+            }
+        }
+        Ok(Others(others))
+    }
+}
+
+/// The versions that the managers of an object wrote it in.
+pub(crate) fn versions_of(object: &Value) -> impl Iterator<Item = &str> {
+    items(object, &["metadata", FIELD]).iter().map(|entry| text(entry, &["apiVersion"]))
 }
 
 /// What the server wrote down itself.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::status::Status;
+use async_trait::async_trait;
 use serde_json::Value;
 use store::Error;
 
@@ -13,7 +14,7 @@ use crate::managing::{self, Writing};
 use crate::strategy::Generation;
 use crate::tree::{at, copy, map, object, text};
 use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
-use crate::{Kind, Object, Part, Registry, RequestContext, Updated, meta};
+use crate::{Kind, Object, Part, Registry, RequestContext, Updated, decode, meta};
 
 /// Which object a change is of.
 #[derive(Clone, Copy)]
@@ -28,17 +29,19 @@ pub(crate) struct Target<'a> {
     pub(crate) applied: bool,
 }
 
-impl Kind {
-    /// The item as a tree of this version, with TypeMeta.
-    pub(crate) fn tree(&self, item: &Item) -> Result<Value, Status> {
-        let mut tree = item.tree()?;
-        if self.strategy.converts() {
-            self.strategy.restore(&mut tree);
-        }
-        let map = map(&mut tree);
-        map.insert("apiVersion".into(), self.api_version().into());
-        map.insert("kind".into(), self.kind.clone().into());
-        Ok(tree)
+/// What becomes of an object. It may be asked for more than once, while others get in between.
+#[async_trait]
+pub(crate) trait Change: Send + Sync {
+    async fn of(&self, old: &Value) -> Result<Value, Status>;
+}
+
+/// What a function makes of it at once.
+struct By<F>(F);
+
+#[async_trait]
+impl<F: Fn(&Value) -> Result<Value, Status> + Send + Sync> Change for By<F> {
+    async fn of(&self, old: &Value) -> Result<Value, Status> {
+        (self.0)(old)
     }
 }
 
@@ -50,12 +53,22 @@ impl Registry {
         target: Target<'_>,
         change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
     ) -> Result<Updated, Status> {
+        self.modify_by(cx, target, By(change)).await
+    }
+
+    /// The same with a change that may take time.
+    pub(crate) async fn modify_by(
+        &self,
+        cx: &RequestContext,
+        target: Target<'_>,
+        change: impl Change,
+    ) -> Result<Updated, Status> {
         let Target { kind, namespace, name, .. } = target;
         self.fresh().await?;
         for _ in 0..CONFLICT_ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
-            let old = kind.tree(&item)?;
-            let mut new = change(&old)?;
+            let old = kind.tree(&item).await?;
+            let mut new = change.of(&old).await?;
             let version = text(&new, &["metadata", "resourceVersion"]);
             if !version.is_empty() && version != text(&old, &["metadata", "resourceVersion"]) {
                 return Err(meta::stale(kind, name, version));
@@ -85,7 +98,10 @@ impl Registry {
         kind.strategy.default(new);
         // As upstream: what admission adds is nobody's, and a binding is no change of the pod's fields.
         if !applied && part != Part::Binding {
-            Writing::new(cx, self, kind, part).changed(old, new)?;
+            let writing = Writing::new(cx, self, kind, part);
+            // As upstream: an update goes through though nobody can say what it is to managers of another version.
+            let others = writing.others(managing::versions_of(old), old, new).await.unwrap_or_default();
+            writing.changed(old, new, &others)?;
         }
         let attributes = Attributes {
             operation: Operation::Update,
@@ -97,7 +113,11 @@ impl Registry {
             dry_run: cx.dry_run,
             warnings: &cx.warnings,
         };
-        cx.admission.mutate(attributes, new).await?;
+        match part {
+            Part::Scale => self.admit_scale(cx, attributes, new).await?,
+            _ => cx.admission.mutate(attributes, new).await?,
+        }
+        decode::place(kind, namespace, Some(name), new)?;
         let managed = managing::take(new);
         meta::keep(kind, new, old)?;
         let errors = match part {
@@ -106,6 +126,7 @@ impl Registry {
                 kind.strategy.prepare_status(new, old, cx.now);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_status(new, old, &mut errors);
+                kind.strategy.validate_rules(new, Some(old), &mut errors, &cx.warnings);
                 errors
             }
             Part::Finalize => {
@@ -128,6 +149,7 @@ impl Registry {
                 grow(kind, new, old);
                 let mut errors = meta::validate_update(kind, new, old);
                 kind.strategy.validate_update(new, old, &mut errors);
+                kind.strategy.validate_rules(new, Some(old), &mut errors, &cx.warnings);
                 errors
             }
         };
@@ -138,7 +160,10 @@ impl Registry {
         for warning in kind.strategy.warnings(new) {
             cx.warnings.add(warning);
         }
-        cx.admission.validate(attributes, Some(new)).await
+        match part {
+            Part::Scale => self.judge_scale(cx, attributes, new).await,
+            _ => cx.admission.validate(attributes, Some(new)).await,
+        }
     }
 
     /// Commits a changed object; removes it, when the change let go of the last thing that held it.
@@ -156,39 +181,45 @@ impl Registry {
         let mut choices = Choices::default();
         loop {
             let claims = choices.keep(kind.strategy.claim(&self.ranges, new, Some(old))?)?;
-            let draft = draft(kind, namespace, name, new, claims)?;
+            let draft = draft(kind, namespace, name, new, claims).await?;
             if cx.dry_run {
-                let body = unversioned(kind, &draft);
+                let body = unversioned(kind, &draft).await?;
                 return Ok(Object { head: kind.head.clone(), body, revision: item.revision });
             }
             let claimed = draft.claims.clone();
             let done = if let_go {
                 let claims = kind.strategy.release(old);
-                self.remove(kind, item, &claims).await.map(|revision| kind.object(&item.gone_at(revision)))
-            } else if item.is(&draft.encoded.stored) {
-                Ok(kind.object(item))
+                self.remove(kind, item, &claims).await.map(|revision| Arc::new(item.gone_at(revision)))
+            } else if item.is(&draft.encoded) {
+                Ok(item.clone())
             } else {
-                self.commit(kind, draft, Requires::Revision(item.revision))
-                    .await
-                    .map(|item| kind.object(&item))
+                self.commit(kind, draft, Requires::Revision(item.revision)).await
             };
             match done {
-                Ok(object) => return Ok(object),
+                Ok(item) => return Ok(kind.object(&item).await?),
                 Err(Error::Conflict { key, .. }) if claimed.concerns(&key) => {
                     claimed.retract(kind, name, &key, new)?;
                 }
-                Err(Error::Conflict { current, .. }) => return Err(Failed::Conflict(current)),
-                Err(error) => return Err(Failed::Status(unavailable(error))),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 }
 
 /// Why a change was not committed.
-enum Failed {
+pub(crate) enum Failed {
     /// The object has changed meanwhile; what it is now.
     Conflict(Option<Box<store::Entry>>),
     Status(Status),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Conflict { current, .. } => Self::Conflict(current),
+            other => Self::Status(unavailable(other)),
+        }
+    }
 }
 
 impl From<Status> for Failed {

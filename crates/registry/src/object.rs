@@ -266,26 +266,29 @@ pub enum WatchEvent {
         /// It ends the initial events of a watch with `sendInitialEvents`.
         initial_events_end: bool,
     },
+    /// What comes next cannot be shown. The watch ends with this.
+    Failed(Box<Status>),
 }
 
 impl WatchEvent {
-    /// `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`.
+    /// `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`.
     pub fn type_name(&self) -> &'static str {
         match self {
             WatchEvent::Added(_) => "ADDED",
             WatchEvent::Modified(_) => "MODIFIED",
             WatchEvent::Deleted(_) => "DELETED",
             WatchEvent::Bookmark { .. } => "BOOKMARK",
+            WatchEvent::Failed(_) => "ERROR",
         }
     }
 
-    /// The object, unless it is a bookmark.
+    /// The object, unless it is a bookmark or a failure.
     pub fn object(&self) -> Option<&Object> {
         match self {
             WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
                 Some(object)
             }
-            WatchEvent::Bookmark { .. } => None,
+            WatchEvent::Bookmark { .. } | WatchEvent::Failed(_) => None,
         }
     }
 
@@ -301,6 +304,7 @@ impl WatchEvent {
             WatchEvent::Bookmark { head, revision, initial_events_end } => {
                 write_bookmark(out, head, *revision, *initial_events_end);
             }
+            WatchEvent::Failed(status) => out.extend_from_slice(&status.to_json()),
         }
         out.extend_from_slice(b"}\n");
     }

@@ -26,8 +26,8 @@ impl Registry {
         self.fresh().await?;
         let item = self.item(kind, namespace, name)?;
         match part {
-            Part::Scale => self.scale_of(kind, &item),
-            _ => Ok(kind.object(&item)),
+            Part::Scale => self.scale_of(kind, &item).await,
+            _ => kind.object(&item).await,
         }
     }
 
@@ -93,7 +93,8 @@ impl Registry {
                 self.newest(&kind.resource)
             }
         };
-        Ok(self.page(kind, &selection, &Page { view, revision, after: None, seen: 0, limit: options.limit }))
+        self.page(kind, &selection, &Page { view, revision, after: None, seen: 0, limit: options.limit })
+            .await
     }
 
     /// The current view and the revision that it is exact for.
@@ -123,21 +124,15 @@ impl Registry {
             // A token that gave up consistency: goes on in what there is now.
             self.fresh().await?;
             let (view, revision) = self.newest(&kind.resource);
-            return Ok(self.page(
-                kind,
-                selection,
-                &Page { view, revision, after, seen: u64::MAX, limit: options.limit },
-            ));
+            let page = Page { view, revision, after, seen: u64::MAX, limit: options.limit };
+            return self.page(kind, selection, &page).await;
         };
         let view = self.view_at(&kind.resource, revision, selection).await.map_err(|status| {
             let go_on = Token { revision: None, start: token.start.clone(), seen: 0 };
             if status.code == 410 { crate::token::expired(&go_on) } else { status }
         })?;
-        Ok(self.page(
-            kind,
-            selection,
-            &Page { view, revision, after, seen: token.seen, limit: options.limit },
-        ))
+        let page = Page { view, revision, after, seen: token.seen, limit: options.limit };
+        self.page(kind, selection, &page).await
     }
 
     /// The resource as of a past revision: remembered, or read from the store's history.
@@ -163,20 +158,20 @@ impl Registry {
         Ok(Arc::new(View::of(items, revision)))
     }
 
-    fn page(&self, kind: &Arc<Kind>, selection: &Selection, page: &Page) -> List {
+    async fn page(&self, kind: &Arc<Kind>, selection: &Selection, page: &Page) -> Result<List, Status> {
         let view = &page.view;
         let limit = usize::try_from(page.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        let mut items: Vec<(Bytes, u64)> = Vec::with_capacity(limit.min(view.items.len()).min(1024));
-        let mut last: Option<&Arc<Item>> = None;
+        let mut found: Vec<&Arc<Item>> = Vec::with_capacity(limit.min(view.items.len()).min(1024));
         let mut more = false;
         for item in view.select(selection, page.after.as_deref()) {
-            if items.len() == limit {
+            if found.len() == limit {
                 more = true;
                 break;
             }
-            items.push((kind.body(item), item.revision));
-            last = Some(item);
+            found.push(item);
         }
+        let bodies = kind.bodies(&found).await?;
+        let items = bodies.into_iter().zip(found.iter().map(|item| item.revision)).collect();
         let mut list = List {
             head: kind.list_head.clone(),
             item_head: kind.head.clone(),
@@ -186,7 +181,7 @@ impl Registry {
             continue_token: None,
             remaining: None,
         };
-        if let Some(last) = last.filter(|_| more) {
+        if let Some(last) = found.last().filter(|_| more) {
             let seen = page.seen.saturating_add(list.items.len() as u64);
             let start = last.key.strip_prefix(selection.prefix()).unwrap_or(&last.key).to_owned();
             list.continue_token = Some(Token { revision: Some(page.revision), start, seen }.write());
@@ -194,7 +189,7 @@ impl Registry {
             list.remaining = known.then(|| view.count(selection.prefix()).saturating_sub(seen));
             kind.resource.hub.keep(view.clone(), self.options.clock.monotonic());
         }
-        list
+        Ok(list)
     }
 
     pub(crate) async fn begin_watch(

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use crate::cache::{Applied, Command, Pending};
 use crate::ranges::Ranges;
 use crate::{
-    AdmitAll, Configuration, DeleteOptions, Kind, Kinds, List, ListOptions, Object, Part, Patch,
-    RequestContext, Row, WatchStream,
+    AdmitAll, AskWebhook, Configuration, DeleteOptions, Kind, Kinds, List, ListOptions, NoWebhooks, Object,
+    Part, Patch, RequestContext, Row, WatchStream,
 };
 
 /// How much of the past the cache keeps, and how far a watcher may fall behind.
@@ -59,6 +59,8 @@ pub struct Options {
     pub shared_store: bool,
     /// Bounds of the cache.
     pub limits: Limits,
+    /// The way to webhooks that convert custom resources.
+    pub webhooks: Arc<dyn AskWebhook>,
 }
 
 impl Options {
@@ -71,6 +73,7 @@ impl Options {
             node_ports: (30000, 32767),
             shared_store: false,
             limits: Limits::default(),
+            webhooks: Arc::new(NoWebhooks),
         }
     }
 }
@@ -147,9 +150,10 @@ impl Registry {
         item.extract.fields.get(index).map(|text| text.to_string())
     }
 
-    /// An object as readers see it now, without waiting for anything; `None` if there is no such object.
+    /// An object as readers see it now, without waiting for anything; `None` if there is no such object, or a webhook would
+    /// have to be asked for this version of it.
     pub fn known(&self, kind: &Kind, namespace: &str, name: &str) -> Option<Object> {
-        self.item(kind, namespace, name).ok().map(|item| kind.object(&item))
+        self.item(kind, namespace, name).ok().and_then(|item| kind.object_now(&item))
     }
 
     /// One object, or its scale.

@@ -5,8 +5,8 @@ use apimachinery::gvk::{GroupKind, GroupResource};
 use bytes::Bytes;
 use store::Entry;
 
+use crate::Limits;
 use crate::cache::{Field, Hub, Item, ROOT};
-use crate::{Kind, Limits, Object};
 
 /// Where in the store the objects lie that are to be kept secret at rest: Secrets.
 pub fn secret_prefixes() -> Vec<Bytes> {
@@ -88,25 +88,5 @@ impl Resource {
 impl std::fmt::Debug for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.path)
-    }
-}
-
-impl Kind {
-    /// The item as a reader of this version gets it.
-    pub(crate) fn object(&self, item: &Item) -> Object {
-        Object { head: self.head.clone(), body: self.body(item), revision: item.revision }
-    }
-
-    /// The item's body in this version.
-    pub(crate) fn body(&self, item: &Item) -> Bytes {
-        if !self.strategy.converts() {
-            return item.body.clone();
-        }
-        item.converted(self.slot, |item| {
-            // What could be stored can be read back, and a tree of JSON values always encodes.
-            let Ok(mut tree) = item.tree() else { return item.body.clone() };
-            self.strategy.restore(&mut tree);
-            serde_json::to_vec(&tree).map_or_else(|_| item.body.clone(), Bytes::from)
-        })
     }
 }

@@ -8,6 +8,7 @@ use apimachinery::selector::Selector;
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
+use crate::admit::Attributes;
 use crate::cache::Item;
 use crate::modify::Target;
 use crate::strategy::Scale;
@@ -18,8 +19,8 @@ const SCALE: GroupKind = GroupKind::of("autoscaling", "Scale");
 
 impl Registry {
     /// The scale of an object.
-    pub(crate) fn scale_of(&self, kind: &Kind, item: &Item) -> Result<Object, Status> {
-        let scale = scale(kind, &kind.tree(item)?)?;
+    pub(crate) async fn scale_of(&self, kind: &Kind, item: &Item) -> Result<Object, Status> {
+        let scale = scale(kind, &kind.tree(item).await?)?;
         let encoded = crate::encode::encode(&scale).map_err(Status::internal_error)?;
         Ok(Object {
             head: Head::new("autoscaling/v1", "Scale"),
@@ -104,6 +105,39 @@ impl Registry {
         let configuration = Configuration { config, force: configuration.force };
         let applied = self.write_applied(cx, kind, namespace, name, Part::Scale, &configuration).await?;
         answer(kind, &applied.object)
+    }
+}
+
+impl Registry {
+    /// Lets admission change the scale that a changed object has: it sees a Scale, not the object.
+    pub(crate) async fn admit_scale(
+        &self,
+        cx: &RequestContext,
+        attributes: Attributes<'_>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let kind = attributes.kind;
+        let old = attributes.old.map(|old| scale(kind, old)).transpose()?;
+        let wanted = scale(kind, object)?;
+        let mut admitted = wanted.clone();
+        cx.admission.mutate(Attributes { old: old.as_ref(), ..attributes }, &mut admitted).await?;
+        if admitted.get("spec") != wanted.get("spec") {
+            let replicas = checked_replicas(&admitted, attributes.name)?;
+            set(object, &parts(kind)?.spec_replicas, replicas.into());
+        }
+        Ok(())
+    }
+
+    /// Lets admission judge it.
+    pub(crate) async fn judge_scale(
+        &self,
+        cx: &RequestContext,
+        attributes: Attributes<'_>,
+        object: &Value,
+    ) -> Result<(), Status> {
+        let old = attributes.old.map(|old| scale(attributes.kind, old)).transpose()?;
+        let judged = scale(attributes.kind, object)?;
+        cx.admission.validate(Attributes { old: old.as_ref(), ..attributes }, Some(&judged)).await
     }
 }
 

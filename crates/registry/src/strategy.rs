@@ -5,6 +5,7 @@ use std::sync::Arc;
 use apimachinery::field::FieldError;
 use apimachinery::meta::NameRule;
 use apimachinery::status::Status;
+use apimachinery::warnings::Warnings;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -125,12 +126,23 @@ pub(crate) trait Strategy: Send + Sync + 'static {
     /// What is wrong with a changed part.
     fn validate_part(&self, _part: Part, _object: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
+    /// What the definition's own rules find wrong with an object, or with the change of one, after everything else was
+    /// looked at: some findings keep rules from being run, and some become warnings.
+    fn validate_rules(
+        &self,
+        _object: &Value,
+        _old: Option<&Value>,
+        _errors: &mut Vec<FieldError>,
+        _warnings: &Warnings,
+    ) {
+    }
+
     /// What a client should know about an object that is all right otherwise.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
     }
 
-    /// Whether the form of this version differs from the stored form.
+    /// Whether the form of this version differs from the stored form. Of custom kinds their definition says that.
     fn converts(&self) -> bool {
         false
     }

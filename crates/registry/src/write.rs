@@ -12,7 +12,7 @@ use store::{Error, Expect, Txn, Write};
 use crate::admit::{Attributes, Operation};
 use crate::cache::{Extract, Item};
 use crate::claims::{Choices, Claims};
-use crate::encode::{Encoded, encode};
+use crate::encode::{Encoded, encode, encode_as};
 use crate::managing::{self, Writing};
 use crate::modify::Target;
 use crate::tree::{map, object, text};
@@ -106,6 +106,9 @@ impl Registry {
             warnings: &cx.warnings,
         };
         cx.admission.mutate(attributes, &mut body).await?;
+        // Webhooks may have named it, and must not have moved it.
+        decode::place(kind, namespace, None, &mut body)?;
+        let name = text(&body, &["metadata", "name"]).to_owned();
         meta::begin(&mut body, cx.now, self.options.random.as_ref());
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {
@@ -161,6 +164,7 @@ impl Registry {
     fn check_new(&self, cx: &RequestContext, kind: &Kind, name: &str, body: &Value) -> Result<(), Status> {
         let mut errors = meta::validate(kind, body);
         kind.strategy.validate(body, &mut errors);
+        kind.strategy.validate_rules(body, None, &mut errors, &cx.warnings);
         if !errors.is_empty() {
             return Err(Status::invalid(&kind.resource.kind, name, errors));
         }
@@ -181,18 +185,19 @@ impl Registry {
         let mut choices = Choices::default();
         loop {
             let claims = choices.keep(kind.strategy.claim(&self.ranges, body, None)?)?;
-            let draft = draft(kind, namespace, name, body, claims)?;
+            let draft = draft(kind, namespace, name, body, claims).await?;
             if cx.dry_run {
                 return match self.item(kind, namespace, name) {
                     Ok(_) => Err(Status::already_exists(&kind.resource.name, name)),
                     Err(_) => {
-                        Ok(Object { head: kind.head.clone(), body: unversioned(kind, &draft), revision: 0 })
+                        let body = unversioned(kind, &draft).await?;
+                        Ok(Object { head: kind.head.clone(), body, revision: 0 })
                     }
                 };
             }
             let claimed = draft.claims.clone();
             match self.commit(kind, draft, Requires::Absent).await {
-                Ok(item) => return Ok(kind.object(&item)),
+                Ok(item) => return kind.object(&item).await,
                 Err(Error::Conflict { key, .. }) if claimed.concerns(&key) => {
                     claimed.retract(kind, name, &key, body)?;
                 }
@@ -321,52 +326,67 @@ impl Registry {
 }
 
 /// Encodes a tree of this version, and takes out what selectors look at. What could not be read back is refused.
-pub(crate) fn draft(
+pub(crate) async fn draft(
     kind: &Kind,
     namespace: &str,
     name: &str,
     body: &Value,
     claims: Claims,
 ) -> Result<Draft, Status> {
-    // As upstream: who manages what is left out where there is no room for it.
-    let lean = || managing::without(body).map(|lean| (lean, claims.clone()));
-    if json::depth(body) > json::MAX_DEPTH {
-        if let Some((lean, claims)) = lean() {
-            return draft(kind, namespace, name, &lean, claims);
-        }
-        let why = format!("the object is nested deeper than {} levels", json::MAX_DEPTH);
-        return Err(Status::bad_request(why));
-    }
-    let converted;
-    let stored = if kind.strategy.converts() {
-        let mut tree = body.clone();
-        kind.strategy.store_form(&mut tree);
-        converted = tree;
-        &converted
-    } else {
-        body
+    let converted = kind.stored_form(body).await?;
+    let stored = converted.as_ref().unwrap_or(body);
+    let lean;
+    let (stored, encoded) = match fit(kind, stored)? {
+        Fit::Well(encoded) => (stored, encoded),
+        // As upstream: who manages what is left out where there is no room for it.
+        misfit => match managing::without(stored) {
+            Some(without) => {
+                lean = without;
+                (&lean, fit(kind, &lean)?.encoded()?)
+            }
+            None => (stored, misfit.encoded()?),
+        },
     };
-    let encoded = encode(stored).map_err(Status::internal_error)?;
-    if encoded.stored.len() > MAX_BYTES
-        && let Some((lean, claims)) = lean()
-    {
-        return draft(kind, namespace, name, &lean, claims);
-    }
     let extract = Extract::of(stored, &kind.resource.fields);
     Ok(Draft { namespace: namespace.to_owned(), name: name.to_owned(), encoded, extract, claims })
+}
+
+/// How an object fits into the store.
+enum Fit {
+    Well(Encoded),
+    /// The store will say so.
+    TooLong(Encoded),
+    TooDeep,
+}
+
+impl Fit {
+    fn encoded(self) -> Result<Encoded, Status> {
+        match self {
+            Self::Well(encoded) | Self::TooLong(encoded) => Ok(encoded),
+            Self::TooDeep => {
+                let why = format!("the object is nested deeper than {} levels", json::MAX_DEPTH);
+                Err(Status::bad_request(why))
+            }
+        }
+    }
+}
+
+fn fit(kind: &Kind, stored: &Value) -> Result<Fit, Status> {
+    if json::depth(stored) > json::MAX_DEPTH {
+        return Ok(Fit::TooDeep);
+    }
+    let encoded = encode_as(stored, kind.stored_as()).map_err(Status::internal_error)?;
+    let is_long = encoded.stored.len() > MAX_BYTES;
+    Ok(if is_long { Fit::TooLong(encoded) } else { Fit::Well(encoded) })
 }
 
 fn is_generated(body: &Value) -> bool {
     !text(body, &["metadata", "generateName"]).is_empty()
 }
 
-/// The body of a write that was not committed.
-pub(crate) fn unversioned(kind: &Kind, draft: &Draft) -> Bytes {
-    if !kind.strategy.converts() {
-        return draft.encoded.stored.clone();
-    }
+/// The body of a write that was not committed, without a resourceVersion.
+pub(crate) async fn unversioned(kind: &Kind, draft: &Draft) -> Result<Bytes, Status> {
     let item = Item::new(draft.name.as_str().into(), &draft.encoded, 0, draft.extract.clone());
-    let Ok(mut tree) = item.tree() else { return item.body };
-    kind.strategy.restore(&mut tree);
-    encode(&tree).map_or_else(|_| item.body.clone(), |encoded| encoded.stored)
+    let tree = kind.tree(&item).await?;
+    encode(&tree).map(|encoded| encoded.stored).map_err(Status::internal_error)
 }

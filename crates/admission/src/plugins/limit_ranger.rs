@@ -35,7 +35,7 @@ impl Plugin for LimitRanger {
         match attributes.operation {
             Operation::Create => attributes.is("", "pods") || attributes.is("", "persistentvolumeclaims"),
             Operation::Update => attributes.is("", "persistentvolumeclaims"),
-            Operation::Delete => false,
+            Operation::Delete | Operation::Connect => false,
         }
     }
 

@@ -25,8 +25,8 @@ impl Plugin for NamespaceLifecycle {
         match attributes.operation {
             Operation::Delete => attributes.is("", "namespaces"),
             Operation::Create => !attributes.namespace.is_empty() && !is_question(attributes),
-            // What is updated exists, and so does its namespace.
-            Operation::Update => false,
+            // What is updated or connected to exists, and so does its namespace.
+            Operation::Update | Operation::Connect => false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::fields::{fields, with_named};
 use super::last_applied;
 use super::merge::{merge, remove};
 use super::set::Set;
-use super::writer::Writer;
+use super::writer::{Elsewhere, Seen, Writer};
 
 /// Why a configuration was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +63,24 @@ impl ApplyError {
     }
 }
 
+/// A configuration merged into an object, before it is known whether it may be.
+#[derive(Debug)]
+pub struct Merged {
+    /// The object with it.
+    pub object: Value,
+    /// The others.
+    entries: Vec<Entry>,
+    own: Entry,
+    last: Option<Entry>,
+}
+
+impl Merged {
+    /// The versions that its other managers wrote it in.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.api_version.as_str())
+    }
+}
+
 /// Others' fields that an apply would change, by entry.
 type Conflicting = Vec<(usize, Set)>;
 
@@ -74,10 +92,19 @@ impl Writer<'_> {
     pub fn apply(
         &self,
         live: &Value,
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         config: &Value,
         force: bool,
     ) -> Result<Applied, ApplyError> {
+        let merged = self.merge(live, entries, config)?;
+        self.settle(live, merged, config, force, &[])
+    }
+
+    /// The first half of that: the object as it would be.
+    ///
+    /// # Errors
+    /// When the configuration does not fit its kind.
+    pub fn merge(&self, live: &Value, mut entries: Vec<Entry>, config: &Value) -> Result<Merged, ApplyError> {
         let wrong = check(self.place, config);
         if !wrong.is_empty() {
             return Err(ApplyError::Unfit(wrong));
@@ -95,16 +122,29 @@ impl Writer<'_> {
 
         let merged = merge(self.place, live, config);
         let object = self.prune(merged, &entries, &own, last.as_ref());
-        let found = self.compare(Some(live), &object);
-        let (taken, removed) = found.into_taken_and_removed();
-        let conflicting = conflicts(&entries, &taken);
+        Ok(Merged { object, entries, own, last })
+    }
+
+    /// The second half: who owns what then. `others` is the change from `live` to the merged object in the versions that
+    /// some managers wrote it in.
+    ///
+    /// # Errors
+    /// When the change is of what others own, and the writer may not `force` it.
+    pub fn settle(
+        &self,
+        live: &Value,
+        merged: Merged,
+        config: &Value,
+        force: bool,
+        others: &[Elsewhere<'_>],
+    ) -> Result<Applied, ApplyError> {
+        let Merged { object, mut entries, mut own, last } = merged;
+        let seen = self.seen(self.compare(Some(live), &object), others);
+        let conflicting = conflicts(&entries, &seen);
         if !conflicting.is_empty() && !force {
             self.judge(live, &entries, &conflicting)?;
         }
-        for entry in &mut entries {
-            entry.fields.subtract(&taken);
-            entry.fields.subtract(&removed);
-        }
+        entries.iter_mut().for_each(|entry| seen.subtract_from(entry));
         own.fields.drop_unowned();
         own.time = if object == *live { last.and_then(|last| last.time) } else { Some(self.now.to_owned()) };
         entries.push(own);
@@ -160,7 +200,7 @@ impl Writer<'_> {
     }
 }
 
-fn conflicts(entries: &[Entry], taken: &Set) -> Conflicting {
-    let each = entries.iter().enumerate().map(|(at, entry)| (at, entry.fields.meet(taken)));
+fn conflicts(entries: &[Entry], seen: &Seen<'_>) -> Conflicting {
+    let each = entries.iter().enumerate().map(|(at, entry)| (at, entry.fields.meet(&seen.by(entry).0)));
     each.filter(|(_, set)| !set.is_empty()).collect()
 }

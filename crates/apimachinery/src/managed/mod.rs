@@ -23,12 +23,12 @@ mod place;
 mod set;
 mod writer;
 
-pub use apply::{Applied, ApplyError};
+pub use apply::{Applied, ApplyError, Merged};
 pub use element::ElementError;
 pub use entry::{Entry, EntryError, Operation, decode, encode, is_reset};
 pub use place::Place;
 pub use set::Set;
-pub use writer::{Reset, Writer};
+pub use writer::{Elsewhere, Reset, Writer};
 
 /// What nobody owns: the server says it, or it is the object's name.
 const UNOWNED: [&str; 8] = [

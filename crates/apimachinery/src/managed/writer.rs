@@ -37,6 +37,39 @@ pub struct Writer<'a> {
     pub now: &'a str,
 }
 
+/// A change as it looks in another version of the object: what managers who wrote it in that version know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere<'a> {
+    /// The version.
+    pub api_version: &'a str,
+    /// The kind's schema there.
+    pub place: Place<'a>,
+    /// The object before (none: it is new).
+    pub old: Option<&'a Value>,
+    /// The object after.
+    pub new: &'a Value,
+}
+
+/// What was taken and what was removed, as managers of each version see it.
+pub(super) struct Seen<'a> {
+    own: (Set, Set),
+    others: Vec<(&'a str, (Set, Set))>,
+}
+
+impl Seen<'_> {
+    pub(super) fn by(&self, entry: &Entry) -> &(Set, Set) {
+        let other = self.others.iter().find(|(version, _)| *version == entry.api_version);
+        other.map_or(&self.own, |(_, seen)| seen)
+    }
+
+    /// Takes it all away from this entry.
+    pub(super) fn subtract_from(&self, entry: &mut Entry) {
+        let (taken, removed) = self.by(entry);
+        entry.fields.subtract(taken);
+        entry.fields.subtract(removed);
+    }
+}
+
 impl Reset {
     pub(super) fn filter(self, set: &mut Set) {
         match self {
@@ -56,6 +89,15 @@ impl Writer<'_> {
         found
     }
 
+    /// The same change in every version.
+    pub(super) fn seen<'e>(&self, found: Comparison, others: &[Elsewhere<'e>]) -> Seen<'e> {
+        let others = others.iter().map(|other| {
+            let found = Writer { place: other.place, ..*self }.compare(other.old, other.new);
+            (other.api_version, found.into_taken_and_removed())
+        });
+        Seen { own: found.into_taken_and_removed(), others: others.collect() }
+    }
+
     /// The entry of this manager, owning nothing yet.
     pub(super) fn entry(&self, operation: Operation) -> Entry {
         Entry {
@@ -71,7 +113,8 @@ impl Writer<'_> {
     /// Brings entries in line with a custom kind's schema, which may have changed since they were written.
     pub(super) fn reconcile(&self, entries: &mut [Entry]) {
         if self.place.is_custom() {
-            entries.iter_mut().for_each(|entry| reconcile(self.place, &mut entry.fields));
+            let own = entries.iter_mut().filter(|entry| entry.api_version == self.api_version);
+            own.for_each(|entry| reconcile(self.place, &mut entry.fields));
         }
     }
 
@@ -83,17 +126,26 @@ impl Writer<'_> {
         new: &Value,
         entries: impl FnOnce() -> Vec<Entry>,
     ) -> Option<Vec<Entry>> {
+        self.update_among(old, new, entries, &[])
+    }
+
+    /// The same where some managers wrote the object in another version, and so own fields of that.
+    pub fn update_among(
+        &self,
+        old: Option<&Value>,
+        new: &Value,
+        entries: impl FnOnce() -> Vec<Entry>,
+        others: &[Elsewhere<'_>],
+    ) -> Option<Vec<Entry>> {
         let found = self.compare(old, new);
         if found.is_empty() {
             return None;
         }
         let mut entries = entries();
         self.reconcile(&mut entries);
-        let (taken, removed) = found.into_taken_and_removed();
-        for entry in &mut entries {
-            entry.fields.subtract(&taken);
-            entry.fields.subtract(&removed);
-        }
+        let seen = self.seen(found, others);
+        entries.iter_mut().for_each(|entry| seen.subtract_from(entry));
+        let (taken, _) = seen.own;
         if !taken.is_empty() {
             let own = self.entry(Operation::Update);
             let at = entries.iter().position(|entry| entry.is_same_manager(&own));

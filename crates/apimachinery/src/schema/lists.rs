@@ -31,26 +31,22 @@ pub(super) fn check(schema: &Schema, items: &[Value], path: &Path<'_>, errors: &
     }
 }
 
-/// Which items of an older list are the same as those of a newer one.
+/// Which items of an older list are the same as those of a newer one. Only the items of a list of type map have such
+/// counterparts; other lists stayed as they were as a whole, or did not.
 pub(super) struct Counterparts<'a> {
     schema: &'a Schema,
-    old: &'a [Value],
     by_key: HashMap<String, &'a Value>,
 }
 
 impl<'a> Counterparts<'a> {
-    pub(super) fn new(schema: &'a Schema, old: &'a [Value]) -> Self {
-        let keyed = if schema.list_type == Some(ListType::Map) { old } else { &[] };
-        let by_key = keyed.iter().map(|item| (key_text(schema, item), item)).collect();
-        Self { schema, old, by_key }
+    pub(super) fn new(schema: &'a Schema, old: &'a [Value]) -> Option<Self> {
+        let by_key = || old.iter().map(|item| (key_text(schema, item), item)).collect();
+        (schema.list_type == Some(ListType::Map)).then(|| Self { schema, by_key: by_key() })
     }
 
-    /// The counterpart of an item: by the keys of a list of type map, else what stood in its place.
-    pub(super) fn of(&self, index: usize, item: &Value) -> Option<&'a Value> {
-        match self.schema.list_type {
-            Some(ListType::Map) => self.by_key.get(&key_text(self.schema, item)).copied(),
-            _ => self.old.get(index),
-        }
+    /// The counterpart of an item.
+    pub(super) fn of(&self, item: &Value) -> Option<&'a Value> {
+        self.by_key.get(&key_text(self.schema, item)).copied()
     }
 }
 

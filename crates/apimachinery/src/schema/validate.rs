@@ -63,9 +63,9 @@ impl Schema {
 
     fn check_items(&self, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
         let Some(schema) = self.items.as_ref().map(Ref::get) else { return };
-        let before = old.and_then(Value::as_array).map(|old| lists::Counterparts::new(self, old));
+        let before = old.and_then(Value::as_array).and_then(|old| lists::Counterparts::new(self, old));
         for (index, item) in items.iter().enumerate() {
-            let before = before.as_ref().and_then(|before| before.of(index, item));
+            let before = before.as_ref().and_then(|before| before.of(item));
             schema.check(item, before, &path.index(index), errors);
         }
     }

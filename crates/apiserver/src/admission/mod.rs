@@ -3,20 +3,29 @@
 
 mod certificates;
 mod escalation;
+mod lookup;
+mod options;
+mod policies;
+mod webhooks;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use admission::{Attributes, Lookup, NamespacePhase};
-use apimachinery::gvk::GroupResource;
-use apimachinery::meta;
+use admission::Attributes;
+use apimachinery::gvk::{GroupResource, GroupVersionKind};
 use apimachinery::status::Status;
 use async_trait::async_trait;
 use auth::{Authorizer, Decision, Target, UserInfo};
-use registry::{Admit, ListOptions, Operation, Part, Registry};
+use registry::{Admit, Kind, Operation, Warnings};
 use serde_json::Value;
+
+pub(crate) use options::Said;
+pub(crate) use policies::start as start_policies;
+pub(crate) use webhooks::start as start_webhooks;
 
 use crate::ApiServer;
 use crate::server::forbidden;
+use lookup::Objects;
 
 /// The admission of one request.
 pub(crate) struct OfRequest {
@@ -24,11 +33,60 @@ pub(crate) struct OfRequest {
     server: Arc<ApiServer>,
     /// The request was authorized to create.
     may_create: bool,
+    /// What it says beside its object.
+    said: Said,
 }
 
 impl OfRequest {
-    pub(crate) fn new(user: Arc<UserInfo>, server: Arc<ApiServer>, may_create: bool) -> Self {
-        Self { user, server, may_create }
+    pub(crate) fn new(user: Arc<UserInfo>, server: Arc<ApiServer>, may_create: bool, said: Said) -> Self {
+        Self { user, server, may_create, said }
+    }
+
+    /// Admits a stream: `options` are those of it, as an object, which webhooks may change.
+    pub(crate) async fn connect(
+        &self,
+        kind: &Kind,
+        (namespace, name, subresource): (&str, &str, &str),
+        options: &mut Value,
+        warnings: &Warnings,
+    ) -> Result<(), Status> {
+        let attributes = registry::Attributes {
+            operation: Operation::Update,
+            kind,
+            subresource,
+            namespace,
+            name,
+            old: None,
+            dry_run: false,
+            warnings,
+        };
+        let words = Words::of(&attributes);
+        let told = Attributes { operation: admission::Operation::Connect, ..self.told(&attributes, &words) };
+        let (chain, objects) = (&self.server.admission, Objects(&self.server.registry));
+        chain.mutate(&told, options, &objects).await?;
+        chain.validate(&told, Some(options), &objects).await
+    }
+
+    fn told<'a>(&'a self, attributes: &registry::Attributes<'a>, words: &'a Words<'a>) -> Attributes<'a> {
+        let operation = match attributes.operation {
+            Operation::Create => admission::Operation::Create,
+            Operation::Update => admission::Operation::Update,
+            Operation::Delete => admission::Operation::Delete,
+        };
+        Attributes {
+            operation,
+            resource: &words.resource,
+            version: &attributes.kind.version,
+            kind: &words.kind,
+            subresource: attributes.subresource,
+            namespace: attributes.namespace,
+            name: attributes.name,
+            user: &self.user,
+            old: attributes.old,
+            warnings: attributes.warnings,
+            dry_run: attributes.dry_run,
+            options: &self.said,
+        }
     }
 
     /// An update of an object that is not there may become a creation. That takes the right to create, too.
@@ -57,9 +115,9 @@ impl OfRequest {
 impl Admit for OfRequest {
     async fn mutate(&self, attributes: registry::Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         certificates::stamp(&self.user, &attributes, object);
-        let resource = resource_of(&attributes);
-        let attributes = told(&attributes, &resource, &self.user);
-        self.server.admission.mutate(&attributes, object, &Objects(&self.server.registry)).await
+        let words = Words::of(&attributes);
+        let told = self.told(&attributes, &words);
+        self.server.admission.mutate(&told, object, &Objects(&self.server.registry)).await
     }
 
     async fn validate(
@@ -68,107 +126,36 @@ impl Admit for OfRequest {
         object: Option<&Value>,
     ) -> Result<(), Status> {
         self.authorize_create(&attributes)?;
-        let resource = resource_of(&attributes);
-        let of_plugins = told(&attributes, &resource, &self.user);
-        self.server.admission.validate(&of_plugins, object, &Objects(&self.server.registry)).await?;
         certificates::check(&self.server, &self.user, &attributes, object)?;
-        escalation::check(&self.server, &self.user, &attributes, object)
+        escalation::check(&self.server, &self.user, &attributes, object)?;
+        let words = Words::of(&attributes);
+        let told = self.told(&attributes, &words);
+        self.server.admission.validate(&told, object, &Objects(&self.server.registry)).await
     }
 }
 
-fn resource_of(attributes: &registry::Attributes<'_>) -> GroupResource {
-    GroupResource::new(attributes.kind.group.clone(), attributes.kind.plural.clone())
+/// What attributes are told in, where the registry has it in other words.
+struct Words<'a> {
+    resource: GroupResource,
+    kind: Cow<'a, GroupVersionKind>,
 }
 
-fn told<'a>(
-    attributes: &registry::Attributes<'a>,
-    resource: &'a GroupResource,
-    user: &'a UserInfo,
-) -> Attributes<'a> {
-    let operation = match attributes.operation {
-        Operation::Create => admission::Operation::Create,
-        Operation::Update => admission::Operation::Update,
-        Operation::Delete => admission::Operation::Delete,
-    };
-    Attributes {
-        operation,
-        resource,
-        subresource: attributes.subresource,
-        namespace: attributes.namespace,
-        name: attributes.name,
-        user,
-        old: attributes.old,
-        warnings: attributes.warnings,
-        dry_run: attributes.dry_run,
+impl<'a> Words<'a> {
+    fn of(attributes: &registry::Attributes<'a>) -> Self {
+        let kind = attributes.kind;
+        let resource = GroupResource::new(kind.group.clone(), kind.plural.clone());
+        Self { resource, kind: kind_at(kind, attributes.subresource) }
     }
 }
 
-/// Other objects, from the registry's cache.
-struct Objects<'a>(&'a Registry);
-
-impl Objects<'_> {
-    async fn listed(
-        &self,
-        resource: &GroupResource,
-        namespace: &str,
-        options: &ListOptions,
-    ) -> Result<Vec<Value>, Status> {
-        let kinds = self.0.kinds();
-        let versions = kinds.versions_of(&resource.group, &resource.resource);
-        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
-            return Ok(Vec::new());
-        };
-        let list = self.0.list(kind, namespace, options).await?;
-        Ok(list.objects().map(|object| object.tree()).collect())
-    }
-}
-
-#[async_trait]
-impl Lookup for Objects<'_> {
-    async fn get(
-        &self,
-        resource: &GroupResource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Value>, Status> {
-        let kinds = self.0.kinds();
-        let versions = kinds.versions_of(&resource.group, &resource.resource);
-        let Some(kind) = versions.iter().find(|kind| kind.storage).or(versions.first()) else {
-            return Ok(None);
-        };
-        match self.0.get(kind, namespace, name, Part::Whole).await {
-            Ok(object) => Ok(Some(object.tree())),
-            Err(status) if status.is_not_found() => Ok(None),
-            Err(status) => Err(status),
+/// The kind of what is sent to a subresource: often one of its own.
+fn kind_at<'a>(kind: &'a Kind, subresource: &str) -> Cow<'a, GroupVersionKind> {
+    match kind.subresource(subresource) {
+        Some(part) if part.group_version.is_some() || part.kind != kind.kind => {
+            let (group, version) = part.group_version.unwrap_or((&kind.group, &kind.version));
+            let (group, version) = (group.to_owned(), version.to_owned());
+            Cow::Owned(GroupVersionKind::new(group, version, part.kind.clone()))
         }
-    }
-
-    async fn list(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
-        self.listed(resource, namespace, &ListOptions::default()).await
-    }
-
-    async fn known(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
-        let any = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
-        self.listed(resource, namespace, &any).await
-    }
-
-    async fn replace_status(&self, resource: &GroupResource, object: Value) -> Result<bool, Status> {
-        let kinds = self.0.kinds();
-        let versions = kinds.versions_of(&resource.group, &resource.resource);
-        let Some(kind) = versions.iter().find(|kind| kind.storage) else { return Ok(false) };
-        let (namespace, name) = (meta::namespace(&object).to_owned(), meta::name(&object).to_owned());
-        match self.0.update_own(kind, &namespace, &name, Part::Status, object).await {
-            Ok(_) => Ok(true),
-            Err(status) if status.is_conflict() || status.is_not_found() => Ok(false),
-            Err(status) => Err(status),
-        }
-    }
-
-    async fn namespace_phase(&self, name: &str) -> Result<Option<NamespacePhase>, Status> {
-        let kinds = self.0.kinds();
-        let Some(kind) = kinds.lookup("", "v1", "namespaces") else { return Ok(None) };
-        Ok(self.0.field(kind, "", name, "status.phase").map(|phase| {
-            if phase == "Terminating" { NamespacePhase::Terminating } else { NamespacePhase::Active }
-        }))
+        _ => Cow::Borrowed(&kind.gvk),
     }
 }

@@ -1,71 +1,82 @@
 //! Discovery as it always was: groups, their versions, and the resources of each.
 
-use registry::Kinds;
+use registry::defaults::group_priority;
+use registry::{Kinds, version_order};
 use serde_json::{Value, json};
 
-use super::hash;
 use super::resources::{Served, in_version};
+use super::{View, hash};
+use crate::aggregation::Remote;
 use crate::review::REVIEWS;
 
 /// The document at a path; `None` where there is none.
-pub(super) fn render(kinds: &Kinds, path: &str, advertise: &str) -> Option<Value> {
+pub(super) fn render(view: View<'_>, path: &str, advertise: &str) -> Option<Value> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
         ["api"] => Some(json!({
             "kind": "APIVersions",
-            "versions": versions(kinds, ""),
+            "versions": local_versions(view.kinds, ""),
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": advertise}],
         })),
         ["apis"] => {
-            let groups: Vec<Value> = group_names(kinds).iter().map(|name| group(kinds, name)).collect();
+            let groups: Vec<Value> =
+                group_names(view, is_available).iter().map(|name| group(view, name)).collect();
             Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
-        ["apis", name] => group_names(kinds).contains(name).then(|| {
-            let mut document = group(kinds, name);
+        ["apis", name] => group_names(view, is_available).contains(name).then(|| {
+            let mut document = group(view, name);
             document["kind"] = json!("APIGroup");
             document["apiVersion"] = json!("v1");
             document
         }),
-        ["api", version] => resources(kinds, "", version),
-        ["apis", group, version] => resources(kinds, group, version),
+        ["api", version] => resources(view.kinds, "", version),
+        ["apis", group, version] => resources(view.kinds, group, version),
         _ => None,
     }
 }
 
-/// The names of all groups but the legacy one.
-pub(super) fn group_names(kinds: &Kinds) -> Vec<&str> {
+/// Whether the server of a group version is there.
+fn is_available(remote: &Remote) -> bool {
+    remote.available
+}
+
+/// The names of the groups that this server serves itself, but for the legacy one.
+pub(super) fn local_group_names(kinds: &Kinds) -> Vec<&str> {
     let mut names: Vec<&str> = kinds.all().iter().map(|kind| kind.group.as_str()).collect();
     names.extend(REVIEWS.iter().map(|review| review.group));
     names.sort_unstable();
     names.dedup();
     names.retain(|name| !name.is_empty());
-    // The groups that everybody wants first come first, as upstream sorts them by priority.
-    names.sort_by_key(|name| PRIORITY.iter().position(|first| first == name).unwrap_or(PRIORITY.len()));
     names
 }
 
-const PRIORITY: [&str; 17] = [
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-];
+/// The names of all groups but the legacy one, with those that others serve where these count: the groups that everybody
+/// wants first come first.
+pub(super) fn group_names<'a>(view: View<'a>, counts: fn(&Remote) -> bool) -> Vec<&'a str> {
+    let mut names = local_group_names(view.kinds);
+    names.extend(view.table.all().filter(|remote| counts(remote)).map(|remote| remote.group.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    let custom = |name: &str| {
+        let mut kinds = view.kinds.all().iter().filter(|kind| kind.group == name).peekable();
+        kinds.peek().is_some() && kinds.all(|kind| kind.custom)
+    };
+    names.sort_by_cached_key(|name| {
+        let remote = view.table.of_group(name).map(|remote| remote.group_priority).max();
+        let local = local_group_names(view.kinds).contains(name);
+        let own = local.then(|| if custom(name) { CUSTOM } else { group_priority(name) });
+        std::cmp::Reverse(own.max(remote))
+    });
+    names
+}
 
-/// The versions of a group, the preferred one first.
-pub(super) fn versions<'a>(kinds: &'a Kinds, group: &str) -> Vec<&'a str> {
+/// How custom resources' groups come before others, as upstream's do.
+const CUSTOM: i64 = 1000;
+/// How a custom resource's version comes before others of its group.
+const VERSION: i64 = 100;
+
+/// The versions of a group that this server serves itself, the preferred one first.
+pub(super) fn local_versions<'a>(kinds: &'a Kinds, group: &str) -> Vec<&'a str> {
     let mut versions: Vec<&str> =
         kinds.groups().into_iter().filter(|each| each.name == group).flat_map(|each| each.versions).collect();
     for review in REVIEWS.iter().filter(|review| review.group == group) {
@@ -76,8 +87,22 @@ pub(super) fn versions<'a>(kinds: &'a Kinds, group: &str) -> Vec<&'a str> {
     versions
 }
 
-fn group(kinds: &Kinds, name: &str) -> Value {
-    let versions: Vec<Value> = versions(kinds, name)
+/// The versions of a group with those that others serve where these count, the preferred one first.
+pub(super) fn versions<'a>(view: View<'a>, group: &'a str, counts: fn(&Remote) -> bool) -> Vec<&'a str> {
+    let local = local_versions(view.kinds, group);
+    let mut versions: Vec<(i64, &str)> = local
+        .into_iter()
+        .filter(|version| view.table.remote(group, version).is_none())
+        .map(|version| (VERSION, version))
+        .collect();
+    let remote = view.table.of_group(group).filter(|remote| counts(remote));
+    versions.extend(remote.map(|remote| (remote.version_priority, remote.version.as_str())));
+    versions.sort_by_cached_key(|(priority, version)| std::cmp::Reverse((*priority, version_order(version))));
+    versions.into_iter().map(|(_, version)| version).collect()
+}
+
+fn group(view: View<'_>, name: &str) -> Value {
+    let versions: Vec<Value> = versions(view, name, is_available)
         .iter()
         .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
         .collect();

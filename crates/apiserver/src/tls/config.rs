@@ -22,7 +22,7 @@ pub enum TlsError {
     Name(#[from] rustls_pki_types::InvalidDnsNameError),
 }
 
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -7,6 +7,7 @@ mod listener;
 mod presented;
 mod strangers;
 
+pub(crate) use config::provider;
 pub use config::{TlsError, client_verifier, server_config};
 pub use dialer::HttpsDialer;
 pub use listener::{Listener, Sockets};

@@ -13,11 +13,12 @@ use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use registry::Part;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{On, kubelet};
+use crate::admission::Said;
 use crate::authenticate::TOKEN_PROTOCOL;
 use crate::body::Body;
 use crate::dial::{Duplex, NodeAnswer, NodeUpgrade};
@@ -37,6 +38,9 @@ const PASSED: [HeaderName; 5] = [
 const LINGER: Duration = Duration::from_secs(15 * 60);
 /// Bytes that are on their way through, each way.
 const PIECE: usize = 32 << 10;
+/// Our name of each stream of a command, the kubelet's, and whether it is wanted where the client does not say.
+const FLAGS: [(&str, &str, bool); 4] =
+    [("stdin", "input", false), ("stdout", "output", true), ("stderr", "error", true), ("tty", "tty", false)];
 
 pub(super) async fn connect(on: On<'_>, info: &ResourceInfo<'_>, permit: OwnedSemaphorePermit) -> Answer {
     if info.verb == "get" {
@@ -44,8 +48,14 @@ pub(super) async fn connect(on: On<'_>, info: &ResourceInfo<'_>, permit: OwnedSe
         let create = RequestInfo::Resource(ResourceInfo { verb: "create", ..info.clone() });
         on.server.authorize(on.call.user, &create, on.call.parts, on.call.query).await?;
     }
+    if on.call.query.get("dryRun").is_some() {
+        return Err(Status::bad_request("dryRun is not supported"));
+    }
+    let mut options = options_of(&on, info)?;
+    let place = (on.namespace, on.name, &*info.subresource);
+    on.admission(Said::Nothing).connect(&on.kind, place, &mut options, &on.call.warnings).await?;
     let pod = on.server.registry.get(&on.kind, on.namespace, on.name, Part::Whole).await?.tree();
-    let path = path_of(&on, info, &pod)?;
+    let path = path_of(&on, info, &pod, &options)?;
     let node = kubelet::of(&on, &pod).await?;
     let unassigned = || Status::bad_request(format!("pod {} does not have a host assigned", on.name));
     let node = node.ok_or_else(unassigned)?;
@@ -84,34 +94,60 @@ pub(super) async fn connect(on: On<'_>, info: &ResourceInfo<'_>, permit: OwnedSe
     }
 }
 
-/// The kubelet's path for it, with the parameters that it knows.
-fn path_of(on: &On<'_>, info: &ResourceInfo<'_>, pod: &Value) -> Result<String, Status> {
+/// What is asked for, as an object of its kind: what admission judges, and may change.
+fn options_of(on: &On<'_>, info: &ResourceInfo<'_>) -> Result<Value, Status> {
     let query = on.call.query;
+    let kind = on.kind.subresource(&info.subresource).map(|part| part.kind.as_str()).unwrap_or_default();
+    let mut options = Map::new();
+    options.insert("apiVersion".to_owned(), "v1".into());
+    options.insert("kind".to_owned(), kind.into());
+    if info.subresource == "portforward" {
+        let given = query.all("ports").filter(|ports| !ports.is_empty());
+        let ports = given.map(|port| {
+            let number = port.parse::<i32>();
+            number.map_err(|_| {
+                Status::bad_request(format!("strconv.ParseInt: parsing {port:?}: invalid syntax"))
+            })
+        });
+        let ports: Vec<i32> = ports.collect::<Result<_, _>>()?;
+        if !ports.is_empty() {
+            options.insert("ports".to_owned(), ports.into());
+        }
+        return Ok(options.into());
+    }
+    for (name, _, default) in FLAGS {
+        if is_set(query, name, default) {
+            options.insert(name.to_owned(), true.into());
+        }
+    }
+    if let Some(container) = query.get("container").filter(|container| !container.is_empty()) {
+        options.insert("container".to_owned(), container.into());
+    }
+    if info.subresource == "exec" {
+        let command: Vec<&str> = query.all("command").collect();
+        options.insert("command".to_owned(), command.into());
+    }
+    Ok(options.into())
+}
+
+/// The kubelet's path for it, with the parameters that it knows.
+fn path_of(on: &On<'_>, info: &ResourceInfo<'_>, pod: &Value, options: &Value) -> Result<String, Status> {
     let mut passed = form_urlencoded::Serializer::new(String::new());
     let (namespace, name) = (on.namespace, on.name);
     if info.subresource == "portforward" {
-        for ports in query.all("ports").filter(|ports| !ports.is_empty()) {
-            passed.append_pair("port", ports);
+        for port in options["ports"].as_array().into_iter().flatten() {
+            passed.append_pair("port", &port.to_string());
         }
         return Ok(format!("/portForward/{namespace}/{name}?{}", passed.finish()));
     }
-    let container = kubelet::container(pod, name, query)?;
-    // Output and errors are wanted unless the client says otherwise.
-    let flags = [
-        ("stdin", "input", false),
-        ("stdout", "output", true),
-        ("stderr", "error", true),
-        ("tty", "tty", false),
-    ];
-    for (ours, theirs, default) in flags {
-        if is_set(query, ours, default) {
+    let container = kubelet::container(pod, name, options["container"].as_str())?;
+    for (ours, theirs, _) in FLAGS {
+        if options[ours] == true {
             passed.append_pair(theirs, "1");
         }
     }
-    if info.subresource == "exec" {
-        for word in query.all("command") {
-            passed.append_pair("command", word);
-        }
+    for word in options["command"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        passed.append_pair("command", word);
     }
     Ok(format!("/{}/{namespace}/{name}/{container}?{}", info.subresource, passed.finish()))
 }
@@ -155,7 +191,7 @@ fn refused(answer: NodeAnswer) -> Response<Body> {
 }
 
 /// Copies both ways until both sides have ended, or one of them has for long enough.
-async fn copy_both(client: impl Duplex, node: Box<dyn Duplex>, clock: &dyn clock::Clock) {
+pub(crate) async fn copy_both(client: impl Duplex, node: Box<dyn Duplex>, clock: &dyn clock::Clock) {
     let (client_reads, client_writes) = tokio::io::split(client);
     let (node_reads, node_writes) = tokio::io::split(node);
     let mut inward = std::pin::pin!(copy(client_reads, node_writes));

@@ -5,6 +5,7 @@ use http::StatusCode;
 use registry::{DeleteOptions, FieldValidation, Part, RequestContext};
 
 use super::On;
+use crate::admission::Said;
 use crate::incoming;
 use crate::negotiate;
 use crate::query::WriteOptions;
@@ -46,7 +47,9 @@ impl On<'_> {
         };
         let (options, dry_run) = self.call.query.delete_options(body)?;
         let field_validation = FieldValidation::default();
-        let context = self.context(WriteOptions { dry_run, field_manager: String::new(), field_validation });
+        let said = Said::Delete { dry_run, options: options.clone() };
+        let write = WriteOptions { dry_run, field_manager: String::new(), field_validation };
+        let context = self.context_saying(write, said);
         Ok((context, options))
     }
 }

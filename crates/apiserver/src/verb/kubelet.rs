@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::On;
 use crate::dial::{NodeAddress, NodeAnswer};
-use crate::query::Query;
 
 /// The port of a kubelet that does not say.
 const KUBELET_PORT: u16 = 10250;
@@ -29,14 +28,14 @@ pub(super) async fn of(on: &On<'_>, pod: &Value) -> Result<Option<NodeAddress>, 
 }
 
 /// The container asked for, or the only one, or the one that the pod calls its default.
-pub(super) fn container(pod: &Value, name: &str, query: &Query) -> Result<String, Status> {
+pub(super) fn container(pod: &Value, name: &str, wanted: Option<&str>) -> Result<String, Status> {
     let names = |list: &str| -> Vec<String> {
         let all = pod["spec"][list].as_array().into_iter().flatten();
         all.filter_map(|container| Some(container["name"].as_str()?.to_owned())).collect()
     };
     let (containers, init) = (names("containers"), names("initContainers"));
     let ephemeral = names("ephemeralContainers");
-    if let Some(wanted) = query.get("container").filter(|wanted| !wanted.is_empty()) {
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
         if [&containers, &init, &ephemeral].iter().any(|list| list.iter().any(|name| name == wanted)) {
             return Ok(wanted.to_owned());
         }
@@ -109,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn chosen(pod: &Value, query: &str) -> Result<String, String> {
-        container(pod, "p", &Query::parse(Some(query))).map_err(|status| status.message)
+    fn chosen(pod: &Value, wanted: &str) -> Result<String, String> {
+        container(pod, "p", Some(wanted)).map_err(|status| status.message)
     }
 
     #[test]
@@ -122,8 +121,8 @@ mod tests {
             chosen(&two, ""),
             Err("a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]".into())
         );
-        assert_eq!(chosen(&two, "container=i"), Ok("i".into()));
-        assert_eq!(chosen(&two, "container=x"), Err("container x is not valid for pod p".into()));
+        assert_eq!(chosen(&two, "i"), Ok("i".into()));
+        assert_eq!(chosen(&two, "x"), Err("container x is not valid for pod p".into()));
         two["metadata"] = json!({"annotations": {"kubectl.kubernetes.io/default-container": "b"}});
         assert_eq!(chosen(&two, ""), Ok("b".into()));
     }

@@ -18,7 +18,7 @@ const PASSED: [&str; 8] =
 
 pub(super) async fn get(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
     let pod = on.server.registry.get(&on.kind, on.namespace, on.name, Part::Whole).await?.tree();
-    let container = kubelet::container(&pod, on.name, on.call.query)?;
+    let container = kubelet::container(&pod, on.name, on.call.query.get("container"))?;
     let Some(address) = kubelet::of(&on, &pod).await? else {
         // Nothing runs yet, so nothing was written.
         return Ok(respond::text(StatusCode::OK, Bytes::new()));

@@ -9,6 +9,8 @@ mod read;
 mod token;
 mod write;
 
+pub(crate) use connect::copy_both;
+
 use std::sync::Arc;
 
 use apimachinery::gvk::GroupResource;
@@ -17,7 +19,7 @@ use http::Method;
 use registry::{Kind, Part, RequestContext};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::admission::OfRequest;
+use crate::admission::{OfRequest, Said};
 use crate::negotiate::{self, Form};
 use crate::query::WriteOptions;
 use crate::request_info::ResourceInfo;
@@ -146,10 +148,24 @@ impl On<'_> {
         }
     }
 
+    /// The admission of this request, which says that beside its object.
+    fn admission(&self, said: Said) -> OfRequest {
+        let may_create = self.call.parts.method == Method::POST;
+        OfRequest::new(self.call.user.clone(), self.server.clone(), may_create, said)
+    }
+
     /// The surroundings of a write.
     fn context(&self, options: WriteOptions) -> RequestContext {
-        let may_create = self.call.parts.method == Method::POST;
-        let admission = Arc::new(OfRequest::new(self.call.user.clone(), self.server.clone(), may_create));
+        let said = Said::Write {
+            dry_run: options.dry_run,
+            field_manager: options.field_manager.clone(),
+            field_validation: self.call.query.get("fieldValidation").unwrap_or_default().to_owned(),
+        };
+        self.context_saying(options, said)
+    }
+
+    fn context_saying(&self, options: WriteOptions, said: Said) -> RequestContext {
+        let admission = Arc::new(self.admission(said));
         let mut context = RequestContext::new(self.call.now, admission);
         context.dry_run = options.dry_run;
         context.field_validation = options.field_validation;

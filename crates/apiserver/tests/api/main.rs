@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod aggregation;
 mod applying;
 mod ask;
 mod bootstrap_tokens;
+mod conversion;
 #[allow(dead_code, unreachable_pub, reason = "shared with an example")]
 mod coverage;
 mod documents;
+mod explain;
 mod forms;
 mod log;
 mod objects;
@@ -17,6 +20,7 @@ mod plane;
 mod served;
 mod sockets;
 mod tokens;
+mod webhooks;
 
 use std::path::Path;
 

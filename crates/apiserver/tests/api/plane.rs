@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, ServiceAccounts};
+use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, Outgoing, ServiceAccounts};
 use auth::TokenFile;
 use clock::{Clock, SystemClock, SystemRandom, Tasks};
 use pki::{Authority, Identity};
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Plane {
     pub directory: PathBuf,
     pub authority: Authority,
+    /// That of the certificate which servers of aggregated APIs are shown.
+    pub front_proxies: Authority,
     pub server: Arc<ApiServer>,
     pub presented: Arc<Presented>,
     pub address: SocketAddr,
@@ -57,7 +59,15 @@ impl Plane {
         let tasks = Tasks::default();
         let options = disk::Options::new(directory.join("store.db"));
         let store = Arc::new(Embedded::open(&options, History::default()).unwrap());
-        let options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
+        let mut options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
+        // Servers of tests are on this machine.
+        let policy =
+            egress::Policy { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Policy::default() };
+        let proxies = Authority::open(&directory.join("front-proxy"), now).unwrap();
+        let front_proxy = Presented::new(&proxies.client(&Identity::FrontProxy, now).unwrap()).unwrap();
+        let connector = egress::Connector::new(policy);
+        let outgoing = Outgoing::new(connector, Some(front_proxy), clock.clone(), &tasks);
+        options.webhooks = outgoing.clone();
         let objects = registry::defaults::manifests(&options, address.port()).unwrap();
         let registry = Registry::open(store.clone(), options).await.unwrap();
         let authority = Authority::open(&directory.join("pki"), now).unwrap();
@@ -78,7 +88,9 @@ impl Plane {
                 ),
                 admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
                 dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
+                outgoing,
                 clock: clock.clone(),
+                random: Arc::new(SystemRandom::default()),
                 advertise: address.to_string(),
                 limits,
             },
@@ -94,6 +106,7 @@ impl Plane {
         let plane = Self {
             directory,
             authority,
+            front_proxies: proxies,
             server,
             presented,
             address,

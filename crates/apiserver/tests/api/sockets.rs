@@ -113,7 +113,7 @@ async fn listen(
 }
 
 /// A connection of somebody without a certificate.
-async fn connect(
+pub(crate) async fn connect(
     plane: &Plane,
     address: std::net::SocketAddr,
     alpn: &[u8],

@@ -261,8 +261,7 @@ impl Checker<'_> {
         }
         let mut own = Mapping::default();
         for param in 0..overload.params {
-            let fresh = self.fresh();
-            own.assign(&fresh, &Type::Param(param));
+            own.assign(&self.fresh(), &Type::Param(param));
         }
         (
             overload.args.iter().map(|arg| own.substitute(arg, false)).collect(),

@@ -1,31 +1,46 @@
 //! Which types go together: unification of type parameters, as the language's reference checker does it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::cel_type::Type;
 
-/// What is known about type parameters.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Mapping(HashMap<u32, Type>);
+/// What is known about type parameters, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Mapping {
+    known: Vec<Option<Type>>,
+    /// What was known before the attempt under way: it is taken back if it fails.
+    before: Vec<(u32, Option<Type>)>,
+}
 
 impl Mapping {
+    fn get(&self, number: u32) -> Option<&Type> {
+        self.known.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    fn put(&mut self, number: u32, of: Option<Type>) -> Option<Type> {
+        let index = usize::try_from(number).ok()?;
+        if self.known.len() <= index {
+            self.known.resize_with(index + 1, || None);
+        }
+        std::mem::replace(self.known.get_mut(index)?, of)
+    }
+
+    fn learn(&mut self, number: u32, of: Type) {
+        let before = self.put(number, Some(of));
+        self.before.push((number, before));
+    }
+
     /// Whether a value of type `from` may stand where `to` is wanted. What follows for type parameters is kept if so.
     pub(super) fn assign(&mut self, to: &Type, from: &Type) -> bool {
-        let mut attempt = self.clone();
-        let fits = attempt.assignable(to, from);
-        if fits {
-            *self = attempt;
-        }
-        fits
+        self.assign_all(&[(to, from)])
     }
 
     /// The same of several pairs at once.
     pub(super) fn assign_all(&mut self, pairs: &[(&Type, &Type)]) -> bool {
-        let mut attempt = self.clone();
-        let fits = pairs.iter().all(|(one, other)| attempt.assignable(one, other));
-        if fits {
-            *self = attempt;
+        self.before.clear();
+        let fits = pairs.iter().all(|(one, other)| self.assignable(one, other));
+        while let (false, Some((number, before))) = (fits, self.before.pop()) {
+            self.put(number, before);
         }
         fits
     }
@@ -33,7 +48,7 @@ impl Mapping {
     /// The type with its parameters replaced by what is known; unknown ones become `dyn` where `settle` is set.
     pub(super) fn substitute(&self, of: &Type, settle: bool) -> Type {
         match of {
-            Type::Param(number) => match self.0.get(number) {
+            Type::Param(number) => match self.get(*number) {
                 Some(known) => self.substitute(known, settle),
                 None if settle => Type::Dyn,
                 None => of.clone(),
@@ -80,21 +95,21 @@ impl Mapping {
             return (true, true);
         }
         let Type::Param(number) = param else { return (false, false) };
-        if let Some(known) = self.0.get(number).cloned() {
+        if let Some(known) = self.get(*number).cloned() {
             if *one == known {
                 return (true, true);
             }
             if self.assignable(one, &known) {
                 let general = most_general(one, &known);
                 if self.is_free_of(*number, &general) {
-                    self.0.insert(*number, general);
+                    self.learn(*number, general);
                 }
                 return (true, true);
             }
             return (false, true);
         }
         if self.is_free_of(*number, one) {
-            self.0.insert(*number, one.clone());
+            self.learn(*number, one.clone());
             return (true, false);
         }
         (false, false)
@@ -104,7 +119,7 @@ impl Mapping {
     fn is_free_of(&self, number: u32, within: &Type) -> bool {
         match within {
             Type::Param(other) if *other == number => false,
-            Type::Param(other) => self.0.get(other).is_none_or(|known| self.is_free_of(number, known)),
+            Type::Param(other) => self.get(*other).is_none_or(|known| self.is_free_of(number, known)),
             Type::List(items) => self.is_free_of(number, items),
             Type::Map(pair) => self.is_free_of(number, &pair.0) && self.is_free_of(number, &pair.1),
             Type::Opaque(_, parameters) => parameters.iter().all(|one| self.is_free_of(number, one)),

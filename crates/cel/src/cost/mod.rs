@@ -3,7 +3,9 @@
 //! Both follow the reference implementation (`checker/cost.go`, `interpreter/runtimecost.go`) and upstream's additions
 //! (`apiserver/pkg/cel/library/cost.go`): a unit is about 50 ns of theirs. Which expressions a definition may contain depends
 //! on the bounds, so they are the same to the unit. In one place counts are lower than upstream's: a field or an item of
-//! something that is not a variable is not charged for twice, so that it does not cost more than its bound.
+//! something that is not a variable is not charged for twice, so that it does not cost more than its bound. What upstream takes
+//! for smaller than it may be (the result of `flatten`, the numbers that a schema declares) is so here too: beyond the bounds
+//! there is the budget of the evaluation.
 
 pub(crate) mod actual;
 mod calls;

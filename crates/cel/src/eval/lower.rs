@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Call, Loop, Node, Step};
+use crate::cel_type::Type;
 use crate::check::{Checked, Name};
 use crate::library::regex::Pattern;
 use crate::syntax::ast::{Expr, Fold, Kind, Literal};
@@ -34,6 +35,16 @@ fn literal(literal: &Literal) -> Value<'static> {
 /// An empty map.
 fn empty() -> Value<'static> {
     Value::Map(Map(Entries::Shared(Arc::new(BTreeMap::new()))))
+}
+
+/// The sum of no values of a type.
+const fn zero(of: &Type) -> Value<'static> {
+    match of {
+        Type::Uint => Value::Uint(0),
+        Type::Double => Value::Double(0.0),
+        Type::Duration => Value::Duration(0),
+        _ => Value::Int(0),
+    }
 }
 
 impl Lower<'_> {
@@ -107,7 +118,12 @@ impl Lower<'_> {
         let named = ["matches", "find", "findAll"].contains(&resolved.function.name);
         let pattern = args.get(usize::from(target.is_none())).filter(|_| named).and_then(Expr::as_text);
         let pattern = pattern.and_then(|text| Pattern::new(text).ok());
-        let args = target.into_iter().chain(args).map(|arg| self.node(arg)).collect();
+        let mut args: Vec<Node> = target.into_iter().chain(args).map(|arg| self.node(arg)).collect();
+        if resolved.function.name == "sum"
+            && let [overload] = resolved.overloads.as_slice()
+        {
+            args.push(Node::Const(zero(&overload.result)));
+        }
         Node::Call(Box::new(Call { function: resolved.function, args, pattern }))
     }
 

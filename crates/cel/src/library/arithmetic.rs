@@ -103,11 +103,11 @@ pub(super) fn add<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> 
         [Value::Uint(a), Value::Uint(b)] => uint(a.checked_add(*b)),
         [Value::Double(a), Value::Double(b)] => Ok(Value::Double(a + b)),
         [Value::String(a), Value::String(b)] => {
-            context.bytes(a.len() + b.len())?;
+            context.make(a.len() + b.len())?;
             Ok([&**a, &**b].concat().into())
         }
         [Value::Bytes(a), Value::Bytes(b)] => {
-            context.bytes(a.len() + b.len())?;
+            context.make(a.len() + b.len())?;
             Ok(Value::Bytes([&**a, &**b].concat().into()))
         }
         [Value::List(a), Value::List(b)] => join(context, a, b),

@@ -147,7 +147,7 @@ fn put(context: &mut Context, clause: Clause, value: &Value<'_>, out: &mut Strin
         }
         _ => return Err(wrong()),
     };
-    context.bytes(text.len())?;
+    context.make(text.len())?;
     out.push_str(&text);
     Ok(())
 }
@@ -230,7 +230,7 @@ fn shown(context: &mut Context, value: &Value<'_>, within: bool, out: &mut Strin
         }
         _ => {
             let text = text_of(value)?;
-            context.bytes(text.len())?;
+            context.make(text.len())?;
             match value {
                 Value::String(_) if within => out.push_str(&apimachinery::field::quote(&text)),
                 Value::Timestamp(_) if within => out.push_str(&format!("timestamp(\"{text}\")")),

@@ -88,7 +88,11 @@ fn is_sorted<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 }
 
 fn sum<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
-    let [Value::List(list)] = args else { return no_overload() };
+    let (list, zero) = match args {
+        [Value::List(list)] => (list, None),
+        [Value::List(list), zero] => (list, Some(zero)),
+        _ => return no_overload(),
+    };
     let mut total: Option<Value<'a>> = None;
     for item in list.iter() {
         let item = item?;
@@ -98,8 +102,8 @@ fn sum<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
             None => item,
         });
     }
-    // Of an empty list no type is left: its sum is a whole number.
-    Ok(total.unwrap_or(Value::Int(0)))
+    // Of an empty list only the checker may have known the type.
+    Ok(total.or(zero.cloned()).unwrap_or(Value::Int(0)))
 }
 
 fn extreme<'a>(context: &mut Context, args: &[Value<'a>], name: &str, wanted: Ordering) -> Outcome<'a> {

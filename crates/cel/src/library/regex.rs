@@ -54,12 +54,12 @@ impl Pattern {
 
     /// The steps that compiling takes at most.
     pub(crate) fn compile_steps(text: &str) -> u64 {
-        20_000 + states(text).saturating_mul(40).min(400_000)
+        4_000 + states(text).saturating_mul(40).min(400_000)
     }
 
     /// Counts the steps of going through a text.
     fn scan(&self, context: &mut Context, text: &str) -> Result<(), EvalError> {
-        context.work(1 + size(text.len()).saturating_mul(self.states) / 8)
+        context.work(1 + size(text.len()).saturating_mul(self.states) / 16)
     }
 }
 
@@ -144,7 +144,8 @@ fn find<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::String(text), Value::String(pattern)] = args else { return no_overload() };
     let pattern = context.pattern(pattern)?;
     pattern.scan(context, text)?;
-    Ok(pattern.regex.find(text).map_or("", |found| found.as_str()).to_owned().into())
+    let found = pattern.regex.find(text).map(|found| text.part(found.range()));
+    Ok(found.unwrap_or_else(|| Value::from("")))
 }
 
 fn find_all<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
@@ -160,9 +161,9 @@ fn find_all<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let mut matches = pattern.regex.find_iter(text);
     while found.len() < most {
         let rest = found.len();
-        context.work(1 + size(text.len() / (1 + rest)).saturating_mul(pattern.states) / 8)?;
+        context.work(1 + size(text.len() / (1 + rest)).saturating_mul(pattern.states) / 16)?;
         match matches.next() {
-            Some(one) => found.push(Value::from(one.as_str().to_owned())),
+            Some(one) => found.push(text.part(one.range())),
             None => break,
         }
     }

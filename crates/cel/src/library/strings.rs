@@ -125,12 +125,8 @@ fn char_at<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         [Value::String(text), Value::Int(index)] => {
             context.bytes(text.len())?;
             let Some(at) = byte_at(text, *index) else { return out_of_range(*index) };
-            Ok(text
-                .get(at..)
-                .and_then(|rest| rest.chars().next())
-                .map(String::from)
-                .unwrap_or_default()
-                .into())
+            let width = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+            Ok(text.part(at..at + width))
         }
         _ => no_overload(),
     }
@@ -220,7 +216,7 @@ fn last_index_of<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 fn lower<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::String(text)] => {
-            context.bytes(text.len())?;
+            context.make(text.len())?;
             Ok(text.to_ascii_lowercase().into())
         }
         _ => no_overload(),
@@ -230,7 +226,7 @@ fn lower<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 fn upper<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::String(text)] => {
-            context.bytes(text.len())?;
+            context.make(text.len())?;
             Ok(text.to_ascii_uppercase().into())
         }
         _ => no_overload(),
@@ -241,7 +237,8 @@ fn trim<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::String(text)] => {
             context.bytes(text.len())?;
-            Ok(text.trim().to_owned().into())
+            let start = text.len() - text.trim_start().len();
+            Ok(text.part(start..start + text.trim().len()))
         }
         _ => no_overload(),
     }
@@ -265,7 +262,7 @@ fn substring<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
             None => return out_of_range(end),
         },
     };
-    Ok(text.get(from..to).unwrap_or_default().to_owned().into())
+    Ok(text.part(from..to))
 }
 
 fn replace<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
@@ -288,7 +285,7 @@ fn replace<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         }
     }
     let replaced = text.replacen(&**old, new, most);
-    context.bytes(text.len() + replaced.len())?;
+    context.make(text.len() + replaced.len())?;
     Ok(replaced.into())
 }
 
@@ -299,14 +296,19 @@ fn split<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         _ => return no_overload(),
     };
     context.work(1 + crate::value::size(text.len()))?;
-    let owned = |part: &str| Value::from(part.to_owned());
     let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut at = 0;
+    let mut place = |part: &str, gap: usize| {
+        let from = at;
+        at += part.len() + gap;
+        text.part(from..from + part.len())
+    };
     let parts: Vec<Value<'a>> = if most == 0 {
         Vec::new()
     } else if separator.is_empty() {
-        characters(text, most).map(owned).collect()
+        characters(text, most).map(|part| place(part, 0)).collect()
     } else {
-        text.splitn(most, &**separator).map(owned).collect()
+        text.splitn(most, &**separator).map(|part| place(part, separator.len())).collect()
     };
     Ok(parts.into())
 }
@@ -339,7 +341,7 @@ fn join<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         let Value::String(text) = &item else {
             return Err(EvalError::new(format!("join: invalid input: {}", item.type_name())));
         };
-        context.bytes(text.len() + separator.len())?;
+        context.make(text.len() + separator.len())?;
         if joined.len() > MAX_BYTES {
             return Err(EvalError::CallLimit);
         }

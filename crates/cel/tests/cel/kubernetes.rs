@@ -57,6 +57,10 @@ fn formats_of_text() {
 fn lists_and_sets() {
     check("[1, 2].isSorted() && !['b', 'a'].isSorted() && [1, 2].sum() == 3", "true");
     check("[duration('1s'), duration('1m')].sum()", "61000000000ns");
+    check(
+        "[duration('1s')].filter(d, false).sum() == duration('0s') && [1.5].slice(0, 0).sum() == 0.0",
+        "true",
+    );
     check("[3, 1].max() + [3, 1].min()", "4");
     check("['x'].min()", "'x'");
     check("dyn([]).max()", "error: max called on empty list");

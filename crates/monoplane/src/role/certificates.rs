@@ -180,7 +180,7 @@ mod tests {
     use std::path::Path;
 
     use apiserver::tls::{HttpsDialer, client_verifier};
-    use apiserver::{Authenticators, Limits, Options};
+    use apiserver::{Authenticators, Limits, Options, Outgoing};
     use clap::Parser;
     use clock::{ManualClock, SystemRandom, Tasks};
     use store::{Embedded, History};
@@ -220,6 +220,7 @@ mod tests {
         let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), clock.clone()).unwrap();
         let (keys, random) = (certificates.token_keys(now).unwrap(), Arc::new(SystemRandom::default()));
         let accounts = Arc::new(ServiceAccounts::new("https://test", keys, random, registry.clone()));
+        let connector = egress::Connector::new(egress::Policy::default());
         let server = ApiServer::start(
             Options {
                 registry,
@@ -227,7 +228,9 @@ mod tests {
                     .with_service_accounts(accounts.clone()),
                 admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
                 dialer: Arc::new(dialer),
+                outgoing: Outgoing::new(connector, None, clock.clone(), &Tasks::default()),
                 clock,
+                random: Arc::new(SystemRandom::default()),
                 advertise: String::new(),
                 limits: Limits::default(),
             },

@@ -14,6 +14,7 @@ mod definitions;
 pub mod edge;
 mod encryption;
 mod endpoints;
+mod front_proxy;
 mod inbound;
 pub mod marks;
 pub mod node;

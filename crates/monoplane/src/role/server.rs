@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, ServiceAccounts};
+use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, Outgoing, ServiceAccounts};
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
+use egress::{Connector, Policy};
 use pki::{Authority, Identity, Signer};
 use registry::{Registry, defaults};
 use store::Encrypted;
@@ -19,10 +20,11 @@ use tokio::task::JoinSet;
 
 use super::certificates::{Certificates, InUse, connect, identity_of};
 use super::encryption::Keys;
+use super::front_proxy::FrontProxy;
 use super::peers::Peers;
 use super::storage::Storage;
 use super::{definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal};
-use crate::flags::{Part, Server};
+use crate::flags::{Api, Part, Server};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
@@ -56,6 +58,11 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     make_directory(&layout.server(), 0o700)?;
     let mut options = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
     options.service_cidr.clone_from(&flags.api.service_cidr);
+    let tasks = Tasks::default();
+    let front_proxy = FrontProxy::open(layout, now)?;
+    let presented = Some(front_proxy.presented());
+    let outgoing = Outgoing::new(connector(&flags.api)?, presented, ambient.clock.clone(), &tasks);
+    options.webhooks = outgoing.clone();
     let advertised = flags.api.advertise_address.or_else(|| endpoints::outward(address.ip()));
     let service = defaults::api_address(&options).map_err(said)?;
     let certificates = Certificates::new(flags, layout, address, advertised.into_iter().chain([service]));
@@ -69,7 +76,6 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let registry =
         Registry::open(store.clone(), options.clone()).await.map_err(said).context("opening the registry")?;
 
-    let tasks = Tasks::default();
     let verifier = client_verifier(&authority)?;
     let kubelet_client = Presented::new(&authority.client(&Identity::KubeletClient, now)?)?;
     let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), ambient.clock.clone())?;
@@ -86,7 +92,9 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
             .with_bootstrap_tokens(registry.clone()),
             admission: admission::Chain::standard(ambient.clock.clone(), ambient.random.clone()),
             dialer: Arc::new(dialer),
+            outgoing,
             clock: ambient.clock.clone(),
+            random: ambient.random.clone(),
             advertise: address.to_string(),
             limits: Limits::default(),
         },
@@ -135,8 +143,10 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
                 clock.clone(),
             ))),
         };
-        working.spawn("endpoints of the API", endpoints::keep(installer, servers, clock));
+        working.spawn("endpoints of the API", endpoints::keep(installer.clone(), servers, clock));
     }
+    let clients = authority.certificate_pem().to_owned();
+    working.spawn("front proxy", front_proxy.keep(installer.clone(), clients, ambient.clock.clone()));
     let in_use =
         InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, signer, roles };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
@@ -232,6 +242,15 @@ fn spawn_whole(
             owner.fail(panicked);
         }
     });
+}
+
+/// What opens connections to webhooks and to servers of aggregated APIs.
+fn connector(flags: &Api) -> Result<Connector> {
+    let mut policy = Policy::default();
+    for text in &flags.webhook_allow {
+        policy.allow.push(text.parse().with_context(|| format!("--webhook-allow {text}"))?);
+    }
+    Ok(Connector::new(policy))
 }
 
 fn tokens(file: Option<&Path>) -> Result<TokenFile> {

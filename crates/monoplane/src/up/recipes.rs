@@ -90,6 +90,9 @@ impl Recipes<'_> {
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }
+        if !api.webhook_allow.is_empty() {
+            push(&mut words, "--webhook-allow", api.webhook_allow.join(","));
+        }
         let server = self.layout.server();
         words.extend(self.flags.etcd.words(|flag, file, name| copied(flag, file, &server, name))?);
         let identity = self.own(&self.layout.server(), identity::SERVER)?;

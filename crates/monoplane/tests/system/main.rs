@@ -11,11 +11,14 @@
 
 use harness::Plane;
 
+mod admission_policies;
+mod aggregated;
 mod anew;
 mod certificates;
 mod clients;
 mod components;
 mod containers;
+mod conversion;
 mod debug;
 mod demo;
 mod disk_failure;
@@ -43,6 +46,7 @@ mod reboot;
 mod registry;
 mod resources;
 mod rolling;
+mod rules;
 mod security;
 mod server_side_apply;
 mod service_ranges;
@@ -55,6 +59,7 @@ mod user_namespaces;
 mod volumes;
 mod wasm_artifacts;
 mod wasm_pods;
+mod webhooks;
 mod workload_kinds;
 
 /// A plane of the binary under test.

@@ -124,7 +124,7 @@ fn certificates_are_asked_for_approved_and_denied() {
     assert_ne!(row[3], "<none>", "who asked");
     plane.kubectl_ok(&["certificate", "approve", "jane"]);
     plane.kubectl_ok(&["certificate", "deny", "joe"]);
-    assert_eq!(state("jane").last().map(String::as_str), Some("Approved"));
+    eventually("it is signed", || (state("jane").last()? == "Approved,Issued").then_some(()));
     assert_eq!(state("joe").last().map(String::as_str), Some("Denied"));
     let refused = plane.kubectl_with(&["apply", "-f", "-"], &request("root", MASTERS, signer));
     let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";

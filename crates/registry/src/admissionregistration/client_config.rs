@@ -10,14 +10,14 @@ use crate::tree::{at, at_mut, default, number, text};
 const FORM: &str = "; desired format: https://host[/path]";
 
 /// Fills in the port of a Service.
-pub(super) fn default_port(webhook: &mut Value) {
+pub(crate) fn default_port(webhook: &mut Value) {
     if let Some(service) = at_mut(webhook, &["clientConfig", "service"]) {
         default(service, "port", 443);
     }
 }
 
 /// What is wrong with a `clientConfig`.
-pub(super) fn validate(config: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+pub(crate) fn validate(config: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     match (at(config, &["url"]).and_then(Value::as_str), config.get("service")) {
         (Some(url), None) => validate_url(url, &path.child("url"), errors),
         (None, Some(service)) => validate_service(service, &path.child("service"), errors),

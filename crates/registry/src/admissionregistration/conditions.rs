@@ -1,9 +1,10 @@
-//! Match conditions: expressions that a request must meet. They are not compiled yet.
+//! Match conditions: expressions that a request must meet.
 
 use std::collections::BTreeSet;
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::meta::names::qualified_name;
+use expressions::Checker;
 use serde_json::Value;
 
 use crate::checks::{invalid, required};
@@ -12,7 +13,7 @@ use crate::tree::{items, text};
 const MOST: usize = 64;
 
 /// What is wrong with the `matchConditions` of a webhook or a policy.
-pub(super) fn validate(owner: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn validate(owner: &Value, checker: &Checker, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let all = items(owner, &["matchConditions"]);
     if all.len() > MOST {
         errors.push(FieldError::too_many(path, all.len(), MOST));
@@ -20,8 +21,12 @@ pub(super) fn validate(owner: &Value, path: &Path<'_>, errors: &mut Vec<FieldErr
     let mut seen = BTreeSet::new();
     for (index, condition) in all.iter().enumerate() {
         let at_condition = path.index(index);
-        if text(condition, &["expression"]).trim().is_empty() {
-            errors.push(FieldError::required(&at_condition.child("expression"), ""));
+        let (expression, at_expression) =
+            (text(condition, &["expression"]).trim(), at_condition.child("expression"));
+        if expression.is_empty() {
+            errors.push(FieldError::required(&at_expression, ""));
+        } else if let Err(why) = checker.condition(expression) {
+            errors.push(FieldError::invalid(&at_expression, expression, why));
         }
         if !required(condition, "name", &at_condition, errors) {
             continue;

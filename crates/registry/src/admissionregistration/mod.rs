@@ -1,6 +1,6 @@
 //! The group `admissionregistration.k8s.io`.
 
-mod client_config;
+pub(crate) mod client_config;
 mod conditions;
 mod matching;
 pub(crate) mod validating_admission_policy;

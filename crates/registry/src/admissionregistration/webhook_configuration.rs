@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::meta::names::{dns1035_label, dns1123_label, dns1123_subdomain};
+use expressions::Checker;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -66,17 +67,12 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn validate(&self, configuration: &Value, errors: &mut Vec<FieldError>) {
-        let path = Path::new("webhooks");
-        let mut names = BTreeSet::new();
-        for (index, webhook) in items(configuration, &["webhooks"]).iter().enumerate() {
-            let at_webhook = path.index(index);
-            self.validate_webhook(webhook, &at_webhook, errors);
-            validate_versions(webhook, &at_webhook.child("admissionReviewVersions"), errors);
-            let name = text(webhook, &["name"]);
-            if !name.is_empty() && !names.insert(name) {
-                errors.push(FieldError::duplicate(&at_webhook.child("name"), name));
-            }
-        }
+        self.validate_all(configuration, true, errors);
+    }
+
+    fn validate_update(&self, configuration: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        // As upstream: conditions that somebody else wrote do not keep the rest from being changed.
+        self.validate_all(configuration, conditions_of(configuration) != conditions_of(old), errors);
     }
 
     fn cells(&self, configuration: &Value, now: Timestamp) -> Vec<Value> {
@@ -85,8 +81,34 @@ impl Strategy for WebhookConfiguration {
     }
 }
 
+/// The match conditions of each webhook.
+fn conditions_of(configuration: &Value) -> Vec<&[Value]> {
+    items(configuration, &["webhooks"]).iter().map(|webhook| items(webhook, &["matchConditions"])).collect()
+}
+
 impl WebhookConfiguration {
-    fn validate_webhook(&self, webhook: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    fn validate_all(&self, configuration: &Value, conditions: bool, errors: &mut Vec<FieldError>) {
+        let path = Path::new("webhooks");
+        let checker = conditions.then(|| Checker::new(false));
+        let mut names = BTreeSet::new();
+        for (index, webhook) in items(configuration, &["webhooks"]).iter().enumerate() {
+            let at_webhook = path.index(index);
+            self.validate_webhook(webhook, checker.as_ref(), &at_webhook, errors);
+            validate_versions(webhook, &at_webhook.child("admissionReviewVersions"), errors);
+            let name = text(webhook, &["name"]);
+            if !name.is_empty() && !names.insert(name) {
+                errors.push(FieldError::duplicate(&at_webhook.child("name"), name));
+            }
+        }
+    }
+
+    fn validate_webhook(
+        &self,
+        webhook: &Value,
+        checker: Option<&Checker>,
+        path: &Path<'_>,
+        errors: &mut Vec<FieldError>,
+    ) {
         validate_name(text(webhook, &["name"]), &path.child("name"), errors);
         let at_rules = path.child("rules");
         for (index, rule) in items(webhook, &["rules"]).iter().enumerate() {
@@ -111,7 +133,9 @@ impl WebhookConfiguration {
         }
         let config = webhook.get("clientConfig").unwrap_or(&Value::Null);
         client_config::validate(config, &path.child("clientConfig"), errors);
-        conditions::validate(webhook, &path.child("matchConditions"), errors);
+        if let Some(checker) = checker {
+            conditions::validate(webhook, checker, &path.child("matchConditions"), errors);
+        }
     }
 }
 

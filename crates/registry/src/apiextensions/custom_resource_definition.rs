@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::validation;
+use crate::admissionregistration::client_config::default_port;
 use crate::custom::CLEANUP;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
@@ -45,6 +46,9 @@ impl Strategy for CustomResourceDefinition {
             }
         }
         default(spec, "conversion", json!({"strategy": "None"}));
+        if let Some(webhook) = at_mut(spec, &["conversion", "webhook"]) {
+            default_port(webhook);
+        }
         // False is not written; true is refused.
         if !is_true(spec, &["preserveUnknownFields"]) {
             map(spec).remove("preserveUnknownFields");
@@ -77,11 +81,11 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn validate(&self, crd: &Value, errors: &mut Vec<FieldError>) {
-        validation::validate(crd, errors);
+        validation::validate(crd, None, errors);
     }
 
     fn validate_update(&self, crd: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        validation::validate(crd, errors);
+        validation::validate(crd, Some(old), errors);
         validation::validate_update(crd, old, errors);
     }
 

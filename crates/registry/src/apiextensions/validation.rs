@@ -7,13 +7,15 @@ use apimachinery::meta::names::{dns1035_label, dns1123_subdomain};
 use apimachinery::schema::Schema;
 use serde_json::Value;
 
-use crate::custom::JsonPath;
+use super::conversion;
+use crate::custom::{JsonPath, check_definition};
 use crate::tree::{at, is_true, items, text};
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const MAX_SELECTABLE: usize = 8;
 
-pub(super) fn validate(crd: &Value, errors: &mut Vec<FieldError>) {
+/// What is wrong with a definition; `old` is the one that it replaces.
+pub(super) fn validate(crd: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let spec = Path::new("spec");
     let (group, plural) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "plural"]));
     let name = text(crd, &["metadata", "name"]);
@@ -34,13 +36,10 @@ pub(super) fn validate(crd: &Value, errors: &mut Vec<FieldError>) {
                    spec.versions[*].schema instead";
         errors.push(FieldError::invalid(&spec.child("preserveUnknownFields"), true, why));
     }
-    let strategy = text(crd, &["spec", "conversion", "strategy"]);
-    if strategy != "None" {
-        let conversion = spec.child("conversion");
-        errors.push(FieldError::not_supported(&conversion.child("strategy"), strategy, &["None"]));
-    }
+    conversion::validate(&crd["spec"]["conversion"], &spec.child("conversion"), errors);
     validate_names(&crd["spec"]["names"], &spec.child("names"), errors);
     validate_versions(crd, &spec.child("versions"), errors);
+    validate_schemas(crd, old, &spec, errors);
 }
 
 fn validate_group(group: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -84,8 +83,18 @@ fn validate_names(names: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     }
 }
 
+type Validate = fn(&Value, &Path<'_>, &mut Vec<FieldError>);
+
+/// The parts of a version beside its schema, and what looks at them.
+const PARTS: [(&str, Validate); 3] = [
+    ("additionalPrinterColumns", validate_columns),
+    ("subresources", validate_subresources),
+    ("selectableFields", validate_selectable),
+];
+
 fn validate_versions(crd: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let versions = items(crd, &["spec", "versions"]);
+    let spec = Path::new("spec");
     let mut seen = BTreeSet::new();
     for (index, version) in versions.iter().enumerate() {
         let at_version = path.index(index);
@@ -96,10 +105,14 @@ fn validate_versions(crd: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
             let why = "must contain unique version names";
             errors.push(FieldError::invalid(path, name, why));
         }
-        validate_schema(version, &at_version, errors);
-        validate_columns(version, &at_version, errors);
-        validate_subresources(version, &at_version, errors);
-        validate_selectable(version, &at_version, errors);
+        for (key, validate) in PARTS {
+            // What all versions have in common is one thing, and as upstream its place is `spec`.
+            if !versions.iter().all(|other| other.get(key) == version.get(key)) {
+                validate(version, &at_version, errors);
+            } else if index == 0 {
+                validate(version, &spec, errors);
+            }
+        }
     }
     let stored = versions.iter().filter(|version| is_true(version, &["storage"])).count();
     if stored != 1 {
@@ -108,15 +121,39 @@ fn validate_versions(crd: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
     }
 }
 
-fn validate_schema(version: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at_schema = path.child("schema");
-    let Some(schema) = at(version, &["schema", "openAPIV3Schema"]) else {
-        errors.push(FieldError::required(&at_schema.child("openAPIV3Schema"), "schemas are required"));
-        return;
-    };
-    let at_schema = at_schema.child("openAPIV3Schema");
-    if let Err(found) = Schema::from_crd(schema, None, &at_schema) {
-        errors.extend(found);
+/// The schema of a version.
+fn schema_of(version: &Value) -> Option<&Value> {
+    at(version, &["schema", "openAPIV3Schema"])
+}
+
+/// The schemas of all versions. Where they are the same they are one, and as upstream its place is `spec.validation`.
+fn validate_schemas(crd: &Value, old: Option<&Value>, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let versions = items(crd, &["spec", "versions"]);
+    let old_versions = old.map(|old| items(old, &["spec", "versions"])).unwrap_or_default();
+    let shared = versions.windows(2).all(|pair| pair.first().map(schema_of) == pair.last().map(schema_of));
+    let at_versions = spec.child("versions");
+    for (index, version) in versions.iter().enumerate() {
+        let at_version = at_versions.index(index);
+        let at_schema = at_version.child("schema");
+        let Some(schema) = schema_of(version) else {
+            errors.push(FieldError::required(&at_schema.child("openAPIV3Schema"), "schemas are required"));
+            continue;
+        };
+        let before = old_versions.iter().find(|old| text(old, &["name"]) == text(version, &["name"]));
+        let unchanged = before.and_then(schema_of) == Some(schema);
+        if !shared {
+            validate_schema(schema, unchanged, &at_schema.child("openAPIV3Schema"), errors);
+        } else if index == 0 {
+            let validation = spec.child("validation");
+            validate_schema(schema, unchanged, &validation.child("openAPIV3Schema"), errors);
+        }
+    }
+}
+
+fn validate_schema(schema: &Value, unchanged: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    match Schema::from_crd(schema, None, path) {
+        Ok(schema) => check_definition(&schema, unchanged, path, errors),
+        Err(found) => errors.extend(found),
     }
 }
 

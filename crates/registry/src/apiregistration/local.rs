@@ -24,6 +24,9 @@ const PRIORITIES: &[(&str, i64)] = &[
     ("discovery.k8s.io", 16_200),
 ];
 const OTHERS: i64 = 15_000;
+/// The group of the aggregation itself, which has no APIService and comes before all.
+const OWN: &str = "apiregistration.k8s.io";
+const FIRST: i64 = 20_000;
 /// The label by which such an object is told from one that somebody made.
 const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
@@ -34,13 +37,20 @@ pub(crate) fn manifests() -> Vec<Value> {
     served.sort_unstable();
     served.dedup();
     // An APIService of the aggregation itself is not shown, as upstream's is not.
-    served.retain(|(group, _)| *group != "apiregistration.k8s.io");
+    served.retain(|(group, _)| *group != OWN);
     served.into_iter().map(|(group, version)| manifest(group, version)).collect()
 }
 
+/// How a group comes before others.
+pub(crate) fn priority(group: &str) -> i64 {
+    if group == OWN {
+        return FIRST;
+    }
+    PRIORITIES.iter().find(|(name, _)| *name == group).map_or(OTHERS, |(_, minimum)| *minimum)
+}
+
 fn manifest(group: &str, version: &str) -> Value {
-    let known = PRIORITIES.iter().find(|(name, _)| *name == group);
-    let priority = match (group, version) {
+    let of_version = match (group, version) {
         ("", _) => 1,
         (_, "v1") => 15,
         _ => 30,
@@ -52,8 +62,8 @@ fn manifest(group: &str, version: &str) -> Value {
         "spec": {
             "group": group,
             "version": version,
-            "groupPriorityMinimum": known.map_or(OTHERS, |(_, minimum)| *minimum),
-            "versionPriority": priority,
+            "groupPriorityMinimum": priority(group),
+            "versionPriority": of_version,
         },
     })
 }

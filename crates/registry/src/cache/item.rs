@@ -90,10 +90,24 @@ pub(crate) struct Item {
     pub(crate) body: Bytes,
     pub(crate) revision: u64,
     pub(crate) extract: Extract,
+    /// The version that the body is of (`group/version`), where it was stored with it: custom objects.
+    pub(crate) api_version: Option<Arc<str>>,
     splice_at: usize,
-    /// Bodies for the resource's other versions, made when first asked for.
-    converted: Mutex<Vec<(u16, Bytes)>>,
+    /// Bodies for other versions, made when first asked for.
+    converted: Mutex<Vec<Converted>>,
 }
+
+/// A body in another version.
+#[derive(Clone, Debug)]
+struct Converted {
+    /// Which shape of which version.
+    shape: u64,
+    body: Bytes,
+    splice_at: usize,
+}
+
+/// Bodies in other versions that an item keeps. Those of shapes that are served no longer make room for newer ones.
+const CONVERTED: usize = 4;
 
 impl Item {
     pub(crate) fn new(key: Arc<str>, encoded: &Encoded, revision: u64, extract: Extract) -> Self {
@@ -102,7 +116,8 @@ impl Item {
             body: encoded.at(revision),
             revision,
             extract,
-            splice_at: encoded.splice_at,
+            api_version: encoded.api_version().map(Arc::from),
+            splice_at: encoded.body_splice(),
             converted: Mutex::default(),
         }
     }
@@ -131,31 +146,43 @@ impl Item {
         self.key.split_once('/').unwrap_or(("", &self.key))
     }
 
-    /// Whether it was stored as exactly these bytes.
-    pub(crate) fn is(&self, stored: &[u8]) -> bool {
-        same(&self.body, self.splice_at, stored)
+    /// Whether it was stored as exactly this.
+    pub(crate) fn is(&self, encoded: &Encoded) -> bool {
+        self.api_version.as_deref() == encoded.api_version() && same(&self.body, self.splice_at, encoded)
     }
 
     /// The same object under the revision at which it went away.
     pub(crate) fn gone_at(&self, revision: u64) -> Item {
+        let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for each in &mut converted {
+            each.body = resplice(&each.body, each.splice_at, revision);
+        }
         Item {
             key: self.key.clone(),
             body: resplice(&self.body, self.splice_at, revision),
             revision,
             extract: self.extract.clone(),
+            api_version: self.api_version.clone(),
             splice_at: self.splice_at,
-            converted: Mutex::default(),
+            converted: Mutex::new(converted),
         }
     }
 
-    /// The body for version `slot`, made by `convert` the first time.
-    pub(crate) fn converted(&self, slot: u16, convert: impl FnOnce(&Item) -> Bytes) -> Bytes {
+    /// The body for that shape of another version, if it has been made.
+    pub(crate) fn converted(&self, shape: u64) -> Option<Bytes> {
+        let made = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().find(|each| each.shape == shape).map(|each| each.body.clone())
+    }
+
+    /// Keeps the body for that shape of another version, and gives it.
+    pub(crate) fn keep(&self, shape: u64, encoded: &Encoded) -> Bytes {
+        let body = encoded.at(self.revision);
         let mut made = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, body)) = made.iter().find(|(each, _)| *each == slot) {
-            return body.clone();
+        made.retain(|each| each.shape != shape);
+        if made.len() >= CONVERTED {
+            made.remove(0);
         }
-        let body = convert(self);
-        made.push((slot, body.clone()));
+        made.push(Converted { shape, body: body.clone(), splice_at: encoded.body_splice() });
         body
     }
 

@@ -123,11 +123,12 @@ mod tests {
     fn the_page_lists_every_field() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubernetes.md");
         let page = std::fs::read_to_string(page).unwrap();
+        let said = api::descriptions::Descriptions::unpack();
         for kind in ["ServiceSpec", "ServicePort", "ServiceStatus", "LoadBalancerIngress"] {
             let section = page.split(&format!("\n### {kind}\n")).nth(1).unwrap();
             let section = section.split("\n#").next().unwrap();
             let name = format!("io.k8s.api.core.v1.{kind}");
-            let schema = api::schemas::builtin().openapi(&name, OpenApi::V3).unwrap();
+            let schema = api::schemas::builtin().openapi(&name, OpenApi::V3, &said).unwrap();
             for field in schema["properties"].as_object().unwrap().keys() {
                 assert!(
                     section.contains(&format!("`{field}`")),

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::JsonPath;
 use super::columns;
+use super::conversion::Webhook;
+use super::rules::RuleSet;
 use super::strategy::Custom;
 use crate::builtin::VERBS;
 use crate::cache::Field;
@@ -16,7 +18,7 @@ use crate::kind::api_version;
 use crate::resource::Resource;
 use crate::strategy::{Generation, Rules, Scale};
 use crate::tree::{at, is_true, items, text};
-use crate::{Head, Kind, Limits, table};
+use crate::{Head, Kind, Limits, convert, table};
 
 /// Verbs of a kind whose definition is being deleted: nothing new comes.
 const TERMINATING_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -61,16 +63,19 @@ pub(super) struct Versions {
     pub(super) served: Vec<Arc<Kind>>,
 }
 
-pub(super) fn versions_of(crd: &Value, resource: &Arc<Resource>, terminating: bool) -> Versions {
+pub(super) fn versions_of(
+    crd: &Value,
+    resource: &Arc<Resource>,
+    webhook: Option<&Arc<Webhook>>,
+    terminating: bool,
+) -> Versions {
     let versions = items(crd, &["spec", "versions"]);
-    let stored = versions.iter().find(|version| is_true(version, &["storage"]));
-    let stored_schema = stored.and_then(|version| at(version, &["schema", "openAPIV3Schema"]));
     let mut made = Versions { stored: None, served: Vec::new() };
     for (index, version) in versions.iter().enumerate() {
-        let differs = at(version, &["schema", "openAPIV3Schema"]) != stored_schema;
         let slot =
             if is_true(version, &["storage"]) { 0 } else { u16::try_from(index + 1).unwrap_or(u16::MAX) };
-        let kind = Arc::new(kind_of(crd, version, resource, Shape { differs, slot, terminating }));
+        let others = others_of(crd, version, webhook);
+        let kind = Arc::new(kind_of(crd, version, resource, Shape { others, slot, terminating }));
         if is_true(version, &["served"]) {
             made.served.push(kind.clone());
         }
@@ -81,8 +86,32 @@ pub(super) fn versions_of(crd: &Value, resource: &Arc<Resource>, terminating: bo
     made
 }
 
+/// The schema of a version as it is written.
+fn written(version: &Value) -> Option<&Value> {
+    at(version, &["schema", "openAPIV3Schema"])
+}
+
+/// What a version makes of objects of the others.
+fn others_of(crd: &Value, version: &Value, webhook: Option<&Arc<Webhook>>) -> convert::Versions {
+    let versions = items(crd, &["spec", "versions"]);
+    let group = text(crd, &["spec", "group"]);
+    let named = |version: &Value| api_version(group, text(version, &["name"]));
+    let own = written(version);
+    let storage = versions.iter().find(|version| is_true(version, &["storage"]));
+    let is_alike = |other: &&Value| match webhook {
+        Some(_) => other["name"] == version["name"],
+        None => written(other) == own,
+    };
+    convert::Versions {
+        storage: storage.map(named).unwrap_or_default(),
+        storage_schema: storage.and_then(schema_of),
+        alike: versions.iter().filter(is_alike).map(named).collect(),
+        webhook: webhook.cloned(),
+    }
+}
+
 struct Shape {
-    differs: bool,
+    others: convert::Versions,
     slot: u16,
     terminating: bool,
 }
@@ -96,6 +125,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
     let (group, name) = (text(spec, &["group"]).to_owned(), text(version, &["name"]).to_owned());
     let (kind, list_kind) = (of("kind"), of("listKind"));
     let schema = schema_of(version);
+    let rules = at(version, &["schema", "openAPIV3Schema"]).and_then(RuleSet::of);
     let (columns, printers) = columns::of_version(version);
     let status = at(version, &["subresources", "status"]).is_some();
     let scale = at(version, &["subresources", "scale"]).and_then(scale_of);
@@ -133,7 +163,10 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
         scale,
         resource: resource.clone(),
         slot: shape.slot,
-        strategy: Arc::new(Custom { schema: schema.clone(), printers, differs: shape.differs }),
+        // Each generation of a definition may have other schemas or another webhook.
+        shape: apimachinery::meta::generation(crd).unsigned_abs() << 16 | u64::from(shape.slot),
+        versions: Some(shape.others),
+        strategy: Arc::new(Custom { schema: schema.clone(), rules, printers }),
         schema,
         group,
         version: name,

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use super::conversion::Webhook;
 use super::kinds::{Versions, fits, resource_of, versions_of};
 use crate::bind::set_condition;
 use crate::cache::Command;
@@ -215,7 +216,8 @@ impl CustomKinds {
                 resource
             }
         };
-        let versions = versions_of(crd, &resource, terminating);
+        let webhook = Webhook::of(crd, &registry.options.webhooks, &registry.options.random);
+        let versions = versions_of(crd, &resource, webhook.as_ref(), terminating);
         let uid = meta::uid(crd).to_owned();
         let served = Served { uid, generation, terminating, resource, versions, swept: 0 };
         self.served.insert(name.to_owned(), served);

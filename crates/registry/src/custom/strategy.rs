@@ -1,21 +1,32 @@
 //! The strategy of all custom resources: what their definition says.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::field::{ErrorKind, FieldError, Path};
 use apimachinery::schema::Ref;
+use apimachinery::warnings::Warnings;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::columns::Printer;
+use super::rules::RuleSet;
 use crate::strategy::Strategy;
 use crate::tree::map;
 
 /// One version of a custom resource.
 pub(super) struct Custom {
     pub(super) schema: Option<Ref>,
+    /// Its rules in CEL, if it has any.
+    pub(super) rules: Option<RuleSet>,
     pub(super) printers: Vec<Printer>,
-    /// This version's schema is another than the storage version's: what is read is pruned and defaulted by it.
-    pub(super) differs: bool,
 }
+
+/// Findings after which values may be of types or sizes that no rule was compiled for.
+const BLOCKING: [ErrorKind; 5] = [
+    ErrorKind::NotSupported,
+    ErrorKind::Required,
+    ErrorKind::TooLong,
+    ErrorKind::TooMany,
+    ErrorKind::TypeInvalid,
+];
 
 impl Strategy for Custom {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
@@ -34,10 +45,26 @@ impl Strategy for Custom {
         self.validate_update(object, old, errors);
     }
 
-    fn converts(&self) -> bool {
-        self.differs
+    fn validate_rules(
+        &self,
+        object: &Value,
+        old: Option<&Value>,
+        errors: &mut Vec<FieldError>,
+        warnings: &Warnings,
+    ) {
+        let Some(rules) = &self.rules else { return };
+        if errors.iter().any(|error| BLOCKING.contains(&error.kind)) {
+            let detail = "some validation rules were not checked because the object was invalid; correct the existing \
+                          errors to complete validation";
+            let mut blocked = FieldError::invalid(&Path::empty(), Value::Null, detail);
+            "<nil>".clone_into(&mut blocked.field);
+            errors.push(blocked);
+            return;
+        }
+        rules.check(object, old, errors, warnings);
     }
 
+    /// What comes from another version is pruned and defaulted by this one's schema.
     fn restore(&self, object: &mut Value) {
         let Some(schema) = &self.schema else { return };
         let metadata = map(object).remove("metadata");

@@ -107,6 +107,15 @@ async fn what_a_webhook_may_not_say() {
             with(json!({"matchConditions": [{"name": "a", "expression": " "}]})),
             "webhooks[0].matchConditions[0].expression: Required value",
         ),
+        (
+            with(json!({"matchConditions": [{"name": "a", "expression": " object.spec "}]})),
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"object.spec\": must evaluate to bool but got dyn",
+        ),
+        (
+            with(json!({"matchConditions": [{"name": "a", "expression": "params == null"}]})),
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"params == null\": compilation failed: ERROR: \
+             <input>:1:1: undeclared reference to 'params' (in container '')",
+        ),
         (json!({"webhooks": [webhook(), webhook()]}), "webhooks[1].name: Duplicate value: \"a.x.test\""),
     ];
     check(WEBHOOKS, &json!({"metadata": {"name": "a"}, "webhooks": [webhook()]}), &cases).await;
@@ -156,6 +165,25 @@ async fn policies_and_bindings() {
         (
             json!({"spec": {"variables": [{"name": "for", "expression": "1"}]}}),
             "spec.variables[0].name: Invalid value: \"for\": name is not a valid CEL identifier",
+        ),
+        (
+            json!({"spec": {"variables": [{"name": "a", "expression": "1"}], "validations": [{"expression": "variables.b == 1"}]}}),
+            "spec.validations[0].expression: Invalid value: \"variables.b == 1\": compilation failed: ERROR: <input>:1:10: \
+             undefined field 'b'",
+        ),
+        (
+            json!({"spec": {"variables": [{"name": "a", "expression": "'x'"}], "validations": [{"expression": "variables.a"}]}}),
+            "spec.validations[0].expression: Invalid value: \"variables.a\": must evaluate to bool but got string",
+        ),
+        (
+            json!({"spec": {"validations": [{"expression": "true", "messageExpression": "authorizer"}]}}),
+            "spec.validations[0].messageExpression: Invalid value: \"authorizer\": compilation failed: ERROR: <input>:1:1: \
+             undeclared reference to 'authorizer' (in container '')",
+        ),
+        (
+            json!({"spec": {"auditAnnotations": [{"key": "k", "valueExpression": "1"}]}}),
+            "spec.auditAnnotations[0].valueExpression: Invalid value: \"1\": must evaluate to one of [string null_type] but \
+             got int",
         ),
         (
             json!({"spec": {"failurePolicy": "Shrug"}}),

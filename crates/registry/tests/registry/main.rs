@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod addresses;
+mod admission;
 mod autoscalers;
 mod budgets;
 mod certificates;
+mod conversion;
 mod custom;
 mod deletion;
 mod dual_stack;
@@ -20,6 +22,7 @@ mod network_policies;
 mod networking;
 mod pod_parts;
 mod refusals;
+mod rules;
 mod services;
 mod sets;
 mod shared;

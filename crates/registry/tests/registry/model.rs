@@ -92,6 +92,7 @@ fn replay(objects: &mut BTreeMap<String, Value>, event: &WatchEvent) {
             assert!(known, "changed before it was there: {name}")
         }
         WatchEvent::Bookmark { .. } => unreachable!("none was asked for"),
+        WatchEvent::Failed(status) => panic!("{status}"),
     }
     match event {
         WatchEvent::Deleted(_) => objects.remove(&name),

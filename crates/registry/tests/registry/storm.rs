@@ -177,6 +177,7 @@ impl<S: Store> Storm<S> {
                 }
                 WatchEvent::Deleted(object) => (object, true),
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+                WatchEvent::Failed(status) => panic!("{status}"),
             };
             let (revision, name, value) = named(&object.tree());
             assert!(revision > told.upto, "{name}: {revision} was told after {}", told.upto);
@@ -303,6 +304,7 @@ fn is_covered(told: &[Told], from: u64, upto: u64) -> bool {
     true
 }
 
+#[allow(clippy::print_stdout, reason = "a storm that breaks something is told by its seed")]
 fn run<S: Store>(open: impl AsyncFnOnce() -> S) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,219 +1,193 @@
-//! The operations on kinds, with the parameters that clients look for.
+//! Which paths there are, and what may be done at each.
 
 use apimachinery::schema::OpenApi;
-use registry::Kind;
+use registry::{Kind, Subresource};
 use serde_json::{Map, Value, json};
 
-use super::{GVK, definition_name, reference, review_name};
+use super::operations::{Answers, Asks, Operation, Subject};
+use super::{definition_name, list_name, names_of, review_name, subresource_body};
 use crate::review::Review;
 
-const WRITE: [(&str, &str); 4] =
-    [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("pretty", "string")];
-const PATCH: [(&str, &str); 5] = [
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("force", "boolean"),
-    ("pretty", "string"),
-];
-const LIST: [(&str, &str); 9] = [
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-const DELETE: [(&str, &str); 4] = [
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-];
-const PATCHES: [&str; 4] = [
-    "application/apply-patch+yaml",
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-];
-
-/// One operation: its verb in discovery, its HTTP method, upstream's name for it, and its parameters.
-struct Verb {
-    verb: &'static str,
-    method: &'static str,
-    action: &'static str,
-    of_collection: bool,
-    parameters: &'static [(&'static str, &'static str)],
-}
-
-const fn verb(
-    verb: &'static str,
-    method: &'static str,
-    action: &'static str,
-    of_collection: bool,
-    parameters: &'static [(&'static str, &'static str)],
-) -> Verb {
-    Verb { verb, method, action, of_collection, parameters }
-}
-
-const VERBS: [Verb; 7] = [
-    verb("list", "get", "list", true, &LIST),
-    verb("create", "post", "post", true, &WRITE),
-    verb("deletecollection", "delete", "deletecollection", true, &DELETE),
-    verb("get", "get", "get", false, &[("pretty", "string")]),
-    verb("update", "put", "put", false, &WRITE),
-    verb("patch", "patch", "patch", false, &PATCH),
-    verb("delete", "delete", "delete", false, &DELETE),
-];
-
+/// Everything that may be done with these kinds and reviews.
 pub(super) fn render(kinds: &[&Kind], reviews: &[&Review], dialect: OpenApi) -> Map<String, Value> {
-    let mut paths = Map::new();
+    let mut paths = Paths { all: Map::new(), dialect };
     for kind in kinds {
-        let collection = collection_path(&kind.group, &kind.version, kind.namespaced, &kind.plural);
-        let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-        let body = reference(&definition_name(kind), dialect);
-        let operation = Operation { kind: &kind.kind, gvk, body, dialect, strategic: !kind.custom };
-        add(&mut paths, &collection, kind.namespaced, true, |verb| kind.verbs.contains(verb), &operation);
-        let item = format!("{collection}/{{name}}");
-        add(&mut paths, &item, kind.namespaced, false, |verb| kind.verbs.contains(verb), &operation);
-        for subresource in &kind.subresources {
-            let path = format!("{item}/{}", subresource.name);
-            let own = (kind.group.as_str(), kind.version.as_str());
-            let (group, version) = subresource.group_version.unwrap_or(own);
-            let operation = Operation {
-                kind: &format!("{}{}", kind.kind, capital(subresource.name)),
-                gvk: json!({"group": group, "version": version, "kind": subresource.kind}),
-                body: if subresource.kind == kind.kind {
-                    operation.body.clone()
-                } else {
-                    json!({"type": "object"})
-                },
-                dialect,
-                strategic: !kind.custom,
-            };
-            add(
-                &mut paths,
-                &path,
-                kind.namespaced,
-                false,
-                |verb| subresource.verbs.contains(verb),
-                &operation,
-            );
-        }
+        paths.add_kind(kind);
     }
     for review in reviews {
-        let path = collection_path(review.group, review.version, review.namespaced, review.plural);
-        let gvk = json!({"group": review.group, "version": review.version, "kind": review.kind});
-        let body = reference(&review_name(review), dialect);
-        let operation = Operation { kind: review.kind, gvk, body, dialect, strategic: false };
-        add(&mut paths, &path, review.namespaced, true, |verb| *verb == "create", &operation);
-    }
-    paths
-}
-
-fn collection_path(group: &str, version: &str, namespaced: bool, plural: &str) -> String {
-    let prefix =
-        if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-    let namespace = if namespaced { "/namespaces/{namespace}" } else { "" };
-    format!("{prefix}{namespace}/{plural}")
-}
-
-fn capital(word: &str) -> String {
-    let mut characters = word.chars();
-    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
-}
-
-struct Operation<'a> {
-    kind: &'a str,
-    gvk: Value,
-    body: Value,
-    dialect: OpenApi,
-    strategic: bool,
-}
-
-fn add(
-    paths: &mut Map<String, Value>,
-    path: &str,
-    namespaced: bool,
-    of_collection: bool,
-    serves: impl Fn(&&str) -> bool,
-    operation: &Operation<'_>,
-) {
-    let mut item = Map::new();
-    for verb in VERBS.iter().filter(|verb| verb.of_collection == of_collection && serves(&verb.verb)) {
-        item.insert(verb.method.into(), operation.render(verb, path));
-    }
-    if item.is_empty() {
-        return;
-    }
-    let mut parameters = Vec::new();
-    if namespaced {
-        parameters.push(operation.parameter("namespace", "path", "string"));
-    }
-    if !of_collection {
-        parameters.push(operation.parameter("name", "path", "string"));
-    }
-    item.insert("parameters".into(), parameters.into());
-    paths.insert(path.to_owned(), item.into());
-}
-
-impl Operation<'_> {
-    fn parameter(&self, name: &str, place: &str, type_: &str) -> Value {
-        let mut parameter = match self.dialect {
-            OpenApi::V2 => json!({"name": name, "in": place, "type": type_}),
-            OpenApi::V3 => json!({"name": name, "in": place, "schema": {"type": type_}}),
+        let definition = review_name(review);
+        let subject = Subject {
+            group: review.group,
+            version: review.version,
+            kind: review.kind,
+            namespaced: review.namespaced,
+            definition: &definition,
+            strategic: false,
         };
-        // In v2 a parameter of a path is required by definition, but must say so.
-        if place == "path" {
-            parameter["required"] = json!(true);
+        let at = Place::of(&subject, review.plural);
+        let create = subject.operation("post", "post", "create", "", Asks::Object, Answers::Created);
+        paths.add(&at.collection, &subject, false, vec![create]);
+    }
+    paths.add_versions(kinds, reviews);
+    paths.all
+}
+
+struct Paths {
+    all: Map<String, Value>,
+    dialect: OpenApi,
+}
+
+/// Where objects of a kind are.
+struct Place {
+    /// `/apis/apps/v1`.
+    root: String,
+    /// `namespaces/{namespace}/deployments`.
+    within: String,
+    /// Both.
+    collection: String,
+}
+
+impl Place {
+    fn of(subject: &Subject<'_>, plural: &str) -> Self {
+        let root = root(subject.group, subject.version);
+        let within =
+            if subject.namespaced { format!("namespaces/{{namespace}}/{plural}") } else { plural.to_owned() };
+        Self { collection: format!("{root}/{within}"), root, within }
+    }
+}
+
+fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+}
+
+impl Paths {
+    fn add(&mut self, path: &str, subject: &Subject<'_>, named: bool, operations: Vec<Operation<'_>>) {
+        if operations.is_empty() {
+            return;
         }
-        parameter
+        let item = self.all.entry(path).or_insert_with(|| {
+            let namespaced = path.contains("{namespace}");
+            json!({"parameters": subject.path_parameters(namespaced, named, self.dialect)})
+        });
+        for operation in operations {
+            item[operation.method] = operation.render(subject, self.dialect);
+        }
     }
 
-    fn render(&self, verb: &Verb, path: &str) -> Value {
-        let query = verb.parameters.iter();
-        let mut parameters: Vec<Value> =
-            query.map(|(name, type_)| self.parameter(name, "query", type_)).collect();
-        let scope = if path.contains("{namespace}") { "Namespaced" } else { "" };
-        let group = self.gvk["group"].as_str().unwrap_or_default().split('.').next().unwrap_or_default();
-        let group = if group.is_empty() { "core" } else { group };
-        let version = self.gvk["version"].as_str().unwrap_or_default();
-        let id = format!("{}{}{}{scope}{}", verb.verb, capital(group), capital(version), self.kind);
-        let mut operation = json!({
-            "operationId": id,
-            "x-kubernetes-action": verb.action,
-            GVK: self.gvk,
-        });
-        let has_body = matches!(verb.method, "post" | "put" | "patch");
-        let patches = if self.strategic { &PATCHES[..] } else { &PATCHES[..3] };
-        let consumes =
-            if verb.method == "patch" { patches } else { &["application/json", "application/yaml"][..] };
-        // What a patch holds depends on its media type, so nothing is promised of it.
-        let body = if verb.method == "patch" { json!({"type": "object"}) } else { self.body.clone() };
-        match self.dialect {
-            OpenApi::V2 => {
-                if has_body {
-                    parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": body}));
-                    operation["consumes"] = json!(consumes);
-                }
-                operation["produces"] = json!(["application/json", "application/yaml"]);
-                operation["responses"] = json!({"200": {"description": "OK", "schema": self.body}});
-            }
-            OpenApi::V3 => {
-                let content = |types: &[&str], schema: &Value| -> Map<String, Value> {
-                    types.iter().map(|each| ((*each).to_owned(), json!({"schema": schema}))).collect()
-                };
-                if has_body {
-                    operation["requestBody"] = json!({"required": true, "content": content(consumes, &body)});
-                }
-                let answer = content(&["application/json", "application/yaml"], &self.body);
-                operation["responses"] = json!({"200": {"description": "OK", "content": answer}});
+    fn add_kind(&mut self, kind: &Kind) {
+        let (definition, list) = (definition_name(kind), list_name(kind));
+        let subject = Subject {
+            group: &kind.group,
+            version: &kind.version,
+            kind: &kind.kind,
+            namespaced: kind.namespaced,
+            definition: &definition,
+            strategic: !kind.custom,
+        };
+        let at = Place::of(&subject, &kind.plural);
+        let serves = |verb: &str| kind.verbs.contains(&verb);
+        let of_list = || Answers::List(list.clone());
+        let operation =
+            |method, action, verb, asks, answers| subject.operation(method, action, verb, "", asks, answers);
+        let mut collection = Vec::new();
+        if serves("list") {
+            collection.push(operation("get", "list", "list", Asks::Selection, of_list()));
+        }
+        if serves("create") {
+            collection.push(operation("post", "post", "create", Asks::Object, Answers::Created));
+        }
+        if serves("deletecollection") {
+            let all = operation(
+                "delete",
+                "deletecollection",
+                "delete",
+                Asks::Deletion { many: true },
+                Answers::Status,
+            );
+            collection.push(Operation { many: true, ..all });
+        }
+        self.add(&at.collection, &subject, false, collection);
+        if kind.namespaced && serves("list") {
+            let everywhere = operation("get", "list", "list", Asks::Selection, of_list()).everywhere();
+            self.add(&format!("{}/{}", at.root, kind.plural), &subject, false, vec![everywhere]);
+        }
+        let item = format!("{}/{{name}}", at.collection);
+        let mut one = Vec::new();
+        for (verb, method, name, asks, answers) in [
+            ("get", "get", "read", Asks::Nothing, Answers::Object),
+            ("update", "put", "replace", Asks::Object, Answers::Created),
+            ("patch", "patch", "patch", Asks::Patch, Answers::Created),
+            ("delete", "delete", "delete", Asks::Deletion { many: false }, Answers::Status),
+        ] {
+            if serves(verb) {
+                one.push(operation(method, method, name, asks, answers));
             }
         }
-        operation["parameters"] = parameters.into();
-        operation
+        self.add(&item, &subject, true, one);
+        for subresource in &kind.subresources {
+            self.add_subresource(&item, &subject, subresource);
+        }
+        // The old form of watches; custom kinds never had it.
+        if serves("watch") && !kind.custom {
+            self.add_watches(&at, &subject, &kind.plural);
+        }
+    }
+
+    fn add_watches(&mut self, at: &Place, subject: &Subject<'_>, plural: &str) {
+        let watch = |action| subject.operation("get", action, "watch", "", Asks::Selection, Answers::Events);
+        let list = || Operation { list: true, ..watch("watchlist") };
+        let prefix = format!("{}/watch", at.root);
+        self.add(&format!("{prefix}/{}", at.within), subject, false, vec![list()]);
+        if subject.namespaced {
+            self.add(&format!("{prefix}/{plural}"), subject, false, vec![list().everywhere()]);
+        }
+        self.add(&format!("{prefix}/{}/{{name}}", at.within), subject, true, vec![watch("watch")]);
+    }
+
+    fn add_subresource(&mut self, item: &str, subject: &Subject<'_>, subresource: &Subresource) {
+        let (group, version) = subresource.group_version.unwrap_or((subject.group, subject.version));
+        let definition = subresource_body(group, version, &subresource.kind);
+        let below = Subject { definition: definition.as_deref().unwrap_or(subject.definition), ..*subject };
+        let gvk = json!({"group": group, "version": version, "kind": subresource.kind});
+        let connects = matches!(subresource.name, "attach" | "exec" | "portforward" | "proxy");
+        let mut operations = Vec::new();
+        for (verb, method, name, asks, answers) in [
+            ("get", "get", "read", Asks::Nothing, Answers::Object),
+            ("create", "post", "create", Asks::Object, Answers::Created),
+            ("update", "put", "replace", Asks::Object, Answers::Created),
+            ("patch", "patch", "patch", Asks::Patch, Answers::Created),
+        ] {
+            if !subresource.verbs.contains(&verb) {
+                continue;
+            }
+            let operation = if connects || subresource.name == "log" {
+                let (action, name) = if connects { ("connect", "connect") } else { ("get", "read") };
+                let asks = Asks::Options(subresource.name);
+                subject.operation(method, action, name, subresource.name, asks, Answers::Text)
+            } else {
+                below.operation(method, method, name, subresource.name, asks, answers)
+            };
+            operations.push(Operation { gvk: Some(gvk.clone()), connects, ..operation });
+        }
+        self.add(&format!("{item}/{}", subresource.name), &below, true, operations);
+    }
+
+    /// Where each group version tells of its resources.
+    fn add_versions(&mut self, kinds: &[&Kind], reviews: &[&Review]) {
+        let mut versions: Vec<(&str, &str)> =
+            kinds.iter().map(|kind| (kind.group.as_str(), kind.version.as_str())).collect();
+        versions.extend(reviews.iter().map(|review| (review.group, review.version)));
+        versions.sort_unstable();
+        versions.dedup();
+        for (group, version) in versions {
+            let names = names_of(group, version);
+            let get = json!({
+                "description": "get available resources",
+                "operationId": format!("get{}APIResources", names.joined),
+                "tags": [names.tag],
+            });
+            let answered = super::operations::answered(get, super::RESOURCES, self.dialect);
+            self.all.insert(format!("{}/", root(group, version)), json!({"get": answered}));
+        }
     }
 }

@@ -1,0 +1,243 @@
+//! Connections to one server, kept while nobody uses them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{Clock, Instant};
+use egress::Connector;
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::{Outgoing, Place, Sending, Server, services};
+use crate::tls::Presented;
+
+/// Connections kept to one server.
+const KEPT: usize = 16;
+/// How long one is kept that nobody uses: less than servers of Go keep theirs, so that seldom one is found closed.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct SendError(pub(crate) String);
+
+/// One server.
+pub(crate) struct Peer {
+    server: Server,
+    connector: Result<Connector, String>,
+    idle: Mutex<Vec<(SendRequest<Sending>, Instant)>>,
+    turn: AtomicUsize,
+}
+
+impl Peer {
+    pub(super) fn new(server: Server, connector: &Connector, identity: Option<Arc<Presented>>) -> Self {
+        let connector = server.trust.config(identity).map(|config| connector.with_tls(config));
+        Self { server, connector, idle: Mutex::default(), turn: AtomicUsize::new(0) }
+    }
+
+    /// A connection that was kept, the one used last first.
+    fn kept(&self, now: Instant) -> Option<SendRequest<Sending>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((sender, since)) = idle.pop() {
+            if now.since(since) < KEPT_FOR && !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, sender: SendRequest<Sending>, now: Instant) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(kept, since)| now.since(*since) < KEPT_FOR && !kept.is_closed());
+        if idle.len() < KEPT && !sender.is_closed() {
+            idle.push((sender, now));
+        }
+    }
+
+    /// A new connection, driven by a task of the client's.
+    async fn connect(&self, outgoing: &Outgoing) -> Result<SendRequest<Sending>, SendError> {
+        let connector = self.connector.as_ref().map_err(|why| SendError(why.clone()))?;
+        let name = self.server.place.server_name();
+        let mut last = None;
+        for (host, port) in self.places(outgoing).await.map_err(SendError)? {
+            let stream = match connector.connect_tls_for(&name, &host, port).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    last = Some(words(&error, &name));
+                    continue;
+                }
+            };
+            let made = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+            let (sender, connection) = made.map_err(|error| SendError(error.to_string()))?;
+            outgoing.tasks.spawn("connection to a server that an object names", async move {
+                if let Err(error) = connection.with_upgrades().await {
+                    tracing::debug!(%error, "a connection ended");
+                }
+            });
+            return Ok(sender);
+        }
+        Err(SendError(last.unwrap_or_else(|| "no address to connect to".to_owned())))
+    }
+
+    async fn places(&self, outgoing: &Outgoing) -> Result<Vec<(String, u16)>, String> {
+        match &self.server.place {
+            Place::Host { host, port } => Ok(vec![(host.clone(), *port)]),
+            Place::Service { namespace, name, port } => {
+                let registry = outgoing.registry.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                let registry = registry.ok_or("Services are not known yet")?;
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                services::endpoints(&registry, (namespace, name, *port), turn).await
+            }
+        }
+    }
+
+    fn prepare(&self, request: &mut Request<Sending>) -> Result<(), SendError> {
+        let host = HeaderValue::try_from(self.server.place.authority());
+        let host = host.map_err(|error| SendError(error.to_string()))?;
+        request.headers_mut().insert(header::HOST, host);
+        Ok(())
+    }
+}
+
+/// Sends over a kept connection, or else a new one. A kept one that turns out to be closed before anything was written is
+/// no failure.
+pub(super) async fn send(
+    outgoing: &Outgoing,
+    peer: &Arc<Peer>,
+    mut request: Request<Sending>,
+) -> Result<Response<Leased>, SendError> {
+    peer.prepare(&mut request)?;
+    loop {
+        let kept = peer.kept(outgoing.clock.monotonic());
+        let is_kept = kept.is_some();
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => peer.connect(outgoing).await?,
+        };
+        if sender.ready().await.is_err() && is_kept {
+            continue;
+        }
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let lease = Lease { clock: outgoing.clock.clone(), peer: peer.clone(), sender };
+                return Ok(response.map(|body| Leased { body, lease: Some(lease) }));
+            }
+            Err(mut error) => match error.take_message().filter(|_| is_kept) {
+                Some(unsent) => request = unsent,
+                None => return Err(SendError(error.into_error().to_string())),
+            },
+        }
+    }
+}
+
+/// Sends over a connection of its own.
+pub(super) async fn upgrade(
+    outgoing: &Outgoing,
+    peer: &Arc<Peer>,
+    mut request: Request<Sending>,
+) -> Result<Response<Incoming>, SendError> {
+    peer.prepare(&mut request)?;
+    let mut sender = peer.connect(outgoing).await?;
+    sender.send_request(request).await.map_err(|error| SendError(error.to_string()))
+}
+
+/// The connection that an answer comes over.
+struct Lease {
+    clock: Arc<dyn Clock>,
+    peer: Arc<Peer>,
+    sender: SendRequest<Sending>,
+}
+
+/// An answer's body. Once it has been read to its end its connection is kept; if it is dropped before, that is closed.
+pub(crate) struct Leased {
+    body: Incoming,
+    lease: Option<Lease>,
+}
+
+impl Body for Leased {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let ended = matches!(&polled, Poll::Ready(None)) || self.body.is_end_stream();
+        if ended && let Some(Lease { clock, peer, sender }) = self.lease.take() {
+            peer.keep(sender, clock.monotonic());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Asked once more it gives its connection back.
+        self.lease.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What went wrong, in the words in which clients know it.
+fn words(error: &egress::Error, name: &str) -> String {
+    use egress::Error::{Connect, Refused, Resolve, Timeout, Tls};
+    match error {
+        Connect { host, port, source } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
+            format!("dial tcp {host}:{port}: connect: connection refused")
+        }
+        Connect { host, port, source } => format!("dial tcp {host}:{port}: connect: {source}"),
+        Resolve { host, .. } => format!("dial tcp: lookup {host}: no such host"),
+        Refused { .. } => format!("{error} (see the server's --webhook-allow)"),
+        Timeout { .. } => "context deadline exceeded".to_owned(),
+        Tls { source, .. } => {
+            let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            match inner {
+                Some(rustls::Error::InvalidCertificate(why)) => {
+                    format!("tls: failed to verify certificate: x509: {}", unfit(why, name))
+                }
+                Some(error) => format!("tls: {error}"),
+                None => format!("tls: {source}"),
+            }
+        }
+    }
+}
+
+fn unfit(why: &rustls::CertificateError, name: &str) -> String {
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    match why {
+        UnknownIssuer | BadSignature => "certificate signed by unknown authority".to_owned(),
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            "certificate has expired or is not yet valid".to_owned()
+        }
+        NotValidForName | NotValidForNameContext { .. } => {
+            format!("certificate is not valid for any names, but wanted to match {name}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The future, or that it took too long.
+pub(super) async fn within<T>(
+    outgoing: &Outgoing,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, SendError> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = outgoing.clock.sleep(patience) => Err(SendError("context deadline exceeded".to_owned())),
+    }
+}

@@ -1,0 +1,98 @@
+//! Where a Service's port is: at one of its ready endpoints. As upstream with `--enable-aggregator-routing`: the API server
+//! needs no way into the network of Services, and is not sent twice to an endpoint that has left.
+
+use apimachinery::status::Status;
+use registry::{ListOptions, Registry};
+use serde_json::Value;
+
+/// Endpoints of which one after the other is tried.
+const TRIED: usize = 3;
+
+/// Hosts and ports to try, in that order. `turn` spreads calls over the endpoints.
+pub(super) async fn endpoints(
+    registry: &Registry,
+    (namespace, name, port): (&str, &str, u16),
+    turn: usize,
+) -> Result<Vec<(String, u16)>, String> {
+    let kinds = registry.kinds();
+    let services = kinds.lookup("", "v1", "services").ok_or("Services are not served")?;
+    let not_found = || format!("service {name:?} not found");
+    let service = registry.known(services, namespace, name).ok_or_else(not_found)?.tree();
+    let spec = &service["spec"];
+    if spec["type"] == "ExternalName" {
+        return Ok(vec![(spec["externalName"].as_str().unwrap_or_default().to_owned(), port)]);
+    }
+    let ports = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let found = ports.iter().find(|each| each["port"] == port);
+    let found = found.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
+    let port_name = found["name"].as_str().unwrap_or_default();
+    let slices =
+        kinds.lookup("discovery.k8s.io", "v1", "endpointslices").ok_or("EndpointSlices are not served")?;
+    let options = ListOptions {
+        label_selector: format!("kubernetes.io/service-name={name}"),
+        resource_version: "0".to_owned(),
+        ..ListOptions::default()
+    };
+    let slices = registry.list(slices, namespace, &options).await.map_err(|status: Status| status.message)?;
+    let slices: Vec<Value> = slices.objects().map(|slice| slice.tree()).collect();
+    let family = spec["ipFamilies"][0].as_str().unwrap_or_default();
+    let ready = in_turn(&slices, port_name, family, turn);
+    if ready.is_empty() {
+        return Err(format!("no endpoints available for service {name:?}"));
+    }
+    Ok(ready)
+}
+
+/// The ready endpoints that have the port, those of the Service's first family before others, begun at a turn.
+fn in_turn(slices: &[Value], port_name: &str, family: &str, turn: usize) -> Vec<(String, u16)> {
+    let mut ready = Vec::new();
+    for preferred in [true, false] {
+        let of_family = slices.iter().filter(|slice| (slice["addressType"] == family) == preferred);
+        let mut found: Vec<(String, u16)> = of_family.flat_map(|slice| of_slice(slice, port_name)).collect();
+        if !found.is_empty() {
+            let count = found.len();
+            found.rotate_left(turn % count);
+        }
+        ready.extend(found);
+    }
+    ready.truncate(TRIED);
+    ready
+}
+
+fn of_slice(slice: &Value, port_name: &str) -> Vec<(String, u16)> {
+    let mut ports = slice["ports"].as_array().into_iter().flatten();
+    let port = ports.find_map(|port| {
+        let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok())?;
+        (port["name"].as_str().unwrap_or_default() == port_name).then_some(number)
+    });
+    let Some(port) = port else { return Vec::new() };
+    let endpoints = slice["endpoints"].as_array().into_iter().flatten();
+    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+    ready.filter_map(|endpoint| Some((endpoint["addresses"][0].as_str()?.to_owned(), port))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ready_endpoints_of_the_port_take_turns() {
+        let slices = [
+            json!({"addressType": "IPv6", "ports": [{"name": "web", "port": 7}],
+                "endpoints": [{"addresses": ["fd00::1"], "conditions": {}}]}),
+            json!({"addressType": "IPv4", "ports": [{"name": "other", "port": 1}, {"name": "web", "port": 8443}],
+            "endpoints": [
+                {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+                {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+                {"addresses": ["10.0.0.3"]},
+            ]}),
+        ];
+        let at = |turn| in_turn(&slices, "web", "IPv4", turn);
+        let one = |host: &str, port| (host.to_owned(), port);
+        assert_eq!(at(0), [one("10.0.0.1", 8443), one("10.0.0.3", 8443), one("fd00::1", 7)]);
+        assert_eq!(at(1), [one("10.0.0.3", 8443), one("10.0.0.1", 8443), one("fd00::1", 7)]);
+        assert!(in_turn(&slices, "none", "IPv4", 0).is_empty());
+    }
+}
