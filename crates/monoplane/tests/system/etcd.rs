@@ -128,15 +128,24 @@ impl Drop for Server {
     }
 }
 
-/// The authority and the keys of tokens. What is being written meanwhile, under a name that begins with a dot, is the other's
-/// own.
+/// The authorities and the keys of tokens.
 fn copy_keys(from: &Path, to: &Path) {
-    let (from, to) = (from.join("server/pki"), to.join("server/pki"));
-    std::fs::create_dir_all(&to).expect("a directory");
-    for entry in std::fs::read_dir(&from).expect("a directory") {
-        let name = entry.expect("an entry").file_name();
-        if !name.to_string_lossy().starts_with('.') {
-            std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
+    copy_all(&from.join("server/pki"), &to.join("server/pki"));
+}
+
+/// A directory as it is, but for what is being written meanwhile, under a name that begins with a dot.
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy_all(&from.join(&name), &to.join(&name)),
+            false => {
+                std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ mod kubectl_families;
 mod lifecycle;
 mod logs;
 mod mounts;
+mod operator;
 mod pod_security;
 mod policies;
 mod ports;
