@@ -26,7 +26,7 @@ const RESERVED: [&str; 21] = [
 ];
 
 /// Whether the word may not be an identifier.
-pub(crate) fn is_reserved(word: &str) -> bool {
+pub fn is_reserved(word: &str) -> bool {
     RESERVED.contains(&word)
 }
 

@@ -47,5 +47,5 @@ pub use cost::{CostRange, MATCH_CONDITIONS_BUDGET, OBJECT_BUDGET, PER_CALL_LIMIT
 pub use decl::{DeclType, ListKind, MAX_REQUEST_BYTES, Object};
 pub use env::{Activation, Budget, Env, Program};
 pub use error::{CompileError, CompileErrors, EvalError};
-pub use escape::escape;
+pub use escape::{escape, is_reserved};
 pub use value::{Library, List, Map, Outcome, Text, Value};

@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::ranges;
 
 mod etcd;
+mod part;
 
 pub use etcd::Etcd;
+pub use part::Part;
 
 /// One control plane for containers, WebAssembly components and durable functions, behind the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -106,33 +108,6 @@ pub enum Role {
     Node,
     /// Gateway, components, durable functions
     Edge,
-}
-
-/// A part of the server that upstream's own program can take the place of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    /// What kube-controller-manager does
-    Controllers,
-    /// What kube-scheduler does
-    Scheduler,
-}
-
-impl Part {
-    /// The word for it on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Part::Controllers => "controllers",
-            Part::Scheduler => "scheduler",
-        }
-    }
-
-    /// Upstream's program.
-    pub fn program(self) -> &'static str {
-        match self {
-            Part::Controllers => "kube-controller-manager",
-            Part::Scheduler => "kube-scheduler",
-        }
-    }
 }
 
 /// Flags of `up`.

@@ -1,34 +1,14 @@
 //! A disk that is full, and one that no longer keeps what it is told to: writes end with a clear error, reads go on, and
 //! when the disk is well again so is the plane, with all that it ever acknowledged.
 
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use harness::{Plane, eventually, is_root, kill};
 
+use crate::pressure::Disk;
+
 fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_monoplane")
-}
-
-/// A file system of so many MiB of its own.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn of(mebibytes: u32) -> Self {
-        let directory = tempfile::tempdir().expect("a directory").keep();
-        let options = format!("size={mebibytes}m,mode=755");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&directory).status();
-        assert!(mounted.expect("mount runs").success());
-        Self(directory)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }
 
 /// Creates ConfigMaps of this many KiB until one is refused: their names and the refusal.

@@ -159,10 +159,10 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// A file system of its own, of so many MiB, until it is dropped.
-struct Disk(PathBuf);
+pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Disk {
-    fn of(mebibytes: u32) -> Self {
+    pub(crate) fn of(mebibytes: u32) -> Self {
         let directory = tempfile::tempdir().expect("a directory").keep();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&directory, open).expect("permissions");

@@ -21,31 +21,6 @@ const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const MAX_ANNOTATIONS: usize = 20;
 /// Longest expression of an audit annotation, in bytes.
 const MAX_VALUE: usize = 5 * 1024;
-/// What cannot name a variable in an expression.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 struct ValidatingAdmissionPolicy;
 
 pub(crate) fn builtin() -> Builtin {
@@ -193,7 +168,7 @@ fn validate_variable(variable: &Value, checker: &mut Checker, path: &Path<'_>, e
     let fits = name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit());
     if name.trim().is_empty() {
         errors.push(FieldError::required(&path.child("name"), "name is not specified"));
-    } else if !fits || RESERVED.contains(&name) {
+    } else if !fits || cel::is_reserved(name) {
         let why = "name is not a valid CEL identifier";
         errors.push(FieldError::invalid(&path.child("name"), name, why));
     }
