@@ -216,7 +216,7 @@ impl ApiServer {
         let call =
             Call { parts, query: &query, user: &user, now, body: Bytes::new(), warnings: warnings.clone() };
         let answered = if let Some(remote) = remote.filter(|_| long) {
-            aggregation::proxy::stream(self, &call, remote, permit).await
+            aggregation::proxy::stream(self, &call, remote, permit).boxed().await
         } else if long {
             self.stream(call, info, permit).await
         } else {
