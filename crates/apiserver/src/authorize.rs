@@ -11,6 +11,7 @@ use auth::node::{Graph, NodeAuthorizer, Referenced, Related};
 use auth::rbac::{Binding, Objects, Policy, Role};
 use auth::{Attributes, Authorizer, Decision, UserInfo};
 use clock::{Clock, Tasks};
+use futures::FutureExt;
 use registry::{Kind, ListOptions, Object, Registry};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -95,7 +96,7 @@ impl Authorization {
         let decision = self.authorize(attributes);
         match decision.is_allowed() {
             true => decision,
-            false => self.decide_by_stored(attributes, registry).await.unwrap_or(decision),
+            false => self.decide_by_stored(attributes, registry).boxed().await.unwrap_or(decision),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Paths that are no resources: discovery, OpenAPI, the version, health.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use apimachinery::status::Status;
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
@@ -24,7 +25,7 @@ pub(crate) fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
     }
     match path.trim_end_matches('/') {
         "" => paths(server, &server.aggregation.table()),
-        "/version" => version(),
+        "/version" => respond::bytes(StatusCode::OK, Syntax::Json, VERSION.clone()),
         "/.well-known/openid-configuration" => {
             respond::tree(StatusCode::OK, Syntax::Json, &server.authenticators.accounts()?.configuration())
         }
@@ -70,7 +71,12 @@ fn paths(server: &ApiServer, table: &Table) -> Answer {
 }
 
 /// The version of Kubernetes that we speak, and our own behind it.
-fn version() -> Answer {
+static VERSION: LazyLock<Bytes> = LazyLock::new(|| {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     let version = json!({
         "major": "1",
         "minor": "36",
@@ -80,14 +86,14 @@ fn version() -> Answer {
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "",
         "compiler": "rustc",
-        "platform": concat!("linux", "/", "amd64"),
+        "platform": format!("linux/{architecture}"),
         "emulationMajor": "1",
         "emulationMinor": "36",
         "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "35",
     });
-    respond::tree(StatusCode::OK, Syntax::Json, &version)
-}
+    Bytes::from(version.to_string())
+});
 
 /// Whether the client has the document already.
 pub(crate) fn is_known(headers: &http::HeaderMap, etag: &str) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use crate::shrink::{PAUSE, Shrinking};
 use crate::{Batch, Engine, Error, OpenError, Options, Reader, Snapshot, Sqlite, Table};
 
 /// Bytes that may wait in the queue before writers have to.
@@ -42,6 +43,7 @@ impl Drop for Done {
 
 enum Request {
     Commit { batch: Batch, done: Done, room: OwnedSemaphorePermit },
+    Shrink(oneshot::Sender<Result<(), Error>>),
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -104,7 +106,9 @@ impl Disk {
         let (queue, requests) = channel();
         let reader = engine.reader();
         let (filling, full) = watch::channel(false);
-        let writer = Writer { engine, requests, full: filling, group: Group::default(), closing: None };
+        let group = Group::default();
+        let writer =
+            Writer { engine, requests, full: filling, group, shrinking: None, failed: None, closing: None };
         std::thread::Builder::new().name("disk".into()).spawn(move || writer.run())?;
         Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), full, reader })
     }
@@ -148,6 +152,19 @@ impl Disk {
         self.reader.snapshot()
     }
 
+    /// Gives space that is free in the file back to the file system, down to what the next writes are likely to need
+    /// ([`Options::spare_bytes`]), and shortens the write-ahead log. Returns at once where there is little to give back or
+    /// another call is at it. Otherwise it goes in steps of a few milliseconds between groups, for a minute at most: the
+    /// next call goes on. A kill at any moment leaves the file whole.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] changes nothing, and writing goes on; after [`Error::Failed`] nothing more is written.
+    pub async fn shrink(&self) -> Result<(), Error> {
+        let (done, outcome) = oneshot::channel();
+        self.queue.send(Request::Shrink(done)).map_err(|_| Error::Closed)?;
+        outcome.await.unwrap_or(Err(Error::Closed))
+    }
+
     /// Writes out what is queued and closes the file. Batches queued later fail with [`Error::Closed`].
     pub async fn close(&self) -> Result<(), Error> {
         self.room.close();
@@ -165,40 +182,82 @@ struct Writer {
     requests: Receiver<Request>,
     full: watch::Sender<bool>,
     group: Group,
+    /// Space is being given back.
+    shrinking: Option<Shrinking>,
+    /// Why nothing is written any more.
+    failed: Option<Error>,
     /// Who waits for the end.
     closing: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 impl Writer {
     fn run(mut self) {
-        let mut failed = None;
         while self.closing.is_none() {
-            let Ok(first) = self.requests.recv() else { break };
-            self.take(first);
+            match self.next() {
+                Ok(first) => self.take(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
             while self.closing.is_none() && self.group.bytes < GROUP_BYTES {
                 let Ok(next) = self.requests.try_recv() else { break };
                 self.take(next);
             }
-            if failed.is_none()
-                && !self.group.batches.is_empty()
+            let is_idle = self.group.batches.is_empty();
+            if self.failed.is_none()
+                && !is_idle
                 && let Err(error) = self.apply()
             {
-                tracing::error!(%error, "the engine failed; nothing more is written until it is opened again");
-                failed = Some(error);
+                self.fail(error);
             }
-            self.group.finish(&failed.clone().map_or(Ok(()), Err));
+            self.group.finish(&self.failed.clone().map_or(Ok(()), Err));
+            self.shrink(is_idle);
         }
         let closed = self.engine.close();
         if let Err(error) = &closed {
             tracing::warn!(%error, "closing the engine failed; nothing that was acknowledged is lost");
         }
         if let Some(done) = self.closing {
-            let _ = done.send(failed.map_or(closed, Err));
+            let _ = done.send(self.failed.map_or(closed, Err));
+        }
+    }
+
+    /// Waits for a request; while space is being given back, only for a moment.
+    fn next(&self) -> Result<Request, RecvTimeoutError> {
+        match self.shrinking {
+            None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(_) => self.requests.recv_timeout(PAUSE),
         }
     }
 
     fn take(&mut self, request: Request) {
-        self.closing = self.group.push(request, &*self.engine);
+        match request {
+            Request::Close(done) => self.closing = Some(done),
+            Request::Shrink(done) if self.shrinking.is_none() => self.shrinking = Some(Shrinking::new(done)),
+            Request::Shrink(done) => {
+                let _ = done.send(Ok(()));
+            }
+            Request::Commit { batch, done, room } => self.group.push(batch, done, room, &*self.engine),
+        }
+    }
+
+    /// Makes a step of giving space back, if one is due.
+    fn shrink(&mut self, is_idle: bool) {
+        if self.closing.is_some() {
+            return;
+        }
+        let Some(shrinking) = self.shrinking.take() else { return };
+        match &self.failed {
+            Some(failed) => shrinking.end(Err(failed.clone())),
+            None => match shrinking.step(is_idle, &mut *self.engine) {
+                Ok(shrinking) => self.shrinking = shrinking,
+                Err(error) => self.fail(error),
+            },
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        tracing::error!(%error, "the engine failed; nothing more is written until it is opened again");
+        self.failed = Some(error);
     }
 
     /// Applies the group. While there is no room on the device it waits, and takes what comes meanwhile into the group,
@@ -234,21 +293,15 @@ struct Group {
 }
 
 impl Group {
-    fn push(&mut self, request: Request, engine: &dyn Engine) -> Option<oneshot::Sender<Result<(), Error>>> {
-        match request {
-            Request::Close(done) => Some(done),
-            Request::Commit { batch, done, room } => {
-                // Its writer's mistake: the others in the group must not pay for it.
-                if let Some(stray) = batch.tables().find(|table| !engine.knows(*table)) {
-                    done.call(Err(Error::NoTable(stray.name())));
-                    return None;
-                }
-                self.bytes += batch.size();
-                self.batches.push(batch);
-                self.waiting.push((done, room));
-                None
-            }
+    fn push(&mut self, batch: Batch, done: Done, room: OwnedSemaphorePermit, engine: &dyn Engine) {
+        // Its writer's mistake: the others in the group must not pay for it.
+        if let Some(stray) = batch.tables().find(|table| !engine.knows(*table)) {
+            done.call(Err(Error::NoTable(stray.name())));
+            return;
         }
+        self.bytes += batch.size();
+        self.batches.push(batch);
+        self.waiting.push((done, room));
     }
 
     fn finish(&mut self, result: &Result<(), Error>) {

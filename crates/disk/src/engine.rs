@@ -14,10 +14,26 @@ pub trait Engine: Send + 'static {
     fn apply(&mut self, group: &[Batch]) -> Result<(), Error>;
     /// Whether it holds this table. Batches that name another are not passed to it.
     fn knows(&self, table: Table) -> bool;
+    /// Gives a little of the space that is free in the file back to the file system: so little that writers do not notice.
+    /// Called between groups, again and again for as long as there is more. Errors are as those of [`Engine::apply`].
+    fn shrink(&mut self) -> Result<Shrunk, Error> {
+        Ok(Shrunk::Enough)
+    }
     /// The reading half.
     fn reader(&self) -> Arc<dyn Reader>;
     /// Leaves the file tidy. Not being called loses nothing that was applied.
     fn close(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// How far an engine has got with giving space back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrunk {
+    /// There is more to give back.
+    More,
+    /// What was given back has yet to be moved from the log into the file.
+    Settling,
+    /// What is free may stay: it is little, or will soon be needed.
+    Enough,
 }
 
 /// The reading half of an engine. Shared by all threads; never waits for the writer.

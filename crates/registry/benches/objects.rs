@@ -112,7 +112,7 @@ async fn main() {
         let (registry, kind) = (registry.clone(), kind.clone());
         async move {
             let options = ListOptions { limit: 500, ..ListOptions::default() };
-            std::hint::black_box(registry.list(&kind, "default", &options).await.unwrap().segments());
+            std::hint::black_box(registry.list(&kind, "default", &options).await.unwrap().into_segments());
         }
     });
     report("list 500 (pieces)", lists.await);

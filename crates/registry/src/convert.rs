@@ -93,10 +93,14 @@ impl Kind {
         }
     }
 
-    /// The items' bodies in this version.
-    pub(crate) async fn bodies(&self, items: &[&Arc<Item>]) -> Result<Vec<Bytes>, Status> {
+    /// The items' bodies in this version, each with its revision.
+    pub(crate) async fn bodies(&self, items: &[&Arc<Item>]) -> Result<Vec<(Bytes, u64)>, Status> {
         self.make_ready(items.iter().map(|item| &***item)).await?;
-        items.iter().map(|item| self.body_now(item).ok_or_else(lost)).collect()
+        let mut bodies = Vec::with_capacity(items.len());
+        for item in items {
+            bodies.push((self.body_now(item).ok_or_else(lost)?, item.revision));
+        }
+        Ok(bodies)
     }
 
     /// Sees to it that each item has a body in this version.

@@ -14,7 +14,8 @@ use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
 use crate::claims::Claims;
 use crate::modify::Failed;
-use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unversioned};
+use crate::race::ATTEMPTS;
+use crate::write::{Requires, draft, unversioned};
 use crate::{DeleteOptions, Deleted, Kind, List, ListOptions, Object, Propagation, Registry, RequestContext};
 
 const ORPHAN: &str = "orphan";
@@ -48,7 +49,8 @@ impl Registry {
             kind.strategy.orphan_warning().into_iter().for_each(|warning| cx.warnings.add(warning));
         }
         self.fresh().await?;
-        for _ in 0..CONFLICT_ATTEMPTS {
+        let mut race = self.race(kind, namespace, name);
+        for _ in 0..ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
             let old = kind.tree(&item).await?;
             let uid = metadata::uid(&old).to_owned();
@@ -78,7 +80,7 @@ impl Registry {
             };
             match done {
                 Ok((object, gone)) => return Ok(Deleted { object, gone, uid }),
-                Err(Failed::Conflict(current)) => self.catch_up(current.as_deref()).await?,
+                Err(Failed::Conflict(current)) => race.lost(current.as_deref()).await?,
                 Err(Failed::Status(status)) => return Err(status),
             }
         }

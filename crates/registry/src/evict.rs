@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::admit::{Attributes, Operation};
 use crate::bind::set_condition;
 use crate::modify::Target;
+use crate::race::ATTEMPTS;
 use crate::tree::{at, entries, items, map, number, object, text};
-use crate::write::CONFLICT_ATTEMPTS;
 use crate::{AdmitAll, DeleteOptions, Kind, ListOptions, Part, Registry, RequestContext, decode};
 
 const EVICTION: GroupVersionKind = GroupVersionKind::of("policy", "v1", "Eviction");
@@ -86,7 +86,7 @@ impl Registry {
 impl Eviction<'_> {
     async fn run(&self) -> Result<(), Status> {
         self.registry.fresh().await?;
-        for _ in 0..CONFLICT_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let pod = self.registry.get(self.pods, self.namespace, self.name, Part::Whole).await?.tree();
             let phase = text(&pod, &["status", "phase"]);
             let goes = meta::is_deleting(&pod) || matches!(phase, "Succeeded" | "Failed");

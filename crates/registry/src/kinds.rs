@@ -11,7 +11,8 @@ pub struct Kinds {
     generation: u64,
     /// Sorted by group, version, plural.
     all: Vec<Arc<Kind>>,
-    by_resource: HashMap<(String, String), Vec<Arc<Kind>>>,
+    /// By plural: for each group that has such a resource its versions. Every request looks here, so that it costs one hash.
+    by_plural: HashMap<String, Vec<Vec<Arc<Kind>>>>,
 }
 
 /// A group and its versions, the preferred one first.
@@ -26,11 +27,15 @@ pub struct Group<'a> {
 impl Kinds {
     pub(crate) fn new(generation: u64, mut all: Vec<Arc<Kind>>) -> Self {
         all.sort_by(|a, b| (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural)));
-        let mut by_resource: HashMap<_, Vec<_>> = HashMap::new();
+        let mut by_plural: HashMap<String, Vec<Vec<Arc<Kind>>>> = HashMap::new();
         for kind in &all {
-            by_resource.entry((kind.group.clone(), kind.plural.clone())).or_default().push(kind.clone());
+            let groups = by_plural.entry(kind.plural.clone()).or_default();
+            match groups.iter_mut().find(|versions| is_of(versions, &kind.group)) {
+                Some(versions) => versions.push(kind.clone()),
+                None => groups.push(vec![kind.clone()]),
+            }
         }
-        Self { generation, all, by_resource }
+        Self { generation, all, by_plural }
     }
 
     /// Grows with every change: what discovery caches compare.
@@ -45,10 +50,7 @@ impl Kinds {
 
     /// The kind at `/apis/group/version/plural`.
     pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        let at = self.all.binary_search_by(|kind| {
-            (kind.group.as_str(), kind.version.as_str(), kind.plural.as_str()).cmp(&(group, version, plural))
-        });
-        at.ok().and_then(|index| self.all.get(index))
+        self.versions_of(group, plural).iter().find(|kind| kind.version == version)
     }
 
     /// The kind of that name.
@@ -58,7 +60,8 @@ impl Kinds {
 
     /// Every served version of a resource.
     pub fn versions_of(&self, group: &str, plural: &str) -> &[Arc<Kind>] {
-        self.by_resource.get(&(group.to_owned(), plural.to_owned())).map_or(&[], Vec::as_slice)
+        let groups = self.by_plural.get(plural).map_or(&[][..], Vec::as_slice);
+        groups.iter().find(|versions| is_of(versions, group)).map_or(&[], Vec::as_slice)
     }
 
     /// All groups, sorted by name (the legacy group, whose name is empty, first).
@@ -81,6 +84,11 @@ impl Kinds {
     pub fn in_version<'a>(&'a self, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
         self.all.iter().filter(move |kind| kind.group == group && kind.version == version)
     }
+}
+
+/// Whether these versions of a resource are of that group.
+fn is_of(versions: &[Arc<Kind>], group: &str) -> bool {
+    versions.first().is_some_and(|kind| kind.group == group)
 }
 
 /// Order of versions as upstream's `version.CompareKubeAwareVersionStrings`: GA before beta before alpha, newer first,

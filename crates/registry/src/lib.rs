@@ -41,6 +41,7 @@ mod modify;
 mod object;
 mod opening;
 mod patching;
+mod race;
 mod ranges;
 mod read;
 mod registry;

@@ -11,9 +11,10 @@ use crate::admit::{Attributes, Operation};
 use crate::cache::Item;
 use crate::claims::Choices;
 use crate::managing::{self, Writing};
+use crate::race::ATTEMPTS;
 use crate::strategy::Generation;
 use crate::tree::{at, copy, map, object, text};
-use crate::write::{CONFLICT_ATTEMPTS, Requires, draft, unavailable, unversioned};
+use crate::write::{Requires, draft, unavailable, unversioned};
 use crate::{Kind, Object, Part, Registry, RequestContext, Updated, decode, meta};
 
 /// Which object a change is of.
@@ -65,7 +66,8 @@ impl Registry {
     ) -> Result<Updated, Status> {
         let Target { kind, namespace, name, .. } = target;
         self.fresh().await?;
-        for _ in 0..CONFLICT_ATTEMPTS {
+        let mut race = self.race(kind, namespace, name);
+        for _ in 0..ATTEMPTS {
             let item = self.item(kind, namespace, name)?;
             let old = kind.tree(&item).await?;
             let mut new = change.of(&old).await?;
@@ -77,7 +79,7 @@ impl Registry {
             match self.finish(cx, kind, &item, &mut new, &old).await {
                 Ok(object) => return Ok(Updated { object, created: false }),
                 Err(Failed::Conflict(current)) if !target.conditional => {
-                    self.catch_up(current.as_deref()).await?
+                    race.lost(current.as_deref()).await?
                 }
                 Err(Failed::Conflict(_)) => return Err(Status::modified(&kind.resource.name, name)),
                 Err(Failed::Status(status)) => return Err(status),

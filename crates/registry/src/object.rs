@@ -5,7 +5,7 @@
 
 use apimachinery::excerpt::Excerpt;
 use apimachinery::status::Status;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use serde_json::Value;
 
 use crate::Kind;
@@ -181,20 +181,20 @@ impl List {
     }
 
     /// The list's JSON as pieces to be sent one after the other; the items' bytes are shared with every other reader.
-    pub fn segments(&self) -> Vec<Bytes> {
+    pub fn into_segments(self) -> Vec<Bytes> {
         const COMMA: Bytes = Bytes::from_static(b",");
-        let mut out = Vec::with_capacity(self.items.len() * 2 + 2);
+        let each = if self.items_with_type { 3 } else { 2 };
+        let mut out = Vec::with_capacity(self.items.len() * each + 2);
         out.push(self.opening());
-        for (index, (body, _)) in self.items.iter().enumerate() {
+        for (index, (mut body, _)) in self.items.into_iter().enumerate() {
             if index > 0 {
                 out.push(COMMA);
             }
             if self.items_with_type {
                 out.push(self.item_head.0.clone());
-                out.push(body.slice(1..));
-            } else {
-                out.push(body.clone());
+                body.advance(1);
             }
+            out.push(body);
         }
         out.push(Bytes::from_static(b"]}"));
         out

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::builtin::builtin_kinds;
 use crate::cache::{Applied, Feed, Pending};
 use crate::custom::CustomKinds;
+use crate::race::Lines;
 use crate::ranges::{Objects, Ranges};
 use crate::write::unavailable;
 use crate::{Kinds, Options, Registry};
@@ -51,6 +52,7 @@ pub(crate) async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<
         pending,
         feed: commands,
         ranges,
+        lines: Lines::default(),
         tasks,
         options,
     });

@@ -170,8 +170,7 @@ impl Registry {
             }
             found.push(item);
         }
-        let bodies = kind.bodies(&found).await?;
-        let items = bodies.into_iter().zip(found.iter().map(|item| item.revision)).collect();
+        let items = kind.bodies(&found).await?;
         let mut list = List {
             head: kind.list_head.clone(),
             item_head: kind.head.clone(),

@@ -11,6 +11,7 @@ use store::Store;
 use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Applied, Command, Pending};
+use crate::race::Lines;
 use crate::ranges::Ranges;
 use crate::{
     AdmitAll, AskWebhook, Configuration, DeleteOptions, Kind, Kinds, List, ListOptions, NoWebhooks, Object,
@@ -108,6 +109,7 @@ pub struct Registry {
     pub(crate) pending: Arc<Pending>,
     pub(crate) feed: mpsc::Sender<Command>,
     pub(crate) ranges: Ranges,
+    pub(crate) lines: Lines,
     pub(crate) tasks: Tasks,
 }
 

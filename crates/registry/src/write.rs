@@ -20,8 +20,6 @@ use crate::{Kind, Object, Part, Patch, Registry, RequestContext, Updated, decode
 
 /// How often a generated name is tried.
 const NAME_ATTEMPTS: usize = 8;
-/// How often a write starts again because others got in between.
-pub(crate) const CONFLICT_ATTEMPTS: usize = 64;
 
 /// Bytes of an object that fit into a transaction in any case, beside its key and claims.
 const MAX_BYTES: usize = store::MAX_TXN_BYTES - (1 << 14);
@@ -254,19 +252,6 @@ impl Registry {
         let committed = self.store.commit(txn).await?;
         self.applied.reached(committed.revision).await;
         Ok(committed.revision)
-    }
-
-    /// After a conflict: waits until the cache shows what the store said it holds.
-    pub(crate) async fn catch_up(&self, current: Option<&store::Entry>) -> Result<(), Status> {
-        let revision = match current {
-            Some(entry) => entry.mod_revision,
-            None => self.store.head().await.map_err(unavailable)?,
-        };
-        if self.applied.reached(revision).await {
-            Ok(())
-        } else {
-            Err(Status::service_unavailable("the registry is shutting down"))
-        }
     }
 
     pub(crate) async fn write_over(

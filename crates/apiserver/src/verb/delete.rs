@@ -34,7 +34,7 @@ pub(super) async fn many(on: On<'_>) -> Answer {
     let chosen = on.list_options()?;
     let registry = &on.server.registry;
     let deleted = registry.delete_collection(&context, &on.kind, on.namespace, &chosen, &options).await?;
-    on.list(&deleted)
+    on.list(deleted)
 }
 
 impl On<'_> {

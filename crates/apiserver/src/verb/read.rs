@@ -26,10 +26,10 @@ pub(super) async fn get(on: On<'_>, part: Part) -> Answer {
 pub(super) async fn list(on: On<'_>) -> Answer {
     let options = on.list_options()?;
     if component_status::is(&on.kind) {
-        return on.list(&List::shown(&on.kind, &component_status::all(on.server))?);
+        return on.list(List::shown(&on.kind, &component_status::all(on.server))?);
     }
     let list = on.server.registry.list(&on.kind, on.namespace, &options).await?;
-    on.list(&list)
+    on.list(list)
 }
 
 /// Changes of a collection, or of one of its objects.
@@ -86,18 +86,18 @@ impl On<'_> {
     }
 
     /// A list in the form that the client wants.
-    pub(super) fn list(&self, list: &List) -> Answer {
+    pub(super) fn list(&self, list: List) -> Answer {
         let bytes = match self.form.shape {
             Shape::Whole if self.form.syntax == Syntax::Json => {
-                return Ok(respond::json(StatusCode::OK, Body::pieces(list.segments())));
+                return Ok(respond::json(StatusCode::OK, Body::pieces(list.into_segments())));
             }
             Shape::Whole => list.to_bytes(),
             Shape::Table => {
                 let include = Include::parse(self.call.query.get("includeObject"))?;
                 let (registry, now) = (&self.server.registry, self.call.now);
-                shape::table_of_list(registry, &self.kind, list, include, now)?.into()
+                shape::table_of_list(registry, &self.kind, &list, include, now)?.into()
             }
-            Shape::Metadata => shape::partial_list(list)?.into(),
+            Shape::Metadata => shape::partial_list(&list)?.into(),
         };
         respond::bytes(StatusCode::OK, self.form.syntax, bytes)
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, ErrorCode};
 
 use super::SharedFile;
 
@@ -64,6 +65,24 @@ impl Checkpointer {
         }
     }
 
+    /// Pages in the log at which it is moved into the file.
+    pub(super) fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// Called by the writer between two groups until it says that all of the log is in the file. The thread copies most of it,
+    /// and the writer the little that is left.
+    pub(super) fn settle(&self, connection: &Connection, mode: CheckpointMode) -> bool {
+        if self.little_left.swap(false, Ordering::Relaxed) {
+            return finish(connection, mode);
+        }
+        if let Some(wake) = &self.wake {
+            // Full: it has been woken already.
+            let _ = wake.try_send(());
+        }
+        false
+    }
+
     /// Ends the thread and waits for it.
     pub(super) fn stop(&mut self) {
         self.wake = None;
@@ -97,6 +116,24 @@ fn checkpoint(connection: &Connection) -> Option<usize> {
         Err(error) => {
             tracing::warn!(%error, "moving the write-ahead log into the file failed; it will be tried again");
             None
+        }
+    }
+}
+
+/// Copies the rest of the log, waiting for no snapshot; whether there is none left.
+fn finish(connection: &Connection, mode: CheckpointMode) -> bool {
+    let copy = || {
+        connection.busy_timeout(Duration::ZERO)?;
+        let copied = connection.wal_checkpoint_v2(Some(rusqlite::MAIN_DB), mode);
+        connection.busy_timeout(super::open::BUSY_TIMEOUT)?;
+        copied
+    };
+    match copy() {
+        Ok((log, copied)) => log == copied,
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => false,
+        Err(error) => {
+            tracing::warn!(%error, "moving the write-ahead log into the file failed; it will be tried again");
+            false
         }
     }
 }

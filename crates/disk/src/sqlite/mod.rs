@@ -6,6 +6,7 @@
 mod checkpoint;
 mod open;
 mod read;
+mod shrink;
 mod write;
 
 use std::path::PathBuf;
@@ -27,12 +28,15 @@ pub struct Options {
     pub page_bytes: usize,
     /// Bytes of write-ahead log after which it is moved into the file.
     pub log_bytes: usize,
+    /// Bytes that stay free in the file, at least, when space is given back ([`crate::Disk::shrink`]).
+    pub spare_bytes: usize,
 }
 
 impl Options {
     /// The measured defaults.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), cache_bytes: 1 << 20, page_bytes: 8 << 10, log_bytes: 16 << 20 }
+        let (cache_bytes, page_bytes) = (1 << 20, 8 << 10);
+        Self { path: path.into(), cache_bytes, page_bytes, log_bytes: 16 << 20, spare_bytes: 8 << 20 }
     }
 }
 

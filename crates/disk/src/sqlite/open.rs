@@ -16,7 +16,7 @@ const APPLICATION_ID: i32 = 0x4d6f_6e6f;
 /// Grows when older programs could no longer read the file.
 const FORMAT: i32 = 1;
 /// Reading and writing never wait for one another in this mode; opening and closing may, for a moment.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An open file: what its connections share, the one that will write, and the lock that keeps others out until it is
 /// dropped or the process ends.
@@ -74,6 +74,7 @@ pub(super) fn connect(options: &Options, create: bool) -> rusqlite::Result<Conne
     connection.set_prepared_statement_cache_capacity(64);
     if create {
         connection.pragma_update(None, "page_size", i64::try_from(options.page_bytes).unwrap_or(4096))?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.pragma_update(
         None,
@@ -121,7 +122,22 @@ fn prepare(options: &Options, connection: &Connection, statements: &Statements) 
         }
         transaction.commit()
     };
-    create().map_err(sql)
+    create().map_err(sql)?;
+    make_shrinkable(path, connection);
+    Ok(())
+}
+
+/// A file of a program that did not know how to make files smaller is written anew, once. That takes time and room; if it
+/// fails the file is as it was, and only stays as large as it is.
+fn make_shrinkable(path: &Path, connection: &Connection) {
+    let auto_vacuum = connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i32>(0));
+    if !matches!(auto_vacuum, Ok(0)) {
+        return;
+    }
+    tracing::info!(file = %path.display(), "writing the file anew, so that it can shrink from now on");
+    if let Err(error) = connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)") {
+        tracing::warn!(%error, file = %path.display(), "the file cannot be written anew; it will be tried at the next start");
+    }
 }
 
 fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {

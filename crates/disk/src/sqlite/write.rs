@@ -10,8 +10,9 @@ use rusqlite::{Connection, TransactionBehavior, ffi};
 use super::checkpoint::Checkpointer;
 use super::open::Opened;
 use super::read::{ReaderHandle, Readers};
+use super::shrink::Shrinker;
 use super::{Options, SharedFile};
-use crate::{Batch, Emptied, Engine, Error, OpenError, Reader, Table};
+use crate::{Batch, Emptied, Engine, Error, OpenError, Reader, Shrunk, Table};
 
 /// A file and the connection that writes it.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     checkpointer: Checkpointer,
     log_pages: Arc<AtomicUsize>,
+    shrinker: Shrinker,
     lock: File,
 }
 
@@ -39,7 +41,8 @@ impl Sqlite {
         let shared = Arc::new(shared);
         let checkpointer = Checkpointer::start(&shared).map_err(io)?;
         let readers = Arc::new(Readers::new(shared.clone()));
-        Ok(Self { connection, shared, readers, checkpointer, log_pages, lock })
+        let shrinker = Shrinker::default();
+        Ok(Self { connection, shared, readers, checkpointer, log_pages, shrinker, lock })
     }
 
     fn transact(&mut self, group: &[Batch]) -> Result<(), Error> {
@@ -70,7 +73,7 @@ impl Sqlite {
 
 /// What a failed write is. Only where SQLite says that it found no room, which it does before anything is synced, has the
 /// file stayed as it was.
-fn failed(error: rusqlite::Error) -> Error {
+pub(super) fn failed(error: rusqlite::Error) -> Error {
     let code = error.sqlite_error().map(|error| error.extended_code);
     match code {
         Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => Error::NoRoom(error.to_string()),
@@ -84,6 +87,11 @@ impl Engine for Sqlite {
         self.transact(group)?;
         self.checkpointer.written(self.log_pages.load(Ordering::Relaxed));
         Ok(())
+    }
+
+    fn shrink(&mut self) -> Result<Shrunk, Error> {
+        let options = &self.shared.options;
+        self.shrinker.step(&mut self.connection, &mut self.checkpointer, &self.log_pages, options)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

@@ -22,7 +22,7 @@ async fn the_list_is_json_of_stored_bytes() {
     let list = world.list("configmaps", ListOptions::default()).await.unwrap();
     let bytes = list.to_bytes();
     assert_eq!(bytes.len(), list.byte_len());
-    assert_eq!(bytes, list.segments().concat());
+    assert_eq!(bytes, list.clone().into_segments().concat());
     let tree: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!((&tree["kind"], &tree["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
     assert_eq!(tree["metadata"], json!({"resourceVersion": list.resource_version().to_string()}));

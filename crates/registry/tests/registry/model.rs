@@ -138,10 +138,11 @@ async fn run(operations: Vec<Operation>) {
         assert_eq!(objects, state(&world, labelled).await.0);
     }
     // What a restart reads from the store is what was shown before it.
-    let before = world.list("configmaps", ListOptions::default()).await.unwrap().segments()[1..].concat();
+    let before =
+        world.list("configmaps", ListOptions::default()).await.unwrap().into_segments()[1..].concat();
     let again = world.again().await;
     assert_eq!(
-        again.list("configmaps", ListOptions::default()).await.unwrap().segments()[1..].concat(),
+        again.list("configmaps", ListOptions::default()).await.unwrap().into_segments()[1..].concat(),
         before
     );
 }

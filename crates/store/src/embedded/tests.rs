@@ -1,4 +1,4 @@
-use disk::{Batch, Engine, Options, Reader, Sqlite, Table};
+use disk::{Batch, Engine, Options, Reader, Shrunk, Sqlite, Table};
 
 use super::*;
 use crate::Write;
@@ -24,6 +24,10 @@ impl Engine for Breaking {
             Some(fault) => Err(fault),
             None => self.engine.apply(group),
         }
+    }
+
+    fn shrink(&mut self) -> Result<Shrunk, disk::Error> {
+        self.fault.lock().unwrap().clone().map_or(Ok(Shrunk::Enough), Err)
     }
 
     fn knows(&self, table: Table) -> bool {
@@ -81,6 +85,21 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     assert_eq!(store.get(b"k", None).await.unwrap().unwrap().value, "2");
     assert_eq!(store.commit(put("k", "4")).await.unwrap().revision, 3);
     store.health().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_space_is_given_back_has_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, fault) = breaking(directory.path());
+    let now = clock::Instant::default();
+    *fault.lock().unwrap() = Some(disk::Error::NoRoom("full".into()));
+    store.maintain(now).await.unwrap();
+    store.health().await.unwrap();
+    *fault.lock().unwrap() = Some(disk::Error::Failed("torn".into()));
+    store.maintain(now).await.unwrap_err();
+    assert!(store.failed().await.to_string().contains("torn"));
+    *fault.lock().unwrap() = None;
+    store.commit(put("k", "1")).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use store::{Embedded, Error, History, Store};
+use store::{Embedded, Error, History, Store, Txn, Write};
 use tempfile::TempDir;
 
 use crate::contract::{Backend, bytes, contract, events, put};
@@ -69,6 +69,67 @@ async fn maintaining_forgets_by_age_and_frees_the_log() {
     };
     file.snapshot().unwrap().scan(disk::Table::new("log"), &disk::KeyRange::default(), &mut visit).unwrap();
     assert_eq!(rows, 2);
+}
+
+/// Writes so many values of 4 KiB, all of them new.
+async fn fill(store: &Embedded, round: usize, count: usize) {
+    for i in 0..count {
+        store.commit(put(format!("{round}/{i}"), "x".repeat(4096))).await.unwrap();
+    }
+}
+
+async fn empty(store: &Embedded, round: usize, count: usize) {
+    for i in 0..count {
+        let key = bytes(format!("{round}/{i}"));
+        store.commit(Txn { expect: vec![], writes: vec![Write::Delete(key)] }).await.unwrap();
+    }
+    store.compact(store.head().await.unwrap()).await.unwrap();
+}
+
+fn length(backend: &InFile) -> u64 {
+    std::fs::metadata(backend.path()).unwrap().len()
+}
+
+fn sparing(backend: &InFile) -> Embedded {
+    let options =
+        disk::Options { spare_bytes: 64 << 10, log_bytes: 256 << 10, ..disk::Options::new(backend.path()) };
+    Embedded::open(&options, History::default()).unwrap()
+}
+
+#[tokio::test]
+async fn maintaining_makes_the_file_smaller() {
+    let backend = InFile::new(&());
+    let store = sparing(&backend);
+    store.commit(put("kept", "value")).await.unwrap();
+    fill(&store, 0, 1000).await;
+    empty(&store, 0, 1000).await;
+    assert!(length(&backend) > 4 << 20, "what is free was the store's until now");
+    let now = clock::Instant::default();
+    store.maintain(now).await.unwrap();
+    assert!(length(&backend) < 256 << 10, "{} bytes are left", length(&backend));
+    let log = backend.path().with_file_name("store-wal");
+    assert_eq!(std::fs::metadata(log).unwrap().len(), 0);
+    assert_eq!(store.get(b"kept", None).await.unwrap().unwrap().value, "value");
+    store.commit(put("kept", "another")).await.unwrap();
+    store.close().await.unwrap();
+    let store = backend.open().await;
+    assert_eq!(store.get(b"kept", None).await.unwrap().unwrap().value, "another");
+}
+
+#[tokio::test]
+async fn a_steady_load_keeps_its_space() {
+    let backend = InFile::new(&());
+    let store = sparing(&backend);
+    let now = clock::Instant::default();
+    let mut longest = 0;
+    for round in 0..12 {
+        fill(&store, round, 200).await;
+        store.maintain(now).await.unwrap();
+        empty(&store, round, 200).await;
+        assert!(length(&backend) >= longest, "it shrank in round {round}, and will grow again");
+        longest = length(&backend);
+    }
+    assert!(longest < 4 << 20, "{longest} bytes for 800 KiB a round");
 }
 
 #[tokio::test]

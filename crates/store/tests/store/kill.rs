@@ -18,8 +18,9 @@ const WRITERS: u64 = 8;
 const WIDTH: u64 = 3;
 
 fn open(path: &Path) -> Embedded {
-    // A short log makes it likely that a kill meets it being moved into the file.
-    let options = disk::Options { log_bytes: 256 << 10, ..disk::Options::new(path) };
+    // A short log makes it likely that a kill meets it being moved into the file, and little to spare that one meets the file
+    // being made smaller.
+    let options = disk::Options { log_bytes: 256 << 10, spare_bytes: 64 << 10, ..disk::Options::new(path) };
     Embedded::open(&options, History { revisions: 500, ..History::default() }).unwrap()
 }
 
@@ -45,7 +46,15 @@ async fn write(store: Embedded, writer: u64, start: Revision) {
         let revision = store.commit(Txn { expect: vec![], writes }).await.unwrap().revision;
         // One call, so that lines of two writers never mix; unlike eprintln! it is not captured by the test runner.
         std::io::stderr().write_all(format!("durable {writer} {i} {revision}\n").as_bytes()).unwrap();
-        if i % 100 == 0 && writer == 0 {
+        if i % 25 == 0 && writer == 0 {
+            let large = bytes("x".repeat(1 << 20));
+            store
+                .commit(Txn { expect: vec![], writes: vec![Write::Put(bytes("large"), large)] })
+                .await
+                .unwrap();
+            let delete = vec![Write::Delete(bytes("large"))];
+            let deleted = store.commit(Txn { expect: vec![], writes: delete }).await.unwrap();
+            store.compact(deleted.revision.saturating_sub(500)).await.unwrap();
             store.maintain(clock::Instant::default()).await.unwrap();
         }
     }

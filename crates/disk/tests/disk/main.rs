@@ -1,6 +1,8 @@
 //! What `disk` promises its owners.
 #![allow(clippy::unwrap_used)]
 
+mod shrink;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
