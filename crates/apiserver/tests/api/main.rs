@@ -13,6 +13,7 @@ mod coverage;
 mod documents;
 mod explain;
 mod forms;
+mod lives;
 mod log;
 mod objects;
 #[allow(dead_code, unreachable_pub, reason = "shared with the example")]
