@@ -93,7 +93,7 @@ pub struct ApiServer {
     pub(crate) readiness: health::Readiness,
     /// Ends watches and logs, which would otherwise hold up the end of the server.
     pub(crate) stopping: CancellationToken,
-    /// Streams that outlive the request that began them.
+    /// Streams and what else outlives the request that began it.
     pub(crate) upgraded: Tasks,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -175,11 +175,6 @@ impl ApiServer {
     pub fn begin_to_stop(&self) {
         self.readiness.is_stopping();
         self.stopping.cancel();
-    }
-
-    /// Whether `/readyz` says so.
-    pub fn is_ready(&self) -> bool {
-        health::is_ready(self)
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer, too.
@@ -277,7 +272,7 @@ impl ApiServer {
         }
         match info {
             RequestInfo::Resource(info) => verb::dispatch(self, call, info).boxed().await,
-            RequestInfo::Path { .. } => path::serve(self, &call),
+            RequestInfo::Path { .. } => path::serve(self, &call).await,
         }
     }
 
