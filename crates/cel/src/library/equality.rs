@@ -143,6 +143,8 @@ fn maps(context: &mut Context, one: &Map<'_>, other: &Map<'_>) -> Compared {
     {
         return objects(context, a, b, object);
     }
+    // Each key is looked for in both.
+    context.work(crate::value::size(one.len()).saturating_mul(4))?;
     for (key, a) in one.entries() {
         let Some(b) = other.find(&key) else { return Ok(false) };
         if !equal(context, &a?, &b?)? {
