@@ -9,7 +9,7 @@ use crate::{directory, start};
 const PAGE: &str = include_str!("../../../../docs/kubernetes.md");
 
 /// What upstream serves and we do not, each with the word for why. Shorter is better.
-const GAPS: [&str; 14] = [
+const GAPS: [&str; 11] = [
     // Mutating policies come later.
     "admissionregistration.k8s.io/v1 mutatingadmissionpolicies",
     "admissionregistration.k8s.io/v1 mutatingadmissionpolicybindings",
@@ -24,9 +24,6 @@ const GAPS: [&str; 14] = [
     "resource.k8s.io/v1 resourceclaims/status",
     "resource.k8s.io/v1 resourceclaimtemplates",
     "resource.k8s.io/v1 resourceslices",
-    "v1 nodes/proxy",
-    "v1 pods/proxy",
-    "v1 services/proxy",
 ];
 
 async fn ours(asker: &Asker<'_>) -> Resources {

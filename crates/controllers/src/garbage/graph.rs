@@ -126,7 +126,8 @@ pub(super) struct Graph {
     not_found: Lately<Coordinates>,
 }
 
-fn name_of(key: &ObjectKey) -> Box<str> {
+/// The name of an object among its kind.
+pub(super) fn name_of(key: &ObjectKey) -> Box<str> {
     key.to_string().into()
 }
 
@@ -191,18 +192,15 @@ impl Graph {
     }
 
     /// The object of this name is gone; the UIDs to look at again.
-    pub(super) fn forget(&mut self, kind: &KindName, key: &ObjectKey) -> Vec<String> {
+    pub(super) fn forget(&mut self, kind: &KindName, name: &str) -> Vec<String> {
         let names = self.present.get_mut(kind);
-        let uid = names.and_then(|names| names.remove(&name_of(key)));
+        let uid = names.and_then(|names| names.remove(name));
         uid.map(|uid| self.remove(&uid)).unwrap_or_default()
     }
 
-    /// Nothing else is left of a kind; the UIDs to look at again.
-    pub(super) fn keep(&mut self, kind: &KindName, keys: &HashSet<ObjectKey>) -> Vec<String> {
-        let Some(names) = self.present.get_mut(kind) else { return Vec::new() };
-        let kept: HashSet<Box<str>> = keys.iter().map(name_of).collect();
-        let gone: Vec<_> = names.extract_if(|name, _| !kept.contains(name)).map(|(_, uid)| uid).collect();
-        gone.iter().flat_map(|uid| self.remove(uid)).collect()
+    /// The names of all that is known of a kind.
+    pub(super) fn names(&self, kind: &KindName) -> HashSet<Box<str>> {
+        self.present.get(kind).into_iter().flat_map(|names| names.keys().cloned()).collect()
     }
 
     /// A kind is no longer served, which says nothing about its objects: they are out of sight, not gone. The UIDs to look

@@ -5,7 +5,7 @@ mod monitors;
 #[cfg(test)]
 mod tests;
 
-use crate::plan::{Action, Delete, Patch, Plan};
+use crate::plan::{Action, Delete, Lists, Patch, Plan};
 use crate::{Controller, World};
 use async_trait::async_trait;
 use client::discovery::Served;
@@ -205,7 +205,7 @@ fn patch(item: &Item, metadata: Value) -> Action {
     body["metadata"]["uid"] = json!(item.uid);
     body["metadata"]["resourceVersion"] = json!(item.resource_version);
     let (resource, key) = (item.kind.resource.clone(), item.key.clone());
-    Action::Patch(Patch { resource, key, subresource: None, body })
+    Action::Patch(Patch { resource, key, subresource: None, body, lists: Lists::Replaced })
 }
 
 fn without_owners(item: &Item, uids: &[&str]) -> Action {

@@ -1,7 +1,7 @@
 //! One metadata watch for each kind that the server serves, as kinds come and go.
 
 use super::Owner;
-use super::graph::{Graph, Item, KindName};
+use super::graph::{Graph, Item, KindName, name_of};
 use client::discovery::{Served, served};
 use client::kube::Client;
 use client::kube::api::{Api, DynamicObject, PartialObjectMeta};
@@ -176,8 +176,14 @@ fn watch_kind(
     let (sender, listed) = watch::channel(false);
     let defines_kinds = kind.resource.kind == "CustomResourceDefinition";
     let name = KindName::of(&kind);
-    let mut sink =
-        IntoGraph { shared: shared.clone(), kind: kind.clone(), name, listed: sender, defines_kinds };
+    let mut sink = IntoGraph {
+        shared: shared.clone(),
+        kind: kind.clone(),
+        name,
+        unlisted: HashSet::new(),
+        listed: sender,
+        defines_kinds,
+    };
     let (own, ambient) = (tasks.child(), ambient.clone());
     own.spawn("garbage-monitor", async move {
         reflect(MetadataOnly(api), Selection::default(), &mut sink, &ambient).await;
@@ -189,6 +195,8 @@ struct IntoGraph {
     shared: Arc<Shared>,
     kind: Arc<Served>,
     name: KindName,
+    /// The names of what was there before the list that is being applied, and has not been in it yet.
+    unlisted: HashSet<Box<str>>,
     listed: watch::Sender<bool>,
     defines_kinds: bool,
 }
@@ -204,18 +212,27 @@ impl IntoGraph {
 }
 
 impl Sink<PartialObjectMeta<DynamicObject>> for IntoGraph {
+    fn listing(&mut self) {
+        self.unlisted = self.shared.graph().names(&self.name);
+    }
+
     fn apply(&mut self, object: PartialObjectMeta<DynamicObject>) {
+        if !self.unlisted.is_empty() {
+            self.unlisted.remove(&name_of(&ObjectKey::of(&object)));
+        }
         if let Some(item) = Item::of(&self.kind, object.metadata) {
             self.change(|graph| graph.set(item));
         }
     }
 
     fn delete(&mut self, object: PartialObjectMeta<DynamicObject>) {
-        self.change(|graph| graph.forget(&self.name, &ObjectKey::of(&object)));
+        self.change(|graph| graph.forget(&self.name, &name_of(&ObjectKey::of(&object))));
     }
 
-    fn listed(&mut self, keys: HashSet<ObjectKey>) {
-        self.change(|graph| graph.keep(&self.name, &keys));
+    fn listed(&mut self) {
+        for gone in std::mem::take(&mut self.unlisted) {
+            self.change(|graph| graph.forget(&self.name, &gone));
+        }
         self.listed.send_replace(true);
     }
 }

@@ -151,14 +151,14 @@ fn only_what_owns_or_goes_is_kept() {
     assert_eq!(graph.set(item("d", &["alone"])), ["d"]);
     assert!(graph.get("d").is_some());
     // Its only owner is gone, though nothing but its name was kept.
-    assert_eq!(graph.forget(&KindName::of(&kind("ConfigMap", true)), &ObjectKey::new("x", "alone")), ["d"]);
+    assert_eq!(graph.forget(&KindName::of(&kind("ConfigMap", true)), "x/alone"), ["d"]);
     assert_eq!(graph.owner("x", &reference("alone", true)), Owner::Gone);
     graph.set(item("d", &[]));
     assert!(graph.get("d").is_none());
 }
 
 #[test]
-fn a_list_tells_what_is_gone_and_a_kind_out_of_sight_tells_nothing() {
+fn what_a_list_leaves_out_is_gone_and_a_kind_out_of_sight_tells_nothing() {
     let maps = KindName::of(&kind("ConfigMap", true));
     let filled = || {
         let mut graph = Graph::default();
@@ -167,7 +167,8 @@ fn a_list_tells_what_is_gone_and_a_kind_out_of_sight_tells_nothing() {
         graph
     };
     let mut graph = filled();
-    assert_eq!(graph.keep(&maps, &HashSet::new()), ["d"]);
+    assert_eq!(graph.names(&maps), HashSet::from(["x/o".into()]));
+    assert_eq!(graph.forget(&maps, "x/o"), ["d"]);
     assert_eq!(graph.owner("x", &reference("o", true)), Owner::Gone);
     let mut graph = filled();
     assert_eq!(graph.lose_sight_of(&maps), ["d"]);
