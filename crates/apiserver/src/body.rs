@@ -1,15 +1,26 @@
 //! The body of an answer: stored bytes in large frames, or a stream that goes on.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyDataStream, BodyExt, Empty};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What ends a body early.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request to somebody else.
+pub type Sending = UnsyncBoxBody<Bytes, BodyError>;
+
+/// No body.
+pub(crate) fn nothing() -> Sending {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Pieces are gathered into frames of this size: small enough to be reused by the allocator, large enough that a frame's
 /// cost does not count.
@@ -50,6 +61,11 @@ impl Body {
     /// Whatever the stream gives, until it ends.
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
         Inner::Stream(Box::pin(stream)).into()
+    }
+
+    /// The same body, which ends when that does.
+    pub(crate) fn until(self, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::stream(BodyDataStream::new(self).take_until(end))
     }
 
     /// The same body, which keeps the permit for as long as it lives.

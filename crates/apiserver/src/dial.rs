@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request};
 
-use crate::body::BodyError;
+use crate::body::{BodyError, Sending};
 
 /// Where a node's kubelet listens, as its Node object says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct NodeAddress {
 
 /// What a kubelet answered.
 pub struct NodeAnswer {
-    /// HTTP status.
-    pub code: StatusCode,
+    /// HTTP status and headers.
+    pub head: http::response::Parts,
     /// The body as it comes.
     pub body: BoxStream<'static, Result<Bytes, BodyError>>,
 }
@@ -31,12 +31,12 @@ pub trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// What a kubelet answered to a request to change protocols.
-pub enum NodeUpgrade {
-    /// It has, with this head, and from here on nothing is HTTP's.
+/// What became of a request to a kubelet.
+pub enum NodeReply {
+    /// It was answered, and if it asked for another protocol it did not get it.
+    Answered(NodeAnswer),
+    /// It has changed protocols, with this head, and from here on nothing is HTTP's.
     Switched(HeaderMap, Box<dyn Duplex>),
-    /// It has not.
-    Refused(NodeAnswer),
 }
 
 /// Why a kubelet cannot be asked.
@@ -50,9 +50,6 @@ pub enum DialError {
 /// Asks a node's kubelet. All that the server wants of nodes goes through here, whatever way leads to them.
 #[async_trait]
 pub trait NodeDialer: Send + Sync {
-    /// The answer to a GET of `path` (with its query).
-    async fn get(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError>;
-
-    /// The answer to a request without a body that asks for another protocol.
-    async fn upgrade(&self, node: &NodeAddress, request: Request<()>) -> Result<NodeUpgrade, DialError>;
+    /// Sends a request; the answer's head is there in a bounded time, its body goes on for as long as it likes.
+    async fn send(&self, node: &NodeAddress, request: Request<Sending>) -> Result<NodeReply, DialError>;
 }

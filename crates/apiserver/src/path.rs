@@ -15,12 +15,12 @@ use crate::negotiate::{self, Syntax};
 use crate::respond::{self, Answer};
 use crate::server::{ApiServer, Call};
 
-pub(crate) fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
+pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {
         return Err(Status::no_such_path());
     }
     let path = call.parts.uri.path();
-    if let Some(answer) = health::serve(server, path, call.query) {
+    if let Some(answer) = health::serve(server, path, call.query).await {
         return answer;
     }
     match path.trim_end_matches('/') {

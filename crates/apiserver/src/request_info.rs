@@ -31,8 +31,8 @@ pub(crate) struct ResourceInfo<'a> {
     pub(crate) resource: Cow<'a, str>,
     pub(crate) subresource: Cow<'a, str>,
     pub(crate) name: Cow<'a, str>,
-    /// What follows the subresource (the path of a proxy request); nothing that we serve has any.
-    pub(crate) rest: bool,
+    /// What follows the subresource, not decoded: the path of a proxied request. Nothing else that we serve has any.
+    pub(crate) rest: &'a str,
 }
 
 impl ResourceInfo<'_> {
@@ -51,9 +51,20 @@ pub(crate) fn resolve<'a>(method: &Method, path: &'a str, query: &Query) -> Requ
 
 fn resource<'a>(method: &Method, path: &'a str, query: &Query) -> Option<ResourceInfo<'a>> {
     let mut parts: Vec<Cow<'a, str>> = Vec::with_capacity(8);
-    for part in path.trim_matches('/').split('/') {
-        parts.push(percent_decode_str(part).decode_utf8().ok()?);
+    let path = path.trim_matches('/');
+    // What is proxied may be no text.
+    let mut texts = usize::MAX;
+    for part in path.split('/') {
+        let part = percent_decode_str(part);
+        match part.clone().decode_utf8() {
+            Ok(text) => parts.push(text),
+            Err(_) => {
+                texts = texts.min(parts.len());
+                parts.push(part.decode_utf8_lossy());
+            }
+        }
     }
+    let count = parts.len();
     let mut parts = parts.into_iter();
     let group = match parts.next().as_deref() {
         Some("api") => Cow::Borrowed(""),
@@ -86,8 +97,17 @@ fn resource<'a>(method: &Method, path: &'a str, query: &Query) -> Option<Resourc
         resource: parts.next().filter(|resource| !resource.is_empty())?,
         name: parts.next().unwrap_or_default(),
         subresource: parts.next().unwrap_or_default(),
-        rest: parts.next().is_some(),
+        rest: "",
     };
+    if count - parts.len() > texts {
+        return None;
+    }
+    if let Some(slashes) = parts.len().checked_sub(1) {
+        info.rest = path
+            .rmatch_indices('/')
+            .nth(slashes)
+            .map_or("", |(at, _)| path.get(at + 1..).unwrap_or_default());
+    }
     collection_verb(&mut info, query);
     Some(info)
 }
@@ -124,6 +144,8 @@ fn verb_of(method: &Method) -> Option<&'static str> {
         Method::PUT => "update",
         Method::PATCH => "patch",
         Method::DELETE => "delete",
+        // Only proxied requests have this method; whoever may send it has all verbs.
+        Method::OPTIONS => "",
         _ => return None,
     })
 }
@@ -195,6 +217,31 @@ mod tests {
         check(Method::DELETE, "/api/v1/namespaces/a/pods/b", "delete - v1 a pods - b");
         check(Method::PATCH, "/api/v1/namespaces/a/pods/b/status", "patch - v1 a pods status b");
         check(Method::HEAD, "/api/v1/namespaces/a/pods/b", "get - v1 a pods - b");
+        check(Method::OPTIONS, "/api/v1/pods", " - v1 - pods - -");
+    }
+
+    #[test]
+    fn what_is_proxied() {
+        let rest = |path: &str| match resolve(&Method::GET, path, &Query::default()) {
+            RequestInfo::Resource(info) => {
+                assert_eq!((&*info.name, &*info.subresource), ("https:s:http", "proxy"), "{path}");
+                Some(info.rest.to_owned())
+            }
+            RequestInfo::Path { .. } => None,
+        };
+        let of = "/api/v1/namespaces/n/services/https:s%3Ahttp/proxy";
+        for (path, expected) in [
+            ("", ""),
+            ("/", ""),
+            ("/a", "a"),
+            ("/a/b%2Fc/", "a/b%2Fc"),
+            ("/a//b", "a//b"),
+            ("//a", "/a"),
+            ("/%ff", "%ff"),
+        ] {
+            assert_eq!(rest(&format!("{of}{path}")).as_deref(), Some(expected), "{path}");
+        }
+        assert_eq!(rest("/api/v1/namespaces/n/services/%ff/proxy/a"), None);
     }
 
     #[test]
@@ -213,6 +260,6 @@ mod tests {
             check(Method::GET, target, "get path");
         }
         check(Method::GET, "/api/v1/pods/%ff", "get path");
-        check(Method::OPTIONS, "/api/v1/pods", "options path");
+        check(Method::OPTIONS, "/api", "options path");
     }
 }

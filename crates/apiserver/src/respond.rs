@@ -12,7 +12,7 @@ use crate::negotiate::Syntax;
 /// An answer, before it becomes HTTP's.
 pub(crate) type Answer = Result<Response<Body>, Status>;
 
-const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
+pub(crate) const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 

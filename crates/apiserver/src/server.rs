@@ -11,7 +11,6 @@ use auth::{Attributes, Decision, Resource, Target, UserInfo, forbidden_message};
 use bytes::Bytes;
 use clock::{Clock, Random, Tasks};
 use futures::FutureExt;
-use http::header::UPGRADE;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use registry::{Registry, Warnings};
@@ -19,7 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{start_policies, start_webhooks};
-use crate::aggregation::{self, Aggregation, Remote};
+use crate::aggregation::proxy::Patience;
+use crate::aggregation::{self, Aggregation};
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
 use crate::body::{Body, BodyError};
@@ -28,9 +28,10 @@ use crate::dial::NodeDialer;
 use crate::document::Documents;
 use crate::outgoing::Outgoing;
 use crate::query::Query;
+use crate::relay::headers::ask_upgrade;
 use crate::request_info::{RequestInfo, ResourceInfo, resolve};
 use crate::respond::{self, Answer};
-use crate::{health, incoming, path, verb};
+use crate::{health, incoming, path, relay, verb};
 
 /// Bounds on what clients can ask for at once.
 #[derive(Clone, Copy, Debug)]
@@ -85,13 +86,14 @@ pub struct ApiServer {
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
     pub(crate) documents: Documents,
     pub(crate) aggregation: Arc<Aggregation>,
     pub(crate) limits: Limits,
     pub(crate) readiness: health::Readiness,
     /// Ends watches and logs, which would otherwise hold up the end of the server.
     pub(crate) stopping: CancellationToken,
-    /// Streams that outlive the request that began them.
+    /// Streams and what else outlives the request that began it.
     pub(crate) upgraded: Tasks,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -111,6 +113,8 @@ pub(crate) struct Call<'a> {
     pub(crate) user: &'a Arc<UserInfo>,
     pub(crate) now: jiff::Timestamp,
     pub(crate) body: Bytes,
+    /// Where the request comes from; `None` in memory.
+    pub(crate) peer: Option<std::net::SocketAddr>,
     /// What the answer warns of.
     pub(crate) warnings: Warnings,
 }
@@ -123,8 +127,13 @@ impl ApiServer {
         authorization.follow(&options.registry, &options.clock, tasks);
         options.outgoing.resolve_in(&options.registry);
         let (registry, clock, asked) = (&options.registry, &options.clock, authorization.clone());
-        let webhooks =
-            start_webhooks(registry, &options.outgoing, asked.clone(), (clock, options.random), tasks);
+        let webhooks = start_webhooks(
+            registry,
+            &options.outgoing,
+            asked.clone(),
+            (clock, options.random.clone()),
+            tasks,
+        );
         let policies = start_policies(registry, asked.clone(), clock, tasks);
         let admission = options.admission.with_authorizer(asked);
         let aggregation = Arc::new(Aggregation::default());
@@ -137,6 +146,7 @@ impl ApiServer {
             dialer: options.dialer,
             outgoing: options.outgoing,
             clock: options.clock,
+            random: options.random,
             documents: Documents::new(options.advertise),
             aggregation,
             limits: options.limits,
@@ -168,15 +178,10 @@ impl ApiServer {
         self.stopping.cancel();
     }
 
-    /// Whether `/readyz` says so.
-    pub fn is_ready(&self) -> bool {
-        health::is_ready(self)
-    }
-
     /// Answers one request. Never fails: what goes wrong is an answer, too.
     pub async fn handle<B>(self: &Arc<Self>, request: Request<B>, connection: &Connection) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
@@ -196,7 +201,7 @@ impl ApiServer {
 
     async fn answer<B>(self: &Arc<Self>, parts: &Parts, body: B, connection: &Connection) -> Answer
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
         let now = self.clock.now();
@@ -209,20 +214,29 @@ impl ApiServer {
         let info = resolve(&parts.method, parts.uri.path(), &query);
         let aggregated = self.aggregation.table();
         let remote = aggregated.of_path(parts.uri.path());
-        let upgrades = remote.is_some() && parts.headers.contains_key(UPGRADE);
+        let upgrades = remote.is_some() && ask_upgrade(&parts.headers);
         let long = upgrades || matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
         let permit = self.admit_in_flight(&parts.method, long)?;
         self.authorize(&user, &info, parts, &query).await?;
         let warnings = Warnings::default();
-        let call =
-            Call { parts, query: &query, user: &user, now, body: Bytes::new(), warnings: warnings.clone() };
-        let answered = if let Some(remote) = remote.filter(|_| long) {
-            aggregation::proxy::stream(self, &call, remote, permit).boxed().await
+        let call = Call {
+            parts,
+            query: &query,
+            user: &user,
+            now,
+            body: Bytes::new(),
+            peer: connection.peer(),
+            warnings: warnings.clone(),
+        };
+        let answered = if let Some(remote) = remote {
+            let patience = if long { Patience::Stream } else { Patience::Request(self.time_of(&query)?) };
+            let body = relay::onward(self, body);
+            aggregation::proxy::serve(self, &call, remote, body, (patience, permit)).boxed().await
         } else if long {
-            self.stream(call, info, permit).await
+            self.stream(call, info, body, permit).await
         } else {
             let lasts = self.time_of(&query)?;
-            let answered = self.work_within(lasts, call, body, (info, remote)).await;
+            let answered = self.work_within(lasts, call, body, info).await;
             // A large answer is in memory until the client has taken it.
             answered.map(|response| response.map(|body| body.holding(permit)))
         };
@@ -234,30 +248,22 @@ impl ApiServer {
         lasts: Duration,
         call: Call<'_>,
         body: B,
-        about: (RequestInfo<'_>, Option<&Remote>),
+        info: RequestInfo<'_>,
     ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BodyError>,
     {
-        let work = self.work(call, body, about);
+        let work = self.work(call, body, info);
         tokio::select! {
             biased;
             answer = work => answer,
-            () = self.clock.sleep(lasts) => {
-                let seconds = lasts.as_secs();
-                Err(Status::timeout(format!("request did not complete within the allotted timeout ({seconds}s)"), 0))
-            }
+            () = self.clock.sleep(lasts) => Err(took_too_long(lasts)),
         }
     }
 
     /// A request that ends by itself.
-    async fn work<B>(
-        self: &Arc<Self>,
-        mut call: Call<'_>,
-        body: B,
-        (info, remote): (RequestInfo<'_>, Option<&Remote>),
-    ) -> Answer
+    async fn work<B>(self: &Arc<Self>, mut call: Call<'_>, body: B, info: RequestInfo<'_>) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BodyError>,
@@ -265,23 +271,29 @@ impl ApiServer {
         if matches!(call.parts.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
             call.body = incoming::read(body, &call.parts.headers, self.limits.body).await?;
         }
-        if let Some(remote) = remote {
-            return aggregation::proxy::serve(self, &call, remote).boxed().await;
-        }
         match info {
             RequestInfo::Resource(info) => verb::dispatch(self, call, info).boxed().await,
-            RequestInfo::Path { .. } => path::serve(self, &call),
+            RequestInfo::Path { .. } => path::serve(self, &call).await,
         }
     }
 
     /// A request that goes on until one side ends it. Its place is held for as long as its body lives.
-    async fn stream(
+    async fn stream<B>(
         self: &Arc<Self>,
         call: Call<'_>,
         info: RequestInfo<'_>,
+        body: B,
         permit: OwnedSemaphorePermit,
-    ) -> Answer {
+    ) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
         match info {
+            RequestInfo::Resource(info) if info.subresource == verb::PROXY => {
+                let body = relay::onward(self, body);
+                verb::proxied(self, call, info, body, permit).boxed().await
+            }
             RequestInfo::Resource(info) => verb::dispatch_stream(self, call, info, permit).boxed().await,
             RequestInfo::Path { .. } => Err(Status::no_such_path()),
         }
@@ -328,6 +340,11 @@ impl ApiServer {
         let wanted = Duration::try_from(wanted).map_err(|_| bad())?;
         Ok(if wanted.is_zero() { self.limits.time } else { wanted.min(self.limits.time) })
     }
+}
+
+pub(crate) fn took_too_long(lasts: Duration) -> Status {
+    let seconds = lasts.as_secs();
+    Status::timeout(format!("request did not complete within the allotted timeout ({seconds}s)"), 0)
 }
 
 pub(crate) fn target_of<'a>(info: &'a ResourceInfo<'_>, query: &'a Query) -> Resource<'a> {

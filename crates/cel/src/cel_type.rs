@@ -69,8 +69,13 @@ impl Type {
         Self::List(Arc::new(items))
     }
 
-    /// A map of these.
+    /// A map of these. What has types within is no key of any map, and counts as `dyn`: types are chains, and no trees in which each level
+    /// is twice as large as the one below.
     pub fn map(key: Type, value: Type) -> Self {
+        let key = match key {
+            Self::List(_) | Self::Map(_) | Self::Opaque(..) | Self::Of(_) => Self::Dyn,
+            key => key,
+        };
         Self::Map(Arc::new((key, value)))
     }
 

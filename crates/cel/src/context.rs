@@ -2,12 +2,16 @@
 
 use crate::error::EvalError;
 use crate::library::regex::{Pattern, Patterns};
+use crate::value::Value;
 
-/// Elementary steps of one evaluation (comparing two values, copying sixteen bytes). Costs follow upstream's scheme, which
+/// Elementary steps of one evaluation (comparing two numbers of JSON, copying sixteen bytes; two values take four). Costs follow upstream's scheme, which
 /// takes some things for cheaper than they can be made; this keeps those within a tenth of a second as well.
 const MAX_WORK: u64 = 4_000_000;
-/// Bytes of all texts that one evaluation makes.
-const MAX_MADE: usize = 64 << 20;
+/// Bytes of all that one evaluation makes: texts, lists and maps. While something is made it may be there twice, with as much room to
+/// grow, so that an evaluation holds four times that at most.
+pub const MAX_MADE: usize = 16 << 20;
+/// Bytes of an entry of a map: its key, and both as they were written.
+const ENTRY: usize = 160;
 
 /// The state of one evaluation beside its variables.
 pub(crate) struct Context {
@@ -49,8 +53,25 @@ impl Context {
 
     /// Adds the steps of making so many bytes of text.
     pub(crate) fn make(&mut self, bytes: usize) -> Result<(), EvalError> {
+        self.hold(bytes)?;
+        self.bytes(bytes)
+    }
+
+    /// Adds the steps of making a list of so many items, or of adding so many to one.
+    pub(crate) fn items(&mut self, count: usize) -> Result<(), EvalError> {
+        self.hold(count.saturating_mul(size_of::<Value<'_>>()))?;
+        self.work(crate::value::size(count))
+    }
+
+    /// Adds the steps of adding so many entries to a map.
+    pub(crate) fn entries(&mut self, count: usize) -> Result<(), EvalError> {
+        self.hold(count.saturating_mul(ENTRY))?;
+        self.work(crate::value::size(count).saturating_mul(8))
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), EvalError> {
         self.made = self.made.saturating_add(bytes);
-        if self.made > MAX_MADE { Err(EvalError::CallLimit) } else { self.bytes(bytes) }
+        if self.made > MAX_MADE { Err(EvalError::CallLimit) } else { Ok(()) }
     }
 
     /// Makes a pattern known that was compiled with the program.

@@ -43,6 +43,7 @@ mod value;
 
 pub use authorizer::{Authorize, Check, Decision, Question, ResourceTarget, Subject, Target};
 pub use cel_type::Type;
+pub use context::MAX_MADE;
 pub use cost::{CostRange, MATCH_CONDITIONS_BUDGET, OBJECT_BUDGET, PER_CALL_LIMIT};
 pub use decl::{DeclType, ListKind, MAX_REQUEST_BYTES, Object};
 pub use env::{Activation, Budget, Env, Program};

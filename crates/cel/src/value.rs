@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use crate::authorizer::Check;
 use crate::cel_type;
+use crate::context::Context;
 use crate::decl::{self, DYN, DeclType, ListKind, Object};
 use crate::error::EvalError;
 use crate::json::from_json;
@@ -248,8 +249,20 @@ pub struct List<'a>(pub(crate) Items<'a>);
 pub(crate) enum Items<'a> {
     Json { items: &'a [Json], decl: Option<&'a decl::List> },
     Shared(Arc<Vec<Value<'a>>>),
-    Joined(Arc<(List<'a>, List<'a>)>),
+    Joined(Arc<Joined<'a>>),
 }
+
+/// Two lists, one after the other.
+#[derive(Debug)]
+pub(crate) struct Joined<'a> {
+    one: List<'a>,
+    other: List<'a>,
+    len: usize,
+    depth: u8,
+}
+
+/// How deep lists may be joined before their items are put into one: what goes through them goes that deep.
+const MAX_JOINED: u8 = 32;
 
 impl<'a> List<'a> {
     /// How many items there are.
@@ -257,7 +270,7 @@ impl<'a> List<'a> {
         match &self.0 {
             Items::Json { items, .. } => items.len(),
             Items::Shared(items) => items.len(),
-            Items::Joined(pair) => pair.0.len() + pair.1.len(),
+            Items::Joined(joined) => joined.len,
         }
     }
 
@@ -273,9 +286,9 @@ impl<'a> List<'a> {
                 items.get(index).map(|item| from_json(item, decl.map_or(&DYN, |decl| &decl.items)))
             }
             Items::Shared(items) => items.get(index).cloned().map(Ok),
-            Items::Joined(pair) => match index.checked_sub(pair.0.len()) {
-                Some(beyond) => pair.1.get(beyond),
-                None => pair.0.get(index),
+            Items::Joined(joined) => match index.checked_sub(joined.one.len()) {
+                Some(beyond) => joined.other.get(beyond),
+                None => joined.one.get(index),
             },
         }
     }
@@ -286,14 +299,32 @@ impl<'a> List<'a> {
     }
 
     /// Both, one after the other.
-    pub(crate) fn join(self, other: Self) -> Self {
+    ///
+    /// # Errors
+    /// When there is no place for so many.
+    pub(crate) fn join(self, context: &mut Context, other: Self) -> Result<Self, EvalError> {
         if self.is_empty() {
-            return other;
+            return Ok(other);
         }
         if other.is_empty() {
-            return self;
+            return Ok(self);
         }
-        Self(Items::Joined(Arc::new((self, other))))
+        let depth = self.depth().max(other.depth()) + 1;
+        let len = self.len().saturating_add(other.len());
+        if depth > MAX_JOINED {
+            context.items(len)?;
+            let items: Result<Vec<_>, _> = self.iter().chain(other.iter()).collect();
+            return Ok(Self(Items::Shared(Arc::new(items?))));
+        }
+        context.items(2)?;
+        Ok(Self(Items::Joined(Arc::new(Joined { one: self, other, len, depth }))))
+    }
+
+    fn depth(&self) -> u8 {
+        match &self.0 {
+            Items::Joined(joined) => joined.depth,
+            _ => 0,
+        }
     }
 
     /// How its items belong together, and the keys of a list of kind map.

@@ -1,12 +1,13 @@
 //! Shared informers: one watch and one store for each kind that a role looks at.
 
 use crate::reflector::{Selection, Sink, Whole, reflect};
+use crate::store::Objects;
 use crate::{Ambient, Index, ObjectKey, Store};
 use clock::Tasks;
-use kube::{Api, Client, Error, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -67,13 +68,20 @@ pub struct InformerOptions<K> {
     /// Which to list and watch.
     pub selection: Selection,
     /// Applied to each object before it is stored. The default drops `metadata.managedFields`, which nobody reads and
-    /// which is often the largest part.
-    pub trim: fn(&mut K),
+    /// which is often the largest part. Of kinds that there are very many of, a role may watch a type of its own that reads
+    /// no more than it looks at, and share here what many have in common ([`crate::Sharing`]).
+    pub trim: Trim<K>,
 }
 
-impl<K: Resource> Default for InformerOptions<K> {
+/// See [`InformerOptions::trim`].
+pub type Trim<K> = Box<dyn FnMut(&mut K) + Send>;
+
+impl<K: Resource + 'static> Default for InformerOptions<K> {
     fn default() -> Self {
-        Self { selection: Selection::default(), trim: |object| object.meta_mut().managed_fields = None }
+        Self {
+            selection: Selection::default(),
+            trim: Box::new(|object| object.meta_mut().managed_fields = None),
+        }
     }
 }
 
@@ -120,7 +128,7 @@ where
             handlers: Mutex::default(),
             ready: watch::Sender::new(false),
         });
-        let mut sink = Filler { shared: shared.clone(), trim: options.trim };
+        let mut sink = Filler { shared: shared.clone(), trim: options.trim, unlisted: Objects::default() };
         let ambient = ambient.clone();
         tasks.spawn("informer", async move {
             reflect(Whole(api), options.selection, &mut sink, &ambient).await;
@@ -164,15 +172,24 @@ where
 
 struct Filler<K> {
     shared: Arc<Shared<K>>,
-    trim: fn(&mut K),
+    trim: Trim<K>,
+    /// What was there before the list that is being applied, and has not been in it yet.
+    unlisted: Objects<K>,
 }
 
 impl<K> Sink<K> for Filler<K>
 where
     K: Resource + Send + Sync + 'static,
 {
+    fn listing(&mut self) {
+        self.unlisted = self.shared.store.objects();
+    }
+
     fn apply(&mut self, mut object: K) {
         (self.trim)(&mut object);
+        if !self.unlisted.is_empty() {
+            self.unlisted.remove(&ObjectKey::of(&object));
+        }
         self.shared.change(|store| store.apply(object));
     }
 
@@ -181,21 +198,15 @@ where
         self.shared.change(|store| store.remove(&key));
     }
 
-    fn listed(&mut self, keys: HashSet<ObjectKey>) {
-        for key in self.shared.store.keys_not_in(&keys) {
-            self.shared.change(|store| store.remove(&key));
+    fn listed(&mut self) {
+        for gone in std::mem::take(&mut self.unlisted) {
+            self.shared.change(|store| store.remove(&gone.key()));
         }
         self.shared.ready.send_replace(true);
     }
 
     fn reached(&mut self, version: &str) {
         self.shared.store.reach(version);
-    }
-
-    fn failed(&mut self, error: &Error) {
-        if matches!(error, Error::Api(status) if status.code == 403) {
-            tracing::warn!(%error, "may not list or watch");
-        }
     }
 }
 

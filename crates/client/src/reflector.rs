@@ -4,7 +4,7 @@
 //! the [`Ambient`] clock (so that a simulation drives it), lists anew when its place is lost, however that is said, and backs off
 //! when a server accepts watches and ends them at once.
 
-use crate::{Ambient, Backoff, ObjectKey};
+use crate::{Ambient, Backoff};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -12,7 +12,6 @@ use kube::api::{Api, ListParams, ObjectList, PartialObjectMeta, WatchEvent, Watc
 use kube::core::Status;
 use kube::{Error, Resource};
 use serde::de::DeserializeOwned;
-use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -38,12 +37,18 @@ pub trait Sink<K>: Send {
     fn apply(&mut self, object: K);
     /// An object that is gone, as it last was.
     fn delete(&mut self, object: K);
-    /// A complete list has been applied: what it does not name is gone.
-    fn listed(&mut self, keys: HashSet<ObjectKey>);
+    /// A complete list follows, object by object. Said again before [`Sink::listed`], it begins anew.
+    fn listing(&mut self);
+    /// A complete list has been applied: what was known before it, and was not in it, is gone.
+    fn listed(&mut self);
     /// Everything that happened up to a version has been told.
     fn reached(&mut self, _version: &str) {}
-    /// The server could not be heard; it will be tried again.
-    fn failed(&mut self, _error: &Error) {}
+    /// The server could not be heard; it will be tried again. What nobody but an administrator can mend is told to people.
+    fn failed(&mut self, error: &Error) {
+        if matches!(error, Error::Api(status) if status.code == 403) {
+            tracing::warn!(%error, "may not list or watch");
+        }
+    }
 }
 
 type WatchStream<K> = BoxStream<'static, Result<WatchEvent<K>, Error>>;
@@ -166,27 +171,24 @@ where
         limit: Some(PAGE),
         ..ListParams::default()
     };
-    let mut keys = HashSet::new();
+    sink.listing();
     loop {
         let page = match source.list(&params).await {
             // The snapshot that the pages were cut from was compacted away: take the whole in one.
             Err(Error::Api(status)) if is_lost(&status) && params.continue_token.is_some() => {
                 params.continue_token = None;
                 params.limit = None;
-                keys.clear();
+                sink.listing();
                 continue;
             }
             page => page?,
         };
-        for object in page.items {
-            keys.insert(ObjectKey::of(&object));
-            sink.apply(object);
-        }
+        page.items.into_iter().for_each(|object| sink.apply(object));
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             let version = page.metadata.resource_version.unwrap_or_default();
             sink.reached(&version);
-            sink.listed(keys);
+            sink.listed();
             return Ok(version);
         }
     }

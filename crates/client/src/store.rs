@@ -1,8 +1,11 @@
 //! What an informer knows: the objects of one kind by name, with secondary indexes.
 
 use crate::{Change, ObjectKey};
+use hashbrown::{Equivalent, HashSet};
 use kube::{Resource, ResourceExt};
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 type Values<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
@@ -49,24 +52,80 @@ pub fn by_label<K: Resource>(label: &'static str) -> Index<K> {
     Index::new(label, move |object: &K| object.labels().get(label).cloned().into_iter().collect())
 }
 
-struct Indexed<K> {
-    index: Index<K>,
-    keys: HashMap<String, BTreeSet<ObjectKey>>,
+/// An object among others, told apart by its name: it is its own key, so that no set of objects holds names beside them.
+pub(crate) struct Held<K>(Arc<K>);
+
+impl<K: Resource> Held<K> {
+    /// As an [`ObjectKey`] is compared and hashed.
+    fn name(&self) -> (&str, &str) {
+        let meta = self.0.meta();
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn key(&self) -> ObjectKey {
+        ObjectKey::of(&*self.0)
+    }
 }
 
-impl<K> Indexed<K> {
-    fn insert(&mut self, key: &ObjectKey, object: &K) {
-        for value in (self.index.values)(object) {
-            self.keys.entry(value).or_default().insert(key.clone());
+impl<K> Clone for Held<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Resource> Hash for Held<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl<K: Resource> PartialEq for Held<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl<K: Resource> Eq for Held<K> {}
+
+impl<K: Resource> PartialOrd for Held<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K: Resource> Ord for Held<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(&other.name())
+    }
+}
+
+impl<K: Resource> Equivalent<Held<K>> for ObjectKey {
+    fn equivalent(&self, held: &Held<K>) -> bool {
+        (self.namespace.as_str(), self.name.as_str()) == held.name()
+    }
+}
+
+/// Objects by name.
+pub(crate) type Objects<K> = HashSet<Held<K>, RandomState>;
+
+struct Indexed<K> {
+    index: Index<K>,
+    objects: HashMap<String, BTreeSet<Held<K>>>,
+}
+
+impl<K: Resource> Indexed<K> {
+    fn insert(&mut self, held: &Held<K>) {
+        for value in (self.index.values)(&held.0) {
+            self.objects.entry(value).or_default().insert(held.clone());
         }
     }
 
-    fn remove(&mut self, key: &ObjectKey, object: &K) {
-        for value in (self.index.values)(object) {
-            if let Some(keys) = self.keys.get_mut(&value) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.keys.remove(&value);
+    fn remove(&mut self, held: &Held<K>) {
+        for value in (self.index.values)(&held.0) {
+            if let Some(objects) = self.objects.get_mut(&value) {
+                objects.remove(held);
+                if objects.is_empty() {
+                    self.objects.remove(&value);
                 }
             }
         }
@@ -74,7 +133,7 @@ impl<K> Indexed<K> {
 }
 
 struct Contents<K> {
-    objects: HashMap<ObjectKey, Arc<K>>,
+    objects: Objects<K>,
     indexes: Vec<Indexed<K>>,
     reached: u64,
 }
@@ -95,19 +154,21 @@ pub struct Store<K> {
 
 impl<K> Default for Store<K> {
     fn default() -> Self {
-        Self { contents: RwLock::new(Contents { objects: HashMap::new(), indexes: Vec::new(), reached: 0 }) }
+        Self {
+            contents: RwLock::new(Contents { objects: Objects::default(), indexes: Vec::new(), reached: 0 }),
+        }
     }
 }
 
 impl<K: Resource> Store<K> {
     /// The object of that name.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        self.read().objects.get(key).cloned()
+        self.read().objects.get(key).map(|held| held.0.clone())
     }
 
     /// Every object, in no order.
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.read().objects.values().cloned().collect()
+        self.read().objects.iter().map(|held| held.0.clone()).collect()
     }
 
     /// The objects that an index holds under a value, ordered by key. Empty when the store has no such index.
@@ -123,18 +184,19 @@ impl<K: Resource> Store<K> {
 
     pub(crate) fn get_as_of(&self, key: &ObjectKey) -> (Option<Arc<K>>, u64) {
         let contents = self.read();
-        (contents.objects.get(key).cloned(), contents.reached)
+        (contents.objects.get(key).map(|held| held.0.clone()), contents.reached)
     }
 
     pub(crate) fn list_as_of(&self) -> (Vec<Arc<K>>, u64) {
         let contents = self.read();
-        (contents.objects.values().cloned().collect(), contents.reached)
+        (contents.objects.iter().map(|held| held.0.clone()).collect(), contents.reached)
     }
 
     pub(crate) fn by_index_as_of(&self, index: &str, value: &str) -> (Vec<Arc<K>>, u64) {
         let contents = self.read();
-        let keys = contents.index(index).and_then(|indexed| indexed.keys.get(value)).into_iter().flatten();
-        (keys.filter_map(|key| contents.objects.get(key).cloned()).collect(), contents.reached)
+        let found =
+            contents.index(index).and_then(|indexed| indexed.objects.get(value)).into_iter().flatten();
+        (found.map(|held| held.0.clone()).collect(), contents.reached)
     }
 
     /// The revision up to which everything that happened to this kind is in here.
@@ -171,53 +233,44 @@ impl<K: Resource> Store<K> {
         if contents.indexes.iter().any(|present| present.index.name == index.name) {
             return;
         }
-        let mut indexed = Indexed { index, keys: HashMap::new() };
-        for (key, object) in &contents.objects {
-            indexed.insert(key, object);
-        }
+        let mut indexed = Indexed { index, objects: HashMap::new() };
+        contents.objects.iter().for_each(|held| indexed.insert(held));
         contents.indexes.push(indexed);
     }
 
     /// Takes in an object; `None` when it is the version that is already here.
     pub(crate) fn apply(&self, object: K) -> Option<Change<K>> {
-        let key = ObjectKey::of(&object);
-        let object = Arc::new(object);
+        let held = Held(Arc::new(object));
         let mut contents = self.write();
         let Contents { objects, indexes, .. } = &mut *contents;
-        let before = objects.insert(key.clone(), object.clone());
-        if let Some(before) = &before {
-            for indexed in indexes.iter_mut() {
-                indexed.remove(&key, before);
-            }
-        }
+        let before = objects.replace(held.clone());
         for indexed in indexes.iter_mut() {
-            indexed.insert(&key, &object);
-        }
-        match before {
-            None => Some(Change::Added(object)),
-            Some(old)
-                if old.meta().resource_version == object.meta().resource_version
-                    && same_uid(&*old, &*object) =>
-            {
-                None
+            if let Some(before) = &before {
+                indexed.remove(before);
             }
-            Some(old) => Some(Change::Updated { old, new: object }),
+            indexed.insert(&held);
+        }
+        let new = held.0;
+        match before {
+            None => Some(Change::Added(new)),
+            Some(Held(old)) if is_same(&*old, &*new) => None,
+            Some(Held(old)) => Some(Change::Updated { old, new }),
         }
     }
 
     /// Forgets an object.
     pub(crate) fn remove(&self, key: &ObjectKey) -> Option<Change<K>> {
         let mut contents = self.write();
-        let before = contents.objects.remove(key)?;
+        let before = contents.objects.take(key)?;
         for indexed in &mut contents.indexes {
-            indexed.remove(key, &before);
+            indexed.remove(&before);
         }
-        Some(Change::Deleted(before))
+        Some(Change::Deleted(before.0))
     }
 
-    /// The keys that a complete list did not mention.
-    pub(crate) fn keys_not_in(&self, listed: &std::collections::HashSet<ObjectKey>) -> Vec<ObjectKey> {
-        self.read().objects.keys().filter(|key| !listed.contains(key)).cloned().collect()
+    /// All that is here now.
+    pub(crate) fn objects(&self) -> Objects<K> {
+        self.read().objects.clone()
     }
 }
 
@@ -227,8 +280,9 @@ pub(crate) fn revision(version: &str) -> u64 {
     version.parse().unwrap_or(0)
 }
 
-fn same_uid<K: Resource>(a: &K, b: &K) -> bool {
-    a.meta().uid == b.meta().uid
+fn is_same<K: Resource>(a: &K, b: &K) -> bool {
+    let (a, b) = (a.meta(), b.meta());
+    a.resource_version == b.resource_version && a.uid == b.uid
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The hands: carries plans out, and lays the server's answers over the readers.
 
 use crate::World;
-use crate::plan::{Action, Announce, Attempt, Create, Delete, Failure, Patch};
+use crate::plan::{Action, Announce, Attempt, Create, Delete, Failure, Lists, Patch};
 use client::kube::Error;
 use client::kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, ObjectList, PatchParams, PostParams,
@@ -169,10 +169,13 @@ impl Actor {
     }
 
     async fn patch(&self, patch: Patch) -> Result<(), ActError> {
-        let Patch { resource, key, subresource, body } = patch;
+        let Patch { resource, key, subresource, body, lists } = patch;
         let api = self.api(&resource, &key.namespace);
         let params = PatchParams::default();
-        let body = client::kube::api::Patch::Merge(body);
+        let body = match lists {
+            Lists::Replaced => client::kube::api::Patch::Merge(body),
+            Lists::ByKey => client::kube::api::Patch::Strategic(body),
+        };
         let outcome = match subresource {
             None => api.patch(&key.name, &params, &body).await,
             Some(subresource) => api.patch_subresource(subresource, &key.name, &params, &body).await,

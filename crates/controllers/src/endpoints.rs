@@ -7,7 +7,7 @@ use client::kube::ResourceExt;
 use client::{ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints as Object, ObjectReference, Pod, Service,
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints as Object, ObjectReference, Service,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::endpointslice::number;
 use crate::ownership::is_terminating;
 use crate::plan::{Plan, create, delete, patch};
+use crate::pod::Pod;
 use crate::pods::{is_finished, node as node_of, ready_since};
 use crate::selected::Selected;
 use crate::{Controller, World};
@@ -162,14 +163,11 @@ fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Object {
 fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
     let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref());
     let six = families.and_then(|families| families.first()).is_some_and(|family| family == "IPv6");
-    let status = pod.status.as_ref()?;
-    let all = status.pod_ips.iter().flatten().map(|address| &address.ip).chain(&status.pod_ip);
-    let ip = all.into_iter().find(|ip| !ip.is_empty() && ip.contains(':') == six)?.clone();
-    let spec = pod.spec.as_ref();
-    let named = spec.filter(|spec| spec.subdomain == service.metadata.name);
+    let ip = pod.status.ips.iter().find(|ip| ip.contains(':') == six)?.to_string();
+    let named = pod.spec.subdomain == service.metadata.name;
     Some(EndpointAddress {
         ip,
-        hostname: named.and_then(|spec| spec.hostname.clone()),
+        hostname: pod.spec.hostname.clone().filter(|_| named),
         node_name: Some(node_of(pod).to_owned()).filter(|node| !node.is_empty()),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".to_owned()),

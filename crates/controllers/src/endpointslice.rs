@@ -2,6 +2,7 @@
 
 use crate::ownership::is_terminating;
 use crate::plan::{Plan, controller_of, create, delete, patch, tell};
+use crate::pod::Pod;
 use crate::pods::{is_finished, node as node_of, ready_since};
 use crate::selected::Selected;
 use crate::topology::{self, Shares, zone};
@@ -9,7 +10,7 @@ use crate::{Controller, World};
 use client::kube::{Resource, ResourceExt};
 use client::{EventType, Index, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
@@ -250,17 +251,12 @@ fn endpoint(
     family: &str,
     zones: &BTreeMap<String, String>,
 ) -> Option<Endpoint> {
-    let status = pod.status.as_ref()?;
-    let all = status.pod_ips.iter().flatten().filter_map(|address| address.ip.as_str().into());
-    let mut addresses = all.chain(status.pod_ip.as_deref()).filter(|address: &&str| !address.is_empty());
-    let address = addresses.find(|address| address.contains(':') == (family == "IPv6"))?.to_owned();
+    let mut addresses = pod.status.ips.iter();
+    let address = addresses.find(|address| address.contains(':') == (family == "IPv6"))?.to_string();
     let serving = ready_since(pod).is_some();
     let terminating = is_terminating(pod);
     let early = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
-    let host = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.hostname.clone().filter(|_| spec.subdomain == service.metadata.name));
+    let host = pod.spec.hostname.clone().filter(|_| pod.spec.subdomain == service.metadata.name);
     let zone = zones.get(node_of(pod)).cloned();
     Some(Endpoint {
         hints: hints(service, node_of(pod), zone.as_deref()),
@@ -323,8 +319,7 @@ pub(crate) fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
         Some(IntOrString::Int(number)) => Some(*number),
         Some(IntOrString::String(name)) => {
             let protocol = port.protocol.as_deref().unwrap_or("TCP");
-            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-            let mut named = containers.flat_map(|container| container.ports.iter().flatten());
+            let mut named = pod.spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
             let found = named.find(|declared| {
                 declared.name.as_ref() == Some(name)
                     && declared.protocol.as_deref().unwrap_or("TCP") == protocol
@@ -397,8 +392,7 @@ mod tests {
         service.spec.as_mut().unwrap().ip_families = families(&["IPv6", "IPv4"]);
         // The second pod has no address of IPv6.
         let mut both = (*pod(1, true)).clone();
-        let ips = json!([{ "ip": "10.0.0.2" }, { "ip": "fd00::2" }]);
-        both.status.as_mut().unwrap().pod_ips = from_value(ips).unwrap();
+        both.status.ips = ["10.0.0.2".into(), "fd00::2".into()].into();
         let pods = vec![Arc::new(both), pod(2, true)];
         let view = View { service: Some(Arc::new(service.clone())), pods, ..View::default() };
         let slices = made(&plan(&view));

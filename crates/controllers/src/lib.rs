@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod nodelifecycle;
 mod ownership;
 pub mod plan;
+pub mod pod;
 pub mod podgc;
 mod pods;
 pub mod protection;

@@ -53,7 +53,7 @@ impl<M> Plan<M> {
 pub enum Action {
     /// Make an object.
     Create(Create),
-    /// Change an object by a JSON merge patch.
+    /// Change an object.
     Patch(Patch),
     /// Take an object away. That it is gone already is success.
     Delete(Delete),
@@ -116,8 +116,20 @@ pub struct Patch {
     pub key: ObjectKey,
     /// `status`, or nothing for the object itself.
     pub subresource: Option<&'static str>,
-    /// The merge patch. One that is not idempotent names the UID and resourceVersion that it was planned for.
+    /// The patch. One that is not idempotent names the UID and resourceVersion that it was planned for.
     pub body: Value,
+    /// How lists are merged.
+    pub lists: Lists,
+}
+
+/// What a patch does with lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// It names all that is to be in them: a JSON merge patch.
+    Replaced,
+    /// It names elements that are to be in them, by their keys, and others stay: a strategic merge patch, of kinds that are
+    /// built in.
+    ByKey,
 }
 
 /// See [`Action::Delete`].
@@ -194,7 +206,13 @@ pub fn patch<K: Resource<DynamicType = ()>>(object: &K, mut body: Value) -> Acti
     let meta = object.meta();
     body["metadata"]["uid"] = json!(meta.uid);
     body["metadata"]["resourceVersion"] = json!(meta.resource_version);
-    Action::Patch(Patch { resource: resource::<K>(), key: ObjectKey::of(object), subresource: None, body })
+    Action::Patch(Patch {
+        resource: resource::<K>(),
+        key: ObjectKey::of(object),
+        subresource: None,
+        body,
+        lists: Lists::Replaced,
+    })
 }
 
 /// Annotates `object`, whatever its version, by way of its status: where annotations count for the generation, they do not
@@ -206,22 +224,28 @@ pub fn annotate<K: Resource<DynamicType = ()>>(object: &K, annotations: Value) -
         key: ObjectKey::of(object),
         subresource: Some("status"),
         body,
+        lists: Lists::Replaced,
     })
 }
 
 /// Patches the status of `object`; refused by the server if it is no longer the version that the plan was made for.
 pub fn patch_status<K: Resource<DynamicType = ()>>(object: &K, status: Value) -> Action {
+    status_patch(object, status, Lists::Replaced)
+}
+
+/// As [`patch_status`], for a built-in kind: of lists only these elements change.
+pub fn merge_status<K: Resource<DynamicType = ()>>(object: &K, status: Value) -> Action {
+    status_patch(object, status, Lists::ByKey)
+}
+
+fn status_patch<K: Resource<DynamicType = ()>>(object: &K, status: Value, lists: Lists) -> Action {
     let meta = object.meta();
     let body = json!({
         "metadata": { "uid": meta.uid, "resourceVersion": meta.resource_version },
         "status": status,
     });
-    Action::Patch(Patch {
-        resource: resource::<K>(),
-        key: ObjectKey::of(object),
-        subresource: Some("status"),
-        body,
-    })
+    let (resource, key) = (resource::<K>(), ObjectKey::of(object));
+    Action::Patch(Patch { resource, key, subresource: Some("status"), body, lists })
 }
 
 /// Deletes `object`, not another of the same name.

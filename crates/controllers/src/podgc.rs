@@ -2,14 +2,16 @@
 
 use crate::nodelifecycle::by_node;
 use crate::ownership::is_terminating;
-use crate::plan::{Plan, delete, patch_status};
+use crate::plan::{Plan, delete, merge_status};
+use crate::pod::Pod;
 use crate::pods::{is_finished, node as node_of};
 use crate::{Controller, Settings, World};
 use async_trait::async_trait;
 use client::kube::{Api, Client, Error, ResourceExt};
 use client::{ObjectKey, Reader, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +77,7 @@ impl Controller for PodGarbage {
     type Memory = Memory;
 
     fn wire(world: &World, queue: &Arc<WorkQueue<Key>>) -> Self {
-        let (nodes, pods) = (world.reader::<Node>(), world.reader::<Pod>());
+        let (nodes, pods) = (world.reader::<Node>(), world.pods());
         pods.informer().index_by(by_node()).index_by(by_ended());
         let add = queue.clone();
         nodes.informer().on_change(move |change| {
@@ -147,35 +149,31 @@ pub fn plan(key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan<Mem
                 plan.memory = Some(Memory { gone: Some(gone) });
             } else {
                 // It is forgotten then: a node of this name that comes and goes once more gets its time again.
-                view.pods.iter().for_each(|pod| remove(pod, true, &mut plan));
+                view.pods.iter().for_each(|pod| remove(pod, Some(now), &mut plan));
             }
         }
         Key::Unplaced(_) => {
             let stuck = view.pods.iter().filter(|pod| is_terminating(&***pod) && node_of(pod).is_empty());
-            stuck.for_each(|pod| remove(pod, false, &mut plan));
+            stuck.for_each(|pod| remove(pod, None, &mut plan));
         }
         Key::Ended => {
             let mut ended: Vec<_> = view.pods.iter().filter(|pod| !is_terminating(&***pod)).collect();
             ended.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
             let surplus = ended.len().saturating_sub(view.keep);
-            ended.into_iter().take(surplus).for_each(|pod| remove(pod, false, &mut plan));
+            ended.into_iter().take(surplus).for_each(|pod| remove(pod, None, &mut plan));
         }
     }
     plan
 }
 
-/// Takes a pod away at once: there is nobody who could end it gently. What was still to run has failed.
-fn remove(pod: &Pod, disrupted: bool, plan: &mut Plan<Memory>) {
-    if disrupted && !is_finished(pod) {
-        let mut conditions =
-            pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        conditions.retain(|condition| condition.type_ != "DisruptionTarget");
-        let mut conditions: Vec<_> = conditions.into_iter().map(|condition| json!(condition)).collect();
-        conditions.push(json!({
+/// Takes a pod away at once: there is nobody who could end it gently. What was still to run when it was disrupted has failed.
+fn remove(pod: &Pod, disrupted: Option<Timestamp>, plan: &mut Plan<Memory>) {
+    if let Some(now) = disrupted.filter(|_| !is_finished(pod)) {
+        let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists",
-        }));
-        plan.then(patch_status(pod, json!({ "phase": "Failed", "conditions": conditions })));
+            "message": "PodGC: node no longer exists", "lastTransitionTime": Time(now),
+        });
+        plan.then(merge_status(pod, json!({ "phase": "Failed", "conditions": [condition] })));
     }
     let mut delete = delete(pod);
     delete.immediately = true;

@@ -3,11 +3,13 @@
 //! classes of attributes by volumes and claims.
 
 use crate::plan::{Plan, patch};
+use crate::pod::Pod;
+use crate::pods::node as node_of;
 use crate::{Controller, World};
 use client::kube::{Resource, ResourceExt};
 use client::{ObjectKey, Reader, WorkQueue, by_namespace};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use serde_json::json;
 use std::sync::Arc;
@@ -45,8 +47,7 @@ pub struct Claims {
 
 /// The names of the claims that a pod uses.
 fn claims_of(pod: &Pod) -> impl Iterator<Item = String> + '_ {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume: &Volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+    pod.spec.volumes.iter().filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(claim), _) => Some(claim.claim_name.clone()),
         (None, Some(_)) => Some(format!("{}-{}", pod.name_any(), volume.name)),
         (None, None) => None,
@@ -55,7 +56,7 @@ fn claims_of(pod: &Pod) -> impl Iterator<Item = String> + '_ {
 
 /// A pod that has no node yet will find its claim gone, and wait.
 fn is_placed(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
+    !node_of(pod).is_empty()
 }
 
 impl Controller for Claims {
@@ -65,7 +66,7 @@ impl Controller for Claims {
     type Memory = ();
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (claims, pods) = (world.reader::<PersistentVolumeClaim>(), world.reader::<Pod>());
+        let (claims, pods) = (world.reader::<PersistentVolumeClaim>(), world.pods());
         pods.informer().index_by(by_namespace());
         let add = queue.clone();
         claims.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));

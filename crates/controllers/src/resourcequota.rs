@@ -5,6 +5,8 @@
 //! only when nobody has reserved anything for a while.
 
 use crate::plan::{Plan, patch_status};
+use crate::pod::Pod;
+use crate::pods::is_finished;
 use crate::{Controller, World};
 use api::quota::{Amounts, add, concerns, selects, tree, usage};
 use apimachinery::gvk::GroupResource;
@@ -14,7 +16,7 @@ use client::kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use client::kube::{Client, Error, Resource, ResourceExt};
 use client::{Change, ObjectKey, Reader, WorkQueue, by_namespace};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,11 +86,21 @@ impl Quotas {
 /// Whether a pod came, went, ended, is told to go, or asks for something else.
 fn pod_matters(change: &Change<Pod>) -> bool {
     let facts = |pod: &Arc<Pod>| {
-        let ended = pod.status.as_ref().and_then(|status| status.phase.clone());
-        let ended = ended.filter(|phase| matches!(phase.as_str(), "Failed" | "Succeeded"));
-        (ended, pod.metadata.deletion_timestamp.clone(), pod.spec.clone())
+        let asked = (pod.spec.template.clone(), pod.status.held.clone());
+        (is_finished(pod), pod.metadata.deletion_timestamp.clone(), asked)
     };
     change.before().map(facts) != change.after().map(facts)
+}
+
+/// What a quota looks at of a pod.
+fn tree_of_pod(pod: &Pod) -> Value {
+    let mut status = to_value(&*pod.status.held).unwrap_or_default();
+    status["phase"] = json!(pod.status.phase);
+    let metadata = json!({
+        "deletionTimestamp": pod.metadata.deletion_timestamp,
+        "deletionGracePeriodSeconds": pod.metadata.deletion_grace_period_seconds,
+    });
+    json!({ "metadata": metadata, "spec": &*pod.spec.template, "status": status })
 }
 
 fn trees<K: Serialize>(resource: &GroupResource, objects: &[Arc<K>]) -> Vec<(GroupResource, Value)> {
@@ -120,7 +132,7 @@ impl Controller for Quotas {
         quotas.informer().index_by(by_namespace());
         let add = queue.clone();
         quotas.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (pods, services) = (world.reader::<Pod>(), world.reader::<Service>());
+        let (pods, services) = (world.pods(), world.reader::<Service>());
         let claims = world.reader::<PersistentVolumeClaim>();
         Self::follow(&pods, &quotas, queue, pod_matters);
         Self::follow(&services, &quotas, queue, |_| true);
@@ -133,7 +145,8 @@ impl Controller for Quotas {
         let limits = |resource: &GroupResource| hard(&quota).any(|(name, _)| concerns(resource, name));
         let mut objects = Vec::new();
         if limits(&PODS) {
-            objects.extend(trees(&PODS, &self.pods.by_index("namespace", &key.namespace)));
+            let pods = self.pods.by_index("namespace", &key.namespace);
+            objects.extend(pods.iter().map(|pod| (PODS.clone(), tree_of_pod(pod))));
         }
         if limits(&SERVICES) {
             objects.extend(trees(&SERVICES, &self.services.by_index("namespace", &key.namespace)));
@@ -278,6 +291,41 @@ mod tests {
         let plan = Quotas::plan(&key(), &view(limits, json!({}), 2), &None, at(0));
         assert_eq!(written(&plan).unwrap()["used"], json!({ "pods": "2", "services": "0" }));
         assert_eq!(plan.requeue_at, Some(at(300)));
+    }
+
+    #[test]
+    fn of_a_pod_is_read_what_a_quota_looks_at() {
+        let container = |name: &str, cpu: &str| json!({ "name": name, "image": "i", "resources": { "requests": { "cpu": cpu }, "limits": { "memory": "1Gi" } } });
+        let mut sidecar = container("s", "1");
+        sidecar["restartPolicy"] = json!("Always");
+        let term = json!({ "topologyKey": "zone", "namespaces": ["y"] });
+        let whole = json!({
+            "metadata": { "name": "p", "deletionTimestamp": "2025-12-31T23:59:59Z", "deletionGracePeriodSeconds": 30 },
+            "spec": {
+                "activeDeadlineSeconds": 5, "priorityClassName": "high", "overhead": { "cpu": "10m" },
+                "containers": [container("a", "200m")], "initContainers": [sidecar, container("b", "3")],
+                "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } },
+            },
+            "status": { "phase": "Running", "containerStatuses": [
+                { "name": "a", "restartCount": 2, "allocatedResources": { "cpu": "5" } }] },
+        });
+        let read = tree_of_pod(&from_value(whole.clone()).unwrap());
+        let mut ended = whole.clone();
+        ended["status"]["phase"] = json!("Failed");
+        for (second, whole, read) in [
+            (0, &whole, &read),
+            (60, &whole, &read),
+            (0, &ended, &tree_of_pod(&from_value(ended.clone()).unwrap())),
+        ] {
+            assert_eq!(usage(&PODS, read, at(second)), usage(&PODS, whole, at(second)));
+        }
+        for scope in ["Terminating", "BestEffort", "PriorityClass", "CrossNamespacePodAffinity"] {
+            let quota = json!({ "spec": { "scopes": [scope] } });
+            assert_eq!(selects(&quota, &PODS, &read), selects(&quota, &PODS, &whole), "{scope}");
+        }
+        let high = json!({ "spec": { "scopeSelector": { "matchExpressions": [
+            { "scopeName": "PriorityClass", "operator": "In", "values": ["high"] }] } } });
+        assert!(selects(&high, &PODS, &read));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use client::kube::ResourceExt;
 use client::{ObjectKey, Reader, WorkQueue, by_namespace};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 
 use crate::World;
+use crate::pod::Pod;
 
 /// See the module.
 pub(crate) struct Selected {
@@ -17,7 +18,7 @@ pub(crate) struct Selected {
 impl Selected {
     /// Has a queue told of the Services that change, and of those whose pods do.
     pub(crate) fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (services, pods) = (world.reader::<Service>(), world.reader::<Pod>());
+        let (services, pods) = (world.reader::<Service>(), world.pods());
         services.informer().index_by(by_namespace());
         pods.informer().index_by(by_namespace());
         let add = queue.clone();

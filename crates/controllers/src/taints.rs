@@ -1,8 +1,9 @@
 //! Taints that say what a node's conditions mean for pods, and how long pods bear them.
 
+use crate::pod::Pod;
 use api::taints::tolerates;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -67,7 +68,7 @@ pub(crate) fn leaves_at(
     taints: &[Taint],
     since: impl Fn(&Taint) -> Timestamp,
 ) -> Option<Timestamp> {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = &pod.spec.tolerations;
     let mut earliest = None;
     for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
         let mut using = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();

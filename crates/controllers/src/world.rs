@@ -1,5 +1,6 @@
 //! What all controllers of a process share: one informer a kind, and the answers to their own writes.
 
+use crate::pod::{Pod, sharing};
 use client::kube::api::{Api, ApiResource, DynamicObject};
 use client::kube::{Client, Resource};
 use client::reflector::Selection;
@@ -132,8 +133,21 @@ impl World {
         self.reader_of(Api::all(self.client().clone()), Selection::default())
     }
 
+    /// The reader of pods, in what controllers look at.
+    pub fn pods(&self) -> Reader<Pod> {
+        let options = || InformerOptions { trim: sharing(), ..InformerOptions::default() };
+        self.reader_with(Api::all(self.client().clone()), options)
+    }
+
     /// The reader of a part of a kind; of one kind all ask for the same part.
     pub fn reader_of<K>(&self, api: Api<K>, selection: Selection) -> Reader<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        self.reader_with(api, || InformerOptions { selection, ..InformerOptions::default() })
+    }
+
+    fn reader_with<K>(&self, api: Api<K>, options: impl FnOnce() -> InformerOptions<K>) -> Reader<K>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
@@ -143,8 +157,7 @@ impl World {
         {
             return reader.clone();
         }
-        let options = InformerOptions { selection, ..InformerOptions::default() };
-        let reader = Reader::new(Informer::start(api, options, &self.ambient, &self.tasks));
+        let reader = Reader::new(Informer::start(api, options(), &self.ambient, &self.tasks));
         let kind = (K::group(&()).into_owned(), K::kind(&()).into_owned());
         readers.by_kind.insert(kind, Arc::new(reader.clone()));
         readers.by_type.insert(TypeId::of::<K>(), Arc::new(reader.clone()));

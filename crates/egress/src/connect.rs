@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -19,6 +20,8 @@ pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Addresses of one name that are tried; a name with more is not helped by trying them all.
 const ADDRESSES_TRIED: usize = 8;
+/// How long nothing may come before the other side is asked whether it is still there, and again.
+const PROBED: Duration = Duration::from_secs(15);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +114,18 @@ impl Connector {
         Self { shared: Arc::new(shared) }
     }
 
+    /// The same connector, for what a node has said of itself and its pods: that may be this machine.
+    #[must_use]
+    pub fn reaching_own(&self) -> Self {
+        let shared = Shared {
+            policy: Policy { own: true, ..self.shared.policy.clone() },
+            timeout: self.shared.timeout,
+            tls: self.shared.tls.clone(),
+            machine: Machine::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
     /// Connects to `host` (a name or an address, IPv6 with or without brackets).
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
         let host = bare(host);
@@ -118,10 +133,7 @@ impl Connector {
         for address in self.addresses(host, port).await? {
             match timeout(self.shared.timeout, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
-                    // Requests and replies are written whole; waiting to join small ones only delays them.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "cannot set TCP_NODELAY");
-                    }
+                    prepare(&stream);
                     return Ok(stream);
                 }
                 Ok(Err(error)) => last = Some(Error::Connect { host: host.into(), port, source: error }),
@@ -195,6 +207,18 @@ impl Connector {
 
     fn timed_out(&self, what: &'static str, host: &str) -> Error {
         Error::Timeout { what, host: host.into(), limit: self.shared.timeout }
+    }
+}
+
+/// Sends at once, and notices when the other machine is gone.
+fn prepare(stream: &TcpStream) {
+    // Requests and replies are written whole; waiting to join small ones only delays them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let probes = TcpKeepalive::new().with_time(PROBED).with_interval(PROBED);
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&probes) {
+        tracing::debug!(%error, "cannot set SO_KEEPALIVE");
     }
 }
 

@@ -7,11 +7,13 @@
 //!
 //! Begin with [`Connector`]; the rule is a [`Policy`].
 
+mod anybody;
 mod connect;
 mod machine;
 mod policy;
 mod tls;
 
+pub use anybody::anybody;
 pub use connect::{Connector, Error, TlsStream};
 pub use policy::{Allowance, InvalidAllowance, Policy, Refusal};
 pub use tls::web_roots;

@@ -23,6 +23,8 @@ pub struct Policy {
     pub allow: Vec<Allowance>,
     /// Addresses of other nodes and of the plane, refused like loopback. Those of this machine need not be named.
     pub refuse: Vec<IpNet>,
+    /// Whether this machine's own addresses may be used, those of loopback and of its link aside.
+    pub own: bool,
 }
 
 /// Why an address is refused.
@@ -158,7 +160,7 @@ impl Policy {
         }?;
         if METADATA.contains(&address) {
             Err(Refusal::Metadata)
-        } else if is_own(address) {
+        } else if !self.own && is_own(address) {
             Err(Refusal::Plane)
         } else {
             Ok(())
@@ -226,6 +228,9 @@ mod tests {
         let listed = Policy { allow: vec!["192.168.1.5:80".parse().unwrap()], ..Policy::default() };
         assert_eq!(listed.judge("h", own, 80, is_own), Ok(()));
         assert_eq!(listed.judge("h", own, 81, is_own), Err(Refusal::Plane));
+        let reaching = Policy { own: true, ..Policy::default() };
+        assert_eq!(reaching.judge("h", own, 80, is_own), Ok(()));
+        assert_eq!(reaching.judge("h", "127.0.0.1".parse().unwrap(), 80, |_| true), Err(Refusal::Loopback));
     }
 
     #[test]

@@ -240,7 +240,7 @@ fn storage(data_dir: &std::path::Path) -> i64 {
 /// Reaches what a pod may have its node reach: not the node itself.
 fn connector(own: &[IpAddr]) -> egress::Connector {
     let refuse = own.iter().map(|address| (*address).into()).collect();
-    egress::Connector::new(egress::Policy { allow: Vec::new(), refuse })
+    egress::Connector::new(egress::Policy { refuse, ..egress::Policy::default() })
 }
 
 /// The pods that are bound to this node.

@@ -167,8 +167,8 @@ pub struct Api {
     /// Addresses that Services get; with a range of IPv6 behind a comma they may have such as well, which takes pods that do
     #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = service_cidr)]
     pub service_cidr: String,
-    /// Hosts or CIDRs (with an optional :port) at which webhooks and the servers of APIServices may be although they are
-    /// loopback, link-local or this machine's own
+    /// Hosts or CIDRs (with an optional :port) at which webhooks, the servers of APIServices and what requests are proxied to may
+    /// be although they are loopback, link-local or this machine's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub webhook_allow: Vec<String>,
     /// Parts of the server not to run, separated by commas, because upstream's own do: the server writes a kubeconfig for each

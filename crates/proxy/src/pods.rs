@@ -113,5 +113,5 @@ pub(crate) fn trimmed() -> InformerOptions<Pod> {
             ..PodStatus::default()
         });
     }
-    InformerOptions { trim, ..InformerOptions::default() }
+    InformerOptions { trim: Box::new(trim), ..InformerOptions::default() }
 }

@@ -145,6 +145,17 @@ impl Registry {
         self.applied.is_following()
     }
 
+    /// Whether the store answers. One that is full does: it only takes no writes.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn health(&self) -> Result<(), String> {
+        match self.store.health().await {
+            Ok(()) | Err(store::Error::Full | store::Error::Waiting) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// A selectable field of an object, without decoding it; `None` if there is no such object or field.
     pub fn field(&self, kind: &Kind, namespace: &str, name: &str, field: &str) -> Option<String> {
         let index = kind.resource.fields.iter().position(|each| each.name == field)?;

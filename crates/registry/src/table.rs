@@ -42,6 +42,16 @@ pub(crate) fn status(kind: &str) -> Subresource {
     Subresource { name: "status", group_version: None, kind: kind.into(), verbs: &["get", "patch", "update"] }
 }
 
+/// `/proxy` of a kind, with options of that kind.
+pub(crate) fn proxy(options: &str) -> Subresource {
+    Subresource {
+        name: "proxy",
+        group_version: None,
+        kind: options.into(),
+        verbs: &["create", "delete", "get", "patch", "update"],
+    }
+}
+
 /// `/scale` of a kind.
 pub(crate) fn scale() -> Subresource {
     Subresource {

@@ -6,6 +6,7 @@ use crate::scores;
 use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// So many nodes that can take a pod are always enough to choose from.
 const ENOUGH: usize = 100;
@@ -47,7 +48,7 @@ fn wanted(nodes: usize) -> usize {
 ///
 /// # Errors
 /// When no node can take it, with the reasons of all.
-pub fn place(pod: &PodFacts, snapshot: &mut Snapshot, chance: u64) -> Result<String, Unplaceable> {
+pub fn place(pod: &PodFacts, snapshot: &mut Snapshot, chance: u64) -> Result<Arc<str>, Unplaceable> {
     let count = snapshot.nodes.len();
     let known = snapshot.nodes.iter().filter(|node| node.known).count();
     let mut refused = Unplaceable { nodes: known, reasons: BTreeMap::new(), hindrances: BTreeSet::new() };

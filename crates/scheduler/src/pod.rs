@@ -1,16 +1,20 @@
 //! What the scheduler must know of a pod, worked out once when the pod is first seen.
 
 use apimachinery::quantity::Quantity;
+use client::Sharing;
 use client::kube::ResourceExt;
 use k8s_openapi::api::core::v1::{Affinity, Container, Pod, PodSpec, ResourceRequirements, Toleration};
+use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// What a container that asks for nothing is taken to need when nodes are compared (not when they are filtered).
 const DEFAULT_MILLI_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
 /// Amounts of what nodes have: CPU in thousandths of a core, everything else in its own unit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Amounts {
     pub(crate) milli_cpu: i64,
     pub(crate) memory: i64,
@@ -64,23 +68,37 @@ impl Amounts {
 /// A port of the node that a pod takes: address (or all), protocol, number.
 pub(crate) type HostPort = (String, String, i32);
 
-/// A pod as the scheduler sees it.
+/// A pod as the scheduler sees it; what it needs can be asked for directly.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodFacts {
-    pub(crate) uid: String,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
+    pub(crate) uid: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) node_name: Option<Arc<str>>,
+    /// What pods have in common that should not all be in one place.
+    pub(crate) group: Option<Arc<str>>,
+    pub(crate) needs: Arc<Needs>,
+}
+
+/// What a pod needs of a node, as others of its template do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Needs {
     pub(crate) priority: i32,
     pub(crate) requests: Amounts,
     /// As `requests`, with a guess for containers that ask for nothing: milli-CPU and memory.
     pub(crate) likely: (i64, i64),
     pub(crate) host_ports: Vec<HostPort>,
-    pub(crate) node_name: Option<String>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) affinity: Option<Affinity>,
     pub(crate) tolerations: Vec<Toleration>,
-    /// What pods have in common that should not all be in one place.
-    pub(crate) group: Option<String>,
+}
+
+impl Deref for PodFacts {
+    type Target = Needs;
+
+    fn deref(&self) -> &Needs {
+        &self.needs
+    }
 }
 
 impl PodFacts {
@@ -89,21 +107,43 @@ impl PodFacts {
         let empty = PodSpec::default();
         let spec = pod.spec.as_ref().unwrap_or(&empty);
         Self {
-            uid: pod.uid().unwrap_or_default(),
-            namespace: pod.namespace().unwrap_or_default(),
-            name: pod.name_any(),
-            priority: spec.priority.unwrap_or(0),
-            requests: needed(spec, &requests),
-            likely: {
-                let likely = needed(spec, &likely_requests);
-                (likely.milli_cpu, likely.memory)
-            },
-            host_ports: host_ports(spec),
-            node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
-            node_selector: spec.node_selector.clone().unwrap_or_default(),
-            affinity: spec.affinity.clone().filter(|affinity| affinity.node_affinity.is_some()),
-            tolerations: spec.tolerations.clone().unwrap_or_default(),
-            group: group(pod),
+            uid: pod.uid().unwrap_or_default().into(),
+            namespace: pod.namespace().unwrap_or_default().into(),
+            name: pod.name_any().into(),
+            node_name: spec.node_name.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
+            group: group(pod).map(Arc::from),
+            needs: Arc::new(Needs {
+                priority: spec.priority.unwrap_or(0),
+                requests: needed(spec, &requests),
+                likely: {
+                    let likely = needed(spec, &likely_requests);
+                    (likely.milli_cpu, likely.memory)
+                },
+                host_ports: host_ports(spec),
+                node_selector: spec.node_selector.clone().unwrap_or_default(),
+                affinity: spec.affinity.clone().filter(|affinity| affinity.node_affinity.is_some()),
+                tolerations: spec.tolerations.clone().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+/// What the facts of many pods have in common, once.
+#[derive(Default)]
+pub(crate) struct Common {
+    needs: Sharing<Needs>,
+    names: Sharing<str>,
+}
+
+impl Common {
+    pub(crate) fn share(&mut self, facts: PodFacts) -> PodFacts {
+        let mut name = |name| self.names.share(name);
+        PodFacts {
+            namespace: name(facts.namespace),
+            node_name: facts.node_name.map(&mut name),
+            group: facts.group.map(&mut name),
+            needs: self.needs.share(facts.needs),
+            ..facts
         }
     }
 }

@@ -36,10 +36,10 @@ struct Entry {
 /// The queue; see the module. Time is an argument.
 #[derive(Default)]
 pub(crate) struct Queue {
-    entries: HashMap<String, Entry>,
-    active: BinaryHeap<(i32, Reverse<u64>, String)>,
+    entries: HashMap<Arc<str>, Entry>,
+    active: BinaryHeap<(i32, Reverse<u64>, Arc<str>)>,
     /// When a pause or a patience ends; entries that moved on since are skipped.
-    timed: BinaryHeap<Reverse<(Instant, String)>>,
+    timed: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
     sequence: u64,
 }
 
@@ -78,6 +78,11 @@ impl Queue {
         self.entries.remove(uid);
     }
 
+    /// The UIDs of all that are here.
+    pub(crate) fn uids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.keys()
+    }
+
     /// Whether it is being tried or bound.
     pub(crate) fn is_out(&self, uid: &str) -> bool {
         self.entries.get(uid).is_some_and(|entry| entry.stage == Stage::Out)
@@ -111,7 +116,7 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(uid) else { return false };
         entry.stage = Stage::Waiting;
         entry.hindrances = hindrances;
-        self.timed.push(Reverse((now + PATIENCE, uid.to_owned())));
+        self.timed.push(Reverse((now + PATIENCE, entry.facts.uid.clone())));
         let news = entry.told.as_deref() != Some(reason);
         if news {
             entry.told = Some(reason.to_owned());
@@ -124,7 +129,7 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         entry.stage = Stage::Pausing;
         let until = now + pause(entry.attempts);
-        self.timed.push(Reverse((until, uid.to_owned())));
+        self.timed.push(Reverse((until, entry.facts.uid.clone())));
     }
 
     /// Something changed: pods that were hindered by one of these may find a node now.
@@ -172,7 +177,7 @@ impl Queue {
     fn activate(&mut self, uid: &str) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.stage = Stage::Active;
-            self.active.push((entry.facts.priority, Reverse(entry.sequence), uid.to_owned()));
+            self.active.push((entry.facts.priority, Reverse(entry.sequence), entry.facts.uid.clone()));
         }
     }
 }
@@ -184,13 +189,15 @@ fn pause(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{from_value, json};
 
     fn pod(uid: &str, priority: i32) -> PodFacts {
-        PodFacts { uid: uid.into(), priority, ..PodFacts::default() }
+        let pod = json!({ "metadata": { "uid": uid }, "spec": { "priority": priority, "containers": [] } });
+        PodFacts::of(&from_value(pod).unwrap())
     }
 
     fn next(queue: &mut Queue, now: Instant) -> Option<String> {
-        queue.next(now).map(|facts| facts.uid.clone())
+        queue.next(now).map(|facts| facts.uid.to_string())
     }
 
     #[test]

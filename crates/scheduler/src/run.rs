@@ -2,20 +2,22 @@
 
 use crate::filters::Hindrance;
 use crate::place::{Unplaceable, place};
-use crate::pod::PodFacts;
+use crate::pod::{Common, PodFacts};
 use crate::queue::Queue;
 use crate::snapshot::Snapshot;
 use client::election::{Election, ElectionConfig};
 use client::kube::api::{Api, Patch, PatchParams, PostParams};
 use client::kube::{Client, Error, ResourceExt};
+use client::reflector::{Selection, Sink, Whole, reflect};
 use client::write::{is_conflict, is_not_found};
-use client::{Ambient, Change, EventRecorder, EventType, InformerOptions, Informers};
+use client::{Ambient, Change, EventRecorder, EventType, Informer, InformerOptions};
 use clock::{Panicked, Tasks};
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status, Time};
 use serde_json::json;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Writes under way at once.
@@ -73,7 +75,6 @@ async fn lead(
     leading: CancellationToken,
 ) -> Result<(), Panicked> {
     let tasks = Tasks::under(&leading);
-    let informers = Informers::new(client.clone(), ambient.clone(), tasks.clone());
     let scheduler = Arc::new(Scheduler {
         world: Mutex::default(),
         wake: Notify::new(),
@@ -85,19 +86,20 @@ async fn lead(
             ambient.clone(),
             &tasks,
         ),
-        client,
-        ambient,
+        client: client.clone(),
+        ambient: ambient.clone(),
         name: options.scheduler_name,
     });
-    let nodes = informers.with(|| InformerOptions { trim: trim_node, ..InformerOptions::<Node>::default() });
-    let pods = informers.with(|| InformerOptions { trim: trim_pod, ..InformerOptions::<Pod>::default() });
+    let trim = InformerOptions { trim: Box::new(trim_node), ..InformerOptions::default() };
+    let nodes = Informer::start(Api::<Node>::all(client.clone()), trim, &ambient, &tasks);
     let told = scheduler.clone();
     nodes.on_change(move |change| told.node_changed(change));
-    let told = scheduler.clone();
-    pods.on_change(move |change| told.pod_changed(change));
+    let mut listed = follow_pods(&scheduler, &tasks);
     let owner = tasks.clone();
     tasks.spawn("scheduler", async move {
-        futures::future::join(nodes.ready(), pods.ready()).await;
+        nodes.ready().await;
+        // An error would mean that nobody tells of pods any more: all of this ends.
+        let _ = listed.wait_for(|listed| *listed).await;
         scheduler.schedule(&owner).await;
     });
     let outcome = tokio::select! {
@@ -117,27 +119,52 @@ fn trim_node(node: &mut Node) {
     }
 }
 
-/// A pod is read once, for its facts; what the facts are made of is all that has to be kept.
-fn trim_pod(pod: &mut Pod) {
-    pod.metadata.managed_fields = None;
-    pod.metadata.annotations = None;
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-            container.env = None;
-            container.env_from = None;
-            container.args = None;
-            container.command = None;
-            container.volume_mounts = None;
-            container.liveness_probe = None;
-            container.readiness_probe = None;
-            container.startup_probe = None;
-            container.lifecycle = None;
-            container.security_context = None;
-        }
+/// Keeps the world equal to what pods there are; the first complete list is told of. No pod is kept but in its facts.
+fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &Tasks) -> watch::Receiver<bool> {
+    let (listed, told) = watch::channel(false);
+    let mut sink = IntoWorld {
+        scheduler: scheduler.clone(),
+        common: Common::default(),
+        unlisted: HashSet::new(),
+        listed,
+    };
+    tasks.spawn("scheduler-pods", async move {
+        let (api, ambient) = (Api::all(sink.scheduler.client.clone()), sink.scheduler.ambient.clone());
+        reflect(Whole(api), Selection::default(), &mut sink, &ambient).await;
+    });
+    told
+}
+
+/// Where pods are read.
+struct IntoWorld {
+    scheduler: Arc<Scheduler>,
+    common: Common,
+    /// The UIDs of what was known before the list that is being applied, and has not been in it yet.
+    unlisted: HashSet<Arc<str>>,
+    listed: watch::Sender<bool>,
+}
+
+impl Sink<Pod> for IntoWorld {
+    fn listing(&mut self) {
+        let world = self.scheduler.world();
+        self.unlisted = world.snapshot.uids().chain(world.queue.uids()).cloned().collect();
     }
-    if let Some(status) = &mut pod.status {
-        *status = k8s_openapi::api::core::v1::PodStatus { phase: status.phase.take(), ..Default::default() };
+
+    fn apply(&mut self, pod: Pod) {
+        let facts = self.common.share(PodFacts::of(&pod));
+        self.unlisted.remove(&facts.uid);
+        self.scheduler.pod_changed(&pod, facts);
+    }
+
+    fn delete(&mut self, pod: Pod) {
+        self.scheduler.pod_gone(&pod.uid().unwrap_or_default());
+    }
+
+    fn listed(&mut self) {
+        for gone in std::mem::take(&mut self.unlisted) {
+            self.scheduler.pod_gone(&gone);
+        }
+        self.listed.send_replace(true);
     }
 }
 
@@ -158,7 +185,7 @@ struct Scheduler {
 }
 
 enum Decision {
-    Bind(Arc<PodFacts>, String),
+    Bind(Arc<PodFacts>, Arc<str>),
     Unplaceable(Arc<PodFacts>, Unplaceable, bool),
 }
 
@@ -181,28 +208,24 @@ impl Scheduler {
         }
     }
 
-    fn pod_changed(&self, change: &Change<Pod>) {
+    fn pod_changed(&self, pod: &Pod, facts: PodFacts) {
         let now = self.ambient.clock.monotonic();
         let mut world = self.world();
-        // A pod of the same name may have taken another's place.
-        if let Some(before) = change.before().and_then(|pod| pod.uid())
-            && change.after().and_then(|pod| pod.uid()).as_ref() != Some(&before)
-        {
-            world.gone(&before, now);
-        }
-        if let Some(pod) = change.after() {
-            let facts = PodFacts::of(pod);
-            let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            if matches!(ended, Some("Succeeded" | "Failed")) {
-                world.gone(&facts.uid, now);
-            } else if let Some(node) = &facts.node_name {
-                world.queue.remove(&facts.uid);
-                world.snapshot.place(&node.clone(), Arc::new(facts));
-            } else if !world.snapshot.holds(&facts.uid) {
-                if self.is_ours(pod) { world.queue.offer(facts) } else { world.queue.remove(&facts.uid) }
-            }
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            world.gone(&facts.uid, now);
+        } else if let Some(node) = facts.node_name.clone() {
+            world.queue.remove(&facts.uid);
+            world.snapshot.place(&node, Arc::new(facts));
+        } else if !world.snapshot.holds(&facts.uid) {
+            if self.is_ours(pod) { world.queue.offer(facts) } else { world.queue.remove(&facts.uid) }
         }
         drop(world);
+        self.wake.notify_one();
+    }
+
+    fn pod_gone(&self, uid: &str) {
+        self.world().gone(uid, self.ambient.clock.monotonic());
         self.wake.notify_one();
     }
 
@@ -290,9 +313,9 @@ impl Scheduler {
     async fn bind(&self, facts: &PodFacts, node: &str) -> Result<(), Error> {
         let binding = Binding {
             metadata: ObjectMeta {
-                name: Some(facts.name.clone()),
-                namespace: Some(facts.namespace.clone()),
-                uid: Some(facts.uid.clone()),
+                name: Some(facts.name.to_string()),
+                namespace: Some(facts.namespace.to_string()),
+                uid: Some(facts.uid.to_string()),
                 ..ObjectMeta::default()
             },
             target: ObjectReference {
@@ -312,16 +335,16 @@ impl Scheduler {
         let mut world = self.world();
         if !world.queue.is_out(&facts.uid) {
             // The watch was faster: it is bound after all, or gone, and its place is counted as it should be.
-            tracing::debug!(pod = facts.name, %error, "binding failed, and something happened all the same");
+            tracing::debug!(pod = %facts.name, %error, "binding failed, and something happened all the same");
             return;
         }
         world.snapshot.remove_pod(&facts.uid);
         world.queue.changed(&[Hindrance::Resources, Hindrance::Ports], now);
         if is_not_found(error) || is_conflict(error) {
-            tracing::debug!(pod = facts.name, %error, "was not ours to bind");
+            tracing::debug!(pod = %facts.name, %error, "was not ours to bind");
             world.queue.remove(&facts.uid);
         } else {
-            tracing::info!(pod = facts.name, %error, "binding failed");
+            tracing::info!(pod = %facts.name, %error, "binding failed");
             world.queue.failed(&facts.uid, now);
         }
         drop(world);
@@ -333,11 +356,11 @@ impl Scheduler {
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
             "lastTransitionTime": Time(self.ambient.clock.now()),
         });
-        let patch = json!({ "metadata": { "uid": facts.uid }, "status": { "conditions": [condition] } });
+        let patch = json!({ "metadata": { "uid": *facts.uid }, "status": { "conditions": [condition] } });
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &facts.namespace);
         let params = PatchParams::default();
         if let Err(error) = pods.patch_status(&facts.name, &params, &Patch::Strategic(patch)).await {
-            tracing::debug!(pod = facts.name, %error, "could not say why it is not scheduled");
+            tracing::debug!(pod = %facts.name, %error, "could not say why it is not scheduled");
         }
     }
 }
@@ -386,9 +409,9 @@ fn reference(facts: &PodFacts) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),
-        namespace: Some(facts.namespace.clone()),
-        name: Some(facts.name.clone()),
-        uid: Some(facts.uid.clone()),
+        namespace: Some(facts.namespace.to_string()),
+        name: Some(facts.name.to_string()),
+        uid: Some(facts.uid.to_string()),
         ..ObjectReference::default()
     }
 }
@@ -416,14 +439,18 @@ mod tests {
         }
     }
 
-    fn pod(node: Option<&str>) -> Arc<Pod> {
+    fn pod(node: Option<&str>) -> Pod {
         let pod: Value = json!({
             "metadata": { "name": "p", "namespace": "x", "uid": "p" },
             "spec": {
                 "nodeName": node, "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1" } } }],
             },
         });
-        Arc::new(from_value(pod).unwrap())
+        from_value(pod).unwrap()
+    }
+
+    fn changed(scheduler: &Scheduler, pod: &Pod) {
+        scheduler.pod_changed(pod, PodFacts::of(pod));
     }
 
     fn timed_out() -> Error {
@@ -438,7 +465,7 @@ mod tests {
         }))
         .unwrap();
         scheduler.node_changed(&Change::Added(Arc::new(node)));
-        scheduler.pod_changed(&Change::Added(pod(None)));
+        changed(&scheduler, &pod(None));
         let Some(Decision::Bind(facts, _)) = scheduler.decide() else { panic!("there is room") };
         scheduler.not_bound(&facts, &timed_out());
         assert!(!scheduler.world().snapshot.holds("p"));
@@ -448,7 +475,7 @@ mod tests {
         assert!(scheduler.world().queue.next(now).is_some());
         scheduler.world().snapshot.place("n", facts.clone());
         // The request was carried out, though its answer was lost; the watch says so first.
-        scheduler.pod_changed(&Change::Updated { old: pod(None), new: pod(Some("n")) });
+        changed(&scheduler, &pod(Some("n")));
         scheduler.not_bound(&facts, &timed_out());
         assert!(scheduler.world().snapshot.holds("p"), "its place is taken");
     }

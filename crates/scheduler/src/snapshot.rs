@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A node in summary.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeInfo {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// False for a node that only pods speak of: they count, should it turn up.
     pub(crate) known: bool,
     pub(crate) labels: BTreeMap<String, String>,
@@ -32,7 +32,7 @@ impl NodeInfo {
 }
 
 struct Placed {
-    node: String,
+    node: Arc<str>,
     facts: Arc<PodFacts>,
 }
 
@@ -40,8 +40,8 @@ struct Placed {
 #[derive(Default)]
 pub struct Snapshot {
     pub(crate) nodes: Vec<NodeInfo>,
-    by_name: HashMap<String, usize>,
-    placed: HashMap<String, Placed>,
+    by_name: HashMap<Arc<str>, usize>,
+    placed: HashMap<Arc<str>, Placed>,
     pub(crate) groups: Groups,
     /// Where the search for a node begins next, so that all get their turn.
     pub(crate) next: usize,
@@ -90,7 +90,7 @@ impl Snapshot {
     /// A pod is, or is about to be, on a node. Again for the same pod replaces what was known.
     pub fn place(&mut self, node: &str, facts: Arc<PodFacts>) {
         if let Some(placed) = self.placed.get(&facts.uid)
-            && placed.node == node
+            && *placed.node == *node
             && (&placed.facts.requests, &placed.facts.group) == (&facts.requests, &facts.group)
         {
             return;
@@ -108,7 +108,8 @@ impl Snapshot {
         if let Some(group) = &facts.group {
             self.groups.add(group, at, self.nodes[at].zone());
         }
-        self.placed.insert(facts.uid.clone(), Placed { node: node.to_owned(), facts });
+        let node = self.nodes[at].name.clone();
+        self.placed.insert(facts.uid.clone(), Placed { node, facts });
     }
 
     /// A pod is on no node any more, or has ended there; true when one was.
@@ -140,7 +141,12 @@ impl Snapshot {
         self.placed.contains_key(uid)
     }
 
-    /// The pods that are placed.
+    /// The UIDs of the pods that are placed.
+    pub(crate) fn uids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.placed.keys()
+    }
+
+    /// How many pods are placed.
     pub fn pods(&self) -> usize {
         self.placed.len()
     }
@@ -150,8 +156,9 @@ impl Snapshot {
             return *at;
         }
         let at = self.nodes.len();
-        self.nodes.push(NodeInfo { name: name.to_owned(), ..NodeInfo::default() });
-        self.by_name.insert(name.to_owned(), at);
+        let name: Arc<str> = name.into();
+        self.nodes.push(NodeInfo { name: name.clone(), ..NodeInfo::default() });
+        self.by_name.insert(name, at);
         at
     }
 
@@ -224,7 +231,7 @@ mod tests {
                     }
                 }
                 for (index, info) in snapshot.nodes.iter().enumerate() {
-                    let on: Vec<_> = placed.values().filter(|(at, ..)| info.name == format!("n{at}")).collect();
+                    let on: Vec<_> = placed.values().filter(|(at, ..)| *info.name == *format!("n{at}")).collect();
                     prop_assert_eq!(info.pods as usize, on.len());
                     prop_assert_eq!(info.requested.milli_cpu, on.iter().map(|(.., cpu)| i64::from(*cpu)).sum::<i64>());
                     prop_assert_eq!(info.ports.values().sum::<u32>() as usize, on.len());

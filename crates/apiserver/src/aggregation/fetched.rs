@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use auth::UserInfo;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value, json};
 
 use super::{Remote, proxy};
-use crate::outgoing::{Outgoing, Sending};
+use crate::body;
+use crate::outgoing::Outgoing;
 
 /// Bytes of a document.
 const LIMIT: usize = 16 << 20;
@@ -40,8 +41,7 @@ impl Fetched {
 
 async fn get(outgoing: &Outgoing, remote: &Remote, user: &UserInfo, path: &str) -> Result<Value, String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
-    let body: Sending = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
-    let mut request = Request::get(path).body(body).map_err(|error| said(&error))?;
+    let mut request = Request::get(path).body(body::nothing()).map_err(|error| said(&error))?;
     let headers = request.headers_mut();
     headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
     proxy::identify(headers, user).map_err(|status| status.message)?;

@@ -1,171 +1,106 @@
 //! A request on its way to the server of an aggregated API: the same, under the name of whoever asks, over a connection on
 //! which we show that we may say so.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::status::Status;
 use auth::UserInfo;
-use bytes::Bytes;
-use futures::StreamExt;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyDataStream, BodyExt, Full};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Remote;
-use crate::body::{Body, BodyError};
-use crate::outgoing::{SendError, Sending};
+use crate::body::{self, Body, Sending};
+use crate::outgoing::SendError;
+use crate::relay::headers::{ask_upgrade, backward};
+use crate::relay::{self, IDLE, Reply, To};
 use crate::respond::{self, Answer};
-use crate::server::{ApiServer, Call};
-use crate::verb::copy_both;
+use crate::server::{ApiServer, Call, took_too_long};
 
 /// How long the head of the answer to a stream's request may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Headers that are between two neighbours only, or are ours to write.
-const NOT_PASSED: [HeaderName; 10] = [
-    AUTHORIZATION,
-    CONNECTION,
-    CONTENT_LENGTH,
-    HOST,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 const USER: HeaderName = HeaderName::from_static("x-remote-user");
 const UID: HeaderName = HeaderName::from_static("x-remote-uid");
 const GROUP: HeaderName = HeaderName::from_static("x-remote-group");
 const EXTRA: &str = "x-remote-extra-";
 
-/// A request that ends by itself.
-pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Call<'_>, remote: &Remote) -> Answer {
-    if !remote.available {
-        return Ok(unavailable());
-    }
-    let request = request(call.parts, call.user, call.body.clone(), false)?;
-    match server.outgoing.send(&remote.server, request).await {
-        Ok(response) => Ok(passed_back(response.map(|body| {
-            Body::stream(BodyDataStream::new(body).map(|chunk| chunk.map_err(BodyError::from)))
-        }))),
-        Err(error) => Ok(failed(remote, &error)),
-    }
+/// How long the head of the answer may take.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// That of a request that ends by itself: then it has taken too long. No part of its body may take longer, either.
+    Request(Duration),
+    /// That of one that goes on, a watch or streams: then the other server is not there.
+    Stream,
 }
 
-/// A request that goes on: a watch, or streams.
-pub(crate) async fn stream(
+/// A request as the other server answers it.
+pub(crate) async fn serve(
     server: &Arc<ApiServer>,
     call: &Call<'_>,
     remote: &Remote,
-    permit: OwnedSemaphorePermit,
+    body: Sending,
+    (patience, permit): (Patience, OwnedSemaphorePermit),
 ) -> Answer {
     if !remote.available {
         return Ok(unavailable());
     }
-    let upgrades = call.parts.headers.contains_key(UPGRADE);
-    let work = async {
-        match upgrades {
-            true => upgrade(server, call, remote, permit).await,
-            false => watch(server, call, remote, permit).await,
+    let client = match ask_upgrade(&call.parts.headers) {
+        true => Some(relay::client_of(call.parts)?),
+        false => None,
+    };
+    let body = if client.is_some() { body::nothing() } else { body };
+    let (to, request) = (To::Server(remote.server.clone()), request(call.parts, call.peer, call.user, body)?);
+    let (lasts, idle) = match patience {
+        Patience::Request(lasts) => (lasts, lasts),
+        Patience::Stream => (PATIENCE, IDLE),
+    };
+    let reply = tokio::select! {
+        reply = relay::send(server, &to, request, idle) => reply,
+        () = server.clock.sleep(lasts) => match patience {
+            Patience::Request(lasts) => return Err(took_too_long(lasts)),
+            Patience::Stream => Err(SendError::of(&"context deadline exceeded")),
+        },
+    };
+    Ok(match (reply, client) {
+        (Ok(Reply::Switched(head, other)), Some(client)) => {
+            relay::join(server, client, (head, other), permit)
         }
-    };
-    tokio::select! {
-        answer = work => answer,
-        () = server.clock.sleep(PATIENCE) => Ok(failed(remote, &SendError("context deadline exceeded".to_owned()))),
-    }
-}
-
-async fn watch(
-    server: &Arc<ApiServer>,
-    call: &Call<'_>,
-    remote: &Remote,
-    permit: OwnedSemaphorePermit,
-) -> Answer {
-    let request = request(call.parts, call.user, call.body.clone(), false)?;
-    match server.outgoing.send(&remote.server, request).await {
-        Ok(response) => Ok(passed_back(response.map(|body| {
-            let stop = server.stopping.clone();
-            let chunks = BodyDataStream::new(body).map(|chunk| chunk.map_err(BodyError::from));
-            let chunks = chunks.take_until(async move { stop.cancelled().await });
-            Body::stream(chunks).holding(permit)
-        }))),
-        Err(error) => Ok(failed(remote, &error)),
-    }
-}
-
-/// Streams in another protocol: the bytes go both ways as they are.
-async fn upgrade(
-    server: &Arc<ApiServer>,
-    call: &Call<'_>,
-    remote: &Remote,
-    permit: OwnedSemaphorePermit,
-) -> Answer {
-    let client = call.parts.extensions.get::<OnUpgrade>().cloned();
-    let client = client.ok_or_else(|| Status::bad_request("Upgrade request required"))?;
-    let request = request(call.parts, call.user, Bytes::new(), true)?;
-    let mut response = match server.outgoing.upgrade(&remote.server, request).await {
-        Ok(response) => response,
-        Err(error) => return Ok(failed(remote, &error)),
-    };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(passed_back(response.map(|body| {
-            let chunks = BodyDataStream::new(body).map(|chunk| chunk.map_err(BodyError::from));
-            Body::stream(chunks).holding(permit)
-        })));
-    }
-    let upgraded = hyper::upgrade::on(&mut response).await;
-    let upgraded = match upgraded {
-        Ok(upgraded) => TokioIo::new(upgraded),
-        Err(error) => return Ok(failed(remote, &SendError(error.to_string()))),
-    };
-    let (stop, clock) = (server.stopping.clone(), server.clock.clone());
-    server.upgraded.spawn("streams", async move {
-        match client.await {
-            Ok(client) => tokio::select! {
-                () = copy_both(TokioIo::new(client), Box::new(upgraded), clock.as_ref()) => {}
-                () = stop.cancelled() => {}
-            },
-            Err(error) => tracing::debug!(%error, "a client did not change protocols"),
+        (Ok(Reply::Switched(..)), None) => failed(remote, &SendError::of(&"it changed protocols unasked")),
+        (Ok(Reply::Answered(response)), _) => {
+            let (stop, goes_on) = (server.stopping.clone(), matches!(patience, Patience::Stream));
+            passed_back(response).map(|body| {
+                match goes_on {
+                    true => body.until(stop.cancelled_owned()),
+                    false => body,
+                }
+                .holding(permit)
+            })
         }
-        drop(permit);
-    });
-    let (head, _) = response.into_parts();
-    Ok(Response::from_parts(head, Body::default()))
+        (Err(error), _) => failed(remote, &error),
+    })
 }
 
-/// The request as the other server gets it.
-fn request(parts: &Parts, user: &UserInfo, body: Bytes, upgrades: bool) -> Result<Request<Sending>, Status> {
+/// The request as the other server gets it: the client's headers but for those by which it is known to us, and those that
+/// say who it is.
+fn request(
+    parts: &Parts,
+    peer: Option<SocketAddr>,
+    user: &UserInfo,
+    body: Sending,
+) -> Result<Request<Sending>, Status> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let body: Sending = Full::new(body).map_err(|never| match never {}).boxed_unsync();
     let mut request = Request::builder()
         .method(parts.method.clone())
         .uri(target)
         .body(body)
         .map_err(Status::internal_error)?;
-    *request.headers_mut() = headers(&parts.headers, user, upgrades)?;
+    let mut headers = relay::headers::onward(&parts.headers, peer);
+    identify(&mut headers, user)?;
+    *request.headers_mut() = headers;
     Ok(request)
-}
-
-/// The client's headers but for those by which it is known to us, and those that say who it is.
-fn headers(from: &HeaderMap, user: &UserInfo, upgrades: bool) -> Result<HeaderMap, Status> {
-    let mut passed = HeaderMap::new();
-    for (name, value) in from {
-        let is_ours = name.as_str().starts_with("x-remote-") || name.as_str().starts_with("impersonate-");
-        let changes_protocol = upgrades && (*name == CONNECTION || *name == UPGRADE);
-        if !is_ours && (changes_protocol || !NOT_PASSED.contains(name)) {
-            passed.append(name.clone(), value.clone());
-        }
-    }
-    identify(&mut passed, user)?;
-    Ok(passed)
 }
 
 /// Says who asks.
@@ -210,9 +145,7 @@ fn passed_back(response: Response<Body>) -> Response<Body> {
         let why = "the backend attempted to redirect this request, which is not permitted\n";
         return respond::text(StatusCode::BAD_GATEWAY, why);
     }
-    for name in NOT_PASSED.iter().filter(|name| **name != CONTENT_LENGTH) {
-        head.headers.remove(name);
-    }
+    backward(&mut head.headers);
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
@@ -234,34 +167,26 @@ mod tests {
 
     #[test]
     fn the_other_server_is_told_who_asks_and_by_nobody_else() {
-        let mut from = HeaderMap::new();
-        for (name, value) in [
-            ("authorization", "Bearer secret"),
-            ("accept", "application/json"),
-            ("connection", "Upgrade"),
-            ("upgrade", "websocket"),
-            ("x-remote-user", "admin"),
-            ("x-remote-group", "system:masters"),
-            ("x-remote-extra-a", "b"),
-            ("impersonate-user", "admin"),
-            ("transfer-encoding", "chunked"),
-        ] {
-            from.append(name, value.parse().unwrap());
-        }
+        let asked = Request::get("/apis/x/v1?a=b")
+            .header("accept", "application/json")
+            .header("x-remote-user", "admin")
+            .header("x-remote-extra-a", "b");
+        let (parts, ()) = asked.body(()).unwrap().into_parts();
         let user = UserInfo {
             name: "bob".to_owned(),
             groups: vec!["dev".to_owned(), "system:authenticated".to_owned()],
             extra: [("example.org/Scope%".to_owned(), vec!["1".to_owned(), "2".to_owned()])].into(),
             ..UserInfo::default()
         };
-        let told = headers(&from, &user, false).unwrap();
+        let request = request(&parts, None, &user, body::nothing()).unwrap();
+        assert_eq!(request.uri(), "/apis/x/v1?a=b");
+        let told = request.headers();
         let all =
             |name: &str| told.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(all("x-remote-user"), ["bob"]);
         assert_eq!(all("x-remote-group"), ["dev", "system:authenticated"]);
         assert_eq!(all("x-remote-extra-example.org%2f%53cope%25"), ["1", "2"]);
         assert_eq!(told.keys().count(), 4, "{told:?}");
-        assert_eq!(headers(&from, &user, true).unwrap()["upgrade"], "websocket");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,11 +12,14 @@ use clock::{Clock, Instant};
 use egress::Connector;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Outgoing, Place, Sending, Server, services};
+use super::{Outgoing, Place, Server, Trust, services};
+use crate::body::{BodyError, Sending};
 use crate::tls::Presented;
 
 /// Connections kept to one server.
@@ -26,8 +29,20 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct SendError(pub(crate) String);
+pub(crate) enum SendError {
+    /// Its server's address may not be used.
+    #[error("{0}")]
+    Refused(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl SendError {
+    pub(crate) fn of(error: &dyn std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
 
 /// One server.
 pub(crate) struct Peer {
@@ -39,7 +54,15 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(super) fn new(server: Server, connector: &Connector, identity: Option<Arc<Presented>>) -> Self {
-        let connector = server.trust.config(identity).map(|config| connector.with_tls(config));
+        let connector = match server.place {
+            Place::Reported { .. } => connector.reaching_own(),
+            _ => connector.clone(),
+        };
+        let config = server.trust.config(identity);
+        let connector = config.map(|config| match config {
+            Some(config) => connector.with_tls(config),
+            None => connector,
+        });
         Self { server, connector, idle: Mutex::default(), turn: AtomicUsize::new(0) }
     }
 
@@ -64,32 +87,31 @@ impl Peer {
 
     /// A new connection, driven by a task of the client's.
     async fn connect(&self, outgoing: &Outgoing) -> Result<SendRequest<Sending>, SendError> {
-        let connector = self.connector.as_ref().map_err(|why| SendError(why.clone()))?;
+        let connector = self.connector.as_ref().map_err(|why| SendError::of(why))?;
         let name = self.server.place.server_name();
         let mut last = None;
-        for (host, port) in self.places(outgoing).await.map_err(SendError)? {
-            let stream = match connector.connect_tls_for(&name, &host, port).await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    last = Some(words(&error, &name));
-                    continue;
-                }
+        for (host, port) in self.places(outgoing).await.map_err(SendError::Failed)? {
+            let connected = match self.server.trust {
+                Trust::Plain => match connector.connect(&host, port).await {
+                    Ok(stream) => Ok(speak(outgoing, stream).await?),
+                    Err(error) => Err(error),
+                },
+                _ => match connector.connect_tls_for(&name, &host, port).await {
+                    Ok(stream) => Ok(speak(outgoing, stream).await?),
+                    Err(error) => Err(error),
+                },
             };
-            let made = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-            let (sender, connection) = made.map_err(|error| SendError(error.to_string()))?;
-            outgoing.tasks.spawn("connection to a server that an object names", async move {
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%error, "a connection ended");
-                }
-            });
-            return Ok(sender);
+            match connected {
+                Ok(sender) => return Ok(sender),
+                Err(error) => last = Some(why(&error, &name)),
+            }
         }
-        Err(SendError(last.unwrap_or_else(|| "no address to connect to".to_owned())))
+        Err(last.unwrap_or_else(|| SendError::of(&"no address to connect to")))
     }
 
     async fn places(&self, outgoing: &Outgoing) -> Result<Vec<(String, u16)>, String> {
         match &self.server.place {
-            Place::Host { host, port } => Ok(vec![(host.clone(), *port)]),
+            Place::Host { host, port } | Place::Reported { host, port } => Ok(vec![(host.clone(), *port)]),
             Place::Service { namespace, name, port } => {
                 let registry = outgoing.registry.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
                 let registry = registry.ok_or("Services are not known yet")?;
@@ -100,9 +122,10 @@ impl Peer {
     }
 
     fn prepare(&self, request: &mut Request<Sending>) -> Result<(), SendError> {
-        let host = HeaderValue::try_from(self.server.place.authority());
-        let host = host.map_err(|error| SendError(error.to_string()))?;
-        request.headers_mut().insert(header::HOST, host);
+        if !request.headers().contains_key(header::HOST) {
+            let host = HeaderValue::try_from(self.server.place.authority());
+            request.headers_mut().insert(header::HOST, host.map_err(|error| SendError::of(&error))?);
+        }
         Ok(())
     }
 }
@@ -115,6 +138,8 @@ pub(super) async fn send(
     mut request: Request<Sending>,
 ) -> Result<Response<Leased>, SendError> {
     peer.prepare(&mut request)?;
+    let is_sent = Arc::new(AtomicBool::new(false));
+    let mut request = request.map(|body| Watched { body, is_sent: is_sent.clone() }.boxed_unsync());
     loop {
         let kept = peer.kept(outgoing.clock.monotonic());
         let is_kept = kept.is_some();
@@ -127,12 +152,12 @@ pub(super) async fn send(
         }
         match sender.try_send_request(request).await {
             Ok(response) => {
-                let lease = Lease { clock: outgoing.clock.clone(), peer: peer.clone(), sender };
+                let lease = Lease { clock: outgoing.clock.clone(), peer: peer.clone(), sender, is_sent };
                 return Ok(response.map(|body| Leased { body, lease: Some(lease) }));
             }
             Err(mut error) => match error.take_message().filter(|_| is_kept) {
                 Some(unsent) => request = unsent,
-                None => return Err(SendError(error.into_error().to_string())),
+                None => return Err(SendError::of(&error.into_error())),
             },
         }
     }
@@ -146,7 +171,7 @@ pub(super) async fn upgrade(
 ) -> Result<Response<Incoming>, SendError> {
     peer.prepare(&mut request)?;
     let mut sender = peer.connect(outgoing).await?;
-    sender.send_request(request).await.map_err(|error| SendError(error.to_string()))
+    sender.send_request(request).await.map_err(|error| SendError::of(&error))
 }
 
 /// The connection that an answer comes over.
@@ -154,6 +179,40 @@ struct Lease {
     clock: Arc<dyn Clock>,
     peer: Arc<Peer>,
     sender: SendRequest<Sending>,
+    /// Whether the request has been sent to its end.
+    is_sent: Arc<AtomicBool>,
+}
+
+/// A request's body, of which it is noted when the connection is done with it.
+struct Watched {
+    body: Sending,
+    is_sent: Arc<AtomicBool>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.is_sent.store(true, Ordering::Release);
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// An answer's body. Once it has been read to its end its connection is kept; if it is dropped before, that is closed.
@@ -172,7 +231,11 @@ impl Body for Leased {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let ended = matches!(&polled, Poll::Ready(None)) || self.body.is_end_stream();
-        if ended && let Some(Lease { clock, peer, sender }) = self.lease.take() {
+        if ended
+            && let Some(Lease { clock, peer, sender, is_sent }) = self.lease.take()
+            // One that was answered early still takes what it was sent: nobody waits for that.
+            && is_sent.load(Ordering::Acquire)
+        {
             peer.keep(sender, clock.monotonic());
         }
         polled
@@ -188,14 +251,41 @@ impl Body for Leased {
     }
 }
 
+/// HTTP/1.1 over a connection, driven by a task of the client's.
+async fn speak<S>(outgoing: &Outgoing, stream: S) -> Result<SendRequest<Sending>, SendError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let made = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = made.map_err(|error| SendError::of(&error))?;
+    outgoing.tasks.spawn("connection to a server that an object names", async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn why(error: &egress::Error, name: &str) -> SendError {
+    match error {
+        egress::Error::Refused { .. } => SendError::Refused(words(error, name)),
+        _ => SendError::Failed(words(error, name)),
+    }
+}
+
 /// What went wrong, in the words in which clients know it.
 fn words(error: &egress::Error, name: &str) -> String {
     use egress::Error::{Connect, Refused, Resolve, Timeout, Tls};
     match error {
-        Connect { host, port, source } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
-            format!("dial tcp {host}:{port}: connect: connection refused")
+        Connect { host, port, source } => {
+            let at = Place::Host { host: host.clone(), port: *port }.authority();
+            match source.kind() {
+                std::io::ErrorKind::ConnectionRefused => {
+                    format!("dial tcp {at}: connect: connection refused")
+                }
+                _ => format!("dial tcp {at}: connect: {source}"),
+            }
         }
-        Connect { host, port, source } => format!("dial tcp {host}:{port}: connect: {source}"),
         Resolve { host, .. } => format!("dial tcp: lookup {host}: no such host"),
         Refused { .. } => format!("{error} (see the server's --webhook-allow)"),
         Timeout { .. } => "context deadline exceeded".to_owned(),
@@ -238,6 +328,6 @@ pub(super) async fn within<T>(
     tokio::select! {
         biased;
         done = work => Ok(done),
-        () = outgoing.clock.sleep(patience) => Err(SendError("context deadline exceeded".to_owned())),
+        () = outgoing.clock.sleep(patience) => Err(SendError::of(&"context deadline exceeded")),
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to servers that objects name: webhooks, and the servers behind APIServices. The one place where this crate
+//! Requests to servers that objects name: webhooks, the servers behind APIServices, pods. The one place where this crate
 //! speaks as a client to somebody whom an object's author chose.
 //!
 //! Owns: where such a server is (a URL, or the endpoints of a Service), what its certificate must be, the connections that
@@ -8,17 +8,15 @@
 mod connection;
 mod conversion;
 mod post;
-mod services;
+pub(crate) mod services;
 mod trust;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
 use clock::{Clock, Tasks};
 use egress::Connector;
 use http::{Request, Response, Uri};
-use http_body_util::combinators::UnsyncBoxBody;
 use registry::Registry;
 use serde_json::Value;
 
@@ -26,7 +24,7 @@ pub(crate) use connection::{Leased, SendError};
 pub use post::{CallError, Post};
 pub use trust::Trust;
 
-use crate::BodyError;
+use crate::body::Sending;
 use crate::tls::Presented;
 use connection::Peer;
 
@@ -35,14 +33,18 @@ const PEERS: usize = 200;
 /// The port of a webhook that names none.
 const HTTPS: u16 = 443;
 
-/// What is sent.
-pub(crate) type Sending = UnsyncBoxBody<Bytes, BodyError>;
-
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A host and port, as a URL names them.
     Host {
+        /// Name or address; IPv6 without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A host and port that a node has reported of itself or of a pod, which may be this machine's.
+    Reported {
         /// Name or address; IPv6 without brackets.
         host: String,
         /// Port.
@@ -63,8 +65,10 @@ impl Place {
     /// Host and port, as a URL shows them.
     pub(crate) fn authority(&self) -> String {
         match self {
-            Self::Host { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Host { host, port } => format!("{host}:{port}"),
+            Self::Host { host, port } | Self::Reported { host, port } if host.contains(':') => {
+                format!("[{host}]:{port}")
+            }
+            Self::Host { host, port } | Self::Reported { host, port } => format!("{host}:{port}"),
             Self::Service { namespace, name, port } => format!("{name}.{namespace}.svc:{port}"),
         }
     }
@@ -72,7 +76,7 @@ impl Place {
     /// The name that the server's certificate must be for.
     fn server_name(&self) -> String {
         match self {
-            Self::Host { host, .. } => host.clone(),
+            Self::Host { host, .. } | Self::Reported { host, .. } => host.clone(),
             Self::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
         }
     }

@@ -10,7 +10,8 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::connection::within;
-use super::{Outgoing, Sending, Webhook};
+use super::{Outgoing, Webhook};
+use crate::body::Sending;
 
 /// Why a webhook has not answered: the words that stand behind `failed calling webhook …`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

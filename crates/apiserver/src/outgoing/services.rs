@@ -26,29 +26,45 @@ pub(super) async fn endpoints(
     let found = ports.iter().find(|each| each["port"] == port);
     let found = found.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
     let port_name = found["name"].as_str().unwrap_or_default();
-    let slices =
-        kinds.lookup("discovery.k8s.io", "v1", "endpointslices").ok_or("EndpointSlices are not served")?;
-    let options = ListOptions {
-        label_selector: format!("kubernetes.io/service-name={name}"),
-        resource_version: "0".to_owned(),
-        ..ListOptions::default()
-    };
-    let slices = registry.list(slices, namespace, &options).await.map_err(|status: Status| status.message)?;
-    let slices: Vec<Value> = slices.objects().map(|slice| slice.tree()).collect();
-    let family = spec["ipFamilies"][0].as_str().unwrap_or_default();
-    let ready = in_turn(&slices, port_name, family, turn);
+    let slices = slices(registry, namespace, name).await.map_err(|status| status.message)?;
+    let ready = in_turn(&slices, port_name, family(&service), turn, |_| true);
     if ready.is_empty() {
         return Err(format!("no endpoints available for service {name:?}"));
     }
     Ok(ready)
 }
 
-/// The ready endpoints that have the port, those of the Service's first family before others, begun at a turn.
-fn in_turn(slices: &[Value], port_name: &str, family: &str, turn: usize) -> Vec<(String, u16)> {
+/// The EndpointSlices of a Service.
+pub(crate) async fn slices(registry: &Registry, namespace: &str, name: &str) -> Result<Vec<Value>, Status> {
+    let kinds = registry.kinds();
+    let kind = kinds.lookup("discovery.k8s.io", "v1", "endpointslices").ok_or_else(Status::no_such_path)?;
+    let options = ListOptions {
+        label_selector: format!("kubernetes.io/service-name={name}"),
+        resource_version: "0".to_owned(),
+        ..ListOptions::default()
+    };
+    let slices = registry.list(kind, namespace, &options).await?;
+    Ok(slices.objects().map(|slice| slice.tree()).collect())
+}
+
+/// The family of addresses that a Service would rather have.
+pub(crate) fn family(service: &Value) -> &str {
+    service["spec"]["ipFamilies"][0].as_str().unwrap_or_default()
+}
+
+/// The ready endpoints that have the port and are fit, those of the Service's first family before others, begun at a turn.
+pub(crate) fn in_turn(
+    slices: &[Value],
+    port_name: &str,
+    family: &str,
+    turn: usize,
+    is_fit: impl Fn(&Value) -> bool,
+) -> Vec<(String, u16)> {
     let mut ready = Vec::new();
     for preferred in [true, false] {
         let of_family = slices.iter().filter(|slice| (slice["addressType"] == family) == preferred);
-        let mut found: Vec<(String, u16)> = of_family.flat_map(|slice| of_slice(slice, port_name)).collect();
+        let mut found: Vec<(String, u16)> =
+            of_family.flat_map(|slice| of_slice(slice, port_name, &is_fit)).collect();
         if !found.is_empty() {
             let count = found.len();
             found.rotate_left(turn % count);
@@ -59,7 +75,7 @@ fn in_turn(slices: &[Value], port_name: &str, family: &str, turn: usize) -> Vec<
     ready
 }
 
-fn of_slice(slice: &Value, port_name: &str) -> Vec<(String, u16)> {
+fn of_slice(slice: &Value, port_name: &str, is_fit: impl Fn(&Value) -> bool) -> Vec<(String, u16)> {
     let mut ports = slice["ports"].as_array().into_iter().flatten();
     let port = ports.find_map(|port| {
         let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok())?;
@@ -67,7 +83,7 @@ fn of_slice(slice: &Value, port_name: &str) -> Vec<(String, u16)> {
     });
     let Some(port) = port else { return Vec::new() };
     let endpoints = slice["endpoints"].as_array().into_iter().flatten();
-    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false && is_fit(endpoint));
     ready.filter_map(|endpoint| Some((endpoint["addresses"][0].as_str()?.to_owned(), port))).collect()
 }
 
@@ -89,10 +105,10 @@ mod tests {
                 {"addresses": ["10.0.0.3"]},
             ]}),
         ];
-        let at = |turn| in_turn(&slices, "web", "IPv4", turn);
+        let at = |turn| in_turn(&slices, "web", "IPv4", turn, |_| true);
         let one = |host: &str, port| (host.to_owned(), port);
         assert_eq!(at(0), [one("10.0.0.1", 8443), one("10.0.0.3", 8443), one("fd00::1", 7)]);
         assert_eq!(at(1), [one("10.0.0.3", 8443), one("10.0.0.1", 8443), one("fd00::1", 7)]);
-        assert!(in_turn(&slices, "none", "IPv4", 0).is_empty());
+        assert!(in_turn(&slices, "none", "IPv4", 0, |_| true).is_empty());
     }
 }

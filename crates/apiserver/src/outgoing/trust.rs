@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -23,6 +23,8 @@ pub enum Trust {
     Bundle(Vec<u8>),
     /// Anybody's (`insecureSkipTLSVerify`).
     Anything,
+    /// Nobody's: plain HTTP is spoken.
+    Plain,
 }
 
 impl Trust {
@@ -34,13 +36,17 @@ impl Trust {
         Ok(Self::Bundle(if is_empty { Vec::new() } else { pem }))
     }
 
-    /// TLS settings for it, offering HTTP/1.1: one connection then carries one request at a time, and many requests are
+    /// TLS settings for it, if TLS is spoken, offering HTTP/1.1: one connection then carries one request at a time, and many requests are
     /// spread over a Service's endpoints.
-    pub(super) fn config(&self, identity: Option<Arc<Presented>>) -> Result<Arc<ClientConfig>, String> {
+    pub(super) fn config(
+        &self,
+        identity: Option<Arc<Presented>>,
+    ) -> Result<Option<Arc<ClientConfig>>, String> {
         let provider = provider();
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let verifier: Arc<dyn ServerCertVerifier> = match self {
-            Self::Anything => Arc::new(Anybody(provider.clone())),
+            Self::Plain => return Ok(None),
+            Self::Anything => egress::anybody(),
             Self::Bundle(pem) if pem.is_empty() => {
                 let roots = Arc::new(egress::web_roots());
                 let built = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
@@ -58,7 +64,7 @@ impl Trust {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(Some(Arc::new(config)))
     }
 }
 
@@ -144,44 +150,5 @@ impl ServerCertVerifier for Bundled {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate; whoever shows one must still have its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

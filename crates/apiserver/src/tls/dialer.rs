@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use clock::Clock;
 use futures::StreamExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyDataStream, Empty};
+use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
@@ -23,8 +22,8 @@ use tokio_rustls::TlsConnector;
 
 use super::Presented;
 use super::config::{TlsError, provider, roots};
-use crate::body::BodyError;
-use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer, NodeUpgrade};
+use crate::body::{BodyError, Sending};
+use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer, NodeReply};
 
 /// How long connecting and the head of the answer may take; the body may go on for as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,7 +58,7 @@ impl HttpsDialer {
     }
 
     /// Sends a request over a connection of its own; gives the answer's head, and what drives the connection.
-    async fn send(&self, node: &NodeAddress, request: Request<()>) -> Result<Sent, DialError> {
+    async fn ask(&self, node: &NodeAddress, mut request: Request<Sending>) -> Result<Sent, DialError> {
         let failed = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
         let host = node.host.trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, node.port)).await.map_err(|error| failed(&error))?;
@@ -68,7 +67,6 @@ impl HttpsDialer {
         let tls = self.connector.connect(name, stream).await.map_err(|error| failed(&error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|error| failed(&error))?;
-        let mut request = request.map(|()| Empty::<Bytes>::new());
         let host = HeaderValue::try_from(format!("{}:{}", node.host, node.port));
         request.headers_mut().insert(header::HOST, host.map_err(|error| failed(&error))?);
         // The connection is driven here until the answer has a head, and then by whoever reads the body: it needs no
@@ -115,14 +113,14 @@ struct Sent {
     response: Response<Incoming>,
     /// `None`: it has ended.
     connection: Option<Driving>,
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Sending>,
 }
 
 impl Sent {
     fn answer(self) -> NodeAnswer {
         let Self { response, connection, sender } = self;
-        let code = response.status();
-        let body = BodyDataStream::new(response.into_body());
+        let (head, body) = response.into_parts();
+        let body = BodyDataStream::new(body);
         let state = (body, connection, sender);
         let body = futures::stream::unfold(state, |(mut body, mut connection, sender)| async move {
             let chunk = loop {
@@ -136,10 +134,10 @@ impl Sent {
             let chunk = chunk?.map_err(BodyError::from);
             Some((chunk, (body, connection, sender)))
         });
-        NodeAnswer { code, body: body.boxed() }
+        NodeAnswer { head, body: body.boxed() }
     }
 
-    async fn upgraded(self) -> Result<NodeUpgrade, DialError> {
+    async fn upgraded(self) -> Result<NodeReply, DialError> {
         let failed = |error: hyper::Error| DialError::Unreachable(error.to_string());
         let Self { mut response, connection, .. } = self;
         let headers = std::mem::take(response.headers_mut());
@@ -148,24 +146,18 @@ impl Sent {
             connection.await.map_err(failed)?;
         }
         let upgraded = hyper::upgrade::on(&mut response).await;
-        Ok(NodeUpgrade::Switched(headers, Box::new(TokioIo::new(upgraded.map_err(failed)?))))
+        Ok(NodeReply::Switched(headers, Box::new(TokioIo::new(upgraded.map_err(failed)?))))
     }
 }
 
 #[async_trait]
 impl NodeDialer for HttpsDialer {
-    async fn get(&self, node: &NodeAddress, path: &str) -> Result<NodeAnswer, DialError> {
-        let request =
-            Request::get(path).body(()).map_err(|error| DialError::Unreachable(error.to_string()))?;
-        self.patiently(node, async { Ok(self.send(node, request).await?.answer()) }).await
-    }
-
-    async fn upgrade(&self, node: &NodeAddress, request: Request<()>) -> Result<NodeUpgrade, DialError> {
+    async fn send(&self, node: &NodeAddress, request: Request<Sending>) -> Result<NodeReply, DialError> {
         let asked = async {
-            let sent = self.send(node, request).await?;
+            let sent = self.ask(node, request).await?;
             match sent.response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => sent.upgraded().await,
-                _ => Ok(NodeUpgrade::Refused(sent.answer())),
+                _ => Ok(NodeReply::Answered(sent.answer())),
             }
         };
         self.patiently(node, asked).await

@@ -1,28 +1,22 @@
 //! Streams to a pod: exec, attach and forwarded ports. Who asks is authorised here, and then the bytes go to and from
 //! the kubelet of the pod's node as they are, in whichever protocol the client and the kubelet agree on.
 
-use std::time::Duration;
-
 use apimachinery::status::Status;
-use bytes::BytesMut;
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Request, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
 use registry::Part;
 use serde_json::{Map, Value};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{On, kubelet};
 use crate::admission::Said;
-use crate::authenticate::TOKEN_PROTOCOL;
-use crate::body::Body;
-use crate::dial::{Duplex, NodeAnswer, NodeUpgrade};
+use crate::body::{self, Body};
+use crate::dial::{NodeAnswer, NodeReply};
 use crate::query::Query;
+use crate::relay::{self, headers};
 use crate::request_info::{RequestInfo, ResourceInfo};
 use crate::respond::Answer;
 
@@ -34,10 +28,6 @@ const PASSED: [HeaderName; 5] = [
     SEC_WEBSOCKET_VERSION,
     HeaderName::from_static("x-stream-protocol-version"),
 ];
-/// How long one side may go on when the other has ended, to take what is on its way: as long as the kubelet waits.
-const LINGER: Duration = Duration::from_secs(15 * 60);
-/// Bytes that are on their way through, each way.
-const PIECE: usize = 32 << 10;
 /// Our name of each stream of a command, the kubelet's, and whether it is wanted where the client does not say.
 const FLAGS: [(&str, &str, bool); 4] =
     [("stdin", "input", false), ("stdout", "output", true), ("stderr", "error", true), ("tty", "tty", false)];
@@ -60,9 +50,8 @@ pub(super) async fn connect(on: On<'_>, info: &ResourceInfo<'_>, permit: OwnedSe
     let unassigned = || Status::bad_request(format!("pod {} does not have a host assigned", on.name));
     let node = node.ok_or_else(unassigned)?;
     let parts = on.call.parts;
-    let client = parts.extensions.get::<OnUpgrade>().filter(|_| parts.headers.contains_key(UPGRADE));
-    let client = client.cloned().ok_or_else(|| Status::bad_request("Upgrade request required"))?;
-    let mut request = Request::new(());
+    let client = relay::client_of(parts)?;
+    let mut request = Request::new(body::nothing());
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = path.parse().map_err(Status::internal_error)?;
     *request.headers_mut() = passed(&parts.headers);
@@ -72,25 +61,9 @@ pub(super) async fn connect(on: On<'_>, info: &ResourceInfo<'_>, permit: OwnedSe
             node.host, node.port
         ))
     };
-    match on.server.dialer.upgrade(&node, request).await.map_err(unreachable)? {
-        NodeUpgrade::Refused(answer) => Ok(refused(answer)),
-        NodeUpgrade::Switched(head, node) => {
-            let (stop, clock) = (on.server.stopping.clone(), on.server.clock.clone());
-            on.server.upgraded.spawn("streams", async move {
-                match client.await {
-                    Ok(client) => tokio::select! {
-                        () = copy_both(TokioIo::new(client), node, clock.as_ref()) => {}
-                        () = stop.cancelled() => {}
-                    },
-                    Err(error) => tracing::debug!(%error, "a client did not change protocols"),
-                }
-                drop(permit);
-            });
-            let mut response = Response::new(Body::default());
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            *response.headers_mut() = head;
-            Ok(response)
-        }
+    match on.server.dialer.send(&node, request).await.map_err(unreachable)? {
+        NodeReply::Answered(answer) => Ok(refused(answer)),
+        NodeReply::Switched(head, node) => Ok(relay::join(on.server, client, (head, node), permit)),
     }
 }
 
@@ -159,24 +132,15 @@ fn is_set(query: &Query, name: &str, default: bool) -> bool {
     }
 }
 
-fn passed(headers: &HeaderMap) -> HeaderMap {
+fn passed(from: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for name in &PASSED {
-        for value in headers.get_all(name) {
+        for value in from.get_all(name) {
             passed.append(name, value.clone());
         }
     }
-    let protocols: Vec<&str> = headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .into_iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(',').map(str::trim))
-        .filter(|protocol| !protocol.is_empty() && !protocol.starts_with(TOKEN_PROTOCOL))
-        .collect();
-    if let Ok(value) = HeaderValue::try_from(protocols.join(", "))
-        && !protocols.is_empty()
-    {
-        passed.insert(SEC_WEBSOCKET_PROTOCOL, value);
+    if let Some(protocols) = headers::protocols(from) {
+        passed.insert(SEC_WEBSOCKET_PROTOCOL, protocols);
     }
     passed
 }
@@ -184,50 +148,16 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
 /// The kubelet's refusal as it is: clients show its text.
 fn refused(answer: NodeAnswer) -> Response<Body> {
     let mut response = Response::new(Body::stream(answer.body));
-    *response.status_mut() = answer.code;
+    *response.status_mut() = answer.head.status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     response
 }
 
-/// Copies both ways until both sides have ended, or one of them has for long enough.
-pub(crate) async fn copy_both(client: impl Duplex, node: Box<dyn Duplex>, clock: &dyn clock::Clock) {
-    let (client_reads, client_writes) = tokio::io::split(client);
-    let (node_reads, node_writes) = tokio::io::split(node);
-    let mut inward = std::pin::pin!(copy(client_reads, node_writes));
-    let mut outward = std::pin::pin!(copy(node_reads, client_writes));
-    let rest = tokio::select! {
-        () = &mut inward => outward,
-        () = &mut outward => {
-            tokio::select! {
-                () = inward => {}
-                () = clock.sleep(LINGER) => {}
-            }
-            return;
-        }
-    };
-    tokio::select! {
-        () = rest => {}
-        () = clock.sleep(LINGER) => {}
-    }
-}
-
-/// Copies until either end fails or has no more, and passes that on.
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
-    let mut piece = BytesMut::with_capacity(PIECE);
-    while let Ok(1..) = from.read_buf(&mut piece).await {
-        // What was read is sent at once: somebody may wait for just this much.
-        if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
-            return;
-        }
-        piece.clear();
-    }
-    let _ = to.shutdown().await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authenticate::TOKEN_PROTOCOL;
 
     #[test]
     fn a_kubelet_is_not_told_who_asks() {
@@ -247,24 +177,5 @@ mod tests {
         assert_eq!(passed["sec-websocket-protocol"], "v5.channel.k8s.io");
         assert_eq!(passed.get_all("x-stream-protocol-version").iter().count(), 2);
         assert_eq!(passed.len(), 5);
-    }
-
-    #[tokio::test]
-    async fn an_end_on_one_side_ends_the_other() {
-        let (client, mut user) = tokio::io::duplex(64);
-        let (node, mut kubelet) = tokio::io::duplex(64);
-        let clock = clock::SystemClock::default();
-        let copying = tokio::spawn(async move { copy_both(client, Box::new(node), &clock).await });
-        user.write_all(b"in").await.unwrap();
-        let mut two = [0; 2];
-        kubelet.read_exact(&mut two).await.unwrap();
-        assert_eq!(&two, b"in");
-        kubelet.write_all(b"last words").await.unwrap();
-        drop(kubelet);
-        let mut heard = Vec::new();
-        user.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard, b"last words");
-        drop(user);
-        copying.await.unwrap();
     }
 }

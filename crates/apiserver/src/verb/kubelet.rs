@@ -21,10 +21,15 @@ pub(super) async fn of(on: &On<'_>, pod: &Value) -> Result<Option<NodeAddress>, 
     if node_name.is_empty() {
         return Ok(None);
     }
+    of_node(on, node_name).await.map(Some)
+}
+
+/// The kubelet of a node.
+pub(super) async fn of_node(on: &On<'_>, name: &str) -> Result<NodeAddress, Status> {
     let kinds = on.server.registry.kinds();
     let nodes = kinds.lookup("", "v1", "nodes").ok_or_else(Status::no_such_path)?;
-    let node = on.server.registry.get(nodes, "", node_name, Part::Whole).await?;
-    address_of(node_name, &node).map(Some)
+    let node = on.server.registry.get(nodes, "", name, Part::Whole).await?;
+    address_of(name, &node)
 }
 
 /// The container asked for, or the only one, or the one that the pod calls its default.
@@ -88,7 +93,7 @@ pub(super) async fn refused(answer: NodeAnswer) -> Status {
         }
     }
     let text = String::from_utf8_lossy(&text).trim().to_owned();
-    match answer.code {
+    match answer.head.status {
         StatusCode::BAD_REQUEST => Status::bad_request(text),
         code => {
             let mut status = Status::internal_error(&text);

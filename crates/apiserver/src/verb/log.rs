@@ -3,12 +3,13 @@
 use apimachinery::status::Status;
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use registry::Part;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{On, kubelet};
-use crate::body::Body;
+use crate::body::{self, Body};
+use crate::dial::NodeReply;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 
@@ -24,10 +25,14 @@ pub(super) async fn get(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     };
     let path = path_of(on.namespace, on.name, &container, on.call.query);
-    let answer = on.server.dialer.get(&address, &path).await.map_err(|error| {
+    let request = Request::get(&path).body(body::nothing()).map_err(Status::internal_error)?;
+    let reply = on.server.dialer.send(&address, request).await.map_err(|error| {
         Status::internal_error(format!("Get \"https://{}:{}{path}\": {error}", address.host, address.port))
     })?;
-    if answer.code != StatusCode::OK {
+    let NodeReply::Answered(answer) = reply else {
+        return Err(Status::internal_error("the kubelet changed protocols unasked"));
+    };
+    if answer.head.status != StatusCode::OK {
         return Err(kubelet::refused(answer).await);
     }
     let stop = on.server.stopping.clone();

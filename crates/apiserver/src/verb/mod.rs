@@ -5,11 +5,12 @@ mod connect;
 mod delete;
 mod kubelet;
 mod log;
+mod proxy;
 mod read;
 mod token;
 mod write;
 
-pub(crate) use connect::copy_both;
+pub(crate) use proxy::serve as proxied;
 
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ use crate::request_info::ResourceInfo;
 use crate::respond::Answer;
 use crate::review;
 use crate::server::{ApiServer, Call};
+
+/// The subresource through which requests go on to what an object stands for.
+pub(crate) const PROXY: &str = "proxy";
 
 /// A request on a resource that is served: the call, the kind, and where in it.
 pub(crate) struct On<'a> {
@@ -125,7 +129,8 @@ fn locate<'a>(
     } else {
         !namespace.is_empty()
     };
-    if misplaced || info.rest {
+    let proxied = info.subresource == PROXY;
+    if misplaced || (!info.rest.is_empty() && !proxied) {
         return Err(Status::no_such_path());
     }
     // A creation names its object in the body, a write to an object in the path.
@@ -134,10 +139,13 @@ fn locate<'a>(
         "update" | "patch" => info.name.is_empty(),
         _ => false,
     };
-    if !verbs.contains(&info.verb) || wrong_name {
+    // Of those there is no verb for OPTIONS.
+    let is_served = verbs.contains(&info.verb) || (proxied && info.verb.is_empty());
+    if !is_served || wrong_name {
         return Err(not_supported(info));
     }
-    let form = negotiate::form(&call.parts.headers)?;
+    // What is proxied has the form that the other side gives it.
+    let form = if proxied { Form::default() } else { negotiate::form(&call.parts.headers)? };
     Ok(On { server, call, kind, namespace, name: &info.name, form })
 }
 

@@ -83,6 +83,10 @@ async fn requests_reach_the_other_server_in_the_name_of_whoever_asks() {
     let listed = admin.get(&format!("{FLUNDERS}?limit=500")).await.ok();
     assert_eq!(listed["items"][0]["metadata"]["name"], "a");
     assert_eq!(extension.asked().last().unwrap().target, format!("{FLUNDERS}?limit=500"));
+    // Nothing is read whole on the way.
+    let large = json!({"apiVersion": GROUP_VERSION, "kind": "Flunder", "metadata": {"name": "large"}, "spec": "x".repeat(8 << 20)});
+    assert_eq!(admin.post(FLUNDERS, &large).await.code, 201);
+    assert_eq!(extension.asked().last().unwrap().body, large);
     let missing = admin.get(&format!("{FLUNDERS}/b")).await.failure();
     assert_eq!((missing.0, missing.2.as_str()), (404, "flunders \"b\" not found"));
     assert_eq!(admin.get("/apis/wardle.example.com/v1alpha1/elsewhere").await.code, 502);

@@ -19,7 +19,7 @@ use crate::plane::Plane;
 use crate::{directory, start};
 
 /// A kubelet that answers with the path it was asked for, and with who asked.
-async fn kubelet(plane: &Plane, serving: &Credential) -> u16 {
+pub(crate) async fn kubelet(plane: &Plane, serving: &Credential) -> u16 {
     let verifier = apiserver::tls::client_verifier(&plane.authority).unwrap();
     let mut config =
         (*apiserver::tls::server_config(Presented::new(serving).unwrap(), verifier).unwrap()).clone();
@@ -44,7 +44,7 @@ async fn kubelet(plane: &Plane, serving: &Credential) -> u16 {
     port
 }
 
-async fn prepare(plane: &Plane, port: u16) {
+pub(crate) async fn prepare(plane: &Plane, port: u16) {
     let admin = Asker::admin(plane);
     admin.post("/api/v1/nodes", &json!({"metadata": {"name": "one"}})).await.ok();
     let status = json!({"status": {

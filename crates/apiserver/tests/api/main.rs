@@ -18,6 +18,7 @@ mod log;
 mod objects;
 #[allow(dead_code, unreachable_pub, reason = "shared with the example")]
 mod plane;
+mod proxy;
 mod served;
 mod sockets;
 mod tokens;

@@ -9,7 +9,7 @@ use crate::{directory, start};
 const PAGE: &str = include_str!("../../../../docs/kubernetes.md");
 
 /// What upstream serves and we do not, each with the word for why. Shorter is better.
-const GAPS: [&str; 9] = [
+const GAPS: [&str; 6] = [
     // Mutating policies come later.
     "admissionregistration.k8s.io/v1 mutatingadmissionpolicies",
     "admissionregistration.k8s.io/v1 mutatingadmissionpolicybindings",
@@ -18,9 +18,6 @@ const GAPS: [&str; 9] = [
     "flowcontrol.apiserver.k8s.io/v1 flowschemas/status",
     "flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations",
     "flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations/status",
-    "v1 nodes/proxy",
-    "v1 pods/proxy",
-    "v1 services/proxy",
 ];
 
 async fn ours(asker: &Asker<'_>) -> Resources {

@@ -19,7 +19,7 @@ pub(crate) fn check(root: &Expr, variables: &[(Arc<str>, Type)]) -> Result<Check
     let mut checker = Checker {
         variables,
         locals: Vec::new(),
-        mapping: Mapping::default(),
+        mapping: Mapping::new(root.id.saturating_add(1)),
         next_param: FIRST_FREE,
         checked: Checked::default(),
         findings: Vec::new(),
@@ -259,7 +259,7 @@ impl Checker<'_> {
         if overload.params == 0 {
             return (overload.args.clone(), overload.result.clone());
         }
-        let mut own = Mapping::default();
+        let mut own = Mapping::new(0);
         for param in 0..overload.params {
             own.assign(&self.fresh(), &Type::Param(param));
         }

@@ -1,18 +1,39 @@
 //! Which types go together: unification of type parameters, as the language's reference checker does it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::cel_type::Type;
 
+/// Steps that checking may take for each part of an expression, and some for any. Parameters that stand for maps of parameters, and so
+/// on, make types of which there is more than one could ever go through.
+const STEPS: u32 = 512;
+const BASE_STEPS: u32 = 1 << 16;
+
 /// What is known about type parameters, by their numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mapping {
     known: Vec<Option<Type>>,
     /// What was known before the attempt under way: it is taken back if it fails.
     before: Vec<(u32, Option<Type>)>,
+    /// Steps that are left. Without any nothing goes together.
+    left: Cell<u32>,
 }
 
 impl Mapping {
+    /// For an expression of so many parts.
+    pub(super) fn new(parts: u32) -> Self {
+        let left = parts.saturating_mul(STEPS).saturating_add(BASE_STEPS);
+        Self { known: Vec::new(), before: Vec::new(), left: Cell::new(left) }
+    }
+
+    /// Whether there is a step left; takes it.
+    fn step(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
     fn get(&self, number: u32) -> Option<&Type> {
         self.known.get(usize::try_from(number).ok()?)?.as_ref()
     }
@@ -47,6 +68,9 @@ impl Mapping {
 
     /// The type with its parameters replaced by what is known; unknown ones become `dyn` where `settle` is set.
     pub(super) fn substitute(&self, of: &Type, settle: bool) -> Type {
+        if !self.step() {
+            return Type::Dyn;
+        }
         match of {
             Type::Param(number) => match self.get(*number) {
                 Some(known) => self.substitute(known, settle),
@@ -64,6 +88,9 @@ impl Mapping {
     }
 
     fn assignable(&mut self, one: &Type, other: &Type) -> bool {
+        if !self.step() {
+            return false;
+        }
         if let Type::Param(_) = other {
             match self.fits_param(one, other) {
                 (true, _) => return true,
@@ -118,6 +145,7 @@ impl Mapping {
     /// Whether the parameter does not occur within the type.
     fn is_free_of(&self, number: u32, within: &Type) -> bool {
         match within {
+            _ if !self.step() => false,
             Type::Param(other) if *other == number => false,
             Type::Param(other) => self.get(*other).is_none_or(|known| self.is_free_of(number, known)),
             Type::List(items) => self.is_free_of(number, items),

@@ -41,7 +41,7 @@ pub(crate) fn of_call(cost: Cost, args: &[Value<'_>], result: Option<&Value<'_>>
         Cost::Matches | Cost::Find => {
             text(of(0).saturating_add(1)).saturating_mul(scale(of(1), PER_PATTERN_CHARACTER))
         }
-        Cost::Scan => args.first().map_or(0, traversal),
+        Cost::Scan => args.first().map_or(0, |value| traversal(value, &mut { MAX_VISITS })),
         Cost::Join => result.map_or(1, |result| text(result.cost_size())),
         Cost::Ip if is(0, |value| matches!(value, Value::String(_))) => text(of(0)),
         Cost::Ip => 1,
@@ -98,18 +98,41 @@ fn selector(length: u64) -> u64 {
     LIST.saturating_add(text(length)).saturating_add(scale(length, 0.5).saturating_mul(each))
 }
 
+/// Values that are looked at for a cost. What has more in it costs more than an evaluation may: the same list may be in another as often
+/// as one likes.
+const MAX_VISITS: u64 = super::PER_CALL_LIMIT;
+
 /// Of going through a value and all that is in it.
-fn traversal(value: &Value<'_>) -> u64 {
+fn traversal(value: &Value<'_>, visits: &mut u64) -> u64 {
+    if *visits == 0 {
+        return u64::MAX;
+    }
+    *visits -= 1;
     match value {
         // Rounded down here, as upstream.
         Value::String(text) => crate::value::size(text.len()) / 10,
         Value::Bytes(bytes) => crate::value::size(bytes.len()) / 10,
         Value::List(list) => {
-            list.iter().fold(0, |sum, item| sum.saturating_add(item.as_ref().map_or(1, traversal)))
+            let mut sum = 0u64;
+            for item in list.iter() {
+                sum = sum.saturating_add(item.as_ref().map_or(1, |item| traversal(item, visits)));
+                if sum == u64::MAX {
+                    break;
+                }
+            }
+            sum
         }
-        Value::Map(map) => map.entries().fold(0, |sum, (key, value)| {
-            sum.saturating_add(traversal(&key)).saturating_add(value.as_ref().map_or(1, traversal))
-        }),
+        Value::Map(map) => {
+            let mut sum = 0u64;
+            for (key, value) in map.entries() {
+                sum = sum.saturating_add(traversal(&key, visits));
+                sum = sum.saturating_add(value.as_ref().map_or(1, |value| traversal(value, visits)));
+                if sum == u64::MAX {
+                    break;
+                }
+            }
+            sum
+        }
         _ => 1,
     }
 }

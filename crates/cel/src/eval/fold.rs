@@ -80,6 +80,7 @@ impl<'a> Machine<'_, 'a> {
                 }
                 let item = self.run(item)?;
                 self.context.charge(APPEND)?;
+                self.context.items(1)?;
                 self.append(depth, item)?;
             }
             Step::Insert { filter, args } => {

@@ -168,6 +168,7 @@ impl<'v, 'a> Machine<'v, 'a> {
     }
 
     fn list(&mut self, items: &[(Node, bool)]) -> Outcome<'a> {
+        self.context.items(items.len())?;
         let mut values = Vec::with_capacity(items.len());
         for (item, optional) in items {
             let value = self.run(item)?;
@@ -186,6 +187,7 @@ impl<'v, 'a> Machine<'v, 'a> {
     }
 
     fn map(&mut self, entries: &[(Node, Node, bool)]) -> Outcome<'a> {
+        self.context.entries(entries.len())?;
         let mut map = BTreeMap::new();
         for (key, value, optional) in entries {
             let (key, value) = (self.run(key)?, self.run(value)?);

@@ -123,8 +123,9 @@ pub(super) fn add<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> 
 fn join<'a>(context: &mut Context, one: &List<'a>, other: &List<'a>) -> Outcome<'a> {
     let (kind, keys) = one.kind();
     if kind == ListKind::Atomic {
-        return Ok(Value::List(one.clone().join(other.clone())));
+        return Ok(Value::List(one.clone().join(context, other.clone())?));
     }
+    context.items(one.len().saturating_add(other.len()))?;
     let mut items = one.iter().collect::<Result<Vec<_>, _>>()?;
     if let (ListKind::Map, Items::Json { items: a, .. }, Items::Json { items: b, .. }) =
         (kind, &one.0, &other.0)

@@ -124,7 +124,7 @@ fn bytes<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::Bytes(bytes)] => Ok(Value::Bytes(bytes.clone())),
         [Value::String(text)] => {
-            context.bytes(text.len())?;
+            context.make(text.len())?;
             Ok(Value::Bytes(text.as_bytes().into()))
         }
         _ => no_overload(),
@@ -208,7 +208,7 @@ fn uint<'a>(_: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 
 fn string<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     if let [Value::Bytes(bytes)] = args {
-        context.bytes(bytes.len())?;
+        context.make(bytes.len())?;
     }
     match args {
         [Value::String(text)] => Ok(Value::String(text.clone())),

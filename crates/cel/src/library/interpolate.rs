@@ -97,7 +97,10 @@ fn format<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let mut next = 0;
     for part in parts(text) {
         match part.map_err(EvalError::new)? {
-            Part::Text(text) => out.push_str(text),
+            Part::Text(text) => {
+                context.make(text.len())?;
+                out.push_str(text);
+            }
             Part::Clause(clause) => {
                 let Some(value) = list.get(next) else {
                     return Err(EvalError::new(format!("index {next} out of range")));
@@ -215,7 +218,7 @@ fn scientific(number: f64, digits: usize) -> String {
 
 /// A value as `%s` shows it; within lists and maps as CEL would write it.
 fn shown(context: &mut Context, value: &Value<'_>, within: bool, out: &mut String) -> Done {
-    context.work(1)?;
+    context.work(3)?;
     match value {
         Value::List(list) => return list_shown(context, list, out),
         Value::Map(map) => return map_shown(context, map, out),
@@ -225,6 +228,7 @@ fn shown(context: &mut Context, value: &Value<'_>, within: bool, out: &mut Strin
         }
         Value::Double(number) if within => out.push_str(&format!("{number:.6}")),
         Value::Bytes(bytes) if within => {
+            context.make(bytes.len().saturating_mul(4))?;
             let text = String::from_utf8_lossy(bytes);
             out.push_str(&format!("b{}", apimachinery::field::quote(&text)));
         }
@@ -245,6 +249,7 @@ fn shown(context: &mut Context, value: &Value<'_>, within: bool, out: &mut Strin
 fn list_shown(context: &mut Context, list: &List<'_>, out: &mut String) -> Done {
     out.push('[');
     for (index, item) in list.iter().enumerate() {
+        context.make(4)?;
         if index > 0 {
             out.push_str(", ");
         }
@@ -257,6 +262,7 @@ fn list_shown(context: &mut Context, list: &List<'_>, out: &mut String) -> Done 
 fn map_shown(context: &mut Context, map: &Map<'_>, out: &mut String) -> Done {
     let mut pairs = Vec::new();
     for (key, value) in map.entries() {
+        context.entries(1)?;
         let (mut left, mut right) = (String::new(), String::new());
         shown(context, &key, true, &mut left)?;
         shown(context, &value?, true, &mut right)?;

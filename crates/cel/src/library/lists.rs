@@ -7,7 +7,7 @@ use super::{Decl, arithmetic, decl, no_overload};
 use crate::context::Context;
 use crate::cost::Cost;
 use crate::error::EvalError;
-use crate::value::{List, Outcome, Value, size};
+use crate::value::{List, Outcome, Value};
 
 /// The overloads of what gives one of comparable items.
 macro_rules! comparable {
@@ -69,9 +69,6 @@ pub(super) const TABLE: &[Decl] = &[
     decl("distinct", Cost::Distinct, distinct, &[("list_distinct", "list(T).() -> list(T)")]),
 ];
 
-/// Longest list that a function may make.
-const MAX_ITEMS: usize = 1 << 20;
-
 fn is_sorted<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::List(list)] = args else { return no_overload() };
     let mut before = None;
@@ -131,7 +128,7 @@ fn slice<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::List(list), Value::Int(start), Value::Int(end)] = args else { return no_overload() };
     let why = match (usize::try_from(*start), usize::try_from(*end)) {
         (Ok(from), Ok(to)) if from <= to && to <= list.len() => {
-            context.work(size(to - from))?;
+            context.items(to - from)?;
             let items = (from..to).map_while(|index| list.get(index)).collect::<Result<Vec<_>, _>>()?;
             return Ok(items.into());
         }
@@ -167,7 +164,10 @@ fn flatten_into<'a>(
         context.work(1)?;
         match item? {
             Value::List(inner) if depth > 0 => flatten_into(context, &inner, depth - 1, flat)?,
-            other => flat.push(other),
+            other => {
+                context.items(1)?;
+                flat.push(other);
+            }
         }
     }
     Ok(())
@@ -176,16 +176,13 @@ fn flatten_into<'a>(
 fn range<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::Int(count)] = args else { return no_overload() };
     let wanted = usize::try_from(*count).unwrap_or(0);
-    if wanted > MAX_ITEMS {
-        return Err(EvalError::CallLimit);
-    }
-    context.work(size(wanted))?;
+    context.items(wanted)?;
     Ok((0..*count).map(Value::Int).collect::<Vec<_>>().into())
 }
 
 fn reverse<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::List(list)] = args else { return no_overload() };
-    context.work(size(list.len()))?;
+    context.items(list.len())?;
     let mut items = list.iter().collect::<Result<Vec<_>, _>>()?;
     items.reverse();
     Ok(items.into())
@@ -204,6 +201,7 @@ fn distinct<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
             }
         }
         if !known {
+            context.items(1)?;
             unique.push(item);
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn insert_into<'a>(context: &mut Context, args: &mut Vec<Value<'a>>) 
     let target = args.remove(0);
     let Value::Map(Map(Entries::Shared(mut entries))) = target else { return no_overload() };
     let mut add = |context: &mut Context, key: Value<'a>, value: Value<'a>| {
-        context.work(8)?;
+        context.entries(1)?;
         let Some(found) = Key::of(&key) else {
             return Err(EvalError::new(format!("unsupported key type: {}", key.type_name())));
         };

@@ -101,7 +101,7 @@ fn unwrap<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::List(list)] = args else { return no_overload() };
     let mut there = Vec::new();
     for item in list.iter() {
-        context.work(1)?;
+        context.items(1)?;
         match item? {
             Value::Optional(Some(inner)) => there.push((*inner).clone()),
             Value::Optional(None) => {}

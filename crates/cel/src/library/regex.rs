@@ -144,6 +144,7 @@ fn find<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::String(text), Value::String(pattern)] = args else { return no_overload() };
     let pattern = context.pattern(pattern)?;
     pattern.scan(context, text)?;
+    context.make(text.len())?;
     let found = pattern.regex.find(text).map(|found| text.part(found.range()));
     Ok(found.unwrap_or_else(|| Value::from("")))
 }
@@ -163,7 +164,11 @@ fn find_all<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         let rest = found.len();
         context.work(1 + size(text.len() / (1 + rest)).saturating_mul(pattern.states) / 16)?;
         match matches.next() {
-            Some(one) => found.push(text.part(one.range())),
+            Some(one) => {
+                context.items(2)?;
+                context.make(one.len())?;
+                found.push(text.part(one.range()));
+            }
             None => break,
         }
     }

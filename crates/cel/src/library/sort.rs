@@ -61,6 +61,7 @@ fn sort_by<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 }
 
 fn sorted<'a>(context: &mut Context, list: &List<'a>, keys: &List<'a>) -> Outcome<'a> {
+    context.items(list.len().saturating_mul(2))?;
     let mut pairs = Vec::with_capacity(list.len());
     for (key, item) in keys.iter().zip(list.iter()) {
         pairs.push((key?, item?));

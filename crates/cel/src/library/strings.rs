@@ -74,9 +74,6 @@ pub(super) const TABLE: &[Decl] = &[
     decl("strings.quote", Cost::Quote, quote, &[("strings_quote", "(string) -> string")]),
 ];
 
-/// Longest text that a replacement may make.
-const MAX_BYTES: usize = 16 << 20;
-
 fn starts_with<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::String(text), Value::String(start)] => {
@@ -236,7 +233,7 @@ fn upper<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 fn trim<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::String(text)] => {
-            context.bytes(text.len())?;
+            context.make(text.len())?;
             let start = text.len() - text.trim_start().len();
             Ok(text.part(start..start + text.trim().len()))
         }
@@ -250,7 +247,7 @@ fn substring<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         [Value::String(text), Value::Int(start), Value::Int(end)] => (text, *start, Some(*end)),
         _ => return no_overload(),
     };
-    context.bytes(text.len())?;
+    context.make(text.len())?;
     if let Some(end) = end.filter(|end| start > *end) {
         return Err(EvalError::new(format!("invalid substring range. start: {start}, end: {end}")));
     }
@@ -274,19 +271,10 @@ fn replace<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
         _ => return no_overload(),
     };
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    // An empty text is found before each character and at the end.
-    let places = if old.is_empty() { text.len() + 1 } else { text.len() / old.len() };
-    let longest = places.min(most).saturating_mul(new.len()).saturating_add(text.len());
-    if longest > MAX_BYTES {
-        let found = if old.is_empty() { places } else { text.matches(&**old).count() };
-        context.bytes(text.len())?;
-        if found.min(most).saturating_mul(new.len()).saturating_add(text.len()) > MAX_BYTES {
-            return Err(EvalError::CallLimit);
-        }
-    }
-    let replaced = text.replacen(&**old, new, most);
-    context.make(text.len() + replaced.len())?;
-    Ok(replaced.into())
+    context.bytes(text.len())?;
+    let places = if new.len() > old.len() { text.matches(&**old).count().min(most) } else { 0 };
+    context.make(places.saturating_mul(new.len()).saturating_add(text.len()))?;
+    Ok(text.replacen(&**old, new, most).into())
 }
 
 fn split<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
@@ -297,6 +285,10 @@ fn split<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     };
     context.work(1 + crate::value::size(text.len()))?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
+    // Each part has a place in the list and one of its own.
+    let parts = if most == 1 { 1 } else { text.matches(&**separator).count() + 1 };
+    context.items(parts.min(most).saturating_mul(2))?;
+    context.make(text.len())?;
     let mut at = 0;
     let mut place = |part: &str, gap: usize| {
         let from = at;
@@ -342,9 +334,6 @@ fn join<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
             return Err(EvalError::new(format!("join: invalid input: {}", item.type_name())));
         };
         context.make(text.len() + separator.len())?;
-        if joined.len() > MAX_BYTES {
-            return Err(EvalError::CallLimit);
-        }
         if index > 0 {
             joined.push_str(separator);
         }
@@ -355,7 +344,7 @@ fn join<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
 
 fn quote<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::String(text)] = args else { return no_overload() };
-    context.bytes(text.len())?;
+    context.make(text.len().saturating_mul(2))?;
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {

@@ -227,10 +227,12 @@ fn decode(text: &str, query: bool) -> String {
 fn query<'a>(context: &mut Context, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::Library(Library::Url(url))] = args else { return no_overload() };
     context.work(1 + crate::value::size(url.query.len()))?;
+    context.make(url.query.len())?;
     let mut found: BTreeMap<String, Vec<Value<'a>>> = BTreeMap::new();
     for pair in url.query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if check_escapes(key).is_ok() && check_escapes(value).is_ok() {
+            context.entries(1)?;
             found.entry(decode(key, true)).or_default().push(decode(value, true).into());
         }
     }

@@ -5,6 +5,7 @@ mod bounds;
 mod check;
 mod conformance;
 mod costs;
+mod doubling;
 mod kubernetes;
 mod schemas;
 

@@ -1,7 +1,7 @@
 //! Approves what kubelets ask for themselves: certificates of clients, for those whom the authorizer lets ask so.
 
 use super::{APPROVED, DENIED, KUBELET_CLIENT, has, issued, kubelet_faults, usages, with_condition};
-use crate::plan::{Action, Patch, Plan};
+use crate::plan::{Action, Lists, Patch, Plan};
 use crate::{Controller, World};
 use async_trait::async_trait;
 use client::kube::api::{Api, ApiResource, PostParams};
@@ -138,6 +138,7 @@ fn approve(request: &CertificateSigningRequest, message: &str) -> Action {
             "metadata": { "uid": meta.uid, "resourceVersion": meta.resource_version },
             "status": { "conditions": with_condition(request, APPROVED, "AutoApproved", message) },
         }),
+        lists: Lists::Replaced,
     })
 }
 

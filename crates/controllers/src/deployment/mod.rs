@@ -9,6 +9,7 @@ mod tests;
 use crate::merge::difference;
 use crate::ownership::{claim, controller_ref, is_terminating, selector, selects};
 use crate::plan::{Attempt, Failure, Plan, annotate, create, delete, patch, patch_status, tell};
+use crate::pod::Pod;
 use crate::pods::is_finished;
 use crate::{Controller, World};
 use async_trait::async_trait;
@@ -16,7 +17,6 @@ use client::kube::ResourceExt;
 use client::{EventType, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sets::{Sets, replicas, size};
 use sizes::Resize;
@@ -54,7 +54,7 @@ impl Controller for Deployments {
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
         let (deployments, sets, pods) =
-            (world.reader::<Deployment>(), world.reader::<ReplicaSet>(), world.reader::<Pod>());
+            (world.reader::<Deployment>(), world.reader::<ReplicaSet>(), world.pods());
         deployments.informer().index_by(by_namespace());
         sets.informer().index_by(by_namespace());
         pods.informer().index_by(by_controller_uid());

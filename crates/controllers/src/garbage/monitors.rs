@@ -1,12 +1,12 @@
 //! One metadata watch for each kind that the server serves, as kinds come and go.
 
 use super::Owner;
-use super::graph::{Graph, Item, KindName};
+use super::graph::{Graph, Item, KindName, Uid, name_of};
 use client::discovery::{Served, served};
 use client::kube::Client;
 use client::kube::api::{Api, DynamicObject, PartialObjectMeta};
 use client::reflector::{MetadataOnly, Selection, Sink, reflect};
-use client::{Ambient, ObjectKey, WorkQueue};
+use client::{Ambient, ObjectKey, Sharing, WorkQueue};
 use clock::Tasks;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{HashMap, HashSet};
@@ -29,13 +29,13 @@ fn is_ignored(kind: &Served) -> bool {
 pub(super) struct Shared {
     graph: Mutex<Graph>,
     kinds: Mutex<HashMap<KindName, Arc<Served>>>,
-    queue: Arc<WorkQueue<String>>,
+    queue: Arc<WorkQueue<Uid>>,
     rediscover: Notify,
     complete: watch::Sender<bool>,
 }
 
 impl Shared {
-    pub(super) fn new(queue: Arc<WorkQueue<String>>) -> Arc<Self> {
+    pub(super) fn new(queue: Arc<WorkQueue<Uid>>) -> Arc<Self> {
         Arc::new(Self {
             graph: Mutex::default(),
             kinds: Mutex::default(),
@@ -73,7 +73,7 @@ impl Shared {
         }
     }
 
-    fn wake(&self, uids: Vec<String>) {
+    fn wake(&self, uids: Vec<Uid>) {
         uids.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
@@ -176,8 +176,15 @@ fn watch_kind(
     let (sender, listed) = watch::channel(false);
     let defines_kinds = kind.resource.kind == "CustomResourceDefinition";
     let name = KindName::of(&kind);
-    let mut sink =
-        IntoGraph { shared: shared.clone(), kind: kind.clone(), name, listed: sender, defines_kinds };
+    let mut sink = IntoGraph {
+        shared: shared.clone(),
+        kind: kind.clone(),
+        name,
+        unlisted: HashSet::new(),
+        owners: Sharing::default(),
+        listed: sender,
+        defines_kinds,
+    };
     let (own, ambient) = (tasks.child(), ambient.clone());
     own.spawn("garbage-monitor", async move {
         reflect(MetadataOnly(api), Selection::default(), &mut sink, &ambient).await;
@@ -189,12 +196,15 @@ struct IntoGraph {
     shared: Arc<Shared>,
     kind: Arc<Served>,
     name: KindName,
+    /// The names of what was there before the list that is being applied, and has not been in it yet.
+    unlisted: HashSet<Box<str>>,
+    owners: Sharing<[OwnerReference]>,
     listed: watch::Sender<bool>,
     defines_kinds: bool,
 }
 
 impl IntoGraph {
-    fn change(&self, change: impl FnOnce(&mut Graph) -> Vec<String>) {
+    fn change(&self, change: impl FnOnce(&mut Graph) -> Vec<Uid>) {
         let wake = change(&mut self.shared.graph());
         self.shared.wake(wake);
         if self.defines_kinds {
@@ -204,18 +214,28 @@ impl IntoGraph {
 }
 
 impl Sink<PartialObjectMeta<DynamicObject>> for IntoGraph {
+    fn listing(&mut self) {
+        self.unlisted = self.shared.graph().names(&self.name);
+    }
+
     fn apply(&mut self, object: PartialObjectMeta<DynamicObject>) {
-        if let Some(item) = Item::of(&self.kind, object.metadata) {
+        if !self.unlisted.is_empty() {
+            self.unlisted.remove(&name_of(&ObjectKey::of(&object)));
+        }
+        if let Some(mut item) = Item::of(&self.kind, object.metadata) {
+            item.owners = self.owners.share(item.owners);
             self.change(|graph| graph.set(item));
         }
     }
 
     fn delete(&mut self, object: PartialObjectMeta<DynamicObject>) {
-        self.change(|graph| graph.forget(&self.name, &ObjectKey::of(&object)));
+        self.change(|graph| graph.forget(&self.name, &name_of(&ObjectKey::of(&object))));
     }
 
-    fn listed(&mut self, keys: HashSet<ObjectKey>) {
-        self.change(|graph| graph.keep(&self.name, &keys));
+    fn listed(&mut self) {
+        for gone in std::mem::take(&mut self.unlisted) {
+            self.change(|graph| graph.forget(&self.name, &gone));
+        }
         self.listed.send_replace(true);
     }
 }

@@ -1,7 +1,8 @@
 //! Nodes that fall silent: said so, tainted, and in time emptied.
 
-use crate::plan::{Plan, delete, patch, patch_status, tell};
-use crate::pods::{condition, is_finished, node as node_of};
+use crate::plan::{Plan, delete, merge_status, patch, patch_status, tell};
+use crate::pod::Pod;
+use crate::pods::{is_finished, node as node_of, ready_since};
 use crate::taints::{leaves_at, wanted};
 use crate::{Controller, Settings, World};
 use client::kube::{Api, ResourceExt};
@@ -9,7 +10,7 @@ use client::reflector::Selection;
 use client::{EventType, ObjectKey, Reader, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ impl Controller for NodeLifecycle {
     type Memory = Memory;
 
     fn wire(world: &World, queue: &Arc<WorkQueue<String>>) -> Self {
-        let (nodes, pods) = (world.reader::<Node>(), world.reader::<Pod>());
+        let (nodes, pods) = (world.reader::<Node>(), world.pods());
         let leases =
             world.reader_of(Api::<Lease>::namespaced(world.client().clone(), LEASES), Selection::default());
         pods.informer().index_by(by_node());
@@ -205,15 +206,11 @@ fn unknown(current: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
 
 /// Nobody should be sent to a pod of which nobody knows.
 fn mark_not_ready(pod: &Pod, plan: &mut Plan<Memory>, now: Timestamp) {
-    if condition(pod, "Ready").is_none_or(|ready| ready.status != "True") {
+    if ready_since(pod).is_none() {
         return;
     }
-    let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    for condition in conditions.iter_mut().filter(|condition| condition.type_ == "Ready") {
-        condition.status = "False".to_owned();
-        condition.last_transition_time = Some(Time(now));
-    }
-    plan.then(patch_status(pod, json!({ "conditions": conditions })));
+    let ready = json!({ "type": "Ready", "status": "False", "lastTransitionTime": Time(now) });
+    plan.then(merge_status(pod, json!({ "conditions": [ready] })));
     plan.then(tell(pod, EventType::Warning, "NodeNotReady", "Node is not ready"));
 }
 

@@ -7,6 +7,7 @@ mod victims;
 use crate::merge::difference;
 use crate::ownership::{claim, controller_ref, is_terminating, selector, selects};
 use crate::plan::{Announce, Attempt, Failure, Plan, controller_of, create, delete, patch_status};
+use crate::pod::Pod;
 use crate::pods::{available_at, is_active, is_finished, ready_since};
 use crate::{Controller, World};
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use client::kube::{Resource, ResourceExt};
 use client::{Change, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::sync::Arc;
 
@@ -61,7 +62,7 @@ impl Controller for ReplicaSets {
     type Memory = Memory;
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (sets, pods) = (world.reader::<ReplicaSet>(), world.reader::<Pod>());
+        let (sets, pods) = (world.reader::<ReplicaSet>(), world.pods());
         sets.informer().index_by(by_controller_uid()).index_by(by_namespace());
         pods.informer().index_by(by_controller_uid()).index_by(by_orphans());
         let add = queue.clone();
@@ -174,7 +175,7 @@ pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
     plan
 }
 
-fn announced_create(set: &ReplicaSet, pod: &Pod) -> crate::plan::Create {
+fn announced_create(set: &ReplicaSet, pod: &core::Pod) -> crate::plan::Create {
     let mut create = create(pod);
     create.announce = Some(Announce {
         regarding: Box::new(set.object_ref(&())),
@@ -194,13 +195,13 @@ fn announced_delete(set: &ReplicaSet, pod: &Pod) -> crate::plan::Delete {
     delete
 }
 
-fn new_pod(set: &ReplicaSet) -> Pod {
+fn new_pod(set: &ReplicaSet) -> core::Pod {
     let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
     let given = template.metadata.unwrap_or_default();
     // Room for the random part within what a name may be.
     let mut prefix = format!("{}-", set.name_any());
     prefix.truncate(248);
-    Pod {
+    core::Pod {
         metadata: ObjectMeta {
             generate_name: Some(prefix),
             namespace: set.namespace(),

@@ -1,14 +1,12 @@
 //! Which pods go first when there are too many: upstream's order, so that people lose the pods that they expect to lose.
 
-use crate::pods::{is_active, node, phase, ready_since};
+use crate::pod::{DELETION_COST, Phase, Pod};
+use crate::pods::{is_active, node, ready_since};
 use client::kube::ResourceExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Orders the active `pods` so that those to delete first come first. `related` are the pods that serve the same, by which
 /// crowded nodes are told.
@@ -24,12 +22,13 @@ pub(super) fn order(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp)
 
 fn compare(a: &Pod, b: &Pod, crowd: &HashMap<String, usize>, now: Timestamp) -> Ordering {
     let rank = |pod: &Pod| {
-        let stage = match phase(pod) {
-            "Running" => 2,
-            "Unknown" => 1,
+        let stage = match pod.status.phase {
+            Phase::Running => 2,
+            Phase::Unknown => 1,
             _ => 0,
         };
-        let cost = pod.annotations().get(COST).and_then(|cost| cost.parse::<i32>().ok()).unwrap_or(0);
+        let cost =
+            pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse::<i32>().ok()).unwrap_or(0);
         let neighbours = crowd.get(node(pod)).copied().unwrap_or(0);
         // Not placed, not running, not ready, cheap, on a crowded node.
         (!node(pod).is_empty(), stage, ready_since(pod).is_some(), cost, Reverse(neighbours))
@@ -37,7 +36,7 @@ fn compare(a: &Pod, b: &Pod, crowd: &HashMap<String, usize>, now: Timestamp) -> 
     rank(a)
         .cmp(&rank(b))
         .then_with(|| by_age(ready_since(a), ready_since(b), now))
-        .then_with(|| restarts(b).cmp(&restarts(a)))
+        .then_with(|| b.status.restarts.cmp(&a.status.restarts))
         .then_with(|| by_age(created(a), created(b), now))
         .then_with(|| a.uid().cmp(&b.uid()))
 }
@@ -54,9 +53,4 @@ fn by_age(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp) -> Orderin
 
 fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.map(|status| status.restart_count).max().unwrap_or(0)
 }

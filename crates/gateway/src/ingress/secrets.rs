@@ -59,7 +59,7 @@ impl Secrets {
         let tasks = self.tasks.child();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
         let fields = Some(format!("metadata.name={}", key.name));
-        let options = InformerOptions { selection: Selection { labels: None, fields }, trim };
+        let options = InformerOptions { selection: Selection { labels: None, fields }, trim: Box::new(trim) };
         let informer = Informer::start(api, options, &self.ambient, &tasks);
         let changed = self.changed.clone();
         informer.on_change(move |_| changed.notify_one());

@@ -194,7 +194,7 @@ pub async fn read_head(stream: &mut TcpStream) -> bool {
 
 /// Lets the gateway reach servers of this test.
 pub fn reach_tests(options: &mut Options) {
-    let policy = Policy { allow: vec!["127.0.0.1".parse().unwrap()], refuse: Vec::new() };
+    let policy = Policy { allow: vec!["127.0.0.1".parse().unwrap()], ..Policy::default() };
     options.egress = egress::Connector::new(policy);
 }
 

@@ -25,7 +25,7 @@ pub fn of_node(layout: &Layout, machine: &Machine) -> Result<Registries> {
 pub fn of_person(layout: &Layout, file: Option<&Path>) -> Result<Registries> {
     let anywhere = ["0.0.0.0/0", "::/0"].iter().map(|network| network.parse());
     let allow = anywhere.collect::<Result<_, _>>().context("all networks")?;
-    with(layout, file, Policy { allow, refuse: Vec::new() })
+    with(layout, file, Policy { allow, ..Policy::default() })
 }
 
 fn with(layout: &Layout, file: Option<&Path>, policy: Policy) -> Result<Registries> {

@@ -42,6 +42,7 @@ mod pod_security;
 mod policies;
 mod ports;
 mod pressure;
+mod proxied;
 mod quotas;
 mod reboot;
 mod registry;

@@ -24,7 +24,7 @@ pub(crate) fn builtin() -> Builtin {
         name: ("", "v1", "Node"),
         rules: Rules { status: true, status_on_create: true, ..Rules::default() },
         fields: vec![Field::from("spec.unschedulable", &["spec.unschedulable"], "false")],
-        subresources: vec![table::status("Node")],
+        subresources: vec![table::proxy("NodeProxyOptions"), table::status("Node")],
         scale: None,
         columns: Column::parse(&[
             "Name",

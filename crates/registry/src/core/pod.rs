@@ -35,6 +35,7 @@ pub(crate) fn builtin() -> Builtin {
             subresource("exec", "PodExecOptions", &["create", "get"]),
             subresource("log", "Pod", &["get"]),
             subresource("portforward", "PodPortForwardOptions", &["create", "get"]),
+            table::proxy("PodProxyOptions"),
             subresource("resize", "Pod", &["get", "patch", "update"]),
             table::status("Pod"),
         ],

@@ -30,7 +30,7 @@ pub(crate) fn builtin(families: &[&'static str]) -> Builtin {
         name: ("", "v1", "Service"),
         rules: Rules { name: NameRule::Label1035, status: true, create_on_update: true, ..Rules::default() },
         fields: vec![Field::at("spec.clusterIP"), Field::at("spec.type")],
-        subresources: vec![table::status("Service")],
+        subresources: vec![table::proxy("ServiceProxyOptions"), table::status("Service")],
         scale: None,
         columns: Column::parse(&["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector+"]),
         strategy: Arc::new(Service { families: families.to_vec() }),

@@ -92,7 +92,7 @@ fn host_ports_are_taken_once_for_an_address() {
 fn what_is_placed_fills_a_node_and_what_goes_frees_it() {
     let mut snapshot = snapshot(&[node("a", json!({}))]);
     for i in 0..4 {
-        let facts = Arc::new(PodFacts { uid: i.to_string(), ..pod(asks("1")) });
+        let facts = Arc::new(PodFacts { uid: i.to_string().into(), ..pod(asks("1")) });
         let at = place(&facts, &mut snapshot, 0).unwrap();
         snapshot.place(&at, facts);
     }
@@ -109,7 +109,7 @@ fn replicas_spread_over_nodes_and_zones() {
     let mut snapshot = snapshot(&[zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), zoned("b2", "b")]);
     let mut placed = Vec::new();
     for i in 0..8u64 {
-        let facts = Arc::new(PodFacts { uid: i.to_string(), ..pod(asks("100m")) });
+        let facts = Arc::new(PodFacts { uid: i.to_string().into(), ..pod(asks("100m")) });
         let at = place(&facts, &mut snapshot, i * 7).unwrap();
         snapshot.place(&at, facts);
         placed.push(at);
@@ -117,7 +117,7 @@ fn replicas_spread_over_nodes_and_zones() {
         assert!(in_a.abs_diff(placed.len() - in_a) <= 1, "{placed:?}");
     }
     for name in ["a1", "a2", "b1", "b2"] {
-        assert_eq!(placed.iter().filter(|at| *at == name).count(), 2, "{placed:?}");
+        assert_eq!(placed.iter().filter(|at| &***at == name).count(), 2, "{placed:?}");
     }
 }
 
@@ -126,7 +126,7 @@ fn preferences_decide_among_equals() {
     let soft = node("soft", json!({ "spec": { "taints": [{ "key": "k", "effect": "PreferNoSchedule" }] } }));
     let mut two = snapshot(&[soft, node("plain", json!({}))]);
     for chance in 0..4 {
-        assert_eq!(place(&pod(json!({})), &mut two, chance).unwrap(), "plain");
+        assert_eq!(place(&pod(json!({})), &mut two, chance).unwrap(), "plain".into());
     }
     let fast = node("fast", json!({ "metadata": { "labels": { "disk": "ssd" } } }));
     let mut two = snapshot(&[node("slow", json!({})), fast]);
@@ -134,7 +134,7 @@ fn preferences_decide_among_equals() {
         { "weight": 10, "preference": { "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["ssd"] }] } }
     ] } } });
     for chance in 0..4 {
-        assert_eq!(place(&pod(wish.clone()), &mut two, chance).unwrap(), "fast");
+        assert_eq!(place(&pod(wish.clone()), &mut two, chance).unwrap(), "fast".into());
     }
 }
 

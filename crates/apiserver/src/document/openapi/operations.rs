@@ -53,6 +53,7 @@ const STREAMS: [Parameter; 5] = [
 ];
 const COMMAND: Parameter = ("command", "string", "A word of the command; given once for each.");
 const PORTS: Parameter = ("ports", "integer", "A port to forward; given once for each.");
+const PROXIED: Parameter = ("path", "string", "What is asked for there.");
 const LOG: [Parameter; 8] = [
     CONTAINER,
     ("follow", "boolean", "Whether to go on with what is written later."),
@@ -125,8 +126,10 @@ pub(super) struct Operation<'a> {
     pub(super) many: bool,
     /// Of a whole collection, to be watched.
     pub(super) list: bool,
-    /// Opens streams.
+    /// Opens streams, or goes on to somebody else.
     pub(super) connects: bool,
+    /// With a path behind the subresource.
+    pub(super) with_path: bool,
     /// What it is about, where that is not the kind itself.
     pub(super) gvk: Option<Value>,
 }
@@ -158,19 +161,24 @@ impl Subject<'_> {
             many: false,
             list: false,
             connects: false,
+            with_path: false,
             gvk: None,
         }
     }
 
     /// The parameters that all operations at a path share.
-    pub(super) fn path_parameters(&self, namespaced: bool, named: bool, dialect: OpenApi) -> Vec<Value> {
+    pub(super) fn path_parameters(&self, path: &str, named: bool, dialect: OpenApi) -> Vec<Value> {
         let mut parameters = Vec::new();
         if named {
             let said = format!("name of the {}", self.kind);
             parameters.push(parameter("name", "path", "string", &said, dialect));
         }
-        if namespaced {
+        if path.contains("{namespace}") {
             parameters.push(parameter("namespace", "path", "string", "the object's namespace", dialect));
+        }
+        if path.contains("{path}") {
+            let (name, type_, said) = PROXIED;
+            parameters.push(parameter(name, "path", type_, said, dialect));
         }
         let (name, type_, said) = PRETTY;
         parameters.push(parameter(name, "query", type_, said, dialect));
@@ -207,8 +215,9 @@ impl Operation<'_> {
         let everywhere = if self.everywhere && subject.namespaced { "ForAllNamespaces" } else { "" };
         let list = if self.list { "List" } else { "" };
         let collection = if self.many { "Collection" } else { "" };
+        let path = if self.with_path { "WithPath" } else { "" };
         let method = if self.connects { capital(self.method) } else { String::new() };
-        format!("{}{names}{collection}{method}{scope}{kind}{below}{list}{everywhere}", self.verb)
+        format!("{}{names}{collection}{method}{scope}{kind}{below}{path}{list}{everywhere}", self.verb)
     }
 
     fn description(&self, subject: &Subject<'_>) -> String {
@@ -249,6 +258,7 @@ impl Operation<'_> {
             }
             Asks::Options("log") => LOG.to_vec(),
             Asks::Options("portforward") => vec![PORTS],
+            Asks::Options("proxy") => vec![PROXIED],
             Asks::Options("exec") => std::iter::once(COMMAND).chain(STREAMS).collect(),
             Asks::Options(_) => STREAMS.to_vec(),
         }

@@ -65,10 +65,10 @@ impl Paths {
         if operations.is_empty() {
             return;
         }
-        let item = self.all.entry(path).or_insert_with(|| {
-            let namespaced = path.contains("{namespace}");
-            json!({"parameters": subject.path_parameters(namespaced, named, self.dialect)})
-        });
+        let item = self
+            .all
+            .entry(path)
+            .or_insert_with(|| json!({"parameters": subject.path_parameters(path, named, self.dialect)}));
         for operation in operations {
             item[operation.method] = operation.render(subject, self.dialect);
         }
@@ -149,8 +149,12 @@ impl Paths {
         let definition = subresource_body(group, version, &subresource.kind);
         let below = Subject { definition: definition.as_deref().unwrap_or(subject.definition), ..*subject };
         let gvk = json!({"group": group, "version": version, "kind": subresource.kind});
-        let connects = matches!(subresource.name, "attach" | "exec" | "portforward" | "proxy");
+        let connects = matches!(subresource.name, "attach" | "exec" | "portforward");
         let mut operations = Vec::new();
+        if subresource.name == "proxy" {
+            self.add_proxy(item, subject, gvk);
+            return;
+        }
         for (verb, method, name, asks, answers) in [
             ("get", "get", "read", Asks::Nothing, Answers::Object),
             ("create", "post", "create", Asks::Object, Answers::Created),
@@ -170,6 +174,18 @@ impl Paths {
             operations.push(Operation { gvk: Some(gvk.clone()), connects, ..operation });
         }
         self.add(&format!("{item}/{}", subresource.name), &below, true, operations);
+    }
+
+    /// Where requests of any method go on to somebody else.
+    fn add_proxy(&mut self, item: &str, subject: &Subject<'_>, gvk: Value) {
+        for (path, with_path) in [("proxy", false), ("proxy/{path}", true)] {
+            let operations = ["delete", "get", "head", "options", "patch", "post", "put"].map(|method| {
+                let asks = Asks::Options("proxy");
+                let operation = subject.operation(method, "connect", "connect", "proxy", asks, Answers::Text);
+                Operation { gvk: Some(gvk.clone()), connects: true, with_path, ..operation }
+            });
+            self.add(&format!("{item}/{path}"), subject, true, operations.into());
+        }
     }
 
     /// Where each group version tells of its resources.
