@@ -58,6 +58,6 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         LazyLock::force(decl);
         fuzz::bounded(text.len(), || drop(compile(source, decl)));
         let Some(program) = compile(source, decl) else { continue };
-        fuzz::bounded_beside(text.len(), MAX_MADE, || run(&program, &object, decl));
+        fuzz::bounded_beside(text.len(), MAX_MADE * 4, || run(&program, &object, decl));
     }
 });

@@ -54,7 +54,7 @@ where
 }
 
 /// Sends a request, to which headers were chosen already. The caller bounds how long the answer's head may take; of its body
-/// something has to come within `idle`, unless a kubelet is asked.
+/// something has to come within `idle`.
 pub(crate) async fn send(
     server: &ApiServer,
     to: &To,
@@ -67,7 +67,8 @@ pub(crate) async fn send(
             Ok(match reply {
                 NodeReply::Switched(head, stream) => Reply::Switched(head, stream),
                 NodeReply::Answered(answer) => {
-                    Reply::Answered(Response::from_parts(answer.head, Body::stream(answer.body)))
+                    let body = backward(server, Body::stream(answer.body), idle);
+                    Reply::Answered(Response::from_parts(answer.head, body))
                 }
             })
         }

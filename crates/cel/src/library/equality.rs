@@ -14,7 +14,7 @@ type Compared = Result<bool, EvalError>;
 
 /// Whether they are equal. Values of different types are not, but for numbers, which are compared as numbers.
 pub(crate) fn equal(context: &mut Context, one: &Value<'_>, other: &Value<'_>) -> Compared {
-    context.work(1)?;
+    context.work(4)?;
     Ok(match (one, other) {
         (Value::Null, Value::Null) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
@@ -144,7 +144,7 @@ fn maps(context: &mut Context, one: &Map<'_>, other: &Map<'_>) -> Compared {
         return objects(context, a, b, object);
     }
     // Each key is looked for in both.
-    context.work(crate::value::size(one.len()).saturating_mul(4))?;
+    context.work(crate::value::size(one.len()).saturating_mul(8))?;
     for (key, a) in one.entries() {
         let Some(b) = other.find(&key) else { return Ok(false) };
         if !equal(context, &a?, &b?)? {

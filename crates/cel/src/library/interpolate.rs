@@ -218,7 +218,7 @@ fn scientific(number: f64, digits: usize) -> String {
 
 /// A value as `%s` shows it; within lists and maps as CEL would write it.
 fn shown(context: &mut Context, value: &Value<'_>, within: bool, out: &mut String) -> Done {
-    context.work(1)?;
+    context.work(3)?;
     match value {
         Value::List(list) => return list_shown(context, list, out),
         Value::Map(map) => return map_shown(context, map, out),
