@@ -182,6 +182,38 @@ mod tests {
     }
 
     #[test]
+    fn claims_and_slices() {
+        // Go's encoder writes false behind a pointer, and what is embedded as a message of its own.
+        let exactly = [field(1, b"fast"), field(3, b"ExactCount"), number(4, 1), number(5, 0)].concat();
+        let request = [field(1, b"one"), field(2, &exactly)].concat();
+        let opaque = [field(1, b"example.org"), field(2, &field(1, b"{\"deep\":[1]}"))].concat();
+        let config = [field(1, b"one"), field(2, &field(1, &opaque))].concat();
+        let devices = [field(1, &request), field(3, &config)].concat();
+        let tree = decode(&body("resource.k8s.io/v1", "ResourceClaim", &[field(2, &field(1, &devices))]));
+        assert_eq!(
+            tree.unwrap()["spec"]["devices"],
+            json!({
+                "requests": [{"name": "one", "exactly": {
+                    "deviceClassName": "fast", "allocationMode": "ExactCount", "count": 1, "adminAccess": false}}],
+                "config": [{"requests": ["one"], "opaque": {"driver": "example.org", "parameters": {"deep": [1]}}}],
+            })
+        );
+        let entry = |key: &[u8], value: &[u8]| [field(1, key), field(2, value)].concat();
+        let device = [
+            field(1, b"d"),
+            field(2, &entry(b"quiet", &number(3, 0))),
+            field(3, &entry(b"memory", &field(1, &field(1, b"1Gi")))),
+        ];
+        let spec = [field(1, b"example.org"), number(5, 1), field(6, &device.concat())].concat();
+        let tree = decode(&body("resource.k8s.io/v1", "ResourceSlice", &[field(2, &spec)])).unwrap();
+        assert_eq!(
+            tree["spec"],
+            json!({"driver": "example.org", "allNodes": true, "devices": [
+                {"name": "d", "attributes": {"quiet": {"bool": false}}, "capacity": {"memory": {"value": "1Gi"}}}]})
+        );
+    }
+
+    #[test]
     fn bytes_times_and_options() {
         let entry = [field(1, b"k"), field(2, b"\x00\xff")].concat();
         let metadata = [field(1, b"s"), field(8, &number(1, 1_700_000_000))].concat();

@@ -47,3 +47,18 @@ fn patch(pod: &Pod, status: &PodStatus) -> Value {
         "status": fields,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_stays() {
+        let before = json!({"metadata": {"name": "p"}, "status": {
+            "reason": "Gone", "resourceClaimStatuses": [{"name": "a", "resourceClaimName": "p-a"}],
+            "extendedResourceClaimStatus": {"resourceClaimName": "p-x", "requestMappings": []}}});
+        let before: Pod = serde_json::from_value(before).unwrap();
+        let now = PodStatus { phase: Some("Failed".to_owned()), ..PodStatus::default() };
+        assert_eq!(patch(&before, &now)["status"], json!({"phase": "Failed", "reason": null}));
+    }
+}
