@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use apimachinery::status::Status;
+use auth::Authorizer;
 use clock::{Clock, Random};
 use serde_json::Value;
 
 use crate::plugins::{
-    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, LimitRanger, NamespaceLifecycle,
-    NodeRestriction, PersistentVolumeClaimResize, PodSecurity, Priority, ResourceQuota, RuntimeClass,
-    ServiceAccount, StorageObjectInUseProtection,
+    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DeviceAdminAccess, LimitRanger,
+    NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, PodSecurity, Priority,
+    ResourceClaimStatus, ResourceQuota, RuntimeClass, ServiceAccount, StorageObjectInUseProtection,
 };
 use crate::policy::Policies;
 use crate::webhook::{Round, Webhooks};
@@ -30,8 +31,8 @@ impl Chain {
         Self { plugins, webhooks: None, policies: None, last: Vec::new() }
     }
 
-    /// The plugins that kube-apiserver has on by default, as far as their kinds exist here, in its order, and
-    /// NodeRestriction, which every cluster with a node authorizer needs.
+    /// The plugins that kube-apiserver has on by default, as far as their kinds exist here, in its order,
+    /// NodeRestriction, which every cluster with a node authorizer needs, and what its registry asks of other objects.
     /// `random` is for names that plugins make up, `clock` for what is overdue.
     pub fn standard(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         let mut chain = Self::new(vec![
@@ -47,9 +48,17 @@ impl Chain {
             Box::new(PersistentVolumeClaimResize),
             Box::new(RuntimeClass),
             Box::new(DefaultIngressClass),
+            Box::new(DeviceAdminAccess),
         ]);
         chain.last.push(Box::new(ResourceQuota::new(clock)));
         chain
+    }
+
+    /// The same that asks who may write which part of a status, where that takes a permission of its own.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.plugins.push(Box::new(ResourceClaimStatus::new(authorizer)));
+        self
     }
 
     /// The same with webhooks in their place: after what changes and judges by itself, before what reserves.

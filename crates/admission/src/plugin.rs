@@ -40,6 +40,11 @@ pub trait Options: std::fmt::Debug + Sync {
     /// As an object: `CreateOptions`, `UpdateOptions` or `DeleteOptions` of `meta.k8s.io/v1`, as the operation has it; null
     /// where there are none. It is made when somebody asks for it, which for most writes nobody does.
     fn object(&self, operation: Operation) -> Value;
+
+    /// Whether the request is a patch: what is otherwise told as the update that it comes to.
+    fn is_patch(&self) -> bool {
+        false
+    }
 }
 
 /// No options.

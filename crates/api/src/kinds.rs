@@ -102,6 +102,7 @@ const NETWORKING: Served = ("networking.k8s.io", "v1");
 const NODE: Served = ("node.k8s.io", "v1");
 const POLICY: Served = ("policy", "v1");
 const RBAC: Served = ("rbac.authorization.k8s.io", "v1");
+const RESOURCE: Served = ("resource.k8s.io", "v1");
 const STORAGE: Served = ("storage.k8s.io", "v1");
 const SCHEDULING: Served = ("scheduling.k8s.io", "v1");
 
@@ -243,6 +244,10 @@ pub const ALL: &[BuiltinKind] = &[
     kind(RBAC, "ClusterRole", ("clusterroles", "clusterrole"), &[], false),
     kind(RBAC, "RoleBinding", ("rolebindings", "rolebinding"), &[], true),
     kind(RBAC, "Role", ("roles", "role"), &[], true),
+    kind(RESOURCE, "DeviceClass", ("deviceclasses", "deviceclass"), &[], false),
+    kind(RESOURCE, "ResourceClaim", ("resourceclaims", "resourceclaim"), &[], true),
+    kind(RESOURCE, "ResourceClaimTemplate", ("resourceclaimtemplates", "resourceclaimtemplate"), &[], true),
+    kind(RESOURCE, "ResourceSlice", ("resourceslices", "resourceslice"), &[], false),
     kind(SCHEDULING, "PriorityClass", ("priorityclasses", "priorityclass"), &["pc"], false),
     kind(STORAGE, "CSIDriver", ("csidrivers", "csidriver"), &[], false),
     kind(STORAGE, "CSINode", ("csinodes", "csinode"), &[], false),

@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 
 /// The packages of `k8s.io/api` whose kinds we serve or answer.
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 19] = [
     "admissionregistration/v1",
     "apps/v1",
     "authentication/v1",
@@ -27,6 +27,7 @@ const PACKAGES: [&str; 18] = [
     "node/v1",
     "policy/v1",
     "rbac/v1",
+    "resource/v1",
     "scheduling/v1",
     "storage/v1",
 ];

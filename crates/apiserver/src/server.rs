@@ -134,14 +134,15 @@ impl ApiServer {
             (clock, options.random.clone()),
             tasks,
         );
-        let policies = start_policies(registry, asked, clock, tasks);
+        let policies = start_policies(registry, asked.clone(), clock, tasks);
+        let admission = options.admission.with_authorizer(asked);
         let aggregation = Arc::new(Aggregation::default());
         aggregation.follow(&options.registry, &options.outgoing, &options.clock, tasks);
         Arc::new(Self {
             registry: options.registry,
             authenticators: options.authenticators,
             authorization,
-            admission: options.admission.with_webhooks(webhooks).with_policies(policies),
+            admission: admission.with_webhooks(webhooks).with_policies(policies),
             dialer: options.dialer,
             outgoing: options.outgoing,
             clock: options.clock,

@@ -23,6 +23,8 @@ pub enum Referenced {
     ServiceAccount,
     /// A PersistentVolumeClaim that a volume names.
     PersistentVolumeClaim,
+    /// A ResourceClaim that the pod names, or that was made for it.
+    ResourceClaim,
 }
 
 /// What the authorizer asks of whoever knows the pods.
@@ -74,6 +76,12 @@ impl<R: Related> NodeAuthorizer<R> {
             ("", "nodes") => own_node(node, verb, target),
             ("", "pods") => self.pod(node, verb, target),
             ("coordination.k8s.io", "leases") => own_lease(node, verb, target),
+            ("resource.k8s.io", "resourceclaims") => {
+                allow(verb == "get", "can only get individual resources of this type")?;
+                allow(target.subresource.is_empty(), "cannot get subresource")?;
+                self.referenced(node, Referenced::ResourceClaim, target)
+            }
+            ("resource.k8s.io", "resourceslices") => own_slices(node, verb, target),
             _ => self.by_rules(attributes),
         }
     }
@@ -178,6 +186,25 @@ fn own_lease(node: &str, verb: &str, target: &Resource<'_>) -> Result<(), String
     // The name of what is created is in the body: admission checks it.
     let own = verb == "create" || target.name == node;
     allow(own, "can only access node lease with the same name as the requesting node")
+}
+
+/// The slices of the node's devices. Of a single one that exists nobody here knows whose it is: it is refused.
+fn own_slices(node: &str, verb: &str, target: &Resource<'_>) -> Result<(), String> {
+    allow(target.subresource.is_empty(), "cannot authorize ResourceSlice subresources")?;
+    match verb {
+        // Admission limits this to slices of the node.
+        "create" => Ok(()),
+        "list" | "watch" | "deletecollection" => {
+            let why = "can only list/watch/deletecollection resourceslices with nodeName field selector";
+            allow(selects_node(target.field_selector, node), why)
+        }
+        "get" | "update" | "patch" | "delete" => Err(unrelated(node)),
+        _ => {
+            let why = "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, \
+                       patch, delete, deletecollection";
+            Err(why.to_owned())
+        }
+    }
 }
 
 fn allow(condition: bool, otherwise: &str) -> Result<(), String> {

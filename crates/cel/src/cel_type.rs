@@ -10,6 +10,8 @@ use crate::decl::Object;
 pub enum Type {
     /// Anything; checked when it is evaluated.
     Dyn,
+    /// The same of what nobody can know before, as a device's attributes are: unlike [`Type::Dyn`] it is no range.
+    Any,
     /// The type of what could not be checked.
     Error,
     /// `null`.
@@ -91,7 +93,7 @@ impl Type {
     }
 
     pub(crate) const fn is_dyn_or_error(&self) -> bool {
-        matches!(self, Self::Dyn | Self::Error)
+        matches!(self, Self::Dyn | Self::Any | Self::Error)
     }
 
     /// Whether values of the type are of one size, whatever they are.
@@ -128,6 +130,7 @@ impl Type {
     pub(crate) fn runtime_name(&self) -> &str {
         match self {
             Self::Dyn | Self::Error | Self::Param(_) => "dyn",
+            Self::Any => "any",
             Self::Null => "null_type",
             Self::Bool => "bool",
             Self::Int => "int",

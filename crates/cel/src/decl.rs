@@ -24,6 +24,8 @@ pub struct DeclType {
 #[derive(Debug, Clone)]
 pub(crate) enum Shape {
     Dyn,
+    /// Any JSON, and more, of a declared size.
+    Any,
     /// A whole number or text; dynamic to the checker.
     IntOrString,
     Bool,
@@ -39,8 +41,7 @@ pub(crate) enum Shape {
     /// `2006-01-02` in JSON.
     Date,
     List(Arc<List>),
-    /// Of text to that.
-    Map(Arc<DeclType>),
+    Map(Arc<MapOf>),
     Object(Arc<Object>),
     Optional(Arc<DeclType>),
     /// A type of a library, by name; never in JSON.
@@ -66,6 +67,14 @@ pub(crate) struct List {
     pub(crate) kind: ListKind,
     /// Property names that identify an item.
     pub(crate) keys: Vec<String>,
+}
+
+/// A map of text to something.
+#[derive(Debug)]
+pub(crate) struct MapOf {
+    /// Most characters of a key; 0 where nobody says.
+    pub(crate) key_length: u64,
+    pub(crate) values: DeclType,
 }
 
 /// An object with declared fields. Two are the same type when their names are.
@@ -111,6 +120,11 @@ impl DeclType {
     /// Any JSON.
     pub const fn dynamic() -> Self {
         Self::simple(Shape::Dyn, 1)
+    }
+
+    /// What nobody can know before. Unlike [`DeclType::dynamic`] it cannot be gone through.
+    pub const fn any() -> Self {
+        Self::simple(Shape::Any, 1)
     }
 
     /// True or false.
@@ -162,9 +176,15 @@ impl DeclType {
 
     /// A map of text to that, of at most so many entries, where that is known.
     pub fn map(values: DeclType, max_properties: Option<u64>) -> Self {
+        Self::map_of(0, values, max_properties)
+    }
+
+    /// The same with keys of at most so many characters.
+    pub fn map_of(key_length: u64, values: DeclType, max_properties: Option<u64>) -> Self {
         // Two bytes for the braces; for each entry at least two of a key, quotes, colon and comma.
         let max_elements = max_properties.unwrap_or((MAX_REQUEST_BYTES - 2) / (values.min_size + 6));
-        Self { shape: Shape::Map(Arc::new(values)), max_elements, min_size: 2, nullable: false }
+        let shape = Shape::Map(Arc::new(MapOf { key_length, values }));
+        Self { shape, max_elements, min_size: 2, nullable: false }
     }
 
     /// An object of that name with these fields. Fields whose names no identifier can express are left out.
@@ -187,6 +207,11 @@ impl DeclType {
         Self { shape: Shape::Optional(Arc::new(inner)), max_elements, min_size: 1, nullable: false }
     }
 
+    /// The library's amounts.
+    pub const fn quantity() -> Self {
+        Self::simple(Shape::Library(cel_type::QUANTITY), 8)
+    }
+
     /// The library's `authorizer`.
     pub const fn authorizer() -> Self {
         Self::simple(Shape::Library(cel_type::AUTHORIZER), 1)
@@ -195,6 +220,13 @@ impl DeclType {
     /// The library's check of one resource: `authorizer.requestResource`.
     pub const fn resource_check() -> Self {
         Self::simple(Shape::Library(cel_type::RESOURCE_CHECK), 1)
+    }
+
+    /// The same of at most so many characters, bytes, items or entries.
+    #[must_use]
+    pub const fn sized(mut self, max_elements: u64) -> Self {
+        self.max_elements = max_elements;
+        self
     }
 
     /// The same that takes null.
@@ -225,7 +257,7 @@ impl DeclType {
     pub fn element(&self) -> Option<&DeclType> {
         match &self.shape {
             Shape::List(list) => Some(&list.items),
-            Shape::Map(values) => Some(values),
+            Shape::Map(map) => Some(&map.values),
             _ => None,
         }
     }
@@ -234,6 +266,7 @@ impl DeclType {
     pub fn cel_type(&self) -> Type {
         match &self.shape {
             Shape::Dyn | Shape::IntOrString => Type::Dyn,
+            Shape::Any => Type::Any,
             Shape::Bool => Type::Bool,
             Shape::Int => Type::Int,
             Shape::Double => Type::Double,
@@ -242,7 +275,7 @@ impl DeclType {
             Shape::Duration => Type::Duration,
             Shape::Timestamp | Shape::Date => Type::Timestamp,
             Shape::List(list) => Type::list(list.items.cel_type()),
-            Shape::Map(values) => Type::map(Type::String, values.cel_type()),
+            Shape::Map(map) => Type::map(Type::String, map.values.cel_type()),
             Shape::Object(object) => Type::Object(object.clone()),
             Shape::Optional(inner) => Type::optional(inner.cel_type()),
             Shape::Library(name) => Type::Library(name),
@@ -254,8 +287,10 @@ impl DeclType {
         match (&self.shape, name) {
             (Shape::Optional(inner), _) => inner.step(name),
             (Shape::List(list), "@items" | "@values") => Some(Step::Decl(&list.items)),
-            (Shape::Map(values), "@items" | "@values") => Some(Step::Decl(values)),
-            (Shape::Map(_), "@keys") => Some(Step::Key),
+            (Shape::Map(map), "@items" | "@values") => Some(Step::Decl(&map.values)),
+            (Shape::Map(map), "@keys") => Some(Step::Key(map.key_length)),
+            // Selecting a key is as good as asking for it, where it can be told from nothing else.
+            (Shape::Map(map), _) if matches!(map.values.shape, Shape::Any) => Some(Step::Decl(&map.values)),
             (Shape::Object(object), _) => object.fields.get(name).map(|field| Step::Decl(&field.decl)),
             _ => None,
         }
@@ -265,6 +300,6 @@ impl DeclType {
 /// Where a step of a path leads.
 pub(crate) enum Step<'d> {
     Decl(&'d DeclType),
-    /// A key of a map: text that upstream gives no size.
-    Key,
+    /// A key of a map: text of at most so many characters. Where nobody says how many, upstream takes none.
+    Key(u64),
 }

@@ -19,6 +19,7 @@ use crate::value::{Outcome, Value};
 #[derive(Debug, Clone, Default)]
 pub struct Env {
     variables: Vec<(Arc<str>, DeclType)>,
+    bindings: bool,
 }
 
 impl Env {
@@ -35,13 +36,21 @@ impl Env {
         self
     }
 
+    /// The same with `cel.bind(name, value, expression)`, which gives a value a name.
+    #[must_use]
+    pub const fn with_bindings(mut self) -> Self {
+        self.bindings = true;
+        self
+    }
+
     /// Parses and checks an expression.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(&self, source: &str) -> Result<Program, CompileErrors> {
         let fail = |findings: Vec<(u32, String)>| CompileErrors::new(source, findings);
-        let root = parser::parse(source).map_err(|(at, why)| fail(vec![(at.unwrap_or(0), why)]))?;
+        let root = parser::parse(source, self.bindings);
+        let root = root.map_err(|(at, why)| fail(vec![(at.unwrap_or(0), why)]))?;
         let types: Vec<(Arc<str>, Type)> =
             self.variables.iter().map(|(name, decl)| (name.clone(), decl.cel_type())).collect();
         let checked = check::check(&root, &types).map_err(fail)?;

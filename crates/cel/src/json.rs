@@ -28,7 +28,7 @@ fn go_type(json: &Json) -> &'static str {
 
 pub(crate) fn from_json<'a>(json: &'a Json, decl: &'a DeclType) -> Outcome<'a> {
     match (&decl.shape, json) {
-        (Shape::Dyn, json) => Ok(dynamic(json)),
+        (Shape::Dyn | Shape::Any, json) => Ok(dynamic(json)),
         (Shape::Optional(inner), Json::Null) if !inner.nullable => Ok(Value::Optional(None)),
         (Shape::Optional(inner), json) => Ok(Value::optional(Some(from_json(json, inner)?))),
         (_, Json::Null) if decl.nullable => Ok(Value::Null),
@@ -52,8 +52,8 @@ pub(crate) fn from_json<'a>(json: &'a Json, decl: &'a DeclType) -> Outcome<'a> {
         (Shape::List(list), Json::Array(items)) => {
             Ok(Value::List(List(Items::Json { items, decl: Some(list) })))
         }
-        (Shape::Map(values), Json::Object(map)) => {
-            Ok(Value::Map(Map(Entries::Json { map, decl: MapDecl::Values(values) })))
+        (Shape::Map(of), Json::Object(map)) => {
+            Ok(Value::Map(Map(Entries::Json { map, decl: MapDecl::Values(&of.values) })))
         }
         (Shape::Object(object), Json::Object(map)) => {
             Ok(Value::Map(Map(Entries::Json { map, decl: MapDecl::Object(object) })))

@@ -10,7 +10,8 @@ use crate::resource::Resource;
 use crate::strategy::Builtin;
 use crate::{
     Head, Kind, Limits, admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch,
-    certificates, coordination, discovery, events, kind, networking, node, policy, rbac, scheduling, storage,
+    certificates, coordination, devices, discovery, events, kind, networking, node, policy, rbac, scheduling,
+    storage,
 };
 
 pub(crate) const VERBS: &[&str] =
@@ -52,6 +53,10 @@ fn builtins(families: &[&'static str]) -> Vec<Builtin> {
         batch::job::builtin(),
         certificates::certificate_signing_request::builtin(),
         coordination::lease::builtin(),
+        devices::device_class::builtin(),
+        devices::resource_claim::builtin(),
+        devices::resource_claim_template::builtin(),
+        devices::resource_slice::builtin(),
         discovery::endpoint_slice::builtin(),
         events::event::builtin(),
         networking::ingress::builtin(),

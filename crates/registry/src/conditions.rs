@@ -16,9 +16,13 @@ const REASON: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
 /// What is wrong with `status.conditions`.
 pub(crate) fn validate(object: &Value, errors: &mut Vec<FieldError>) {
     let status = Path::new("status");
-    let path = status.child("conditions");
+    validate_list(items(object, &["status", "conditions"]), &status.child("conditions"), errors);
+}
+
+/// What is wrong with such a list.
+pub(crate) fn validate_list(conditions: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
-    for (index, condition) in items(object, &["status", "conditions"]).iter().enumerate() {
+    for (index, condition) in conditions.iter().enumerate() {
         let path = path.index(index);
         let kind = text(condition, &["type"]);
         if !seen.insert(kind) {

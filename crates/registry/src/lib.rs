@@ -64,6 +64,7 @@ mod batch;
 mod certificates;
 mod coordination;
 mod core;
+mod devices;
 mod discovery;
 mod events;
 mod networking;

@@ -147,6 +147,7 @@ impl Registry {
                 if kind.rules.status {
                     copy(new, old, "status");
                 }
+                kind.strategy.stamp(new, cx.now);
                 kind.strategy.prepare_update(new, old);
                 grow(kind, new, old);
                 let mut errors = meta::validate_update(kind, new, old);

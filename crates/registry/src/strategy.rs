@@ -92,11 +92,14 @@ pub(crate) struct Scale {
     pub(crate) selector: Option<Vec<String>>,
 }
 
-/// A kind's behaviour. The generic code calls these in order: default, (admission), prepare, validate. Trees come without
+/// A kind's behaviour. The generic code calls these in order: default, (admission), stamp, prepare, validate. Trees come without
 /// unknown fields and with the types that the kind's schema says.
 pub(crate) trait Strategy: Send + Sync + 'static {
     /// Fills in what the client left out, exactly as upstream does when it decodes.
     fn default(&self, _object: &mut Value) {}
+
+    /// Notes when something of a new or changed object came to be, where the client does not say.
+    fn stamp(&self, _object: &mut Value, _now: Timestamp) {}
 
     /// Sets and clears what a client cannot decide about a new object (its status is cleared by the generic code).
     fn prepare_create(&self, _object: &mut Value) {}

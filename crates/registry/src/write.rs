@@ -108,6 +108,7 @@ impl Registry {
         decode::place(kind, namespace, None, &mut body)?;
         let name = text(&body, &["metadata", "name"]).to_owned();
         meta::begin(&mut body, cx.now, self.options.random.as_ref());
+        kind.strategy.stamp(&mut body, cx.now);
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;

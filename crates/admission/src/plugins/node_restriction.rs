@@ -14,11 +14,12 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const NODES: GroupResource = GroupResource::of("", "nodes");
 const PODS: GroupResource = GroupResource::of("", "pods");
 /// What a mirror pod may not refer to, and its name in refusals.
-const REFUSED: [(Referenced, &str); 4] = [
+const REFUSED: [(Referenced, &str); 5] = [
     (Referenced::ServiceAccount, "a service account"),
     (Referenced::Secret, "secrets"),
     (Referenced::ConfigMap, "configmaps"),
     (Referenced::PersistentVolumeClaim, "persistentvolumeclaims"),
+    (Referenced::ResourceClaim, "resourceclaims"),
 ];
 /// Labels of this domain say what may run on a node: never the node's own to write.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
@@ -78,6 +79,9 @@ impl Plugin for NodeRestriction {
         }
         if attributes.is(LEASES, "leases") {
             return lease(attributes, node, object);
+        }
+        if attributes.is("resource.k8s.io", "resourceslices") {
+            return slice(attributes, node, object);
         }
         if attributes.is_any("", "serviceaccounts") && attributes.subresource == "token" {
             return token(attributes, node, object.unwrap_or(&Value::Null), lookup).await;
@@ -197,6 +201,16 @@ fn pod_status(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -
     if object.is_some_and(|object| labels(object) != labels(pod)) {
         return Err(attributes.forbid(format!("node {node:?} cannot update labels through pod status")));
     }
+    // What these name the node may read.
+    for (field, what) in [
+        ("resourceClaimStatuses", "resource claim statuses"),
+        ("extendedResourceClaimStatus", "extended resource claim status"),
+    ] {
+        let of = |pod: &Value| at(pod, &["status", field]).cloned();
+        if object.is_some_and(|object| of(object) != of(pod)) {
+            return Err(attributes.forbid(format!("node {node:?} cannot update {what}")));
+        }
+    }
     Ok(())
 }
 
@@ -290,6 +304,20 @@ async fn token(
         true => Ok(()),
         false => Err(attributes.forbid(format!("audience {audience:?} not found in pod spec volume"))),
     }
+}
+
+/// Devices that a kubelet's drivers offer are its own node's. Changes of a slice are the authorizer's.
+fn slice(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    let (slice, verb) = match attributes.operation {
+        Operation::Create => (object, "create"),
+        Operation::Delete => (attributes.old, "delete"),
+        _ => return Ok(()),
+    };
+    if slice.is_some_and(|slice| text(slice, &["spec", "nodeName"]) == node) {
+        return Ok(());
+    }
+    let why = format!("can only {verb} ResourceSlice with the same NodeName as the requesting node");
+    Err(attributes.forbid(why))
 }
 
 fn lease(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {

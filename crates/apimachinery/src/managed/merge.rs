@@ -157,7 +157,7 @@ fn take_out(place: Place<'_>, value: &Value, node: &Node) -> Value {
             let kept: Vec<Value> = items
                 .iter()
                 .filter_map(|item| match place.element(shape, item) {
-                    Ok(step) => inside(place.item(), item, &step),
+                    Ok(step) => inside(place.item(), item, &step).map(|left| with_keys(shape, item, left)),
                     Err(_) => Some(item.clone()),
                 })
                 .collect();
@@ -165,4 +165,19 @@ fn take_out(place: Place<'_>, value: &Value, node: &Node) -> Value {
         }
         _ => value.clone(),
     }
+}
+
+/// An item that keeps its place keeps its keys: without them it would be another one.
+fn with_keys(shape: Shape<'_>, item: &Value, left: Value) -> Value {
+    let (Shape::Keyed(keys), Value::Object(item)) = (shape, item) else { return left };
+    let mut left = match left {
+        Value::Object(left) => left,
+        _ => Map::new(),
+    };
+    for key in keys {
+        if let Some(value) = item.get(key.as_ref()).filter(|_| !left.contains_key(key.as_ref())) {
+            left.insert(key.to_string(), value.clone());
+        }
+    }
+    Value::Object(left)
 }

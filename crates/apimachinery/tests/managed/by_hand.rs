@@ -109,6 +109,17 @@ fn lists_take_the_order_of_the_configuration() {
 }
 
 #[test]
+fn an_item_without_its_key_is_the_same_when_it_is_applied_again() {
+    let live = containers(json!([{"image": "app:1"}]));
+    // The image is nobody's.
+    let entries = apply(deployment("bob"), &nothing(), &web(json!({"replicas": 2}))).unwrap().entries;
+    let before = Applied { object: live, entries };
+    let config = containers(json!([{"name": "main", "image": "app:2"}, {}]));
+    let once = apply(deployment("ada"), &before, &config).unwrap();
+    assert_eq!(apply(deployment("ada"), &once, &config).unwrap().object, once.object);
+}
+
+#[test]
 fn what_is_no_longer_applied_goes_unless_others_have_it() {
     let both = json!([{"name": "x", "image": "1"}, {"name": "y", "image": "1"}]);
     let first = apply(deployment("a"), &nothing(), &containers(both)).unwrap();
@@ -276,4 +287,16 @@ fn what_became_a_whole_is_owned_as_one() {
         panic!()
     };
     assert_eq!((conflicts.len(), conflicts[0].path.as_str()), (1, ".spec.list"));
+}
+
+#[test]
+fn an_item_of_which_nobody_owns_the_key_stays_what_it_is() {
+    let live = containers(json!([{"name": "main", "image": "app:1", "tty": true}]));
+    let config = containers(json!([{"image": "app:2"}]));
+    let image = json!([{"manager": "bob", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:containers":
+            {"k:{\"name\":\"main\"}": {".": {}, "f:image": {}}}}}}}}]);
+    let entries = apimachinery::managed::decode(image, false).unwrap();
+    let once = apply(deployment("ada"), &Applied { object: live, entries }, &config).unwrap();
+    assert_eq!(apply(deployment("ada"), &once, &config).unwrap().object, once.object);
 }

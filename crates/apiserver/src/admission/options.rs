@@ -11,6 +11,7 @@ pub(crate) enum Said {
     Nothing,
     /// Those of a creation, an update or a patch.
     Write {
+        patch: bool,
         dry_run: bool,
         /// Empty where the client leaves it to the server.
         field_manager: String,
@@ -27,7 +28,7 @@ impl admission::Options for Said {
         let mut say = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         let (kind, dry_run) = match self {
             Self::Nothing => return Value::Null,
-            Self::Write { dry_run, field_manager, field_validation } => {
+            Self::Write { dry_run, field_manager, field_validation, .. } => {
                 for (name, text) in [("fieldManager", field_manager), ("fieldValidation", field_validation)] {
                     if !text.is_empty() {
                         say(name, text.as_str().into());
@@ -61,6 +62,10 @@ impl admission::Options for Said {
         say("apiVersion", "meta.k8s.io/v1".into());
         fields.into()
     }
+
+    fn is_patch(&self) -> bool {
+        matches!(self, Self::Write { patch: true, .. })
+    }
 }
 
 fn policy_name(policy: Propagation) -> &'static str {
@@ -80,6 +85,7 @@ mod tests {
     #[test]
     fn options_are_told_as_what_the_request_comes_to() {
         let write = |dry_run, manager: &str| Said::Write {
+            patch: false,
             dry_run,
             field_manager: manager.into(),
             field_validation: "Strict".into(),

@@ -165,6 +165,7 @@ impl On<'_> {
     /// The surroundings of a write.
     fn context(&self, options: WriteOptions) -> RequestContext {
         let said = Said::Write {
+            patch: self.call.parts.method == Method::PATCH,
             dry_run: options.dry_run,
             field_manager: options.field_manager.clone(),
             field_validation: self.call.query.get("fieldValidation").unwrap_or_default().to_owned(),

@@ -52,6 +52,10 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         &[ServiceAccount("kube-system", "service-cidrs-controller")],
     ),
     same("system:controller:node-controller", &[ServiceAccount("kube-system", "node-controller")]),
+    same(
+        "system:controller:resource-claim-controller",
+        &[ServiceAccount("kube-system", "resource-claim-controller")],
+    ),
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),

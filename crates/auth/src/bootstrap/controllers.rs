@@ -6,6 +6,7 @@ use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, named, role, rule};
 const APPS: &[&str] = &["apps", "extensions"];
 const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
 const NETWORKING: &[&str] = &["networking.k8s.io"];
+const DEVICES: &[&str] = &["resource.k8s.io"];
 /// Whose requests are approved without anybody looking at them.
 const APPROVE: RuleSpec =
     named(&["approve"], CERTIFICATES, &["signers"], &["kubernetes.io/kube-apiserver-client-kubelet"]);
@@ -92,6 +93,19 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(&["patch", "update"], NETWORKING, &["servicecidrs/finalizers"]),
             rule(&["patch", "update"], NETWORKING, &["servicecidrs/status"]),
             rule(READ, NETWORKING, &["ipaddresses"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:resource-claim-controller",
+        &[
+            rule(READ, CORE, &["pods"]),
+            rule(&["update"], CORE, &["pods/finalizers"]),
+            rule(&["create", "delete", "get", "list", "watch"], DEVICES, &["resourceclaims"]),
+            rule(READ, DEVICES, &["resourceclaimtemplates"]),
+            rule(&["patch", "update"], DEVICES, &["resourceclaims", "resourceclaims/status"]),
+            rule(&["patch", "update"], DEVICES, &["resourceclaims/binding"]),
+            rule(&["patch", "update"], CORE, &["pods/status"]),
             EVENTS,
         ],
     ),

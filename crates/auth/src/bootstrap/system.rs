@@ -5,6 +5,7 @@ use super::table::{CORE, EVENTS, LIST_WATCH, READ, RoleSpec, RuleSpec, get, name
 const RBAC: &[&str] = &["rbac.authorization.k8s.io"];
 const LEASES: &[&str] = &["coordination.k8s.io"];
 const STORAGE: &[&str] = &["storage.k8s.io"];
+const DEVICES: &[&str] = &["resource.k8s.io"];
 const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
 const AUTHENTICATION: &[&str] = &["authentication.k8s.io"];
 const AUTHORIZATION: &[&str] = &["authorization.k8s.io"];
@@ -173,6 +174,8 @@ pub(super) const NODE: &[RuleSpec] = &[
     rule(READ, STORAGE, &["csidrivers"]),
     rule(&["create", "delete", "get", "patch", "update"], STORAGE, &["csinodes"]),
     rule(READ, &["node.k8s.io"], &["runtimeclasses"]),
+    rule(&["get"], DEVICES, &["resourceclaims"]),
+    rule(&["deletecollection"], DEVICES, &["resourceslices"]),
 ];
 
 const CONTROLLER_MANAGER: &[RuleSpec] = &[
@@ -208,6 +211,12 @@ const SCHEDULER: &[RuleSpec] = &[
     rule(READ, CORE, &["namespaces"]),
     rule(READ, STORAGE, &["csidrivers"]),
     rule(READ, STORAGE, &["csistoragecapacities"]),
+    rule(READ, DEVICES, &["deviceclasses"]),
+    rule(&["create", "delete", "get", "list", "patch", "update", "watch"], DEVICES, &["resourceclaims"]),
+    rule(&["get", "list", "patch", "update", "watch"], DEVICES, &["resourceclaims/status"]),
+    rule(&["patch", "update"], DEVICES, &["resourceclaims/binding"]),
+    rule(&["get", "list", "patch", "update", "watch"], CORE, &["pods/finalizers"]),
+    rule(READ, DEVICES, &["resourceslices"]),
 ];
 
 /// The gateway, the component host and the durable worker of one edge.

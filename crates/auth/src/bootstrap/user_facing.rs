@@ -89,6 +89,7 @@ const EDIT: &[RuleSpec] = &[
     rule(WRITE, &["policy"], &["poddisruptionbudgets"]),
     rule(WRITE, &["networking.k8s.io"], &["ingresses", "networkpolicies"]),
     rule(READ_WRITE, &["coordination.k8s.io"], &["leases"]),
+    rule(WRITE, &["resource.k8s.io"], &["resourceclaims", "resourceclaimtemplates"]),
 ];
 
 const VIEW: &[RuleSpec] = &[
@@ -165,4 +166,5 @@ const VIEW: &[RuleSpec] = &[
     ),
     rule(READ, &["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
     rule(READ, &["networking.k8s.io"], &["ingresses", "ingresses/status", "networkpolicies"]),
+    rule(READ, &["resource.k8s.io"], &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"]),
 ];

@@ -17,14 +17,16 @@ pub struct Graph {
 /// What of a pod a [`Graph`] looks at, its name and namespace included.
 pub fn excerpt() -> &'static Excerpt {
     static EXCERPT: LazyLock<Excerpt> = LazyLock::new(|| {
-        let fixed: [&[&str]; 5] = [
+        let fixed: [&[&str]; 7] = [
             &["metadata", "name"],
             &["metadata", "namespace"],
             &["metadata", "annotations", MIRROR],
             &["spec", "nodeName"],
             &["spec", "serviceAccountName"],
+            &["status", "resourceClaimStatuses"],
+            &["status", "extendedResourceClaimStatus", "resourceClaimName"],
         ];
-        let lists = ["imagePullSecrets", "volumes"].map(|list| vec!["spec", list]);
+        let lists = ["imagePullSecrets", "resourceClaims", "volumes"].map(|list| vec!["spec", list]);
         let environments = CONTAINERS
             .iter()
             .flat_map(|list| [vec!["spec", list, "envFrom"], vec!["spec", list, "env", "valueFrom"]]);
@@ -101,6 +103,7 @@ const PLACES: &[(&str, &str, Referenced)] = &[
     ("volumes", "/csi/nodePublishSecretRef/name", Referenced::Secret),
     ("volumes", "/configMap/name", Referenced::ConfigMap),
     ("volumes", "/persistentVolumeClaim/claimName", Referenced::PersistentVolumeClaim),
+    ("resourceClaims", "/resourceClaimName", Referenced::ResourceClaim),
 ];
 
 /// The objects that a pod refers to.
@@ -118,6 +121,11 @@ pub fn references(namespace: &str, pod: &Value) -> HashSet<Reference> {
             add(*kind, text(element, place));
         }
     }
+    let status = pod.get("status").unwrap_or(&Value::Null);
+    for made in elements(status, "resourceClaimStatuses") {
+        add(Referenced::ResourceClaim, text(made, "/resourceClaimName"));
+    }
+    add(Referenced::ResourceClaim, text(status, "/extendedResourceClaimStatus/resourceClaimName"));
     for volume in elements(spec, "volumes") {
         for source in volume.get("projected").into_iter().flat_map(|projected| elements(projected, "sources"))
         {

@@ -46,6 +46,16 @@ fn each_identity_can_do_its_work_and_no_more() {
         ("system:kube-scheduler", "-", "create /pods/binding a b", true),
         ("system:kube-scheduler", "-", "update /pods/status a b", true),
         ("system:kube-scheduler", "-", "get /secrets a b", false),
+        ("system:kube-scheduler", "-", "watch resource.k8s.io/resourceslices", true),
+        ("system:kube-scheduler", "-", "watch resource.k8s.io/deviceclasses", true),
+        ("system:kube-scheduler", "-", "update resource.k8s.io/resourceclaims/status a b", true),
+        ("system:kube-scheduler", "-", "update resource.k8s.io/resourceclaims/binding", true),
+        (
+            "system:kube-scheduler",
+            "-",
+            "arbitrary-node:update resource.k8s.io/resourceclaims/driver a b",
+            false,
+        ),
         ("system:monoplane:edge:one", "system:monoplane:edges", "watch monoplane.dev/components", true),
         (
             "system:monoplane:edge:one",

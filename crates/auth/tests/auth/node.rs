@@ -21,6 +21,10 @@ fn pod(node: &str) -> Value {
             {"projected": {"sources": [{"secret": {"name": "part"}}, {"configMap": {"name": "part-settings"}}]}},
             {"persistentVolumeClaim": {"claimName": "data"}},
         ],
+        "resourceClaims": [{"name": "gpu", "resourceClaimName": "own"}, {"name": "net", "resourceClaimTemplateName": "t"}],
+    }, "status": {
+        "resourceClaimStatuses": [{"name": "net", "resourceClaimName": "a-net"}],
+        "extendedResourceClaimStatus": {"resourceClaimName": "a-extended"},
     }})
 }
 
@@ -79,6 +83,17 @@ fn what_a_kubelet_may_do() {
         ("list /services", true),
         ("create /events red", true),
         ("watch node.k8s.io/runtimeclasses", true),
+        ("get resource.k8s.io/resourceclaims red own", true),
+        ("get resource.k8s.io/resourceclaims red a-net", true),
+        ("get resource.k8s.io/resourceclaims red a-extended", true),
+        ("get resource.k8s.io/resourceclaims red other", false),
+        ("list resource.k8s.io/resourceclaims red", false),
+        ("update resource.k8s.io/resourceclaims/status red own", false),
+        ("create resource.k8s.io/resourceslices", true),
+        ("deletecollection resource.k8s.io/resourceslices - - spec.nodeName=one", true),
+        ("list resource.k8s.io/resourceslices - - spec.nodeName=two", false),
+        ("watch resource.k8s.io/resourceslices", false),
+        ("delete resource.k8s.io/resourceslices - s", false),
         ("get path:/version", false),
         ("create rbac.authorization.k8s.io/roles red", false),
     ];

@@ -215,7 +215,7 @@ impl Checker<'_> {
             let of = self.mapping.substitute(&of, false);
             result = Some(match result {
                 None => of,
-                Some(known) if known == Type::Dyn || known == of => known,
+                Some(known) if matches!(known, Type::Dyn | Type::Any) || known == of => known,
                 Some(_) => Type::Dyn,
             });
         }
@@ -282,7 +282,7 @@ impl Checker<'_> {
         match of.unwrap_optional() {
             Some(inner) => inner.clone(),
             None => {
-                if of != Type::Dyn {
+                if !matches!(of, Type::Dyn | Type::Any) {
                     self.mismatch(expr, &Type::optional(of.clone()), &of);
                 }
                 of

@@ -121,7 +121,7 @@ fn format(expr: &Expr, target: &Expr, list: &Expr, checked: &Checked, findings: 
 
 const fn takes(verb: char, of: &Type) -> bool {
     match (verb, of) {
-        (_, Type::Dyn) => true,
+        (_, Type::Dyn | Type::Any) => true,
         ('s', of) => !matches!(of, Type::Object(_) | Type::Library(_) | Type::Opaque(..) | Type::Error),
         ('d' | 'o', of) => matches!(of, Type::Int | Type::Uint),
         ('b', of) => matches!(of, Type::Int | Type::Uint | Type::Bool),

@@ -172,8 +172,8 @@ pub(super) fn most_general(one: &Type, other: &Type) -> Type {
 
 fn is_less_specific(one: &Type, other: &Type) -> bool {
     match (one, other) {
-        (Type::Dyn | Type::Param(_), _) => true,
-        (_, Type::Dyn | Type::Param(_)) => false,
+        (Type::Dyn | Type::Any | Type::Param(_), _) => true,
+        (_, Type::Dyn | Type::Any | Type::Param(_)) => false,
         (Type::List(a), Type::List(b)) => is_less_specific(a, b),
         (Type::Map(a), Type::Map(b)) => is_less_specific(&a.0, &b.0) && is_less_specific(&a.1, &b.1),
         (Type::Opaque(name, a), Type::Opaque(known, b)) => {

@@ -338,8 +338,8 @@ impl Estimator<'_> {
                     decl = below;
                     size = below.max_elements;
                 }
-                Step::Key if index + 1 == rest.len() => size = 0,
-                Step::Key => return None,
+                Step::Key(length) if index + 1 == rest.len() => size = length,
+                Step::Key(_) => return None,
             }
         }
         Some(CostRange::new(0, size))

@@ -37,6 +37,11 @@ pub(super) fn method(parser: &mut Parser, at: u32, name: &str, target: Expr, arg
         }
         ("optMap" | "optFlatMap", 2) => optional(&mut build, name, target, args),
         ("sortBy", 2) => sort_by(&mut build, target, args),
+        ("bind", 3)
+            if build.parser.bindings && matches!(&target.kind, Kind::Ident(name) if **name == *"cel") =>
+        {
+            binding(&mut build, args)
+        }
         _ => {
             let target = Some(Box::new(target));
             parser.node(at, Kind::Call { function: name.into(), target, args })
@@ -59,6 +64,17 @@ fn optional(build: &mut Builder<'_>, name: &str, target: Expr, args: Vec<Expr>) 
     let condition = build.method("hasValue", target, Vec::new())?;
     let none = build.call("optional.none", Vec::new())?;
     build.call("_?_:_", vec![condition, some, none])
+}
+
+/// `cel.bind(x, value, body)`: `body` with `x` bound to the value.
+fn binding(build: &mut Builder<'_>, args: Vec<Expr>) -> Parsed {
+    let Ok([variable, value, body]) = <[Expr; 3]>::try_from(args) else {
+        return Err((build.at, "cel.bind() takes three arguments".to_owned()));
+    };
+    let Kind::Ident(name) = &variable.kind else {
+        return Err((variable.at, "cel.bind() variable names must be simple identifiers".to_owned()));
+    };
+    bind(build, name.clone(), value, body)
 }
 
 /// `body` with the name standing for the value.

@@ -18,18 +18,19 @@ const MAX_NODES: u32 = 200_000;
 const OPERANDS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, \
                         IDENTIFIER}";
 
-/// Parses an expression.
+/// Parses an expression, in which `cel.bind` is known or not.
 ///
 /// # Errors
 /// Where the text is malformed, and how.
-pub(crate) fn parse(source: &str) -> Result<Expr, (Option<u32>, String)> {
+pub(crate) fn parse(source: &str, bindings: bool) -> Result<Expr, (Option<u32>, String)> {
     let size = source.chars().count();
     if size > MAX_CHARACTERS {
         let why = format!("expression code point size exceeds limit: size: {size}, limit {MAX_CHARACTERS}");
         return Err((None, why));
     }
     let placed = |(at, why): Fault| (Some(at), why);
-    let mut parser = Parser { tokens: tokens(source).map_err(placed)?, next: 0, nodes: 0, nesting: 0 };
+    let tokens = tokens(source).map_err(placed)?;
+    let mut parser = Parser { tokens, next: 0, nodes: 0, nesting: 0, bindings };
     let expression = parser.expression().map_err(placed)?;
     let token = parser.peek();
     if token.kind != TokenKind::End {
@@ -47,6 +48,8 @@ pub(super) struct Parser {
     next: usize,
     nodes: u32,
     nesting: u32,
+    /// Whether `cel.bind` is known.
+    pub(super) bindings: bool,
 }
 
 type Parsed = Result<Expr, Fault>;

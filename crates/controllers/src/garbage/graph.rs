@@ -33,6 +33,9 @@ impl KindName {
     }
 }
 
+/// What an object is known by, wherever it is named here.
+pub type Uid = Arc<str>;
+
 /// An object, in what concerns ownership.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -41,11 +44,11 @@ pub struct Item {
     /// Its name.
     pub key: ObjectKey,
     /// Itself.
-    pub uid: String,
+    pub uid: Uid,
     /// The version that this was read from.
     pub resource_version: Option<String>,
-    /// Its owners.
-    pub owners: Vec<OwnerReference>,
+    /// Its owners; the same for all that one owner made.
+    pub owners: Arc<[OwnerReference]>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Everything that holds it.
@@ -57,9 +60,9 @@ impl Item {
         Some(Self {
             kind: kind.clone(),
             key: ObjectKey::new(meta.namespace.unwrap_or_default(), meta.name?),
-            uid: meta.uid?,
+            uid: meta.uid?.into(),
             resource_version: meta.resource_version,
-            owners: meta.owner_references.unwrap_or_default(),
+            owners: meta.owner_references.unwrap_or_default().into(),
             deleting: meta.deletion_timestamp.is_some(),
             finalizers: meta.finalizers.unwrap_or_default(),
         })
@@ -116,9 +119,9 @@ fn coordinates(namespace: &str, reference: &OwnerReference) -> Coordinates {
 #[derive(Default)]
 pub(super) struct Graph {
     /// The UID of every object, by its kind and its name: all that is kept of most.
-    present: HashMap<KindName, HashMap<Box<str>, Box<str>>>,
-    items: HashMap<String, Item>,
-    dependents: HashMap<String, BTreeSet<String>>,
+    present: HashMap<KindName, HashMap<Box<str>, Uid>>,
+    items: HashMap<Uid, Item>,
+    dependents: HashMap<Box<str>, BTreeSet<Uid>>,
     /// Owners that were seen to go, by UID: nobody will ever have theirs again.
     seen_off: Lately<String>,
     /// Owners that the server did not find where a reference said they were. Another reference may know the same UID to be
@@ -145,7 +148,7 @@ impl Graph {
         let name = name_of(&ObjectKey::new(namespace, &reference.name));
         let there = self.present.get(&KindName::meant_by(reference)).and_then(|names| names.get(&name));
         if there.is_some_and(|uid| **uid == *reference.uid) {
-            let waits = self.items.get(&reference.uid).is_some_and(Item::waits);
+            let waits = self.items.get(&*reference.uid).is_some_and(Item::waits);
             return if waits { Owner::Waiting } else { Owner::Solid };
         }
         if self.is_known_absent(namespace, reference) { Owner::Gone } else { Owner::Unseen }
@@ -162,26 +165,29 @@ impl Graph {
     }
 
     /// Takes an object in; the UIDs to look at again.
-    pub(super) fn set(&mut self, item: Item) -> Vec<String> {
+    pub(super) fn set(&mut self, item: Item) -> Vec<Uid> {
         let uid = item.uid.clone();
         let names = self.present.entry(KindName::of(&item.kind)).or_default();
-        let mut wake = match names.insert(name_of(&item.key), uid.as_str().into()) {
-            Some(before) if *before != *uid => self.remove(&before),
+        let mut wake = match names.insert(name_of(&item.key), uid.clone()) {
+            Some(before) if before != uid => self.remove(&before),
             _ => Vec::new(),
         };
         let before = self.items.remove(&uid);
         let began_to_wait = item.waits() && !before.as_ref().is_some_and(Item::waits);
-        for owner in before.map(|before| before.owners).unwrap_or_default() {
+        for owner in before.iter().flat_map(|before| before.owners.iter()) {
             // A former owner may be waiting for just this reference to go.
             self.unlink(&owner.uid, &uid);
-            wake.push(owner.uid);
+            wake.extend(self.known(&owner.uid));
         }
-        for owner in &item.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
-            wake.push(owner.uid.clone());
+        for owner in item.owners.iter() {
+            match self.dependents.get_mut(&*owner.uid) {
+                Some(dependents) => dependents.insert(uid.clone()),
+                None => self.dependents.entry(owner.uid.as_str().into()).or_default().insert(uid.clone()),
+            };
+            wake.extend(self.known(&owner.uid));
         }
         if began_to_wait {
-            wake.extend(self.dependents.get(&uid).into_iter().flatten().cloned());
+            wake.extend(self.dependents.get(&*uid).into_iter().flatten().cloned());
         }
         if item.matters() {
             wake.push(uid.clone());
@@ -191,8 +197,13 @@ impl Graph {
         wake
     }
 
+    /// The UID as it is held of an item.
+    fn known(&self, uid: &str) -> Option<Uid> {
+        self.items.get(uid).map(|item| item.uid.clone())
+    }
+
     /// The object of this name is gone; the UIDs to look at again.
-    pub(super) fn forget(&mut self, kind: &KindName, name: &str) -> Vec<String> {
+    pub(super) fn forget(&mut self, kind: &KindName, name: &str) -> Vec<Uid> {
         let names = self.present.get_mut(kind);
         let uid = names.and_then(|names| names.remove(name));
         uid.map(|uid| self.remove(&uid)).unwrap_or_default()
@@ -205,12 +216,12 @@ impl Graph {
 
     /// A kind is no longer served, which says nothing about its objects: they are out of sight, not gone. The UIDs to look
     /// at again.
-    pub(super) fn lose_sight_of(&mut self, kind: &KindName) -> Vec<String> {
+    pub(super) fn lose_sight_of(&mut self, kind: &KindName) -> Vec<Uid> {
         let names = self.present.remove(kind).unwrap_or_default();
         names.values().flat_map(|uid| self.take_out(uid)).collect()
     }
 
-    fn remove(&mut self, uid: &str) -> Vec<String> {
+    fn remove(&mut self, uid: &str) -> Vec<Uid> {
         if self.dependents.contains_key(uid) {
             self.seen_off.insert(uid.to_owned());
         }
@@ -218,11 +229,11 @@ impl Graph {
     }
 
     /// What it owned, and who may have waited for it, have to be looked at again.
-    fn take_out(&mut self, uid: &str) -> Vec<String> {
+    fn take_out(&mut self, uid: &str) -> Vec<Uid> {
         let mut wake: Vec<_> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
-        for owner in self.items.remove(uid).map(|item| item.owners).unwrap_or_default() {
+        for owner in self.items.remove(uid).iter().flat_map(|item| item.owners.iter()) {
             self.unlink(&owner.uid, uid);
-            wake.push(owner.uid);
+            wake.extend(self.known(&owner.uid));
         }
         wake
     }

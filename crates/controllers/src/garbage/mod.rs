@@ -21,7 +21,7 @@ use monitors::Shared;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub use graph::Item;
+pub use graph::{Item, Uid};
 
 /// The controller; see the module. Keys are UIDs.
 pub struct GarbageCollector {
@@ -60,11 +60,11 @@ pub struct View {
 #[async_trait]
 impl Controller for GarbageCollector {
     const NAME: &'static str = "garbage-collector-controller";
-    type Key = String;
+    type Key = Uid;
     type View = View;
     type Memory = ();
 
-    fn wire(world: &World, queue: &Arc<WorkQueue<String>>) -> Self {
+    fn wire(world: &World, queue: &Arc<WorkQueue<Uid>>) -> Self {
         let shared = Shared::new(queue.clone());
         let keep = monitors::keep(
             shared.clone(),
@@ -80,7 +80,7 @@ impl Controller for GarbageCollector {
         self.shared.complete().await;
     }
 
-    fn view(&self, uid: &String) -> View {
+    fn view(&self, uid: &Uid) -> View {
         let graph = self.shared.graph();
         let Some(item) = graph.get(uid).cloned() else { return View::default() };
         let owners = item.owners.iter().map(|owner| (owner.clone(), self.shared.owner(&graph, &item, owner)));
@@ -89,7 +89,7 @@ impl Controller for GarbageCollector {
         View { item: Some(item), owners, dependents }
     }
 
-    async fn observe(&self, _uid: &String, view: &mut View) -> Result<(), Error> {
+    async fn observe(&self, _uid: &Uid, view: &mut View) -> Result<(), Error> {
         let Some(item) = view.item.as_ref().filter(|item| !item.deleting) else { return Ok(()) };
         for (reference, owner) in view.owners.iter_mut().filter(|(_, owner)| *owner == Owner::Unseen) {
             *owner = match self.shared.kind(reference) {
@@ -100,7 +100,7 @@ impl Controller for GarbageCollector {
         Ok(())
     }
 
-    fn plan(_uid: &String, view: &View, (): &(), now: Timestamp) -> Plan<()> {
+    fn plan(_uid: &Uid, view: &View, (): &(), now: Timestamp) -> Plan<()> {
         plan(view, now)
     }
 }
@@ -197,12 +197,12 @@ fn blocks(dependent: &Item, owner: &Item) -> bool {
     dependent
         .owners
         .iter()
-        .any(|reference| reference.uid == owner.uid && reference.block_owner_deletion == Some(true))
+        .any(|reference| *reference.uid == *owner.uid && reference.block_owner_deletion == Some(true))
 }
 
 fn patch(item: &Item, metadata: Value) -> Action {
     let mut body = json!({ "metadata": metadata });
-    body["metadata"]["uid"] = json!(item.uid);
+    body["metadata"]["uid"] = json!(*item.uid);
     body["metadata"]["resourceVersion"] = json!(item.resource_version);
     let (resource, key) = (item.kind.resource.clone(), item.key.clone());
     Action::Patch(Patch { resource, key, subresource: None, body, lists: Lists::Replaced })
@@ -229,7 +229,7 @@ fn misplaced(item: &Item, reference: &OwnerReference) -> Action {
         api_version: Some(item.kind.resource.api_version.clone()),
         kind: Some(item.kind.resource.kind.clone()),
         name: Some(item.key.name.clone()),
-        uid: Some(item.uid.clone()),
+        uid: Some(item.uid.to_string()),
         ..ObjectReference::default()
     });
     let message = format!(
@@ -243,7 +243,7 @@ fn delete(item: &Item, policy: PropagationPolicy) -> Delete {
     Delete {
         resource: item.kind.resource.clone(),
         key: ObjectKey::clone(&item.key),
-        uid: Some(item.uid.clone()),
+        uid: Some(item.uid.to_string()),
         // Its owners may have changed since: then it must be thought over.
         resource_version: item.resource_version.clone(),
         propagation: Some(policy),

@@ -1,12 +1,12 @@
 //! One metadata watch for each kind that the server serves, as kinds come and go.
 
 use super::Owner;
-use super::graph::{Graph, Item, KindName, name_of};
+use super::graph::{Graph, Item, KindName, Uid, name_of};
 use client::discovery::{Served, served};
 use client::kube::Client;
 use client::kube::api::{Api, DynamicObject, PartialObjectMeta};
 use client::reflector::{MetadataOnly, Selection, Sink, reflect};
-use client::{Ambient, ObjectKey, WorkQueue};
+use client::{Ambient, ObjectKey, Sharing, WorkQueue};
 use clock::Tasks;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{HashMap, HashSet};
@@ -29,13 +29,13 @@ fn is_ignored(kind: &Served) -> bool {
 pub(super) struct Shared {
     graph: Mutex<Graph>,
     kinds: Mutex<HashMap<KindName, Arc<Served>>>,
-    queue: Arc<WorkQueue<String>>,
+    queue: Arc<WorkQueue<Uid>>,
     rediscover: Notify,
     complete: watch::Sender<bool>,
 }
 
 impl Shared {
-    pub(super) fn new(queue: Arc<WorkQueue<String>>) -> Arc<Self> {
+    pub(super) fn new(queue: Arc<WorkQueue<Uid>>) -> Arc<Self> {
         Arc::new(Self {
             graph: Mutex::default(),
             kinds: Mutex::default(),
@@ -73,7 +73,7 @@ impl Shared {
         }
     }
 
-    fn wake(&self, uids: Vec<String>) {
+    fn wake(&self, uids: Vec<Uid>) {
         uids.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
@@ -181,6 +181,7 @@ fn watch_kind(
         kind: kind.clone(),
         name,
         unlisted: HashSet::new(),
+        owners: Sharing::default(),
         listed: sender,
         defines_kinds,
     };
@@ -197,12 +198,13 @@ struct IntoGraph {
     name: KindName,
     /// The names of what was there before the list that is being applied, and has not been in it yet.
     unlisted: HashSet<Box<str>>,
+    owners: Sharing<[OwnerReference]>,
     listed: watch::Sender<bool>,
     defines_kinds: bool,
 }
 
 impl IntoGraph {
-    fn change(&self, change: impl FnOnce(&mut Graph) -> Vec<String>) {
+    fn change(&self, change: impl FnOnce(&mut Graph) -> Vec<Uid>) {
         let wake = change(&mut self.shared.graph());
         self.shared.wake(wake);
         if self.defines_kinds {
@@ -220,7 +222,8 @@ impl Sink<PartialObjectMeta<DynamicObject>> for IntoGraph {
         if !self.unlisted.is_empty() {
             self.unlisted.remove(&name_of(&ObjectKey::of(&object)));
         }
-        if let Some(item) = Item::of(&self.kind, object.metadata) {
+        if let Some(mut item) = Item::of(&self.kind, object.metadata) {
+            item.owners = self.owners.share(item.owners);
             self.change(|graph| graph.set(item));
         }
     }

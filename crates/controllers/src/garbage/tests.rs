@@ -25,6 +25,10 @@ fn reference(uid: &str, block: bool) -> OwnerReference {
     }
 }
 
+fn uids<const N: usize>(names: [&str; N]) -> Vec<Uid> {
+    names.map(Uid::from).into()
+}
+
 /// An object whose name is its UID.
 fn item(uid: &str, owners: &[&str]) -> Item {
     Item {
@@ -109,7 +113,7 @@ fn who_is_waited_for_waits_in_turn_and_a_circle_is_broken_first() {
     check(&one, &[Owner::Waiting], std::slice::from_ref(&waiting), &["a owned by o"]);
     // That patch done, it holds nobody up any more.
     let mut free = one;
-    free.owners[0].block_owner_deletion = Some(false);
+    Arc::make_mut(&mut free.owners)[0].block_owner_deletion = Some(false);
     check(&free, &[Owner::Waiting], &[waiting], &["a deleted Foreground"]);
 }
 
@@ -117,7 +121,7 @@ fn who_is_waited_for_waits_in_turn_and_a_circle_is_broken_first() {
 fn what_goes_lets_go_in_its_order() {
     check(&going("a", &[], &[FOREGROUND]), &[], &[item("d", &["a"])], &[]);
     let mut free = item("d", &["a"]);
-    free.owners[0].block_owner_deletion = None;
+    Arc::make_mut(&mut free.owners)[0].block_owner_deletion = None;
     check(&going("a", &[], &[FOREGROUND]), &[], &[free], &["a released"]);
     let dependents = [item("d", &["a", "b"]), item("e", &["a"])];
     check(&going("a", &[], &[ORPHAN]), &[], &dependents, &["d owned by b!", "e owned by", "a released"]);
@@ -148,10 +152,10 @@ fn only_what_owns_or_goes_is_kept() {
     let mut graph = Graph::default();
     assert!(graph.set(item("alone", &[])).is_empty());
     assert!(graph.get("alone").is_none());
-    assert_eq!(graph.set(item("d", &["alone"])), ["d"]);
+    assert_eq!(graph.set(item("d", &["alone"])), uids(["d"]));
     assert!(graph.get("d").is_some());
     // Its only owner is gone, though nothing but its name was kept.
-    assert_eq!(graph.forget(&KindName::of(&kind("ConfigMap", true)), "x/alone"), ["d"]);
+    assert_eq!(graph.forget(&KindName::of(&kind("ConfigMap", true)), "x/alone"), uids(["d"]));
     assert_eq!(graph.owner("x", &reference("alone", true)), Owner::Gone);
     graph.set(item("d", &[]));
     assert!(graph.get("d").is_none());
@@ -168,14 +172,14 @@ fn what_a_list_leaves_out_is_gone_and_a_kind_out_of_sight_tells_nothing() {
     };
     let mut graph = filled();
     assert_eq!(graph.names(&maps), HashSet::from(["x/o".into()]));
-    assert_eq!(graph.forget(&maps, "x/o"), ["d"]);
+    assert_eq!(graph.forget(&maps, "x/o"), uids(["d"]));
     assert_eq!(graph.owner("x", &reference("o", true)), Owner::Gone);
     let mut graph = filled();
-    assert_eq!(graph.lose_sight_of(&maps), ["d"]);
+    assert_eq!(graph.lose_sight_of(&maps), uids(["d"]));
     assert_eq!(graph.owner("x", &reference("o", true)), Owner::Unseen);
     // Another of the same name.
     let mut graph = filled();
     let again = Item { key: ObjectKey::new("x", "o"), ..item("other", &[]) };
-    assert_eq!(graph.set(again), ["d"]);
+    assert_eq!(graph.set(again), uids(["d"]));
     assert_eq!(graph.owner("x", &reference("o", true)), Owner::Gone);
 }

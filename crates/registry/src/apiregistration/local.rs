@@ -22,6 +22,7 @@ const PRIORITIES: &[(&str, i64)] = &[
     ("coordination.k8s.io", 16_500),
     ("node.k8s.io", 16_300),
     ("discovery.k8s.io", 16_200),
+    ("resource.k8s.io", 15_900),
 ];
 const OTHERS: i64 = 15_000;
 /// The group of the aggregation itself, which has no APIService and comes before all.

@@ -13,6 +13,7 @@ use crate::tree::{at, entries, is_true, items, number, text};
 /// Checks the spec.
 pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let volumes = validate_volumes(spec, path, errors);
+    let claims = super::pod_claims::validate(spec, path, errors);
     let containers = path.child("containers");
     if items(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(&containers, ""));
@@ -29,6 +30,7 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             validate_container(container, list, &volumes, &at, errors);
+            super::pod_claims::validate_container(container, &claims, &at, errors);
             super::pod_restart::validate(container, list, text(spec, &["restartPolicy"]), &at, errors);
         }
     }

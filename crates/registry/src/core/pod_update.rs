@@ -167,6 +167,7 @@ pub(crate) fn validate_status(pod: &Value, old: &Value, errors: &mut Vec<FieldEr
         let faults = apimachinery::meta::names::dns1123_subdomain(nominated).into_iter();
         errors.extend(faults.map(|why| FieldError::invalid(&at_name, nominated, why)));
     }
+    super::pod_claims::validate_statuses(pod, &status, errors);
     let all = |rule: &Value| text(rule, &["action"]) == pod_restart::ALL;
     let lists = ["containers", "initContainers"].into_iter().flat_map(|list| items(old, &["spec", list]));
     if lists.flat_map(|container| items(container, &["restartPolicyRules"])).any(all) {

@@ -47,7 +47,7 @@ fn is_native(name: &str) -> bool {
 }
 
 /// A name that somebody else gives its meaning, such as a device plugin.
-fn is_extended(name: &str) -> bool {
+pub(crate) fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with(REQUESTS) && qualified_name(&format!("{REQUESTS}{name}")).is_empty()
 }
 

@@ -9,6 +9,7 @@ mod certificates;
 mod conversion;
 mod custom;
 mod deletion;
+mod devices;
 mod dual_stack;
 mod events;
 mod extensions;

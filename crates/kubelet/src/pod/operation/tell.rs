@@ -28,6 +28,9 @@ pub(super) async fn run(scope: Scope, key: ObjectKey, status: PodStatus) -> Outc
     Outcome::Told(Box::new(told))
 }
 
+/// What others say in a pod's status, and no node may change: which claims on devices were made for it.
+const OF_OTHERS: [&str; 2] = ["extendedResourceClaimStatus", "resourceClaimStatuses"];
+
 /// A merge patch that makes the API's status this one: only of this very pod, and only if nobody wrote in between.
 fn patch(pod: &Pod, status: &PodStatus) -> Value {
     let mut fields = serde_json::to_value(status).unwrap_or_default();
@@ -35,7 +38,7 @@ fn patch(pod: &Pod, status: &PodStatus) -> Value {
         (&mut fields, serde_json::to_value(&pod.status))
     {
         // What is no longer said has to be unsaid.
-        for (name, _) in before {
+        for (name, _) in before.into_iter().filter(|(name, _)| !OF_OTHERS.contains(&name.as_str())) {
             fields.entry(name).or_insert(Value::Null);
         }
     }
