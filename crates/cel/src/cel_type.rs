@@ -69,8 +69,8 @@ impl Type {
         Self::List(Arc::new(items))
     }
 
-    /// A map of these. What has types within is no key of any map, and counts as `dyn`: types are chains, and no trees in which each level
-    /// is twice as large as the one below.
+    /// A map of these. What has types within is no key of any map, and counts as `dyn`: types are chains, and no trees in which
+    /// each level is twice as large as the one below.
     pub fn map(key: Type, value: Type) -> Self {
         let key = match key {
             Self::List(_) | Self::Map(_) | Self::Opaque(..) | Self::Of(_) => Self::Dyn,

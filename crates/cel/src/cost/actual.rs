@@ -98,8 +98,8 @@ fn selector(length: u64) -> u64 {
     LIST.saturating_add(text(length)).saturating_add(scale(length, 0.5).saturating_mul(each))
 }
 
-/// Values that are looked at for a cost. What has more in it costs more than an evaluation may: the same list may be in another as often
-/// as one likes.
+/// Values that are looked at for a cost. What has more in it costs more than an evaluation may: the same list may be in another
+/// as often as one likes.
 const MAX_VISITS: u64 = super::PER_CALL_LIMIT;
 
 /// Of going through a value and all that is in it.

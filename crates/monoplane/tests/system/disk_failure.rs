@@ -53,6 +53,7 @@ fn a_full_disk_ends_writes_and_not_reads() {
     assert!(!again.ok && again.err.contains("nothing is written until there is room"), "{again:?}");
     all_are_there(&plane, &written);
     plane.kubectl_ok(&["get", "namespaces"]);
+    plane.kubectl_ok(&["get", "--raw", "/readyz"]);
     std::fs::remove_file(&ballast).expect("ballast goes");
     eventually("writes are taken again", || {
         plane.kubectl(&["create", "configmap", "after"]).ok.then_some(())
@@ -103,6 +104,8 @@ fn a_disk_that_keeps_nothing_ends_writes_and_not_reads() {
         (!said.ok).then_some(said.err)
     });
     assert!(refused.contains("store unavailable"), "{refused}");
+    let ready = plane.kubectl(&["get", "--raw", "/readyz"]);
+    assert!(!ready.ok && ready.err.contains("[-]etcd-readiness failed"), "{ready:?}");
     // Tried out again and again meanwhile.
     for _ in 0..4 {
         std::thread::sleep(std::time::Duration::from_secs(1));

@@ -28,6 +28,10 @@ fn version_and_discovery() {
     let plane = objects_only();
     let version = plane.kubectl_ok(&["version"]);
     assert!(version.contains("Server Version: v1.36"), "{version}");
+    let ready = plane.kubectl_ok(&["get", "--raw", "/readyz?verbose"]);
+    for check in ["[+]etcd ok\n", "[+]etcd-readiness ok\n", "readyz check passed"] {
+        assert!(ready.contains(check), "{check} in {ready}");
+    }
     let resources = plane.kubectl_ok(&["api-resources", "--no-headers"]);
     for line in ["deployments", "pods", "components", "keyvaluestores", "customresourcedefinitions"] {
         assert!(resources.lines().any(|l| l.starts_with(line)), "{line} in {resources}");
