@@ -57,10 +57,6 @@ pub(crate) fn built_in() -> Vec<Kind> {
         Kind::new("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true),
         Kind::new("networking.k8s.io/v1", "IPAddress", "ipaddresses", false),
         Kind::new("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", false),
-        Kind::new("resource.k8s.io/v1", "DeviceClass", "deviceclasses", false),
-        Kind::new("resource.k8s.io/v1", "ResourceClaim", "resourceclaims", true),
-        Kind::new("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates", true),
-        Kind::new("resource.k8s.io/v1", "ResourceSlice", "resourceslices", false),
         Kind::new("storage.k8s.io/v1", "VolumeAttributesClass", "volumeattributesclasses", false),
         Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", false),
     ]

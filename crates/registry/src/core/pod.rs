@@ -95,6 +95,7 @@ impl Strategy for Pod {
     fn validate(&self, pod: &Value, errors: &mut Vec<FieldError>) {
         let spec = Path::new("spec");
         pod_spec::validate(pod.get("spec").unwrap_or(&Value::Null), &spec, errors);
+        super::pod_claims::validate_made(pod, errors);
         if !items(pod, &["spec", "ephemeralContainers"]).is_empty() {
             let why = "cannot be set on create";
             errors.push(FieldError::forbidden(&spec.child("ephemeralContainers"), why));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use apimachinery::field::{FieldError, Path};
+use apimachinery::meta;
 use apimachinery::meta::names::{dns1123_label, dns1123_subdomain};
 use serde_json::Value;
 
@@ -30,6 +31,21 @@ pub(crate) fn validate<'a>(
         validate_source(claim, &path, errors);
     }
     names
+}
+
+/// Checks the names that claims will have which are made for a pod.
+pub(crate) fn validate_made(pod: &Value, errors: &mut Vec<FieldError>) {
+    let spec = Path::new("spec");
+    let path = spec.child("resourceClaims");
+    for (index, claim) in items(pod, &["spec", "resourceClaims"]).iter().enumerate() {
+        let name = text(claim, &["name"]);
+        if at(claim, &["resourceClaimTemplateName"]).is_some() && dns1123_label(name).is_empty() {
+            let made = format!("{}-{name}", meta::name(pod));
+            let faults = dns1123_subdomain(&made).into_iter();
+            let faults = faults.map(|why| format!("final ResourceClaim name: {why}")).collect();
+            invalid(&path.index(index).child("name"), &made, faults, errors);
+        }
+    }
 }
 
 /// A claim is there already, or is made of a template.

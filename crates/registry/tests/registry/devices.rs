@@ -536,6 +536,10 @@ async fn what_a_pod_may_not_say_of_its_claims() {
         ),
     ];
     check("pods", &pod, &cases).await;
+    let long = patched(&pod, &json!({"metadata": {"name": "p".repeat(250)}}));
+    let refused = World::new().await.create("pods", long).await.unwrap_err();
+    let why = "-net\": final ResourceClaim name: must be no more than 253 bytes";
+    assert!(refused.message.ends_with(why), "{}", refused.message);
     let world = World::new().await;
     let mut made = world.create("pods", pod).await.unwrap();
     made["status"]["resourceClaimStatuses"] = json!([{"name": "gone", "resourceClaimName": "c"}]);
