@@ -22,6 +22,7 @@ pub mod managed;
 pub mod meta;
 pub mod patch;
 pub mod quantity;
+pub mod regexp;
 pub mod schema;
 pub mod selector;
 pub mod status;

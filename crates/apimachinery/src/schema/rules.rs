@@ -63,7 +63,10 @@ pub struct Bound {
 
 /// A compiled regular expression.
 #[derive(Clone)]
-pub struct Pattern(regex::Regex);
+pub struct Pattern {
+    text: String,
+    regex: regex::Regex,
+}
 
 impl Pattern {
     /// Compiles it, within limits that keep a hostile CRD from taking the server's memory.
@@ -72,21 +75,18 @@ impl Pattern {
     /// When it is malformed or too large.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
         const MAX_COMPILED_BYTES: usize = 1 << 20;
-        regex::RegexBuilder::new(text)
-            .size_limit(MAX_COMPILED_BYTES)
-            .dfa_size_limit(MAX_COMPILED_BYTES)
-            .build()
-            .map(Self)
+        let regex = crate::regexp::compile(text, MAX_COMPILED_BYTES)?;
+        Ok(Self { text: text.to_owned(), regex })
     }
 
     /// Its text.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 
     /// Whether it occurs in the text.
     pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.regex.is_match(text)
     }
 }
 

@@ -6,18 +6,24 @@ use std::sync::Arc;
 use super::{Call, Loop, Node, Step};
 use crate::cel_type::Type;
 use crate::check::{Checked, Name};
-use crate::library::regex::Pattern;
+use crate::library::regex::{Pattern, states};
 use crate::syntax::ast::{Expr, Fold, Kind, Literal};
 use crate::value::{Entries, Map, Text, Value};
 
+/// Most states, of about a hundred bytes each, that a plan's own regular expressions have together. What is beyond is compiled
+/// when it is needed, so that a plan is no larger than its text makes plausible.
+const KEPT_STATES: u64 = 2_000;
+
 /// The plan of a checked expression.
 pub(crate) fn lower(root: &Expr, checked: &Checked) -> Node {
-    Lower { checked, locals: Vec::new() }.node(root)
+    Lower { checked, locals: Vec::new(), states: KEPT_STATES }.node(root)
 }
 
 struct Lower<'l> {
     checked: &'l Checked,
     locals: Vec<Arc<str>>,
+    /// Of regular expressions, how many more are kept.
+    states: u64,
 }
 
 fn literal(literal: &Literal) -> Value<'static> {
@@ -117,7 +123,7 @@ impl Lower<'_> {
         }
         let named = ["matches", "find", "findAll"].contains(&resolved.function.name);
         let pattern = args.get(usize::from(target.is_none())).filter(|_| named).and_then(Expr::as_text);
-        let pattern = pattern.and_then(|text| Pattern::new(text).ok());
+        let pattern = pattern.and_then(|text| self.pattern(text));
         let mut args: Vec<Node> = target.into_iter().chain(args).map(|arg| self.node(arg)).collect();
         if resolved.function.name == "sum"
             && let [overload] = resolved.overloads.as_slice()
@@ -125,6 +131,14 @@ impl Lower<'_> {
             args.push(Node::Const(zero(&overload.result)));
         }
         Node::Call(Box::new(Call { function: resolved.function, args, pattern }))
+    }
+
+    /// The compiled form of a regular expression that the program's text has.
+    fn pattern(&mut self, text: &str) -> Option<Pattern> {
+        let left = self.states.checked_sub(states(text))?;
+        let pattern = Pattern::new(text).ok()?;
+        self.states = left;
+        Some(pattern)
     }
 
     fn fold(&mut self, fold: &Fold) -> Loop {

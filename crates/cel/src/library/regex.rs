@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use apimachinery::regexp;
+
 use super::{Decl, decl, no_overload};
 use crate::context::Context;
 use crate::cost::Cost;
@@ -28,7 +30,7 @@ pub(super) const TABLE: &[Decl] = &[
 ];
 
 /// Most bytes of a compiled expression.
-const MAX_COMPILED: usize = 1 << 18;
+const MAX_COMPILED: usize = 1 << 17;
 /// Most repetitions that one operator may ask for, as in the reference implementation.
 const MAX_REPEAT: u64 = 1_000;
 
@@ -44,9 +46,7 @@ pub(crate) struct Pattern {
 impl Pattern {
     pub(crate) fn new(text: &str) -> Result<Self, EvalError> {
         let states = states(text);
-        let built =
-            regex::RegexBuilder::new(text).size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED).build();
-        match built {
+        match regexp::compile(text, MAX_COMPILED) {
             Ok(regex) => Ok(Self { text: text.into(), regex, states }),
             Err(error) => Err(EvalError::new(format!("error parsing regexp: {}", one_line(&error)))),
         }
@@ -70,7 +70,7 @@ fn one_line(error: &regex::Error) -> String {
 }
 
 /// About how many states an expression has: its characters, those of repeated groups as often as they are repeated.
-fn states(text: &str) -> u64 {
+pub(crate) fn states(text: &str) -> u64 {
     let mut groups: Vec<u64> = vec![0];
     let mut last: u64 = 0;
     let mut characters = text.chars().peekable();
