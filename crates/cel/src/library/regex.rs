@@ -54,7 +54,7 @@ impl Pattern {
 
     /// The steps that compiling takes at most.
     pub(crate) fn compile_steps(text: &str) -> u64 {
-        12_000 + states(text).saturating_mul(200).min(2_000_000)
+        20_000 + states(text).saturating_mul(400).min(3_000_000)
     }
 
     /// Counts the steps of going through a text.
