@@ -12,8 +12,10 @@ const MAX_CHARACTERS: usize = 100_000;
 /// Most levels of an expression. The reference implementation has 250; half of that is what a thread's stack of 2 MiB
 /// takes in a build without optimisation.
 const MAX_DEPTH: u32 = 128;
-/// Most nodes, with those that macros make: some use a part twice.
-const MAX_NODES: u32 = 200_000;
+/// Most nodes of a short text, with those that macros make: some use a part twice, and so double what is within one another.
+const FEW_NODES: u32 = 2_048;
+/// How many more each character may come to.
+const NODES_OF_CHARACTER: u32 = 2;
 
 const OPERANDS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, \
                         IDENTIFIER}";
@@ -30,7 +32,9 @@ pub(crate) fn parse(source: &str, bindings: bool) -> Result<Expr, (Option<u32>, 
     }
     let placed = |(at, why): Fault| (Some(at), why);
     let tokens = tokens(source).map_err(placed)?;
-    let mut parser = Parser { tokens, next: 0, nodes: 0, nesting: 0, bindings };
+    let more = u32::try_from(size).unwrap_or(u32::MAX).saturating_mul(NODES_OF_CHARACTER);
+    let most_nodes = FEW_NODES.saturating_add(more);
+    let mut parser = Parser { tokens, next: 0, nodes: 0, most_nodes, nesting: 0, bindings };
     let expression = parser.expression().map_err(placed)?;
     let token = parser.peek();
     if token.kind != TokenKind::End {
@@ -47,6 +51,7 @@ pub(super) struct Parser {
     tokens: Vec<Token>,
     next: usize,
     nodes: u32,
+    most_nodes: u32,
     nesting: u32,
     /// Whether `cel.bind` is known.
     pub(super) bindings: bool,
@@ -90,8 +95,8 @@ fn too_deep() -> String {
 impl Parser {
     /// A node of that kind.
     pub(super) fn node(&mut self, at: u32, kind: Kind) -> Parsed {
-        if self.nodes >= MAX_NODES {
-            return Err((at, format!("expression has more than {MAX_NODES} parts")));
+        if self.nodes >= self.most_nodes {
+            return Err((at, format!("expression has more than {} parts", self.most_nodes)));
         }
         let mut expr = Expr { id: self.nodes, at, depth: 0, kind };
         self.nodes += 1;
