@@ -7,7 +7,7 @@ use crate::value::Value;
 /// Elementary steps of one evaluation (comparing two numbers of JSON, copying sixteen bytes; two values take four). Costs follow
 /// upstream's scheme, which takes some things for cheaper than they can be made; this keeps those within a tenth of a second
 /// as well.
-const MAX_WORK: u64 = 4_000_000;
+const MAX_WORK: u64 = 3_000_000;
 /// Bytes of all that one evaluation makes: texts, lists and maps. While something is made it may be there twice, with as much
 /// room to grow, so that an evaluation holds four times that at most.
 pub const MAX_MADE: usize = 16 << 20;

@@ -60,7 +60,7 @@ impl Pattern {
     /// Counts the steps of going through a text.
     fn scan(&self, context: &mut Context, text: &str) -> Result<(), EvalError> {
         // A search begins with its states, however short the text is.
-        let begin = 200 + self.states.saturating_mul(4);
+        let begin = 300 + self.states.saturating_mul(6);
         context.work(begin.saturating_add(size(text.len()).saturating_mul(self.states) / 16))
     }
 }
