@@ -30,20 +30,27 @@ impl Default for Lines {
     }
 }
 
-/// A writer's part in it.
+impl Lines {
+    fn of(&self, kind: &Kind, namespace: &str, name: &str) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        kind.resource.store_key(namespace, name).hash(&mut hasher);
+        &self.0[usize::try_from(hasher.finish() % LINES as u64).unwrap_or_default()]
+    }
+}
+
+/// A writer's part in it. One that nobody comes between pays nothing for its line.
 pub(crate) struct Race<'a> {
     registry: &'a Registry,
-    line: &'a Mutex<()>,
+    kind: &'a Kind,
+    namespace: &'a str,
+    name: &'a str,
     turn: Option<MutexGuard<'a, ()>>,
 }
 
 impl Registry {
     /// Begins to write an object.
-    pub(crate) fn race(&self, kind: &Kind, namespace: &str, name: &str) -> Race<'_> {
-        let mut hasher = DefaultHasher::new();
-        (kind.resource.store_key(namespace, name)).hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % LINES as u64).unwrap_or_default();
-        Race { registry: self, line: &self.lines.0[place], turn: None }
+    pub(crate) fn race<'a>(&'a self, kind: &'a Kind, namespace: &'a str, name: &'a str) -> Race<'a> {
+        Race { registry: self, kind, namespace, name, turn: None }
     }
 }
 
@@ -58,7 +65,7 @@ impl Race<'_> {
         if self.turn.is_none() {
             self.turn = tokio::select! {
                 biased;
-                turn = self.line.lock() => Some(turn),
+                turn = registry.lines.of(self.kind, self.namespace, self.name).lock() => Some(turn),
                 () = registry.options.clock.sleep(PATIENCE) => None,
             };
         }
