@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::ranges;
 
@@ -12,7 +12,7 @@ mod etcd;
 mod part;
 
 pub use etcd::Etcd;
-pub use part::Part;
+pub use part::{Disabled, Part, Role};
 
 /// One control plane for containers, WebAssembly components and durable functions, behind the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -43,6 +43,10 @@ pub enum Command {
     Up(Box<Up>),
     /// Run the API server, the controllers and the scheduler
     Server(Server),
+    /// Run the controllers alone, on the API that --kubeconfig leads to: upstream's, or a server with --disable controllers
+    Controllers(Controllers),
+    /// Run the scheduler alone, on the API that --kubeconfig leads to: upstream's, or a server with --disable scheduler
+    Scheduler(Apart),
     /// Run the node agent: pods, their sandboxes and their network (needs root)
     Node(Node),
     /// Run the edge: the gateway, components and durable functions
@@ -99,17 +103,6 @@ pub struct AtDataDir {
     pub data_dir: Option<PathBuf>,
 }
 
-/// A role that `up` starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// API server, controllers, scheduler
-    Server,
-    /// Kubelet and containers
-    Node,
-    /// Gateway, components, durable functions
-    Edge,
-}
-
 /// Flags of `up`.
 #[derive(Clone, Debug, Args)]
 pub struct Up {
@@ -131,9 +124,10 @@ pub struct Up {
     /// Port of the kubelet (HTTPS); 0 takes any free one
     #[arg(long, default_value_t = 10250)]
     pub kubelet_port: u16,
-    /// Roles not to run here, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "ROLE")]
-    pub disable: Vec<Role>,
+    /// What not to run here, separated by commas: roles, or parts of the server because upstream's own do their work. The server
+    /// writes a kubeconfig for each such part into <data-dir>/server/credentials
+    #[arg(long, value_delimiter = ',', value_name = "ROLE|PART")]
+    pub disable: Vec<Disabled>,
     /// What the API server takes
     #[command(flatten)]
     pub api: Api,
@@ -171,10 +165,6 @@ pub struct Api {
     /// be although they are loopback, link-local or this machine's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub webhook_allow: Vec<String>,
-    /// Parts of the server not to run, separated by commas, because upstream's own do: the server writes a kubeconfig for each
-    /// into <data-dir>/server/credentials
-    #[arg(long, value_delimiter = ',', value_name = "PART")]
-    pub without: Vec<Part>,
     /// Do not mark the IngressClass `monoplane` as the default one when it is created
     #[arg(long)]
     pub no_default_ingress_class: bool,
@@ -457,6 +447,10 @@ pub struct Server {
     /// Nodes and edges that get a kubeconfig under <data-dir>/server/credentials, as node=NAME or edge=NAME
     #[arg(long, value_name = "ROLE=NAME", value_delimiter = ',')]
     pub issue_for: Vec<String>,
+    /// Parts not to run, separated by commas, because upstream's own do their work: a kubeconfig for each is written into
+    /// <data-dir>/server/credentials
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub disable: Vec<Part>,
     /// The rest
     #[command(flatten)]
     pub api: Api,
@@ -527,6 +521,28 @@ pub struct Edge {
     /// End when this process, the parent, does
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised: Option<u32>,
+}
+
+/// Flags of `scheduler`, and of `controllers` among others.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Apart {
+    /// Work without the lease by which several that could do this work take turns: right only where there is no other
+    #[arg(long)]
+    pub no_leader_election: bool,
+}
+
+/// Flags of `controllers`.
+#[derive(Clone, Debug, Args)]
+pub struct Controllers {
+    /// Taking turns
+    #[command(flatten)]
+    pub apart: Apart,
+    /// Certificates (PEM) by which programs in pods know the API, published in each namespace [default: not published]
+    #[arg(long, value_name = "FILE")]
+    pub root_ca_file: Option<PathBuf>,
+    /// Directory of the authority that signs certificates for those who ask, as <data-dir>/server/pki [default: nobody signs]
+    #[arg(long, value_name = "DIR")]
+    pub signing_pki: Option<PathBuf>,
 }
 
 /// Flags of `check`.

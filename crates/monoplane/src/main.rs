@@ -60,6 +60,8 @@ fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Up(flags) => up::run(&flags, &arguments.log),
         Command::Server(flags) => role::server::run(&flags),
+        Command::Controllers(flags) => role::apart::controllers(arguments.kubeconfig, &flags),
+        Command::Scheduler(flags) => role::apart::scheduler(arguments.kubeconfig, flags),
         Command::Node(flags) => role::node::run(&flags),
         Command::Edge(flags) => role::edge::run(&flags),
         Command::Check(flags) => check::run(flags.json),

@@ -71,7 +71,7 @@ impl Certificates {
         if self.flags.supervised.is_none() {
             keep_file(&self.layout.admin_kubeconfig(), admin.as_bytes(), 0o600)?;
         }
-        for part in &self.flags.api.without {
+        for part in &self.flags.disable {
             let (file, text) = (format!("{}.kubeconfig", part.program()), kubeconfig(&identity_of(*part))?);
             keep_file(&folder.join(file), text.as_bytes(), 0o600)?;
         }

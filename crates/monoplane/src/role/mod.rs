@@ -7,6 +7,7 @@ use rustix::process::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub mod apart;
 mod certificates;
 mod confine;
 mod credentials;

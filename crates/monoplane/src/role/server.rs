@@ -127,7 +127,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
     let signer = Arc::new(Signer::new(certificates.authority(now)?));
     let lead = Lead { identity: identity.clone(), signer: signer.clone() };
-    let mut roles = start_roles(&flags.api.without, &server, &authority, &ambient, &working, &lead)?;
+    let mut roles = start_roles(&flags.disable, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
     let cidrs = defaults::service_cidrs(&options).map_err(said)?;
     let keeping = service_cidr::keep(installer.clone(), cidrs, ambient.clock.clone());
@@ -179,7 +179,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
 }
 
 /// Who this process is among those that lead in turn: another at each start, as upstream's.
-fn identity(ambient: &Ambient) -> String {
+pub fn identity(ambient: &Ambient) -> String {
     format!("{}_{}", crate::up::host_name(), ambient.random.uid())
 }
 

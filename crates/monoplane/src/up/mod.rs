@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::flags::{Role, Up};
+use crate::flags::{Disabled, Role, Up};
 use crate::layout::{Endpoints, Layout, make_directory, write_file};
 use crate::say;
 
@@ -56,7 +56,7 @@ pub fn lock(directory: &Path, verb: &str) -> Result<std::fs::File> {
 }
 
 async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
-    let wanted = |role| !flags.disable.contains(&role);
+    let wanted = |role| !flags.disable.contains(&Disabled::Role(role));
     let api = bind(SocketAddr::new(flags.bind_address, flags.api_port)).await?;
     let gateway = match wanted(Role::Edge) {
         true => Some([

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::child::Recipe;
 use super::identity;
-use crate::flags::{Role, Up};
+use crate::flags::{Disabled, Role, Up};
 use crate::layout::{Layout, make_directory, write_file};
 
 /// Threads and processes that the edge may have: its own few, and a compiler's.
@@ -80,9 +80,9 @@ impl Recipes<'_> {
             let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
             push(&mut words, "--token-auth-file", copy);
         }
-        if !api.without.is_empty() {
-            let parts: Vec<_> = api.without.iter().map(|part| part.word()).collect();
-            push(&mut words, "--without", parts.join(","));
+        let parts: Vec<_> = self.flags.disable.iter().filter_map(|disabled| disabled.part_word()).collect();
+        if !parts.is_empty() {
+            push(&mut words, "--disable", parts.join(","));
         }
         if api.no_default_ingress_class {
             words.push("--no-default-ingress-class".into());
@@ -205,7 +205,7 @@ impl Recipes<'_> {
 
     /// Where pods of this machine reach an API that listens on a loopback address: their gateway is the machine's own.
     fn pods_gateway(&self) -> Option<Ipv4Addr> {
-        let runs_pods = can_run_node() && !self.flags.disable.contains(&Role::Node);
+        let runs_pods = can_run_node() && !self.flags.disable.contains(&Disabled::Role(Role::Node));
         let pods = self.flags.machine.pod_cidr.parse::<crate::ranges::Ranges>().ok();
         pods.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|pods| pods.four.gateway())
     }

@@ -14,6 +14,7 @@ use harness::Plane;
 mod admission_policies;
 mod aggregated;
 mod anew;
+mod apart;
 mod certificates;
 mod clients;
 mod components;

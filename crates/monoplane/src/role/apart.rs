@@ -1,0 +1,81 @@
+//! Parts of the server as processes of their own: clients of the API that a kubeconfig leads to, ours or upstream's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use client::{Ambient, Client};
+use clock::Panicked;
+use pki::{Authority, Signer};
+use tokio_util::sync::CancellationToken;
+
+use super::credentials::Credentials;
+use super::server::identity;
+use super::stop_on_signal;
+use crate::flags::{Apart, Controllers, Part};
+use crate::notify;
+
+/// Runs the controllers until they are told to stop.
+///
+/// # Errors
+/// When a file that a flag names cannot be read, and when a controller panicked.
+pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<()> {
+    let ambient = Ambient::system();
+    let root_ca = flags.root_ca_file.as_ref().map(|file| {
+        std::fs::read_to_string(file).with_context(|| format!("--root-ca-file {}", file.display()))
+    });
+    let signer = flags.signing_pki.as_ref().map(|folder| signer(folder, &ambient));
+    let (root_ca, signer) = (root_ca.transpose()?, signer.transpose()?);
+    let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+    let identity = turns(flags.apart, &ambient);
+    let options = controllers::Options { identity, settings };
+    run(kubeconfig, Part::Controllers, ambient, |client, ambient, stop| {
+        controllers::run(client, ambient, options, stop)
+    })
+}
+
+/// Runs the scheduler until it is told to stop.
+///
+/// # Errors
+/// When the kubeconfig cannot be read, and when a part of it panicked.
+pub fn scheduler(kubeconfig: Option<PathBuf>, flags: Apart) -> Result<()> {
+    let ambient = Ambient::system();
+    let options = scheduler::Options { identity: turns(flags, &ambient), ..scheduler::Options::default() };
+    run(kubeconfig, Part::Scheduler, ambient, |client, ambient, stop| {
+        scheduler::run(client, ambient, options, stop)
+    })
+}
+
+fn turns(flags: Apart, ambient: &Ambient) -> Option<String> {
+    (!flags.no_leader_election).then(|| identity(ambient))
+}
+
+/// Who signs by an authority that is there already: a new one in a mistyped directory is nobody's.
+fn signer(folder: &Path, ambient: &Ambient) -> Result<Arc<Signer>> {
+    let flag = || format!("--signing-pki {}", folder.display());
+    ensure!(folder.join("ca.pem").exists(), "{}: there is no ca.pem", flag());
+    Ok(Arc::new(Signer::new(Authority::open(folder, ambient.clock.now()).with_context(flag)?)))
+}
+
+fn run<F>(
+    kubeconfig: Option<PathBuf>,
+    part: Part,
+    ambient: Ambient,
+    start: impl FnOnce(Client, Ambient, CancellationToken) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<(), Panicked>>,
+{
+    let file = kubeconfig.context("--kubeconfig: which API to work on is not said")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = stop_on_signal()?;
+        let credentials = Credentials::read([file.clone()]);
+        let client = client::transport::from_kubeconfig_file(&file, part.program())
+            .await
+            .with_context(|| format!("reading {}", file.display()))?;
+        notify::ready();
+        let working = async { Ok(start(client, ambient.clone(), stop.clone()).await?) };
+        credentials.guard(working, &stop, &*ambient.clock).await
+    })
+}
