@@ -36,6 +36,7 @@ pub mod serviceaccount;
 pub mod servicecidrs;
 mod taints;
 mod topology;
+pub mod validatingadmissionpolicystatus;
 mod world;
 
 pub use run::{Options, run};

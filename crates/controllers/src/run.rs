@@ -79,6 +79,7 @@ async fn lead(
     start::<crate::bootstrap::token_cleaner::TokenCleaner>(&world);
     start::<crate::bootstrap::signer::BootstrapSigner>(&world);
     start::<crate::servicecidrs::ServiceCidrs>(&world);
+    start::<crate::validatingadmissionpolicystatus::PolicyStatus>(&world);
     let outcome = tokio::select! {
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),

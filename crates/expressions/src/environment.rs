@@ -103,17 +103,23 @@ pub(crate) static NAMESPACE: LazyLock<DeclType> = LazyLock::new(|| {
     .nullable()
 });
 
-/// The environment of expressions that speak of these.
+/// The environment of expressions that speak of these, about whatever objects.
 pub(crate) fn env(speaks: Speaks) -> Env {
+    let params = speaks.params.then(DeclType::dynamic);
+    of_objects(&DeclType::dynamic(), params, speaks.authorizer)
+}
+
+/// The environment of expressions about objects that are declared so.
+pub(crate) fn of_objects(object: &DeclType, params: Option<DeclType>, authorizer: bool) -> Env {
     let mut env = Env::new()
-        .with_variable("object", DeclType::dynamic())
-        .with_variable("oldObject", DeclType::dynamic())
+        .with_variable("object", object.clone())
+        .with_variable("oldObject", object.clone())
         .with_variable("namespaceObject", NAMESPACE.clone())
         .with_variable("request", REQUEST.clone());
-    if speaks.params {
-        env = env.with_variable("params", DeclType::dynamic());
+    if let Some(params) = params {
+        env = env.with_variable("params", params);
     }
-    if speaks.authorizer {
+    if authorizer {
         env = env
             .with_variable("authorizer", DeclType::authorizer())
             .with_variable("authorizer.requestResource", DeclType::resource_check());

@@ -91,11 +91,11 @@ impl Environments {
     }
 }
 
-fn text<'a>(tree: &'a Value, field: &str) -> &'a str {
+pub(crate) fn text<'a>(tree: &'a Value, field: &str) -> &'a str {
     tree.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn list<'a>(spec: &'a Value, field: &str) -> &'a [Value] {
+pub(crate) fn list<'a>(spec: &'a Value, field: &str) -> &'a [Value] {
     spec.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 

@@ -5,6 +5,7 @@ use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, named, role, rule};
 
 const APPS: &[&str] = &["apps", "extensions"];
 const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
+const ADMISSION: &[&str] = &["admissionregistration.k8s.io"];
 const NETWORKING: &[&str] = &["networking.k8s.io"];
 const DEVICES: &[&str] = &["resource.k8s.io"];
 /// Whose requests are approved without anybody looking at them.
@@ -106,6 +107,14 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(&["patch", "update"], DEVICES, &["resourceclaims", "resourceclaims/status"]),
             rule(&["patch", "update"], DEVICES, &["resourceclaims/binding"]),
             rule(&["patch", "update"], CORE, &["pods/status"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:validatingadmissionpolicy-status-controller",
+        &[
+            rule(READ, ADMISSION, &["validatingadmissionpolicies"]),
+            rule(&["get", "patch", "update"], ADMISSION, &["validatingadmissionpolicies/status"]),
             EVENTS,
         ],
     ),

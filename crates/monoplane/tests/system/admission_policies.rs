@@ -81,6 +81,20 @@ fn a_policy_with_parameters_denies_warns_and_lets_go() {
 #[test]
 fn expressions_are_compiled_when_they_are_written() {
     let plane = start(&["--disable", "node,edge"]);
+    // What is wrong of the kinds alone that it is about is told of, and not refused.
+    plane.apply(&POLICY.replace("object.spec.replicas", "object.spec.replcas"));
+    let status = eventually("the policy is looked at", || {
+        let policy = plane.get(&["validatingadmissionpolicy", "replicas"]);
+        (policy["status"]["observedGeneration"] == 1).then(|| policy["status"].clone())
+    });
+    let warning = &status["typeChecking"]["expressionWarnings"][0];
+    assert_eq!(warning["fieldRef"], "spec.validations[0].expression", "{status}");
+    plane.apply(POLICY);
+    eventually("it is right now", || {
+        let status = plane.get(&["validatingadmissionpolicy", "replicas"])["status"].clone();
+        let none = status["typeChecking"]["expressionWarnings"].is_null();
+        (status["observedGeneration"] == 2 && none).then_some(())
+    });
     let broken = POLICY.replace("variables.wanted <= int(params.data.max)", "variables.wnted <= 1");
     let said = plane.kubectl_with(&["apply", "-f", "-"], &broken);
     assert!(!said.ok && said.err.contains("spec.validations[0].expression: Invalid value: \"variables.wnted <= 1\": compilation failed: ERROR: <input>:1:10: undefined field 'wnted'"), "{}", said.err);
