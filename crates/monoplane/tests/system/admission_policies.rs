@@ -82,7 +82,7 @@ fn a_policy_with_parameters_denies_warns_and_lets_go() {
 fn expressions_are_compiled_when_they_are_written() {
     let plane = start(&["--disable", "node,edge"]);
     // What is wrong of the kinds alone that it is about is told of, and not refused.
-    plane.apply(&POLICY.replace("object.spec.replicas", "object.spec.replcas"));
+    plane.apply(&POLICY.replace("variables.wanted <=", "object.spec.replcas <="));
     let status = eventually("the policy is looked at", || {
         let policy = plane.get(&["validatingadmissionpolicy", "replicas"]);
         (policy["status"]["observedGeneration"] == 1).then(|| policy["status"].clone())
