@@ -92,9 +92,10 @@ impl Actor {
         while let Some(action) = actions.next() {
             match action {
                 Action::Create(first) => {
+                    let kind = first.resource.clone();
                     let mut run = vec![first];
-                    while let Some(Action::Create(next)) =
-                        actions.next_if(|next| matches!(next, Action::Create(_)))
+                    while let Some(Action::Create(next)) = actions
+                        .next_if(|next| matches!(next, Action::Create(Create { resource, .. }) if *resource == kind))
                     {
                         run.push(next);
                     }
@@ -164,6 +165,8 @@ impl Actor {
             // Nothing can be made in a namespace that goes away, and its objects go with it.
             Err(error) if is_namespace_terminating(&error) => Ok(()),
             Err(error) if unless_exists && is_already_exists(&error) => Ok(()),
+            // One of this name that is not seen yet, or another's: nothing to tell people about at each attempt.
+            Err(error) if is_already_exists(&error) => Err(failed(error, Attempt::Create, &resource)),
             Err(error) => Err(self.tell_failed(announce, error, Attempt::Create, &resource)),
         }
     }
@@ -284,7 +287,11 @@ impl Actor {
 
     fn tell_done(&self, announce: Option<Announce>, name: &str) {
         if let Some(Announce { regarding, done: (reason, words), .. }) = announce {
-            self.recorder.record_on(*regarding, EventType::Normal, reason, format!("{words}{name}"));
+            let message = match words.split_once("{}") {
+                Some((before, after)) => format!("{before}{name}{after}"),
+                None => format!("{words}{name}"),
+            };
+            self.recorder.record_on(*regarding, EventType::Normal, reason, message);
         }
     }
 

@@ -73,6 +73,8 @@ impl Resource for Pod {
 pub struct PodSpec {
     /// The node that it was given to.
     pub node_name: Option<String>,
+    /// The node that alone its affinity allows, by name, as for a pod of a DaemonSet.
+    pub target: Option<String>,
     /// Its own name on the network.
     pub hostname: Option<String>,
     /// The volumes that are claims.
@@ -87,8 +89,22 @@ impl From<Template> for PodSpec {
         volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
         volumes.shrink_to_fit();
         let (node_name, hostname) = (read.node_name.take(), read.hostname.take());
-        Self { node_name, hostname, volumes, template: Arc::new(read) }
+        let target = read.affinity.as_mut().and_then(take_target);
+        Self { node_name, target, hostname, volumes, template: Arc::new(read) }
     }
+}
+
+/// Takes the one node's name out of an affinity that requires that node and nothing else, lest it keeps pods that are alike
+/// but for their node from sharing.
+fn take_target(affinity: &mut Affinity) -> Option<String> {
+    let required =
+        &mut affinity.node_affinity.as_mut()?.required_during_scheduling_ignored_during_execution;
+    let [term] = &required.as_ref()?.node_selector_terms[..] else { return None };
+    let (None, Some([field])) = (&term.match_expressions, term.match_fields.as_deref()) else { return None };
+    let Some([name]) = field.values.as_deref() else { return None };
+    let name = (field.key == "metadata.name" && field.operator == "In").then(|| name.clone())?;
+    *required = None;
+    Some(name)
 }
 
 impl Deref for PodSpec {
@@ -177,6 +193,8 @@ pub struct PodStatus {
     pub ips: Box<[Box<str>]>,
     /// Since when it is ready, if it is; the epoch where that is not said.
     pub ready_since: Option<Timestamp>,
+    /// Since when it is about to be disrupted, by somebody other than its node; the epoch where that is not said.
+    pub disrupted_since: Option<Timestamp>,
     /// How often the container that failed most was started again.
     pub restarts: i32,
     /// What its containers hold.
@@ -245,6 +263,7 @@ struct Address {
 struct Condition {
     r#type: String,
     status: String,
+    reason: Option<String>,
     last_transition_time: Option<Time>,
 }
 
@@ -253,8 +272,13 @@ impl From<Told> for PodStatus {
         let mut ips: Vec<Box<str>> = told.pod_ips.into_iter().map(|address| address.ip).collect();
         ips.extend(told.pod_ip.filter(|ip| !ips.contains(ip)));
         ips.retain(|ip| !ip.is_empty());
-        let ready = told.conditions.into_iter().find(|condition| condition.r#type == "Ready");
-        let ready = ready.filter(|condition| condition.status == "True");
+        let since = |kind: &str| {
+            let mut conditions = told.conditions.iter();
+            let condition = conditions.find(|condition| condition.r#type == kind)?;
+            let at = condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+            (condition.status == "True").then_some((at, condition.reason.as_deref().unwrap_or_default()))
+        };
+        let disrupted = since("DisruptionTarget").filter(|(_, reason)| *reason != "TerminationByKubelet");
         let restarts = told.container_statuses.iter().map(|status| status.restart_count).max();
         let held = |mut statuses: Vec<ContainerStatus>| {
             statuses.retain(|status| status.allocated_resources.is_some());
@@ -264,8 +288,8 @@ impl From<Told> for PodStatus {
         Self {
             phase: told.phase.unwrap_or_default(),
             ips: ips.into(),
-            ready_since: ready
-                .map(|ready| ready.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0)),
+            ready_since: since("Ready").map(|(at, _)| at),
+            disrupted_since: disrupted.map(|(at, _)| at),
             restarts: restarts.unwrap_or(0),
             held: Arc::new(Held {
                 container_statuses: held(told.container_statuses),
@@ -365,6 +389,14 @@ mod tests {
         assert_eq!(*pod.status.ips, ["10.0.0.1".into(), "fd00::1".into()]);
         assert_eq!((pod.status.phase, pod.status.restarts), (Phase::Running, 3));
         assert_eq!(pod.status.ready_since, Some("2026-01-02T03:04:05Z".parse().unwrap()));
+        assert_eq!(pod.status.disrupted_since, None);
+        let disrupted = |reason: &str| {
+            let condition = json!({ "type": "DisruptionTarget", "status": "True", "reason": reason });
+            let pod: Pod = from_value(json!({ "status": { "conditions": [condition] } })).unwrap();
+            pod.status.disrupted_since
+        };
+        assert_eq!(disrupted("EvictionByEvictionAPI"), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(disrupted("TerminationByKubelet"), None, "its node will see to it");
         let unheard: Pod = from_value(json!({ "spec": null, "status": { "phase": "Lost" } })).unwrap();
         assert_eq!((unheard.status.phase, unheard.status.ready_since), (Phase::Unknown, None));
     }
@@ -386,5 +418,14 @@ mod tests {
         assert_eq!((a.spec.hostname.as_deref(), b.spec.hostname.as_deref()), (Some("a"), Some("b")));
         let c = read("c", json!({ "spec": { "subdomain": "other" } }));
         assert!(!Arc::ptr_eq(&a.spec.template, &c.spec.template));
+        let daemon = |node: &str| {
+            let fields = json!([{ "key": "metadata.name", "operator": "In", "values": [node] }]);
+            let terms = json!({ "nodeSelectorTerms": [{ "matchFields": fields }] });
+            let affinity = json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
+            json!({ "spec": { "affinity": { "nodeAffinity": affinity } } })
+        };
+        let (n, m) = (read("d", daemon("n")), read("e", daemon("m")));
+        assert!(Arc::ptr_eq(&n.spec.template, &m.spec.template));
+        assert_eq!((n.spec.target.as_deref(), m.spec.target.as_deref()), (Some("n"), Some("m")));
     }
 }

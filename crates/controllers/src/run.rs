@@ -59,6 +59,10 @@ async fn lead(
     let world = World::new(client, ambient, settings, tasks.clone());
     start::<crate::deployment::Deployments>(&world);
     start::<crate::replicaset::ReplicaSets>(&world);
+    start::<crate::replicationcontroller::ReplicationControllers>(&world);
+    start::<crate::statefulset::StatefulSets>(&world);
+    start::<crate::daemonset::DaemonSets>(&world);
+    start::<crate::disruption::Disruptions>(&world);
     start::<crate::serviceaccount::ServiceAccounts>(&world);
     start::<crate::root_ca::RootCa>(&world);
     start::<crate::namespace::Namespaces>(&world);
