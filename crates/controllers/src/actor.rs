@@ -94,9 +94,9 @@ impl Actor {
                 Action::Create(first) => {
                     let kind = first.resource.clone();
                     let mut run = vec![first];
-                    while let Some(Action::Create(next)) = actions
-                        .next_if(|next| matches!(next, Action::Create(Create { resource, .. }) if *resource == kind))
-                    {
+                    while let Some(Action::Create(next)) = actions.next_if(
+                        |next| matches!(next, Action::Create(Create { resource, .. }) if *resource == kind),
+                    ) {
                         run.push(next);
                     }
                     self.create_slowly(run).await?;

@@ -97,8 +97,7 @@ impl From<Template> for PodSpec {
 /// Takes the one node's name out of an affinity that requires that node and nothing else, lest it keeps pods that are alike
 /// but for their node from sharing.
 fn take_target(affinity: &mut Affinity) -> Option<String> {
-    let required =
-        &mut affinity.node_affinity.as_mut()?.required_during_scheduling_ignored_during_execution;
+    let required = &mut affinity.node_affinity.as_mut()?.required_during_scheduling_ignored_during_execution;
     let [term] = &required.as_ref()?.node_selector_terms[..] else { return None };
     let (None, Some([field])) = (&term.match_expressions, term.match_fields.as_deref()) else { return None };
     let Some([name]) = field.values.as_deref() else { return None };

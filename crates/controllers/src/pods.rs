@@ -34,7 +34,10 @@ pub(crate) fn available_at(pod: &Pod, min_ready_seconds: i32) -> Option<Timestam
 }
 
 /// A new pod of a template, controlled by `owner`, whose name it has with something random behind.
-pub(crate) fn from_template<K: Resource<DynamicType = ()>>(owner: &K, template: PodTemplateSpec) -> core::Pod {
+pub(crate) fn from_template<K: Resource<DynamicType = ()>>(
+    owner: &K,
+    template: PodTemplateSpec,
+) -> core::Pod {
     let given = template.metadata.unwrap_or_default();
     // Room for the random part within what a name may be.
     let mut prefix = format!("{}-", owner.meta().name.as_deref().unwrap_or_default());

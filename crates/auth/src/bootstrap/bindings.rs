@@ -35,6 +35,22 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         &[ServiceAccount("kube-system", "replicaset-controller")],
     ),
     same(
+        "system:controller:replication-controller",
+        &[ServiceAccount("kube-system", "replication-controller")],
+    ),
+    same(
+        "system:controller:statefulset-controller",
+        &[ServiceAccount("kube-system", "statefulset-controller")],
+    ),
+    same(
+        "system:controller:daemon-set-controller",
+        &[ServiceAccount("kube-system", "daemon-set-controller")],
+    ),
+    same(
+        "system:controller:disruption-controller",
+        &[ServiceAccount("kube-system", "disruption-controller")],
+    ),
+    same(
         "system:controller:generic-garbage-collector",
         &[ServiceAccount("kube-system", "generic-garbage-collector")],
     ),

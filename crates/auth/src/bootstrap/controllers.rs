@@ -46,6 +46,65 @@ pub(super) const ROLES: &[RoleSpec] = &[
         ],
     ),
     role(
+        "system:controller:replication-controller",
+        &[
+            rule(&["get", "list", "update", "watch"], CORE, &["replicationcontrollers"]),
+            rule(&["update"], CORE, &["replicationcontrollers/status"]),
+            rule(&["update"], CORE, &["replicationcontrollers/finalizers"]),
+            rule(&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:statefulset-controller",
+        &[
+            rule(READ, CORE, &["pods"]),
+            rule(READ, &["apps"], &["statefulsets"]),
+            rule(&["update"], &["apps"], &["statefulsets/status"]),
+            rule(&["update"], &["apps"], &["statefulsets/finalizers"]),
+            rule(&["create", "delete", "get", "patch", "update"], CORE, &["pods"]),
+            rule(
+                &["create", "delete", "get", "list", "patch", "update", "watch"],
+                &["apps"],
+                &["controllerrevisions"],
+            ),
+            rule(&["create", "get"], CORE, &["persistentvolumeclaims"]),
+            rule(&["delete", "update"], CORE, &["persistentvolumeclaims"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:daemon-set-controller",
+        &[
+            rule(READ, APPS, &["daemonsets"]),
+            rule(&["update"], APPS, &["daemonsets/status"]),
+            rule(&["update"], APPS, &["daemonsets/finalizers"]),
+            rule(&["list", "watch"], CORE, &["nodes"]),
+            rule(&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+            rule(&["create"], CORE, &["pods/binding"]),
+            rule(
+                &["create", "delete", "get", "list", "patch", "update", "watch"],
+                &["apps"],
+                &["controllerrevisions"],
+            ),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:disruption-controller",
+        &[
+            rule(READ, APPS, &["deployments"]),
+            rule(READ, APPS, &["replicasets"]),
+            rule(READ, CORE, &["replicationcontrollers"]),
+            rule(READ, &["policy"], &["poddisruptionbudgets"]),
+            rule(READ, &["apps"], &["statefulsets"]),
+            rule(&["update"], &["policy"], &["poddisruptionbudgets/status"]),
+            rule(&["patch", "update"], CORE, &["pods/status"]),
+            rule(&["get"], &["*"], &["*/scale"]),
+            EVENTS,
+        ],
+    ),
+    role(
         "system:controller:generic-garbage-collector",
         &[rule(&["delete", "get", "list", "patch", "update", "watch"], &["*"], &["*"]), EVENTS],
     ),
@@ -119,6 +178,10 @@ const OURS: &[RuleSpec] = &[
     rule(&["patch", "update"], &["apps"], &["deployments/status", "replicasets/status"]),
     rule(&["update"], &["apps"], &["deployments/finalizers", "replicasets/finalizers"]),
     rule(&["create", "delete", "get", "list", "patch", "update", "watch"], CORE, &["pods"]),
+    // StatefulSets and DaemonSets: their histories and claims. The statuses of these kinds, and of budgets, are changed, as all
+    // else that is there, by what follows.
+    rule(&["create"], &["apps"], &["controllerrevisions"]),
+    rule(&["create"], CORE, &["persistentvolumeclaims"]),
     // Garbage collector and namespace controller: every kind, and deletion only of what they were told to delete.
     rule(&["delete", "deletecollection", "get", "list", "patch", "update", "watch"], &["*"], &["*"]),
     rule(&["patch", "update"], CORE, &["namespaces/finalize", "namespaces/status"]),

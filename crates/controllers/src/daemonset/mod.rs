@@ -278,8 +278,10 @@ impl<'a> Daemon<'a> {
             match pod.status.phase {
                 Phase::Failed => self.replace_failed(node, pod),
                 Phase::Succeeded => {
-                    let message =
-                        format!("Found succeeded daemon pod {} on node {node}, will try to delete it", key(pod));
+                    let message = format!(
+                        "Found succeeded daemon pod {} on node {node}, will try to delete it",
+                        key(pod)
+                    );
                     self.plan.then(tell(self.set, EventType::Normal, "SucceededDaemonPod", message));
                     self.take.push(pod.clone());
                 }
@@ -336,7 +338,8 @@ impl<'a> Daemon<'a> {
     fn forget(&mut self, revisions: &[Arc<ControllerRevision>], present: &ControllerRevision) {
         let limit = self.set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
         let Ok(limit) = usize::try_from(limit) else { return };
-        let past: Vec<_> = revisions.iter().filter(|past| past.metadata.name != present.metadata.name).collect();
+        let past: Vec<_> =
+            revisions.iter().filter(|past| past.metadata.name != present.metadata.name).collect();
         let surplus = past.len().saturating_sub(limit);
         let is_live = |revision: &ControllerRevision| {
             let hash = revision.labels().get(HASH_LABEL);

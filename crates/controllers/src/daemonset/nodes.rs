@@ -8,7 +8,8 @@ use api::taints::tolerates;
 use client::kube::ResourceExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
-    self as core, Affinity, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Toleration,
+    self as core, Affinity, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
+    Toleration,
 };
 
 /// How often the template has changed, as the server counts it.

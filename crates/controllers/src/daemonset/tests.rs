@@ -127,7 +127,8 @@ impl Sim {
             },
             Action::Delete(delete) if delete.resource.kind == "Pod" => {
                 let deleted = Time(self.now);
-                self.pods.get_mut(&delete.key.name).unwrap()["metadata"]["deletionTimestamp"] = json!(deleted);
+                self.pods.get_mut(&delete.key.name).unwrap()["metadata"]["deletionTimestamp"] =
+                    json!(deleted);
             }
             Action::Delete(delete) => drop(self.revisions.remove(&delete.key.name).unwrap()),
             _ => {}
@@ -142,7 +143,8 @@ impl Sim {
             pod["metadata"].get("deletionTimestamp").is_some()
                 || pod["status"]["phase"] == "Pending" && broken.is_none_or(|broken| *image != broken)
         };
-        let moving: Vec<_> = self.pods.iter().filter(|(_, pod)| moves(pod)).map(|(name, _)| name.clone()).collect();
+        let moving: Vec<_> =
+            self.pods.iter().filter(|(_, pod)| moves(pod)).map(|(name, _)| name.clone()).collect();
         let Some(name) = moving.get(chance % moving.len().max(1)) else { return false };
         let pod = self.pods.get_mut(name).unwrap();
         if pod["metadata"].get("deletionTimestamp").is_some() {
@@ -210,8 +212,14 @@ fn each_node_that_is_fit_has_one() {
     sim.settle();
     assert_eq!(sim.on(), ["a", "b"]);
     let status = sim.status();
-    assert_eq!((status.desired_number_scheduled, status.current_number_scheduled, status.number_ready), (2, 2, 2));
-    assert_eq!((status.updated_number_scheduled, status.number_available, status.number_unavailable), (Some(2), Some(2), None));
+    assert_eq!(
+        (status.desired_number_scheduled, status.current_number_scheduled, status.number_ready),
+        (2, 2, 2)
+    );
+    assert_eq!(
+        (status.updated_number_scheduled, status.number_available, status.number_unavailable),
+        (Some(2), Some(2), None)
+    );
     assert_eq!((status.number_misscheduled, status.observed_generation), (0, Some(1)));
     assert_eq!(sim.step(), 0, "at rest nothing is written");
     let pod = sim.pods.values().next().unwrap();
@@ -219,7 +227,10 @@ fn each_node_that_is_fit_has_one() {
     assert!(sim.revisions.contains_key(&format!("agent-{hash}")));
     let tolerations = pod["spec"]["tolerations"].as_array().unwrap();
     assert_eq!(tolerations.len(), 6);
-    assert_eq!(tolerations[0], json!({ "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute" }));
+    assert_eq!(
+        tolerations[0],
+        json!({ "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute" })
+    );
     sim.nodes.retain(|node| node.name_any() != "a");
     sim.step();
     assert_eq!(sim.status().desired_number_scheduled, 1);
@@ -234,12 +245,18 @@ fn taints_keep_pods_away_drive_them_off_or_are_borne() {
     assert_eq!(fit(&tainted("n", "mine", "NoExecute"), plain.clone()), Fit::Unfit);
     assert_eq!(fit(&tainted("n", "mine", "PreferNoSchedule"), plain.clone()), Fit::Wanted);
     for key in ["not-ready", "unreachable"] {
-        assert_eq!(fit(&tainted("n", &format!("node.kubernetes.io/{key}"), "NoExecute"), plain.clone()), Fit::Wanted);
+        assert_eq!(
+            fit(&tainted("n", &format!("node.kubernetes.io/{key}"), "NoExecute"), plain.clone()),
+            Fit::Wanted
+        );
     }
     let network = tainted("n", "node.kubernetes.io/network-unavailable", "NoSchedule");
     assert_eq!(fit(&network, plain.clone()), Fit::Borne);
     assert_eq!(fit(&network, json!({ "hostNetwork": true })), Fit::Wanted);
-    assert_eq!(fit(&tainted("n", "mine", "NoSchedule"), json!({ "tolerations": [{ "operator": "Exists" }] })), Fit::Wanted);
+    assert_eq!(
+        fit(&tainted("n", "mine", "NoSchedule"), json!({ "tolerations": [{ "operator": "Exists" }] })),
+        Fit::Wanted
+    );
     assert_eq!(fit(&node("n", plain.clone()), json!({ "nodeName": "m" })), Fit::Unfit);
     let fields = json!([{ "key": "metadata.name", "operator": "NotIn", "values": ["n"] }]);
     let affinity = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -349,7 +366,10 @@ fn revisions_that_say_the_same_become_one() {
     sim.settle();
     let (name, first) = sim.revisions.pop_first().unwrap();
     let mut twin = first.clone();
-    merge(&mut twin, &json!({ "metadata": { "name": "agent-twin", "labels": { HASH_LABEL: "twin" } }, "revision": 7 }));
+    merge(
+        &mut twin,
+        &json!({ "metadata": { "name": "agent-twin", "labels": { HASH_LABEL: "twin" } }, "revision": 7 }),
+    );
     sim.revisions = [(name, first), ("agent-twin".into(), twin)].into();
     sim.settle();
     assert_eq!(sim.revisions.keys().collect::<Vec<_>>(), ["agent-twin"]);
@@ -358,7 +378,8 @@ fn revisions_that_say_the_same_become_one() {
 
 #[test]
 fn a_set_that_selects_all_is_told_so_and_one_that_goes_rests() {
-    let all = View { set: Some(Arc::new(set(json!({ "selector": { "matchLabels": null } })))), ..View::default() };
+    let all =
+        View { set: Some(Arc::new(set(json!({ "selector": { "matchLabels": null } })))), ..View::default() };
     let plan_of = |view: &View| plan(view, &Memory::default(), Timestamp::UNIX_EPOCH).actions;
     assert!(matches!(&plan_of(&all)[..], [Action::Tell { reason: "SelectingAll", .. }]));
     let mut sim = Sim::new(1, json!({}));

@@ -124,7 +124,11 @@ impl Disruptions {
     fn of_pod(&self, key: &ObjectKey) -> View {
         let pods: Vec<_> = self.pods.get(key).into_iter().collect();
         let budgets = self.budgets.by_index("namespace", &key.namespace);
-        let mut under: Vec<_> = budgets.iter().filter(|budget| pods.iter().any(|pod| covers(budget, pod))).map(|budget| budget.name_any()).collect();
+        let mut under: Vec<_> = budgets
+            .iter()
+            .filter(|budget| pods.iter().any(|pod| covers(budget, pod)))
+            .map(|budget| budget.name_any())
+            .collect();
         under.sort();
         View { pods, under, ..View::default() }
     }
@@ -143,7 +147,8 @@ fn covers(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 fn counts_scales(budget: &PodDisruptionBudget) -> bool {
     let spec = budget.spec.as_ref();
     let available = spec.and_then(|spec| spec.min_available.as_ref());
-    spec.is_some_and(|spec| spec.max_unavailable.is_some()) || matches!(available, Some(IntOrString::String(_)))
+    spec.is_some_and(|spec| spec.max_unavailable.is_some())
+        || matches!(available, Some(IntOrString::String(_)))
 }
 
 /// A pod concerns the budgets that it is under, and those that it was under.
@@ -264,7 +269,8 @@ fn demand(budget: &PodDisruptionBudget, view: &View) -> Result<Demand, String> {
         }
         (Some(unavailable), _) => {
             (demand.expected, demand.has_unmanaged) = expected(view)?;
-            demand.healthy = demand.expected.saturating_sub(scaled(unavailable, demand.expected, true)).max(0);
+            demand.healthy =
+                demand.expected.saturating_sub(scaled(unavailable, demand.expected, true)).max(0);
         }
         (None, Some(available)) => {
             (demand.expected, demand.has_unmanaged) = expected(view)?;
@@ -313,7 +319,8 @@ fn disrupted(
             plan.look_again(over);
             disrupted.insert(name, since.clone());
         } else {
-            let message = format!("Pod was expected by PDB {} to be deleted but it wasn't", ObjectKey::of(budget));
+            let message =
+                format!("Pod was expected by PDB {} to be deleted but it wasn't", ObjectKey::of(budget));
             plan.then(tell(&**pod, EventType::Warning, "NotDeleted", message));
         }
     }

@@ -105,11 +105,18 @@ impl Workloads {
                 found.spec.as_ref().and_then(|spec| spec.replicas)
             }),
             ("apps" | "extensions", "ReplicaSet") => {
-                let set = self.replica_sets.get(&key).filter(|set| set.metadata.uid.as_ref() == Some(&owner.uid));
-                match set.as_ref().and_then(|set| controller_ref(&**set)).filter(|above| above.kind == "Deployment") {
-                    Some(above) => sized(&self.deployments, &ObjectKey::new(namespace, &above.name), above, |found| {
-                        found.spec.as_ref().and_then(|spec| spec.replicas)
-                    }),
+                let set =
+                    self.replica_sets.get(&key).filter(|set| set.metadata.uid.as_ref() == Some(&owner.uid));
+                match set
+                    .as_ref()
+                    .and_then(|set| controller_ref(&**set))
+                    .filter(|above| above.kind == "Deployment")
+                {
+                    Some(above) => {
+                        sized(&self.deployments, &ObjectKey::new(namespace, &above.name), above, |found| {
+                            found.spec.as_ref().and_then(|spec| spec.replicas)
+                        })
+                    }
                     None => sized(&self.replica_sets, &key, owner, |found| {
                         found.spec.as_ref().and_then(|spec| spec.replicas)
                     }),
@@ -126,7 +133,13 @@ impl Workloads {
 
 fn sized<K>(reader: &Reader<K>, key: &ObjectKey, owner: &OwnerReference, size: fn(&K) -> Option<i32>) -> Scale
 where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
     match reader.get(key).filter(|found| found.meta().uid.as_ref() == Some(&owner.uid)) {
         Some(found) => Scale::Of { uid: owner.uid.clone(), replicas: size(&found).unwrap_or(1) },

@@ -24,8 +24,7 @@ fn pod(name: &str, owner: Option<&str>, more: Value) -> Arc<Pod> {
         "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
     });
     if let Some(owner) = owner {
-        pod["metadata"]["ownerReferences"] =
-            json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true }]);
+        pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true }]);
     }
     merge(&mut pod, &more);
     Arc::new(from_value(pod).unwrap())
@@ -63,7 +62,8 @@ fn reasons(plan: &Plan<()>) -> Vec<&'static str> {
 /// Expected, desired, current, allowed.
 fn counts(spec: Value, pods: Vec<Arc<Pod>>, scales: Scales) -> [i64; 4] {
     let status = status(&plan_budget(&view(spec, Value::Null, pods, scales), now()));
-    ["expectedPods", "desiredHealthy", "currentHealthy", "disruptionsAllowed"].map(|field| status[field].as_i64().unwrap())
+    ["expectedPods", "desiredHealthy", "currentHealthy", "disruptionsAllowed"]
+        .map(|field| status[field].as_i64().unwrap())
 }
 
 #[test]
@@ -106,13 +106,19 @@ fn the_condition_says_whether_and_since_when() {
         status(&plan_budget(&view, now()))["conditions"][0].clone()
     };
     let fresh = condition(3, Value::Null);
-    assert_eq!((&fresh["type"], &fresh["status"], &fresh["reason"]), (&json!("DisruptionAllowed"), &json!("True"), &json!("SufficientPods")));
+    assert_eq!(
+        (&fresh["type"], &fresh["status"], &fresh["reason"]),
+        (&json!("DisruptionAllowed"), &json!("True"), &json!("SufficientPods"))
+    );
     assert_eq!((&fresh["observedGeneration"], &fresh["lastTransitionTime"]), (&json!(3), &json!(START)));
     let earlier = json!({ "conditions": [{ "type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods",
         "message": "", "observedGeneration": 2, "lastTransitionTime": "2025-01-01T00:00:00Z" }] });
     assert_eq!(condition(3, earlier.clone())["lastTransitionTime"], "2025-01-01T00:00:00Z");
     let short = condition(2, earlier);
-    assert_eq!((&short["status"], &short["reason"], &short["lastTransitionTime"]), (&json!("False"), &json!("InsufficientPods"), &json!(START)));
+    assert_eq!(
+        (&short["status"], &short["reason"], &short["lastTransitionTime"]),
+        (&json!("False"), &json!("InsufficientPods"), &json!(START))
+    );
 }
 
 #[test]
@@ -125,10 +131,14 @@ fn at_rest_nothing_is_written() {
 
 #[test]
 fn what_cannot_be_counted_allows_nothing() {
-    let scale = |scale: Option<Scale>| scale.map_or(Scales::default(), |scale| Scales::default().with("rs", scale));
+    let scale =
+        |scale: Option<Scale>| scale.map_or(Scales::default(), |scale| Scales::default().with("rs", scale));
     let said = |known: Option<Scale>| {
         let before = json!({ "disruptionsAllowed": 2, "observedGeneration": 3 });
-        let plan = plan_budget(&view(json!({ "maxUnavailable": 1 }), before, ready(3, Some("rs")), scale(known)), now());
+        let plan = plan_budget(
+            &view(json!({ "maxUnavailable": 1 }), before, ready(3, Some("rs")), scale(known)),
+            now(),
+        );
         assert_eq!(reasons(&plan), ["CalculateExpectedPodCountFailed"]);
         let status = status(&plan);
         let condition = &status["conditions"][0];
@@ -142,12 +152,16 @@ fn what_cannot_be_counted_allows_nothing() {
 
 #[test]
 fn pods_that_nothing_controls_are_told_of_where_parts_are_counted() {
-    let unmanaged = plan_budget(&view(json!({ "maxUnavailable": 1 }), Value::Null, ready(2, None), Scales::default()), now());
+    let unmanaged = plan_budget(
+        &view(json!({ "maxUnavailable": 1 }), Value::Null, ready(2, None), Scales::default()),
+        now(),
+    );
     assert_eq!(reasons(&unmanaged), ["UnmanagedPods"]);
     let Action::Tell { message, .. } = &unmanaged.actions[0] else { panic!() };
     assert!(message.contains("(selector: &LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},})"), "{message}");
     assert_eq!(status(&unmanaged)["disruptionsAllowed"], 0);
-    let none = plan_budget(&view(json!({ "minAvailable": 1 }), Value::Null, vec![], Scales::default()), now());
+    let none =
+        plan_budget(&view(json!({ "minAvailable": 1 }), Value::Null, vec![], Scales::default()), now());
     assert_eq!(reasons(&none), ["NoPods"]);
 }
 
@@ -158,7 +172,10 @@ fn selectors_select_nothing_or_all() {
         let budget: PodDisruptionBudget = from_value(json!({ "spec": { "selector": selector } })).unwrap();
         covers(&budget, &web)
     };
-    assert_eq!([of(Value::Null), of(json!({})), of(json!({ "matchLabels": { "app": "db" } }))], [false, true, false]);
+    assert_eq!(
+        [of(Value::Null), of(json!({})), of(json!({ "matchLabels": { "app": "db" } }))],
+        [false, true, false]
+    );
 }
 
 #[test]
@@ -176,14 +193,20 @@ fn a_pod_that_was_to_be_disrupted_and_stays_is_said_to_stay() {
     let recent = said("2026-01-02T03:03:05Z", json!({}));
     assert!(recent.actions.is_empty());
     assert_eq!(recent.requeue_at, Some(now() + SignedDuration::from_secs(60)));
-    for over in [json!({ "metadata": { "deletionTimestamp": START } }), json!({ "status": { "phase": "Failed" } })] {
+    for over in
+        [json!({ "metadata": { "deletionTimestamp": START } }), json!({ "status": { "phase": "Failed" } })]
+    {
         assert_eq!(said("2026-01-02T03:02:05Z", over), Plan::default());
     }
 }
 
 #[test]
 fn a_pod_under_two_budgets_is_told_of() {
-    let view = View { pods: vec![pod("p", None, json!({}))], under: vec!["a".into(), "b".into()], ..View::default() };
+    let view = View {
+        pods: vec![pod("p", None, json!({}))],
+        under: vec!["a".into(), "b".into()],
+        ..View::default()
+    };
     assert_eq!(reasons(&plan_pod(&view, now())), ["MultiplePodDisruptionBudgets"]);
 }
 

@@ -5,9 +5,7 @@ mod tests;
 mod victims;
 
 use crate::merge::difference;
-use crate::ownership::{
-    Selecting, by_orphans, claim, controller_ref, is_terminating, selector, wake,
-};
+use crate::ownership::{Selecting, by_orphans, claim, controller_ref, is_terminating, selector, wake};
 use crate::plan::{Announce, Attempt, Failure, Plan, create, delete, patch_status};
 use crate::pod::Pod;
 use crate::pods::{available_at, from_template, is_active, is_finished, ready_since};
@@ -242,8 +240,7 @@ fn conditions(
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
     const FAILURE: &str = "ReplicaFailure";
-    let (current, mut others): (Vec<_>, Vec<_>) =
-        before
+    let (current, mut others): (Vec<_>, Vec<_>) = before
         .and_then(|before| before.conditions.clone())
         .unwrap_or_default()
         .into_iter()

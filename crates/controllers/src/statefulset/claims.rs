@@ -68,7 +68,10 @@ fn new(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: Ordinal) ->
     let (pod, owner) = (pod_name(set, ordinal), set.name_any());
     create.announce = Some(Announce {
         regarding: Box::new(set.object_ref(&())),
-        done: ("SuccessfulCreate", format!("create Claim {{}} Pod {pod} in StatefulSet {owner} success").into()),
+        done: (
+            "SuccessfulCreate",
+            format!("create Claim {{}} Pod {pod} in StatefulSet {owner} success").into(),
+        ),
         failed: (
             "FailedCreate",
             format!("create Claim {} for Pod {pod} in StatefulSet {owner} failed error: ", claim.name_any())
@@ -80,8 +83,7 @@ fn new(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: Ordinal) ->
 
 /// Whether claims go with the set, and with pods that it is scaled down by.
 fn deletes(set: &StatefulSet) -> (bool, bool) {
-    let policy =
-        set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+    let policy = set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
     let is_delete = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Delete");
     (
         is_delete(policy.and_then(|policy| policy.when_deleted.as_ref())),

@@ -10,9 +10,7 @@ mod status;
 mod tests;
 
 use crate::history::{self, Versioned};
-use crate::ownership::{
-    Selecting, by_orphans, claim, claim_if, is_terminating, selector, selects, wake,
-};
+use crate::ownership::{Selecting, by_orphans, claim, claim_if, is_terminating, selector, selects, wake};
 use crate::plan::{Plan, patch_status};
 use crate::pod::Pod;
 use crate::{Controller, World};
@@ -123,7 +121,9 @@ impl StatefulSets {
         ordinals.extend(missing);
         let templates = claims::templates(set);
         let names = ordinals.iter().flat_map(|at| templates.iter().map(|one| claims::name(set, one, *at)));
-        names.filter_map(|name| Some((name.clone(), self.claims.get(&ObjectKey::new(&namespace, name))?))).collect()
+        names
+            .filter_map(|name| Some((name.clone(), self.claims.get(&ObjectKey::new(&namespace, name))?)))
+            .collect()
     }
 }
 

@@ -131,9 +131,9 @@ impl<'a> Rollout<'a> {
                 }
                 None => {}
             }
-            self.plan.actions.extend(
-                claims::missing(self.set, self.view, *ordinal).into_iter().map(Action::Create),
-            );
+            self.plan
+                .actions
+                .extend(claims::missing(self.set, self.view, *ordinal).into_iter().map(Action::Create));
             let version = if self.is_held_back(*ordinal) { &self.current } else { &self.update };
             let pod = new_pod(self.set, version.template.clone(), &version.name, *ordinal);
             let mut create = create(&pod);
@@ -254,7 +254,8 @@ impl<'a> Rollout<'a> {
         let targets = (all.start + Ordinal::from(partition.max(0))).min(all.end)..all.end;
         let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
         let allowed = unavailable.map_or(1, |unavailable| scaled(unavailable, replicas, false)).max(1);
-        let victims = if allowed == 1 { self.next_to_replace(targets) } else { self.to_replace(targets, allowed) };
+        let victims =
+            if allowed == 1 { self.next_to_replace(targets) } else { self.to_replace(targets, allowed) };
         victims.iter().for_each(|pod| self.delete(pod));
     }
 
@@ -288,8 +289,7 @@ impl<'a> Rollout<'a> {
 
     fn delete(&mut self, pod: &Pod) {
         let mut delete = delete(pod);
-        delete.announce =
-            Some(self.announce("delete", "SuccessfulDelete", "FailedDelete", &pod.name_any()));
+        delete.announce = Some(self.announce("delete", "SuccessfulDelete", "FailedDelete", &pod.name_any()));
         self.plan.then(delete);
     }
 
@@ -308,7 +308,9 @@ impl<'a> Rollout<'a> {
         let Ok(limit) = usize::try_from(limit) else { return };
         let pods = &self.view.pods;
         let is_live = |name: &str| {
-            name == self.current.name || name == self.update.name || pods.iter().any(|pod| revision(pod) == name)
+            name == self.current.name
+                || name == self.update.name
+                || pods.iter().any(|pod| revision(pod) == name)
         };
         let past: Vec<_> = revisions.iter().filter(|revision| !is_live(&revision.name_any())).collect();
         let surplus = past.len().saturating_sub(limit);

@@ -54,6 +54,7 @@ mod security;
 mod server_side_apply;
 mod service_ranges;
 mod services;
+mod sets;
 mod static_pods;
 mod streams;
 mod streams_kube;
