@@ -324,10 +324,10 @@ fn first_error(outcomes: Vec<Result<(), ActError>>) -> Result<(), ActError> {
 mod tests {
     use super::*;
     use crate::Settings;
-    use crate::plan::{delete, patch, patch_status};
+    use crate::plan::{create, delete, patch, patch_status};
     use client::Ambient;
     use clock::{ManualClock, SeededRandom, Tasks};
-    use k8s_openapi::api::core::v1::Pod;
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
     use serde_json::{Value, from_value, json};
     use std::sync::Arc;
     use testkit::FakeApi;
@@ -367,6 +367,23 @@ mod tests {
         let error = actor.perform_independently(actions().collect()).await.unwrap_err();
         assert!(is_conflict(&error.error));
         assert_eq!(names(&api), ["a"], "the other one has gone; this one is not deleted unmarked");
+    }
+
+    #[tokio::test]
+    async fn what_is_made_of_one_kind_waits_for_what_is_made_of_another_before_it() {
+        let (api, actor) = actor();
+        let map = |name: &str| {
+            let map: ConfigMap =
+                from_value(json!({ "metadata": { "name": name, "namespace": "x" } })).unwrap();
+            Action::Create(create(&map))
+        };
+        let made: Pod = from_value(json!({ "metadata": { "name": "pod", "namespace": "x" } })).unwrap();
+        let plan = || vec![map("a"), map("b"), Action::Create(create(&made))];
+        actor.perform(vec![map("b")]).await.unwrap();
+        actor.perform(plan()).await.unwrap_err();
+        assert_eq!(api.requests("POST", "pods"), 0, "the second map is there already");
+        actor.perform(vec![map("c"), Action::Create(create(&made))]).await.unwrap();
+        assert_eq!(names(&api), ["pod"]);
     }
 
     #[tokio::test]

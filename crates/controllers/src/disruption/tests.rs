@@ -75,6 +75,11 @@ fn numbers_and_parts_are_counted() {
     assert_eq!(counts(json!({ "maxUnavailable": "30%" }), pods(), of(5)), [5, 3, 5, 2]);
     assert_eq!(counts(json!({ "maxUnavailable": 9 }), pods(), of(5)), [5, 0, 5, 5]);
     assert_eq!(counts(json!({ "maxUnavailable": 1 }), pods(), of(9)), [9, 8, 5, 0], "four are missing");
+    assert_eq!(
+        counts(json!({ "maxUnavailable": 1 }), pods(), of(0)),
+        [0, 0, 5, 0],
+        "they are going, or it is early"
+    );
     assert_eq!(counts(json!({ "minAvailable": 0 }), vec![], Scales::default()), [0, 0, 0, 0]);
 }
 

@@ -87,9 +87,15 @@ impl Sim {
 
     /// Plans once and carries it out; the number of writes.
     fn step(&mut self) -> usize {
+        self.step_as_far_as(usize::MAX)
+    }
+
+    /// Plans once and carries out as much, as if the controller had been killed then; the number of writes.
+    fn step_as_far_as(&mut self, count: usize) -> usize {
         let plan = plan(&self.view(), self.now);
-        let writes = plan.actions.iter().filter(|action| !matches!(action, Action::Tell { .. })).count();
-        plan.actions.into_iter().for_each(|action| self.apply(action));
+        let actions: Vec<_> = plan.actions.into_iter().take(count).collect();
+        let writes = actions.iter().filter(|action| !matches!(action, Action::Tell { .. })).count();
+        actions.into_iter().for_each(|action| self.apply(action));
         writes
     }
 
@@ -526,7 +532,11 @@ proptest! {
         sim.settle();
         sim.respec(image("v2"));
         for chance in &chances {
-            if chance % 3 == 0 { sim.step(); } else { sim.pods_move(*chance); }
+            if chance % 3 == 0 {
+                sim.step_as_far_as(chance % 7);
+            } else {
+                sim.pods_move(*chance);
+            }
             let down = before - i32::try_from(sim.available()).unwrap();
             prop_assert!(down <= unavailable, "{down} are down, and {unavailable} may be");
         }
@@ -538,7 +548,11 @@ proptest! {
         }
         sim.respec(json!({ "replicas": after }));
         for chance in &chances {
-            if chance % 3 == 0 { sim.step(); } else { sim.pods_move(*chance); }
+            if chance % 3 == 0 {
+                sim.step_as_far_as(chance % 7);
+            } else {
+                sim.pods_move(*chance);
+            }
         }
         sim.settle();
         prop_assert_eq!(i32::try_from(sim.pods.len()).unwrap(), after);
