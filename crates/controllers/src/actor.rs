@@ -39,7 +39,8 @@ fn verb(attempt: Attempt) -> &'static str {
     }
 }
 
-/// What an action is about: kind and name.
+/// What an action is about: kind and name. What is yet to be made has no name: all of a kind counts as one, so that a quota
+/// that refuses all is asked once.
 #[derive(PartialEq)]
 struct Object(String, ObjectKey);
 
@@ -56,7 +57,10 @@ impl Object {
                 );
                 Some(Self(regarding.kind.clone().unwrap_or_default(), key))
             }
-            Action::Create(_) | Action::DeleteAll { .. } | Action::Finalize { .. } => None,
+            Action::Create(Create { resource, namespace, .. }) => {
+                Some(Self(resource.kind.clone(), ObjectKey::new(namespace.clone(), "")))
+            }
+            Action::DeleteAll { .. } | Action::Finalize { .. } => None,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslicemirroring;
 pub mod garbage;
+pub mod job;
 mod merge;
 pub mod namespace;
 pub mod nodelifecycle;

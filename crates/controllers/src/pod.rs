@@ -22,12 +22,20 @@ use std::sync::Arc;
 
 /// How much a pod would be missed, for whoever scales down.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Which of an indexed Job's pods it is.
+pub(crate) const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How often pods of its index have failed before it.
+pub(crate) const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+/// How often they have in a way that does not count.
+pub(crate) const INDEX_IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+/// The annotations that are read.
+const ANNOTATIONS: [&str; 4] = [DELETION_COST, COMPLETION_INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES];
 
 /// See the module.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
-    /// What every object has; of annotations no more than the deletion cost.
+    /// What every object has; of annotations no more than controllers read.
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What is to run.
@@ -179,8 +187,25 @@ pub struct PodStatus {
     pub ready_since: Option<Timestamp>,
     /// How often the container that failed most was started again.
     pub restarts: i32,
+    /// How often containers were started again, all together.
+    pub all_restarts: i32,
+    /// When the last container ended, if all have.
+    pub ended_at: Option<Timestamp>,
+    /// The containers that ended badly, those that run before the others at the end.
+    pub exits: Box<[Exit]>,
+    /// Of a pod that has failed: type and status of its conditions.
+    pub conditions: Box<[(Box<str>, Box<str>)]>,
     /// What its containers hold.
     pub held: Arc<Held>,
+}
+
+/// A container that ended badly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Its name.
+    pub container: Box<str>,
+    /// Other than 0.
+    pub code: i32,
 }
 
 /// How far a pod is.
@@ -215,6 +240,32 @@ struct ContainerStatus {
     #[serde(skip_serializing)]
     restart_count: i32,
     allocated_resources: Option<BTreeMap<String, Quantity>>,
+    #[serde(skip_serializing)]
+    state: Option<State>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct State {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Terminated {
+    exit_code: i32,
+    finished_at: Option<Time>,
+}
+
+impl ContainerStatus {
+    fn terminated(&self) -> Option<&Terminated> {
+        self.state.as_ref()?.terminated.as_ref()
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        let code = self.terminated()?.exit_code;
+        (code != 0).then(|| Exit { container: self.name.as_str().into(), code })
+    }
 }
 
 /// A status as it is written.
@@ -248,17 +299,34 @@ struct Condition {
     last_transition_time: Option<Time>,
 }
 
+impl Condition {
+    fn pair(&self) -> (Box<str>, Box<str>) {
+        (self.r#type.as_str().into(), self.status.as_str().into())
+    }
+}
+
 impl From<Told> for PodStatus {
     fn from(told: Told) -> Self {
         let mut ips: Vec<Box<str>> = told.pod_ips.into_iter().map(|address| address.ip).collect();
         ips.extend(told.pod_ip.filter(|ip| !ips.contains(ip)));
         ips.retain(|ip| !ip.is_empty());
+        let conditions = match told.phase {
+            Some(Phase::Failed) => told.conditions.iter().map(Condition::pair).collect(),
+            _ => Box::default(),
+        };
         let ready = told.conditions.into_iter().find(|condition| condition.r#type == "Ready");
         let ready = ready.filter(|condition| condition.status == "True");
         let restarts = told.container_statuses.iter().map(|status| status.restart_count).max();
+        let all = || told.container_statuses.iter().chain(&told.init_container_statuses);
+        let all_restarts = all().fold(0_i32, |sum, status| sum.saturating_add(status.restart_count));
+        let exits = all().filter_map(ContainerStatus::exit).collect();
+        let ends = told.container_statuses.iter().map(|status| Some(status.terminated()?.finished_at.as_ref()?.0));
+        let ended_at = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
         let held = |mut statuses: Vec<ContainerStatus>| {
             statuses.retain(|status| status.allocated_resources.is_some());
-            statuses.iter_mut().for_each(|status| status.restart_count = 0);
+            for status in &mut statuses {
+                (status.restart_count, status.state) = (0, None);
+            }
             statuses
         };
         Self {
@@ -267,6 +335,10 @@ impl From<Told> for PodStatus {
             ready_since: ready
                 .map(|ready| ready.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0)),
             restarts: restarts.unwrap_or(0),
+            all_restarts,
+            ended_at,
+            exits,
+            conditions,
             held: Arc::new(Held {
                 container_statuses: held(told.container_statuses),
                 init_container_statuses: held(told.init_container_statuses),
@@ -294,7 +366,7 @@ fn metadata<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
     struct Metadata {
-        annotations: Option<Annotations>,
+        annotations: Option<BTreeMap<String, String>>,
         creation_timestamp: Option<Time>,
         deletion_grace_period_seconds: Option<i64>,
         deletion_timestamp: Option<Time>,
@@ -306,16 +378,12 @@ fn metadata<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error
         resource_version: Option<String>,
         uid: Option<String>,
     }
-    #[derive(Default, Deserialize)]
-    struct Annotations {
-        #[serde(default, rename = "controller.kubernetes.io/pod-deletion-cost")]
-        deletion_cost: Option<String>,
-    }
     let mut read = Metadata::deserialize(reader)?;
     read.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
-    let cost = read.annotations.and_then(|annotations| annotations.deletion_cost);
+    let mut annotations = read.annotations.unwrap_or_default();
+    annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
     Ok(ObjectMeta {
-        annotations: cost.map(|cost| BTreeMap::from([(DELETION_COST.to_owned(), cost)])),
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
         creation_timestamp: read.creation_timestamp,
         deletion_grace_period_seconds: read.deletion_grace_period_seconds,
         deletion_timestamp: read.deletion_timestamp,
