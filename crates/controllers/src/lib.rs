@@ -12,6 +12,8 @@ mod actor;
 pub mod bootstrap;
 pub mod certificates;
 pub mod cluster_dns;
+pub mod clusterroles;
+pub mod cronjob;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
@@ -37,6 +39,8 @@ pub mod serviceaccount;
 pub mod servicecidrs;
 mod taints;
 mod topology;
+pub mod ttl;
+pub mod ttlafterfinished;
 mod world;
 
 pub use run::{Options, run};

@@ -60,6 +60,10 @@ async fn lead(
     start::<crate::deployment::Deployments>(&world);
     start::<crate::replicaset::ReplicaSets>(&world);
     start::<crate::job::Jobs>(&world);
+    start::<crate::cronjob::CronJobs>(&world);
+    start::<crate::ttlafterfinished::TtlAfterFinished>(&world);
+    start::<crate::ttl::NodeTtl>(&world);
+    start::<crate::clusterroles::ClusterRoles>(&world);
     start::<crate::serviceaccount::ServiceAccounts>(&world);
     start::<crate::root_ca::RootCa>(&world);
     start::<crate::namespace::Namespaces>(&world);

@@ -56,6 +56,34 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         "system:controller:resource-claim-controller",
         &[ServiceAccount("kube-system", "resource-claim-controller")],
     ),
+    same(
+        "system:controller:job-controller",
+        &[ServiceAccount("kube-system", "job-controller")],
+    ),
+    same(
+        "system:controller:cronjob-controller",
+        &[ServiceAccount("kube-system", "cronjob-controller")],
+    ),
+    same(
+        "system:controller:ttl-after-finished-controller",
+        &[ServiceAccount("kube-system", "ttl-after-finished-controller")],
+    ),
+    same(
+        "system:controller:ttl-controller",
+        &[ServiceAccount("kube-system", "ttl-controller")],
+    ),
+    same(
+        "system:controller:clusterrole-aggregation-controller",
+        &[ServiceAccount("kube-system", "clusterrole-aggregation-controller")],
+    ),
+    same(
+        "system:controller:ephemeral-volume-controller",
+        &[ServiceAccount("kube-system", "ephemeral-volume-controller")],
+    ),
+    same(
+        "system:controller:persistent-volume-binder",
+        &[ServiceAccount("kube-system", "persistent-volume-binder")],
+    ),
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),

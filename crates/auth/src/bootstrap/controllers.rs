@@ -4,6 +4,8 @@
 use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, named, role, rule};
 
 const APPS: &[&str] = &["apps", "extensions"];
+const BATCH: &[&str] = &["batch"];
+const RBAC: &[&str] = &["rbac.authorization.k8s.io"];
 const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
 const NETWORKING: &[&str] = &["networking.k8s.io"];
 const DEVICES: &[&str] = &["resource.k8s.io"];
@@ -109,6 +111,62 @@ pub(super) const ROLES: &[RoleSpec] = &[
             EVENTS,
         ],
     ),
+    role(
+        "system:controller:job-controller",
+        &[
+            rule(&["get", "list", "patch", "update", "watch"], BATCH, &["jobs"]),
+            rule(&["update"], BATCH, &["jobs/status"]),
+            rule(&["update"], BATCH, &["jobs/finalizers"]),
+            rule(&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:cronjob-controller",
+        &[
+            rule(&["get", "list", "update", "watch"], BATCH, &["cronjobs"]),
+            rule(&["create", "delete", "get", "list", "patch", "update", "watch"], BATCH, &["jobs"]),
+            rule(&["update"], BATCH, &["cronjobs/status"]),
+            rule(&["update"], BATCH, &["cronjobs/finalizers"]),
+            rule(&["delete", "list"], CORE, &["pods"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:ttl-after-finished-controller",
+        &[rule(&["delete", "get", "list", "watch"], BATCH, &["jobs"]), EVENTS],
+    ),
+    role(
+        "system:controller:ttl-controller",
+        &[rule(&["list", "patch", "update", "watch"], CORE, &["nodes"]), EVENTS],
+    ),
+    role(
+        "system:controller:clusterrole-aggregation-controller",
+        &[rule(&["escalate", "get", "list", "patch", "update", "watch"], RBAC, &["clusterroles"])],
+    ),
+    role(
+        "system:controller:ephemeral-volume-controller",
+        &[
+            rule(READ, CORE, &["pods"]),
+            rule(&["update"], CORE, &["pods/finalizers"]),
+            rule(&["create", "get", "list", "watch"], CORE, &["persistentvolumeclaims"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:persistent-volume-binder",
+        &[
+            rule(&["create", "delete", "get", "list", "update", "watch"], CORE, &["persistentvolumes"]),
+            rule(&["update"], CORE, &["persistentvolumes/status"]),
+            rule(&["get", "list", "update", "watch"], CORE, &["persistentvolumeclaims"]),
+            rule(&["update"], CORE, &["persistentvolumeclaims/status"]),
+            rule(&["create", "delete", "get", "list", "watch"], CORE, &["pods"]),
+            rule(READ, &["storage.k8s.io"], &["storageclasses"]),
+            rule(&["get", "list"], CORE, &["nodes"]),
+            rule(&["watch"], CORE, &["events"]),
+            EVENTS,
+        ],
+    ),
     role("system:monoplane:controllers", OURS),
 ];
 
@@ -144,6 +202,12 @@ const OURS: &[RuleSpec] = &[
     rule(&["delete", "get", "list", "watch"], CORE, &["secrets"]),
     // Ranges of Services.
     rule(&["patch", "update"], NETWORKING, &["servicecidrs", "servicecidrs/status"]),
+    // CronJobs.
+    rule(&["create"], BATCH, &["jobs"]),
+    // The rules of roles that are made of others, and of no other role.
+    rule(&["aggregate"], RBAC, &["clusterroles"]),
+    // Claims of pods' own.
+    rule(&["create"], CORE, &["persistentvolumeclaims"]),
     // Leader election.
     rule(&["create", "get", "patch", "update"], &["coordination.k8s.io"], &["leases"]),
     EVENTS,

@@ -43,6 +43,7 @@ fn each_identity_can_do_its_work_and_no_more() {
             false,
         ),
         ("system:kube-controller-manager", "-", "escalate rbac.authorization.k8s.io/clusterroles - x", false),
+        ("system:kube-controller-manager", "-", "aggregate rbac.authorization.k8s.io/clusterroles - x", true),
         ("system:kube-scheduler", "-", "create /pods/binding a b", true),
         ("system:kube-scheduler", "-", "update /pods/status a b", true),
         ("system:kube-scheduler", "-", "get /secrets a b", false),

@@ -76,8 +76,9 @@ pub(super) fn holding<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> 
     conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
-pub(crate) fn has_ended(job: &Job) -> bool {
-    holding(job, "Complete").is_some() || holding(job, "Failed").is_some()
+/// The condition by which a Job has ended.
+pub(crate) fn ended(job: &Job) -> Option<&JobCondition> {
+    holding(job, "Complete").or_else(|| holding(job, "Failed"))
 }
 
 /// How the Job is to end, if it is.

@@ -155,7 +155,7 @@ pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
     if job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref()).is_some_and(|manager| manager != US) {
         return plan;
     }
-    if end::has_ended(job) {
+    if end::ended(job).is_some() {
         view.pods.iter().filter(|pod| is_tracked(pod)).for_each(|pod| plan.then(untrack(pod)));
         return plan;
     }

@@ -207,7 +207,7 @@ impl Model {
             }
         }
         let job = self.job();
-        assert!(end::has_ended(&job), "{:#}", self.job["status"]);
+        assert!(end::ended(&job).is_some(), "{:#}", self.job["status"]);
         let held = self.view().pods.iter().filter(|pod| is_tracked(pod)).count();
         assert_eq!(held, 0, "nothing is held for ever");
         assert!(self.uncounted().is_empty());
