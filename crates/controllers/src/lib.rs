@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslicemirroring;
+pub mod ephemeral;
 pub mod garbage;
 pub mod job;
 mod merge;
@@ -41,6 +42,7 @@ mod taints;
 mod topology;
 pub mod ttl;
 pub mod ttlafterfinished;
+pub mod volume;
 mod world;
 
 pub use run::{Options, run};

@@ -10,10 +10,11 @@
 use client::kube::Resource;
 use client::{ObjectMeta, Sharing, Trim};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self as core, Affinity, ContainerPort, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{
+    self as core, Affinity, ContainerPort, EphemeralVolumeSource, ResourceRequirements, Toleration,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -115,8 +116,8 @@ pub struct Volume {
     pub name: String,
     /// The claim, of the pod's namespace.
     pub persistent_volume_claim: Option<ClaimSource>,
-    /// There, when the claim is made for the pod and named after it.
-    pub ephemeral: Option<IgnoredAny>,
+    /// How the claim is to look that is made for the pod and named after it.
+    pub ephemeral: Option<Box<EphemeralVolumeSource>>,
 }
 
 /// Which claim a volume is.

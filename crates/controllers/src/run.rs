@@ -74,6 +74,9 @@ async fn lead(
     start::<crate::endpoints::Endpoints>(&world);
     start::<crate::endpointslicemirroring::Mirroring>(&world);
     start::<crate::cluster_dns::ClusterDns>(&world);
+    start::<crate::volume::Binder>(&world);
+    start::<crate::volume::local::LocalVolumes>(&world);
+    start::<crate::ephemeral::EphemeralVolumes>(&world);
     start::<crate::protection::Claims>(&world);
     start::<crate::protection::Volumes>(&world);
     start::<crate::protection::AttributesClasses>(&world);

@@ -206,8 +206,8 @@ const OURS: &[RuleSpec] = &[
     rule(&["create"], BATCH, &["jobs"]),
     // The rules of roles that are made of others, and of no other role.
     rule(&["aggregate"], RBAC, &["clusterroles"]),
-    // Claims of pods' own.
-    rule(&["create"], CORE, &["persistentvolumeclaims"]),
+    // Claims of pods' own, and volumes on nodes.
+    rule(&["create"], CORE, &["persistentvolumeclaims", "persistentvolumes"]),
     // Leader election.
     rule(&["create", "get", "patch", "update"], &["coordination.k8s.io"], &["leases"]),
     EVENTS,

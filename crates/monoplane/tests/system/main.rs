@@ -33,6 +33,7 @@ mod helm;
 mod hostile;
 mod image_volumes;
 mod ingress;
+mod jobs;
 mod kubectl;
 mod kubectl_families;
 mod lifecycle;
