@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::k8s::api::core::v1::{Node, Pod, Service};
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) node_name: String,
     pub(crate) host_ips: Vec<IpAddr>,
     pub(crate) paths: Paths,
+    /// Where the node keeps volumes that outlive pods.
+    pub(crate) local_volumes: PathBuf,
     pub(crate) dns: Dns,
     /// Parent of the pods' cgroups.
     pub(crate) cgroup: String,

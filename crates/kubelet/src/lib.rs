@@ -17,6 +17,7 @@ mod environment;
 mod eviction;
 mod filesystem;
 mod images;
+mod local_volumes;
 mod mirror;
 mod node;
 mod pod;

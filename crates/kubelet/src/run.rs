@@ -24,7 +24,10 @@ use crate::pod::admission::{self, Sysctls};
 use crate::pod::config::{Dns, PODS, Paths};
 use crate::pod::security::Defaults;
 use crate::static_pods::{self, StaticPods};
-use crate::{cgroups, filesystem, mirror, pods, server};
+use crate::{cgroups, filesystem, local_volumes, mirror, pods, server};
+
+/// Where in a node's data directory the volumes are that outlive pods.
+const VOLUMES: &str = "volumes";
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
 pub type Admits = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
@@ -141,6 +144,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         labels: options.labels,
         version: options.version,
         handlers: options.runtimes.handlers(),
+        volumes: options.data_dir.join(VOLUMES),
     };
     let informer = informer(&options.client, &options.node_name, &options.ambient, &tasks);
     let recorder = EventRecorder::start(
@@ -169,6 +173,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         host_ips: options.addresses,
         allocations: Allocations::new(paths.clone(), allocatable.clone()),
         paths,
+        local_volumes: options.data_dir.join(VOLUMES),
         security: Defaults {
             seccomp_root: options.data_dir.join("seccomp"),
             seccomp_default: options.seccomp_default,
@@ -213,6 +218,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     informer.on_change(move |_| changed.send_modify(|()| {}));
     tasks.spawn("static pods", static_pods::run(cx.clone(), options.manifests));
     tasks.spawn("mirror pods", mirror::run(cx.clone()));
+    tasks.spawn("local volumes", local_volumes::run(cx.clone()));
     tasks.spawn("eviction", eviction::run(cx.clone(), options.eviction));
     tasks.spawn("control groups", cgroups::run(cx.clone()));
     let images = images::gc::run(cx.clone(), options.data_dir);

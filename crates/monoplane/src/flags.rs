@@ -168,6 +168,9 @@ pub struct Api {
     /// Do not mark the IngressClass `monoplane` as the default one when it is created
     #[arg(long)]
     pub no_default_ingress_class: bool,
+    /// Do not mark the StorageClass `local` as the default one when it is created
+    #[arg(long)]
+    pub no_default_storage_class: bool,
     /// Where the keys are
     #[command(flatten)]
     pub keys: crate::encryption::KeysFile,

@@ -56,22 +56,13 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         "system:controller:resource-claim-controller",
         &[ServiceAccount("kube-system", "resource-claim-controller")],
     ),
-    same(
-        "system:controller:job-controller",
-        &[ServiceAccount("kube-system", "job-controller")],
-    ),
-    same(
-        "system:controller:cronjob-controller",
-        &[ServiceAccount("kube-system", "cronjob-controller")],
-    ),
+    same("system:controller:job-controller", &[ServiceAccount("kube-system", "job-controller")]),
+    same("system:controller:cronjob-controller", &[ServiceAccount("kube-system", "cronjob-controller")]),
     same(
         "system:controller:ttl-after-finished-controller",
         &[ServiceAccount("kube-system", "ttl-after-finished-controller")],
     ),
-    same(
-        "system:controller:ttl-controller",
-        &[ServiceAccount("kube-system", "ttl-controller")],
-    ),
+    same("system:controller:ttl-controller", &[ServiceAccount("kube-system", "ttl-controller")]),
     same(
         "system:controller:clusterrole-aggregation-controller",
         &[ServiceAccount("kube-system", "clusterrole-aggregation-controller")],

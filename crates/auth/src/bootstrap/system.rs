@@ -245,6 +245,7 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     ),
     rule(&["create", "get", "list", "watch"], CORE, &["namespaces"]),
     rule(READ, CORE, &["pods"]),
+    rule(CREATE, STORAGE, &["storageclasses"]),
     rule(&["create", "get", "update"], CORE, &["endpoints", "services"]),
     rule(&["create", "get", "update"], &["discovery.k8s.io"], &["endpointslices"]),
     rule(&["create", "get", "update"], &["node.k8s.io"], &["runtimeclasses"]),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use api::k8s::api::core::v1::{
     DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
@@ -32,6 +33,8 @@ pub(crate) struct Description {
     pub(crate) version: String,
     /// Runtime handlers, the default one first.
     pub(crate) handlers: Vec<String>,
+    /// Where it keeps volumes that outlive pods.
+    pub(crate) volumes: PathBuf,
 }
 
 /// Conditions of running short, each with reason and message for when it holds and when it does not: upstream's words.
@@ -84,12 +87,19 @@ impl Description {
         self.labels.clone().into_iter().chain(ours).collect()
     }
 
+    /// What the node says of itself for others than people.
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+        let path = self.volumes.to_str().filter(|path| path.starts_with('/'));
+        path.map(|path| (api::local_volumes::DIRECTORY.to_owned(), path.to_owned())).into_iter().collect()
+    }
+
     /// The Node to create.
     pub(crate) fn node(&self, standing: &Standing, now: Timestamp) -> Node {
         Node {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 labels: Some(self.labels()),
+                annotations: Some(self.annotations()),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
@@ -212,6 +222,7 @@ mod tests {
             allocatable: reserved::capacity(&Machine { milli_cpus: 1500, ..Machine::default() }, 110),
             pod_cidrs: vec!["10.1.0.0/24".into(), "fd00:1::/64".into()],
             labels: [("zone".to_owned(), "a".to_owned())].into(),
+            volumes: "/data/volumes".into(),
             version: "v1.36.0".into(),
             handlers: vec!["runc".into()],
         }

@@ -103,6 +103,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
     let mut objects = defaults::manifests(&options, address.port()).map_err(said)?;
     objects.push(definitions::ingress_class(!flags.api.no_default_ingress_class));
+    objects.push(definitions::storage_class(!flags.api.no_default_storage_class));
     objects.push(definitions::runtime_class());
     server
         .install(&bootstrap, &objects)

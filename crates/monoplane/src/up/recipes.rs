@@ -87,6 +87,9 @@ impl Recipes<'_> {
         if api.no_default_ingress_class {
             words.push("--no-default-ingress-class".into());
         }
+        if api.no_default_storage_class {
+            words.push("--no-default-storage-class".into());
+        }
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
         }

@@ -29,7 +29,8 @@ fn conditions(object: &Value) -> Vec<String> {
 
 fn holders(plane: &Plane) -> usize {
     let pods = plane.get(&["pods"]);
-    let is_held = |pod: &&Value| pod["metadata"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
+    let is_held =
+        |pod: &&Value| pod["metadata"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
     pods["items"].as_array().into_iter().flatten().filter(is_held).count()
 }
 
@@ -58,7 +59,10 @@ fn jobs_complete_fail_and_wait() {
     assert_eq!(conditions(&failed), ["FailureTarget BackoffLimitExceeded", "Failed BackoffLimitExceeded"]);
     assert_eq!(failed["status"]["failed"], 2);
     let described = plane.kubectl_ok(&["describe", "job", "failing"]);
-    assert!(described.contains("BackoffLimitExceeded") && described.contains("Created pod: failing-"), "{described}");
+    assert!(
+        described.contains("BackoffLimitExceeded") && described.contains("Created pod: failing-"),
+        "{described}"
+    );
     assert_eq!(holders(&plane), 0, "no pod is held when its Job has ended");
     plane.kubectl_ok(&["delete", "job", "--all", "--timeout=60s"]);
     eventually("the pods go with their Jobs", || {

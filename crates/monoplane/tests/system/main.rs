@@ -16,6 +16,7 @@ mod aggregated;
 mod anew;
 mod apart;
 mod certificates;
+mod claims;
 mod clients;
 mod components;
 mod containers;
