@@ -40,7 +40,10 @@ impl Controller for ClusterRoles {
         roles.informer().on_change(move |_| {
             // Any role may be a part of any such one, or have been.
             let aggregated = all.informer().store().list();
-            aggregated.iter().filter(|role| is_aggregated(role)).for_each(|role| add.add(ObjectKey::of(&**role)));
+            aggregated
+                .iter()
+                .filter(|role| is_aggregated(role))
+                .for_each(|role| add.add(ObjectKey::of(&**role)));
         });
         Self { roles }
     }
@@ -64,11 +67,13 @@ impl Controller for ClusterRoles {
 
 /// The rules of its parts in the order of their names, each once.
 fn rules(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Vec<PolicyRule> {
-    let selectors = role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
+    let selectors =
+        role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
     let mut rules: Vec<PolicyRule> = Vec::new();
     for selector in selectors.filter_map(|selector| Selector::try_from(selector.clone()).ok()) {
-        let is_part =
-            |part: &&Arc<ClusterRole>| part.metadata.name != role.metadata.name && selects(&selector, &***part);
+        let is_part = |part: &&Arc<ClusterRole>| {
+            part.metadata.name != role.metadata.name && selects(&selector, &***part)
+        };
         let mut parts: Vec<_> = all.iter().filter(is_part).collect();
         parts.sort_by_key(|part| part.name_any());
         for rule in parts.into_iter().flat_map(|part| part.rules.iter().flatten()) {
@@ -97,11 +102,15 @@ mod tests {
 
     #[test]
     fn a_role_has_the_rules_of_its_parts() {
-        let whole = role("all", json!({
-            "metadata": { "labels": { "of": "all" } }, "rules": [{ "verbs": ["old"] }],
-            "aggregationRule": { "clusterRoleSelectors": [{ "matchLabels": { "of": "all" } }] },
-        }));
-        let roles = vec![part("b", "get"), part("a", "list"), part("c", "get"), whole.clone(), role("d", json!({}))];
+        let whole = role(
+            "all",
+            json!({
+                "metadata": { "labels": { "of": "all" } }, "rules": [{ "verbs": ["old"] }],
+                "aggregationRule": { "clusterRoleSelectors": [{ "matchLabels": { "of": "all" } }] },
+            }),
+        );
+        let roles =
+            vec![part("b", "get"), part("a", "list"), part("c", "get"), whole.clone(), role("d", json!({}))];
         let verbs: Vec<_> = rules(&whole, &roles).into_iter().flat_map(|rule| rule.verbs).collect();
         assert_eq!(verbs, ["list", "get"]);
     }

@@ -63,7 +63,8 @@ impl Controller for EphemeralVolumes {
     fn view(&self, key: &ObjectKey) -> View {
         let pod = self.pods.get(key);
         let names = pod.iter().flat_map(|pod| own(pod).map(|volume| name(pod, volume)).collect::<Vec<_>>());
-        let claims = names.filter_map(|name| self.claims.get(&ObjectKey::new(&key.namespace, name))).collect();
+        let claims =
+            names.filter_map(|name| self.claims.get(&ObjectKey::new(&key.namespace, name))).collect();
         View { pod, claims }
     }
 
@@ -74,7 +75,8 @@ impl Controller for EphemeralVolumes {
             let name = name(pod, volume);
             match view.claims.iter().find(|claim| claim.name_any() == name) {
                 None => plan.then(create(&claim(pod, volume, name))),
-                Some(claim) if controller_ref(&**claim).map(|owner| &owner.uid) == pod.metadata.uid.as_ref() => {}
+                Some(claim)
+                    if controller_ref(&**claim).map(|owner| &owner.uid) == pod.metadata.uid.as_ref() => {}
                 Some(_) => {
                     let (namespace, pod_name) = (pod.namespace().unwrap_or_default(), pod.name_any());
                     let why = format!(
@@ -125,14 +127,21 @@ mod tests {
         }))
         .unwrap();
         let view = |claims| View { pod: Some(Arc::new(pod.clone())), claims };
-        let plan = |view: &View| EphemeralVolumes::plan(&ObjectKey::default(), view, &(), Timestamp::UNIX_EPOCH);
+        let plan =
+            |view: &View| EphemeralVolumes::plan(&ObjectKey::default(), view, &(), Timestamp::UNIX_EPOCH);
         let made = plan(&view(vec![]));
         let [Action::Create(create)] = made.actions.as_slice() else { panic!("{made:?}") };
-        assert_eq!((create.object["metadata"]["name"].as_str(), create.object["spec"]["accessModes"][0].as_str()), (Some("p-scratch"), Some("ReadWriteOnce")));
+        assert_eq!(
+            (create.object["metadata"]["name"].as_str(), create.object["spec"]["accessModes"][0].as_str()),
+            (Some("p-scratch"), Some("ReadWriteOnce"))
+        );
         assert_eq!(create.object["metadata"]["ownerReferences"][0]["uid"], "pod");
         let there: PersistentVolumeClaim = from_value(create.object.clone()).unwrap();
         assert!(plan(&view(vec![Arc::new(there.clone())])).actions.is_empty());
-        let others = PersistentVolumeClaim { metadata: ObjectMeta { owner_references: None, ..there.metadata }, ..there };
+        let others = PersistentVolumeClaim {
+            metadata: ObjectMeta { owner_references: None, ..there.metadata },
+            ..there
+        };
         let told = plan(&view(vec![Arc::new(others)]));
         assert!(matches!(&told.actions[0], Action::Tell { reason: "FailedBinding", .. }), "{told:?}");
     }

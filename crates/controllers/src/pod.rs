@@ -321,7 +321,8 @@ impl From<Told> for PodStatus {
         let all = || told.container_statuses.iter().chain(&told.init_container_statuses);
         let all_restarts = all().fold(0_i32, |sum, status| sum.saturating_add(status.restart_count));
         let exits = all().filter_map(ContainerStatus::exit).collect();
-        let ends = told.container_statuses.iter().map(|status| Some(status.terminated()?.finished_at.as_ref()?.0));
+        let ends =
+            told.container_statuses.iter().map(|status| Some(status.terminated()?.finished_at.as_ref()?.0));
         let ended_at = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
         let held = |mut statuses: Vec<ContainerStatus>| {
             statuses.retain(|status| status.allocated_resources.is_some());
@@ -434,8 +435,29 @@ mod tests {
         assert_eq!(*pod.status.ips, ["10.0.0.1".into(), "fd00::1".into()]);
         assert_eq!((pod.status.phase, pod.status.restarts), (Phase::Running, 3));
         assert_eq!(pod.status.ready_since, Some("2026-01-02T03:04:05Z".parse().unwrap()));
+        assert!(pod.status.conditions.is_empty(), "kept of those that failed alone");
         let unheard: Pod = from_value(json!({ "spec": null, "status": { "phase": "Lost" } })).unwrap();
         assert_eq!((unheard.status.phase, unheard.status.ready_since), (Phase::Unknown, None));
+    }
+
+    #[test]
+    fn how_a_pod_ended_is_read() {
+        let ended = |code: i32, at: &str| json!({ "terminated": { "exitCode": code, "finishedAt": at } });
+        let mut one = pod("a");
+        one["metadata"]["annotations"][COMPLETION_INDEX] = json!("4");
+        one["status"]["phase"] = json!("Failed");
+        one["status"]["containerStatuses"] = json!([
+            { "name": "c", "restartCount": 3, "state": ended(7, "2026-01-02T03:04:05Z") },
+            { "name": "d", "restartCount": 1, "state": ended(0, "2026-01-02T03:04:09Z") },
+        ]);
+        let read: Pod = from_value(one.clone()).unwrap();
+        assert_eq!(*read.status.exits, [Exit { container: "c".into(), code: 7 }]);
+        assert_eq!(read.status.ended_at, Some("2026-01-02T03:04:09Z".parse().unwrap()));
+        assert_eq!((read.status.all_restarts, read.status.restarts), (4, 3));
+        assert_eq!(read.status.conditions[1], ("Ready".into(), "True".into()));
+        assert_eq!(read.metadata.annotations.unwrap().len(), 2);
+        one["status"]["containerStatuses"][1]["state"] = json!({ "running": {} });
+        assert_eq!(from_value::<Pod>(one).unwrap().status.ended_at, None, "one still runs");
     }
 
     #[test]

@@ -52,7 +52,10 @@ impl Controller for NodeTtl {
         let current = node.annotations().get(ANNOTATION).and_then(|text| text.parse().ok());
         let wanted = seconds(current, view.count);
         if current != Some(wanted) {
-            plan.then(patch(node, json!({ "metadata": { "annotations": { ANNOTATION: wanted.to_string() } } })));
+            plan.then(patch(
+                node,
+                json!({ "metadata": { "annotations": { ANNOTATION: wanted.to_string() } } }),
+            ));
         }
         plan
     }

@@ -82,7 +82,9 @@ mod tests {
         };
         assert_eq!(plan(Some(9), "Complete").requeue_at, Some("2026-01-02T03:04:09Z".parse().unwrap()));
         let over = plan(Some(5), "Failed");
-        let [Action::Confirm { .. }, Action::Delete(delete)] = over.actions.as_slice() else { panic!("{over:?}") };
+        let [Action::Confirm { .. }, Action::Delete(delete)] = over.actions.as_slice() else {
+            panic!("{over:?}")
+        };
         assert_eq!(delete.resource_version.as_deref(), Some("7"));
         assert_eq!(plan(Some(0), "Suspended"), Plan::default());
         assert_eq!(plan(None, "Complete"), Plan::default());

@@ -178,15 +178,19 @@ fn start(
             return warn("UnparseableSchedule", format!("unparseable schedule: {schedule:?} : {error}"));
         }
     };
-    plan.look_again(schedule.next(now));
-    let Some(due) = last_missed(cron, spec, &schedule, now) else { return };
+    let due = last_missed(cron, spec, &schedule, now);
+    let before = due.as_ref().map(|due| due.at).or_else(|| since(cron));
+    let next = before.and_then(|before| schedule.next(before)).filter(|next| *next > now);
+    plan.look_again(next.or_else(|| schedule.next(now)));
+    let Some(due) = due else { return };
     let mut warn_once = |reason, message: String| {
         if told.missed != Some(due.at) {
             plan.then(tell(cron, EventType::Warning, reason, message));
         }
     };
     if due.are_many {
-        let advice = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        let advice =
+            "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         warn_once("TooManyMissedTimes", advice.to_owned());
     }
     if deadline(spec, due.at).is_some_and(|deadline| deadline < now) {
@@ -228,9 +232,14 @@ struct Due {
     are_many: bool,
 }
 
-fn last_missed(cron: &CronJob, spec: &CronJobSpec, schedule: &Schedule, now: Timestamp) -> Option<Due> {
+/// From when on times count.
+fn since(cron: &CronJob) -> Option<Timestamp> {
     let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
-    let since = last.or(cron.metadata.creation_timestamp.as_ref())?.0;
+    last.or(cron.metadata.creation_timestamp.as_ref()).map(|since| since.0)
+}
+
+fn last_missed(cron: &CronJob, spec: &CronJobSpec, schedule: &Schedule, now: Timestamp) -> Option<Due> {
+    let since = since(cron)?;
     let window = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     let since = window.and_then(|window| now.checked_sub(window).ok()).map_or(since, |from| since.max(from));
     let times = |from: Timestamp| {
@@ -311,12 +320,15 @@ fn write(cron: &CronJob, status: CronJobStatus, plan: &mut Plan<Memory>) {
 
 /// Takes away the oldest of the Jobs that have ended, where there are more than are to be kept.
 fn forget(cron: &CronJob, spec: &CronJobSpec, jobs: &[Arc<Job>], plan: &mut Plan<Memory>) {
-    let limits = [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)];
+    let limits =
+        [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)];
     for (kind, limit) in limits {
         let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { continue };
         let is_such = |job: &&Arc<Job>| ended(job).is_some_and(|condition| condition.type_ == kind);
         let mut all: Vec<_> = jobs.iter().filter(is_such).filter(|job| !is_terminating(&***job)).collect();
-        all.sort_by_key(|job| (job.status.as_ref().and_then(|status| Some(status.start_time.as_ref()?.0)), job.name_any()));
+        all.sort_by_key(|job| {
+            (job.status.as_ref().and_then(|status| Some(status.start_time.as_ref()?.0)), job.name_any())
+        });
         let surplus = all.len().saturating_sub(limit);
         all.into_iter().take(surplus).for_each(|job| plan.then(announced_delete(cron, job)));
     }

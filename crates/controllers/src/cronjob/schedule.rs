@@ -277,7 +277,17 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule() {
-        for bad in ["", "* * * *", "60 * * * *", "*/0 * * * *", "* * 0 * *", "5-3 * * * *", "@never", "@every 5d", "x * * * *"] {
+        for bad in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "*/0 * * * *",
+            "* * 0 * *",
+            "5-3 * * * *",
+            "@never",
+            "@every 5d",
+            "x * * * *",
+        ] {
             assert!(Schedule::parse(bad, TimeZone::UTC).is_err(), "{bad}");
         }
         assert_eq!(zone("Nowhere").unwrap_err(), "unknown time zone Nowhere");

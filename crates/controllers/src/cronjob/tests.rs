@@ -40,7 +40,9 @@ fn done(plan: &Plan<Memory>) -> Vec<String> {
         Action::Create(create) => format!("create {}", create.object["metadata"]["name"].as_str().unwrap()),
         Action::Delete(delete) => format!("delete {}", delete.key.name),
         Action::Tell { reason, .. } => (*reason).to_owned(),
-        Action::Patch(patch) => format!("at {}", patch.body["status"]["lastScheduleTime"].as_str().unwrap_or("-")),
+        Action::Patch(patch) => {
+            format!("at {}", patch.body["status"]["lastScheduleTime"].as_str().unwrap_or("-"))
+        }
         other => panic!("{other:?}"),
     };
     plan.actions.iter().map(short).collect()
@@ -104,7 +106,12 @@ fn ends_are_seen_and_the_oldest_forgotten() {
     assert_eq!(done(&plan), ["SawCompletedJob", "MissingJob", "UnexpectedJob", "at -", "delete a"]);
     let Action::Patch(patch) = &plan.actions[3] else { panic!() };
     assert_eq!(patch.body["status"], json!({ "active": null, "lastSuccessfulTime": "2026-01-02T03:04:01Z" }));
-    let again = json!({ "lastScheduleTime": "2026-01-02T03:04:00Z", "lastSuccessfulTime": "2026-01-02T03:04:01Z" });
+    let again =
+        json!({ "lastScheduleTime": "2026-01-02T03:04:00Z", "lastSuccessfulTime": "2026-01-02T03:04:01Z" });
     let view = View { cron: Some(Arc::new(cron(json!({}), again))), jobs: jobs[1..].to_vec() };
-    assert_eq!(done(&super::plan(&view, plan.memory.as_ref().unwrap(), now())), [""; 0], "it is told of once");
+    assert_eq!(
+        done(&super::plan(&view, plan.memory.as_ref().unwrap(), now())),
+        [""; 0],
+        "it is told of once"
+    );
 }

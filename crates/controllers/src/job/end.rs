@@ -1,8 +1,8 @@
 //! Whether a Job is to end, and how. A Job that is to end says so first (`FailureTarget`, `SuccessCriteriaMet`), and has ended
 //! (`Failed`, `Complete`) once nothing of it runs any more and all is counted.
 
-use super::policy::{Verdict, met};
 use super::pods::is_tracked;
+use super::policy::{Verdict, met};
 use super::tally::{Ending, Tally, count};
 use crate::pod::Phase;
 use jiff::{SignedDuration, Timestamp};
@@ -10,8 +10,13 @@ use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Why Jobs fail.
-const FAILURES: [&str; 5] =
-    ["PodFailurePolicy", "BackoffLimitExceeded", "DeadlineExceeded", "MaxFailedIndexesExceeded", "FailedIndexes"];
+const FAILURES: [&str; 5] = [
+    "PodFailurePolicy",
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+    "MaxFailedIndexesExceeded",
+    "FailedIndexes",
+];
 
 /// How a Job is to end, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +63,13 @@ impl Target {
     }
 }
 
-pub(super) fn condition(kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) -> JobCondition {
+pub(super) fn condition(
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> JobCondition {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     JobCondition {
         type_: kind.to_owned(),

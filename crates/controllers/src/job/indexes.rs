@@ -85,9 +85,13 @@ mod tests {
 
     #[test]
     fn read_and_written() {
-        for (text, written, count) in
-            [("", "", 0), ("0", "0", 1), ("0,1", "0,1", 2), ("0-2,3,7,9-20", "0-3,7,9", 6), ("x,4-,8", "8", 1)]
-        {
+        for (text, written, count) in [
+            ("", "", 0),
+            ("0", "0", 1),
+            ("0,1", "0,1", 2),
+            ("0-2,3,7,9-20", "0-3,7,9", 6),
+            ("x,4-,8", "8", 1),
+        ] {
             let read = Indexes::parse(text, 10);
             assert_eq!((read.to_string().as_str(), read.count()), (written, count), "{text}");
         }

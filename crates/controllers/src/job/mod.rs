@@ -104,10 +104,7 @@ impl Controller for Jobs {
         strays.retain(|pod| uid.is_none() || controller_ref(&**pod).map(|owner| &owner.uid) != uid.as_ref());
         let of = |uid: &String| self.pods.by_index("controller-uid", uid);
         let (pods, orphans) = match &job {
-            Some(_) => (
-                uid.iter().flat_map(of).collect(),
-                self.pods.by_index("orphans-in", &key.namespace),
-            ),
+            Some(_) => (uid.iter().flat_map(of).collect(), self.pods.by_index("orphans-in", &key.namespace)),
             None => (Vec::new(), Vec::new()),
         };
         View { job, pods, orphans, strays }

@@ -38,9 +38,17 @@ enum Fate {
 #[derive(Clone, Debug)]
 enum Step {
     /// The controller plans, and does so many actions before it is killed, from the front or from the back.
-    Plan { actions: usize, backwards: bool },
-    Pod { at: usize, fate: Fate },
-    Wait { seconds: i64 },
+    Plan {
+        actions: usize,
+        backwards: bool,
+    },
+    Pod {
+        at: usize,
+        fate: Fate,
+    },
+    Wait {
+        seconds: i64,
+    },
 }
 
 impl Model {
@@ -113,13 +121,18 @@ impl Model {
                 pod["metadata"]["finalizers"] = json!([]);
                 // One that is let go of before it ended is surplus, and one that was to be counted has been noted.
                 if let Some(end) = self.ended.get(&patch.key.name) {
-                    let index = pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"].as_str();
+                    let index =
+                        pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"].as_str();
                     let completed = self.job["status"]["completedIndexes"].as_str().unwrap_or_default();
                     let by_index = *end == "succeeded"
                         && index.is_some_and(|index| {
                             super::indexes::Indexes::parse(completed, 99).has(index.parse().unwrap())
                         });
-                    assert!(by_index || self.noted.contains_key(&patch.key.name), "{} is lost", patch.key.name);
+                    assert!(
+                        by_index || self.noted.contains_key(&patch.key.name),
+                        "{} is lost",
+                        patch.key.name
+                    );
                 }
                 self.sweep();
             }
@@ -151,7 +164,8 @@ impl Model {
 
     fn uncounted(&self) -> BTreeMap<String, &'static str> {
         let list = |name: &'static str| {
-            let uids = self.job["status"]["uncountedTerminatedPods"][name].as_array().cloned().unwrap_or_default();
+            let uids =
+                self.job["status"]["uncountedTerminatedPods"][name].as_array().cloned().unwrap_or_default();
             uids.into_iter().map(move |uid| (uid.as_str().unwrap().to_owned(), name))
         };
         list("succeeded").chain(list("failed")).collect()
@@ -187,7 +201,8 @@ impl Model {
         if let Some((phase, list, code)) = ends {
             let state = json!({ "terminated": { "exitCode": code, "finishedAt": self.now } });
             pod["status"] = json!({ "phase": phase, "containerStatuses": [{ "name": "c", "state": state }] });
-            let is_held = pod["metadata"]["finalizers"].as_array().is_some_and(|held| held.contains(&json!(FINALIZER)));
+            let is_held =
+                pod["metadata"]["finalizers"].as_array().is_some_and(|held| held.contains(&json!(FINALIZER)));
             let is_user = !matches!(fate, Fate::IsEnded);
             if is_held && is_user {
                 self.ended.insert(name.clone(), list);

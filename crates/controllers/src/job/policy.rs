@@ -4,7 +4,8 @@ use super::indexes::Indexes;
 use crate::pod::Pod;
 use client::kube::ResourceExt;
 use k8s_openapi::api::batch::v1::{
-    PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement as ExitCodes, PodFailurePolicyRule, SuccessPolicy,
+    PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement as ExitCodes, PodFailurePolicyRule,
+    SuccessPolicy,
 };
 
 /// What a failure comes to.
@@ -44,7 +45,8 @@ fn fits(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     let name = || format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     if let Some(codes) = &rule.on_exit_codes {
         let exit = pod.status.exits.iter().find(|exit| {
-            codes.container_name.as_deref().is_none_or(|name| *name == *exit.container) && has(codes, exit.code)
+            codes.container_name.as_deref().is_none_or(|name| *name == *exit.container)
+                && has(codes, exit.code)
         })?;
         let (container, code) = (&exit.container, exit.code);
         return Some(format!("Container {container} for pod {} failed with exit code {code}", name()));
@@ -75,7 +77,8 @@ pub(super) fn met(policy: Option<&SuccessPolicy>, completions: u32, done: &Index
         let rule = policy.and_then(|policy| policy.rules.get(*at));
         let Some(rule) = rule else { return false };
         let enough = |count: usize| {
-            rule.succeeded_count.is_some_and(|wanted| usize::try_from(wanted).is_ok_and(|wanted| count >= wanted))
+            rule.succeeded_count
+                .is_some_and(|wanted| usize::try_from(wanted).is_ok_and(|wanted| count >= wanted))
         };
         let Some(indexes) = &rule.succeeded_indexes else { return enough(done.count()) };
         let wanted = Indexes::parse(indexes, completions);
@@ -120,11 +123,15 @@ mod tests {
 
     #[test]
     fn enough_is_enough() {
-        let policy = |rules: serde_json::Value| from_value::<SuccessPolicy>(json!({ "rules": rules })).unwrap();
+        let policy =
+            |rules: serde_json::Value| from_value::<SuccessPolicy>(json!({ "rules": rules })).unwrap();
         let done = Indexes::default().with([0, 3, 4]);
         for (rules, expected) in [
             (json!([{ "succeededIndexes": "0" }]), Some("Matched rules at index 0")),
-            (json!([{ "succeededIndexes": "0-2" }, { "succeededCount": 3 }]), Some("Matched rules at index 1")),
+            (
+                json!([{ "succeededIndexes": "0-2" }, { "succeededCount": 3 }]),
+                Some("Matched rules at index 1"),
+            ),
             (json!([{ "succeededIndexes": "0-5", "succeededCount": 3 }]), Some("Matched rules at index 0")),
             (json!([{ "succeededIndexes": "0-2", "succeededCount": 2 }, { "succeededCount": 4 }]), None),
         ] {

@@ -2,10 +2,10 @@
 
 use super::backoff;
 use super::indexes::Indexes;
-use super::policy::Verdict;
 use super::pods::{
     Failures, announced_create, failures_before, give_index, index_of, is_tracked, new_pod, order,
 };
+use super::policy::Verdict;
 use super::tally::{Tally, count};
 use crate::plan::Create;
 use crate::pod::Pod;
@@ -73,7 +73,8 @@ fn make(tally: &Tally<'_>, missing: usize, replaced: &BTreeMap<u32, Arc<Pod>>, n
             continue;
         }
         let counted = tally.spec.backoff_limit_per_index;
-        let failures = counted.map(|_| before.map_or_else(Failures::default, |pod| failures_with(tally, pod)));
+        let failures =
+            counted.map(|_| before.map_or_else(Failures::default, |pod| failures_with(tally, pod)));
         let mut pod = pod.clone();
         give_index(&mut pod, tally.job, index, failures);
         change.missing.push(announced_create(tally.job, &pod));

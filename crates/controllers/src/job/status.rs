@@ -23,7 +23,12 @@ pub(super) struct Written {
 }
 
 /// What the status should say of a Job that goes on or is to end; `settled` are the pods whose ends it may note.
-pub(super) fn write(tally: &Tally<'_>, settled: &[Arc<Pod>], target: Option<&Target>, now: Timestamp) -> Written {
+pub(super) fn write(
+    tally: &Tally<'_>,
+    settled: &[Arc<Pod>],
+    target: Option<&Target>,
+    now: Timestamp,
+) -> Written {
     let mut written = Written { status: tally.status.clone(), events: Vec::new() };
     let status = &mut written.status;
     counts(tally, status);

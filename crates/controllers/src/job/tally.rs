@@ -73,7 +73,8 @@ impl<'a> Tally<'a> {
     fn read_indexes(&mut self) {
         let parse = |text: Option<&String>| Indexes::parse(text.map_or("", |text| text), self.completions());
         let tracked = || self.pods.iter().filter(|pod| is_tracked(pod));
-        let done = tracked().filter(|pod| pod.status.phase == Phase::Succeeded).filter_map(|pod| self.index(pod));
+        let done =
+            tracked().filter(|pod| pod.status.phase == Phase::Succeeded).filter_map(|pod| self.index(pod));
         let stored = parse(self.status.completed_indexes.as_ref());
         let completed = stored.with(done);
         let failed_indexes = self.spec.backoff_limit_per_index.map(|_| {
@@ -98,7 +99,8 @@ impl<'a> Tally<'a> {
 
     /// Whether a pod that is being deleted is only replaced, and only counted, when it has ended.
     pub(super) fn waits_for_end(&self) -> bool {
-        self.spec.pod_replacement_policy.as_deref() == Some("Failed") || self.spec.pod_failure_policy.is_some()
+        self.spec.pod_replacement_policy.as_deref() == Some("Failed")
+            || self.spec.pod_failure_policy.is_some()
     }
 
     pub(super) fn has_failed(&self, pod: &Pod) -> bool {

@@ -50,7 +50,9 @@ fn done(plan: &Plan<()>) -> Vec<String> {
     let short = |action: &Action| match action {
         Action::Create(Create { object, .. }) => {
             let annotations = &object["metadata"]["annotations"];
-            let of = |name: &str| annotations[format!("batch.kubernetes.io/job-{name}")].as_str().unwrap_or("-").to_owned();
+            let of = |name: &str| {
+                annotations[format!("batch.kubernetes.io/job-{name}")].as_str().unwrap_or("-").to_owned()
+            };
             Some(format!("create {} {}", of("completion-index"), of("index-failure-count")))
         }
         Action::Delete(delete) => Some(format!("delete {}", delete.key.name)),
@@ -71,7 +73,10 @@ fn status(plan: &Plan<()>) -> Value {
 fn conditions(plan: &Plan<()>) -> Vec<String> {
     let conditions = status(plan)["conditions"].as_array().cloned().unwrap_or_default();
     let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or("-").to_owned();
-    conditions.iter().map(|each| format!("{} {} {}", text(each, "type"), text(each, "status"), text(each, "reason"))).collect()
+    conditions
+        .iter()
+        .map(|each| format!("{} {} {}", text(each, "type"), text(each, "status"), text(each, "reason")))
+        .collect()
 }
 
 fn events(plan: &Plan<()>) -> Vec<&'static str> {
@@ -95,14 +100,21 @@ fn a_new_job_starts() {
 
 #[test]
 fn pods_of_indexes_know_them() {
-    let plan = planned(job(json!({ "completionMode": "Indexed" }), started()), vec![pod("a", Some(0), "Running", json!({}))]);
+    let plan = planned(
+        job(json!({ "completionMode": "Indexed" }), started()),
+        vec![pod("a", Some(0), "Running", json!({}))],
+    );
     assert_eq!(done(&plan), ["create 1 -"]);
-    let Some(Action::Create(create)) = plan.actions.into_iter().find(|action| matches!(action, Action::Create(_)))
+    let Some(Action::Create(create)) =
+        plan.actions.into_iter().find(|action| matches!(action, Action::Create(_)))
     else {
         panic!("nothing is made")
     };
     let pod = &create.object;
-    assert_eq!((pod["spec"]["hostname"].as_str(), pod["metadata"]["generateName"].as_str()), (Some("j-1"), Some("j-1-")));
+    assert_eq!(
+        (pod["spec"]["hostname"].as_str(), pod["metadata"]["generateName"].as_str()),
+        (Some("j-1"), Some("j-1-"))
+    );
     assert_eq!(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"], "1");
     assert_eq!(pod["metadata"]["finalizers"], json!([FINALIZER]));
     for containers in ["containers", "initContainers"] {
@@ -136,7 +148,8 @@ fn a_job_that_has_what_it_wants_says_so_and_ends_when_all_is_counted() {
     assert_eq!(conditions(&first), ["SuccessCriteriaMet True CompletionsReached"]);
     let mut told = all();
     told["conditions"] = status(&first)["conditions"].clone();
-    let going = pod("g", None, "Running", json!({ "metadata": { "deletionTimestamp": START, "finalizers": null } }));
+    let going =
+        pod("g", None, "Running", json!({ "metadata": { "deletionTimestamp": START, "finalizers": null } }));
     assert_eq!(conditions(&planned(job(json!({}), told.clone()), vec![going])), [""; 0], "one still ends");
     let last = planned(job(json!({}), told), vec![]);
     assert_eq!(
@@ -191,7 +204,11 @@ fn an_index_that_failed_is_tried_again_with_its_count_before_its_pod_is_let_go_o
     };
     let plan = planned(job(spec.clone(), started()), vec![bad(0)]);
     assert_eq!(done(&plan), ["create 0 1", "create 1 0"]);
-    assert_eq!(status(&plan)["uncountedTerminatedPods"], Value::Null, "it is kept until another has its count");
+    assert_eq!(
+        status(&plan)["uncountedTerminatedPods"],
+        Value::Null,
+        "it is kept until another has its count"
+    );
     let plan = planned(job(spec, started()), vec![bad(1)]);
     assert_eq!(done(&plan), ["create 1 0", "create 2 0"]);
     assert_eq!(status(&plan)["failedIndexes"], "0");
@@ -202,7 +219,10 @@ fn a_suspended_job_has_no_pods_and_starts_anew() {
     let suspended = job(json!({ "suspend": true }), started());
     let plan = planned(suspended, vec![pod("a", None, "Running", json!({}))]);
     assert_eq!(done(&plan), ["let go of a", "delete a"]);
-    assert_eq!((conditions(&plan), events(&plan)), (vec!["Suspended True JobSuspended".to_owned()], vec!["Suspended"]));
+    assert_eq!(
+        (conditions(&plan), events(&plan)),
+        (vec!["Suspended True JobSuspended".to_owned()], vec!["Suspended"])
+    );
     let mut stopped = json!({ "startTime": "2026-01-01T00:00:00Z", "uncountedTerminatedPods": {} });
     stopped["conditions"] = status(&plan)["conditions"].clone();
     let plan = planned(job(json!({ "activeDeadlineSeconds": 100, "suspend": false }), stopped), vec![]);

@@ -2,8 +2,8 @@
 
 use super::matching::{best, is_placed, mismatch, waits};
 use super::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, Event, IS_DEFAULT, Memory, OLD_CLASS, OLD_PROVISIONER, PROVISIONER, View,
-    claim_ref, class_of_claim, is_bound_to, is_complete, phase_of, volume_name,
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, Event, IS_DEFAULT, Memory, OLD_CLASS, OLD_PROVISIONER, PROVISIONER,
+    View, claim_ref, class_of_claim, is_bound_to, is_complete, phase_of, volume_name,
 };
 use crate::merge::difference;
 use crate::plan::{Plan, patch, patch_status, tell};
@@ -44,7 +44,9 @@ fn choose(claim: &PersistentVolumeClaim, view: &View, plan: &mut Plan<Memory>) -
     }
     let event = if waits && !is_placed(claim) {
         let (reason, message) = match view.waiting.as_slice() {
-            [] => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
+            [] => {
+                ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned())
+            }
             [pod] => ("WaitForPodScheduled", format!("waiting for pod {pod} to be scheduled")),
             pods => ("WaitForPodScheduled", format!("waiting for pods {} to be scheduled", pods.join(","))),
         };
@@ -60,14 +62,22 @@ fn choose(claim: &PersistentVolumeClaim, view: &View, plan: &mut Plan<Memory>) -
 }
 
 /// Asks the provisioner of the class for a volume.
-fn provision(claim: &PersistentVolumeClaim, class: Option<&StorageClass>, plan: &mut Plan<Memory>) -> Option<Event> {
+fn provision(
+    claim: &PersistentVolumeClaim,
+    class: Option<&StorageClass>,
+    plan: &mut Plan<Memory>,
+) -> Option<Event> {
     let Some(class) = class else {
         let why = format!("storageclass.storage.k8s.io {:?} not found", class_of_claim(claim));
         return Some((Warning, "ProvisioningFailed", why));
     };
     let provisioner = &class.provisioner;
     if provisioner.starts_with("kubernetes.io/") {
-        return Some((Warning, "ProvisioningFailed", format!("no volume plugin matched name: {provisioner}")));
+        return Some((
+            Warning,
+            "ProvisioningFailed",
+            format!("no volume plugin matched name: {provisioner}"),
+        ));
     }
     if claim.annotations().get(PROVISIONER) != Some(provisioner) {
         let annotations = json!({ PROVISIONER: provisioner, OLD_PROVISIONER: provisioner });
@@ -109,9 +119,10 @@ fn asked(
             bind(claim, volume, plan);
             return None;
         }
-        Some(volume) if claim_ref(volume).is_some() => {
-            Some(("FailedBinding", format!("volume {:?} already bound to a different claim.", volume.name_any())))
-        }
+        Some(volume) if claim_ref(volume).is_some() => Some((
+            "FailedBinding",
+            format!("volume {:?} already bound to a different claim.", volume.name_any()),
+        )),
         Some(volume) => match mismatch(volume, claim) {
             None => {
                 bind(claim, volume, plan);
@@ -136,10 +147,9 @@ fn bound(claim: &PersistentVolumeClaim, volume: Option<&PersistentVolume>, plan:
         Some(_) => {
             ("ClaimMisbound", "Two claims are bound to the same volume, this one is bound incorrectly")
         }
-        None if volume_name(claim).is_empty() => (
-            "ClaimLost",
-            "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!",
-        ),
+        None if volume_name(claim).is_empty() => {
+            ("ClaimLost", "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!")
+        }
         None => ("ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!"),
     };
     if status(claim, "Lost", None, plan) {

@@ -2,7 +2,9 @@
 //! the directory that this node says. The node makes it when a pod first needs it, and holds the volume from then on; when
 //! the volume is to be deleted, it removes the data and lets go.
 
-use super::{PROVISIONED_BY, PROVISIONER, SELECTED_NODE, class_of_claim, is_complete, matching, phase_of, volume_name};
+use super::{
+    PROVISIONED_BY, PROVISIONER, SELECTED_NODE, class_of_claim, is_complete, matching, phase_of, volume_name,
+};
 use crate::ownership::is_terminating;
 use crate::plan::{Announce, Create, Plan, create, delete, patch, tell};
 use crate::{Controller, World};
@@ -65,8 +67,10 @@ impl Controller for LocalVolumes {
         let (add, claimed, made) = (queue.clone(), claims.clone(), volumes.clone());
         nodes.informer().on_change(move |change| {
             let name = change.object().name_any();
-            let is_selected = |claim: &&Arc<PersistentVolumeClaim>| claim.annotations().get(SELECTED_NODE) == Some(&name);
-            let says_other = change.before().map(|node| directory(node)) != change.after().map(|node| directory(node));
+            let is_selected =
+                |claim: &&Arc<PersistentVolumeClaim>| claim.annotations().get(SELECTED_NODE) == Some(&name);
+            let says_other =
+                change.before().map(|node| directory(node)) != change.after().map(|node| directory(node));
             if says_other {
                 let all = claimed.informer().store().list();
                 let waiting = all.iter().filter(is_selected).filter(|claim| is_ours(claim));
@@ -172,8 +176,7 @@ fn volume(claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node, dire
         values: Some(vec![host]),
     };
     let term = NodeSelectorTerm { match_expressions: Some(vec![is_node]), match_fields: None };
-    let annotations =
-        [(PROVISIONED_BY, OURS.to_owned()), (api::local_volumes::NODE, node.name_any())];
+    let annotations = [(PROVISIONED_BY, OURS.to_owned()), (api::local_volumes::NODE, node.name_any())];
     let annotations = annotations.map(|(name, value)| (name.to_owned(), value));
     let object = PersistentVolume {
         metadata: ObjectMeta {
@@ -192,7 +195,10 @@ fn volume(claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node, dire
             node_affinity: Some(VolumeNodeAffinity {
                 required: Some(NodeSelector { node_selector_terms: vec![term] }),
             }),
-            persistent_volume_reclaim_policy: class.reclaim_policy.clone().or_else(|| Some("Delete".to_owned())),
+            persistent_volume_reclaim_policy: class
+                .reclaim_policy
+                .clone()
+                .or_else(|| Some("Delete".to_owned())),
             storage_class_name: Some(class.name_any()),
             volume_mode: Some("Filesystem".to_owned()),
             ..PersistentVolumeSpec::default()
@@ -244,10 +250,12 @@ mod tests {
     }
 
     fn planned(claim: Arc<PersistentVolumeClaim>, mode: &str, node: Value) -> Vec<Action> {
-        let class = json!({ "metadata": { "name": "local" }, "provisioner": OURS, "volumeBindingMode": mode });
+        let class =
+            json!({ "metadata": { "name": "local" }, "provisioner": OURS, "volumeBindingMode": mode });
         let node = (!node.is_null()).then(|| Arc::new(from_value(node).unwrap()));
         let view = View::Claim(Some(claim), Some(Arc::new(from_value(class).unwrap())), node);
-        LocalVolumes::plan(&super::super::Key::Volume(String::new()), &view, &None, Timestamp::UNIX_EPOCH).actions
+        LocalVolumes::plan(&super::super::Key::Volume(String::new()), &view, &None, Timestamp::UNIX_EPOCH)
+            .actions
     }
 
     fn node() -> Value {
@@ -260,9 +268,18 @@ mod tests {
         let [Action::Create(create)] = actions.as_slice() else { panic!("{actions:?}") };
         let spec = &create.object["spec"];
         assert_eq!(create.object["metadata"]["name"], "pvc-u");
-        assert_eq!((spec["local"]["path"].as_str(), spec["capacity"]["storage"].as_str()), (Some("/data/pvc-u"), Some("1Gi")));
-        assert_eq!(spec["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"], json!(["host"]));
-        assert_eq!((spec["claimRef"]["uid"].as_str(), spec["persistentVolumeReclaimPolicy"].as_str()), (Some("u"), Some("Delete")));
+        assert_eq!(
+            (spec["local"]["path"].as_str(), spec["capacity"]["storage"].as_str()),
+            (Some("/data/pvc-u"), Some("1Gi"))
+        );
+        assert_eq!(
+            spec["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"],
+            json!(["host"])
+        );
+        assert_eq!(
+            (spec["claimRef"]["uid"].as_str(), spec["persistentVolumeReclaimPolicy"].as_str()),
+            (Some("u"), Some("Delete"))
+        );
     }
 
     #[test]
@@ -271,11 +288,15 @@ mod tests {
             Some(Action::Tell { message, .. }) => message.clone(),
             other => format!("{other:?}"),
         };
-        assert!(told(planned(claim(json!({})), "Immediate", node())).contains("must be WaitForFirstConsumer"));
+        assert!(
+            told(planned(claim(json!({})), "Immediate", node())).contains("must be WaitForFirstConsumer")
+        );
         let block = claim(json!({ "spec": { "volumeMode": "Block" } }));
         assert!(told(planned(block, "WaitForFirstConsumer", node())).contains("are file systems"));
         let elsewhere = planned(claim(json!({})), "WaitForFirstConsumer", Value::Null);
-        assert!(matches!(&elsewhere[0], Action::Patch(patch) if patch.body["metadata"]["annotations"][SELECTED_NODE].is_null()));
+        assert!(
+            matches!(&elsewhere[0], Action::Patch(patch) if patch.body["metadata"]["annotations"][SELECTED_NODE].is_null())
+        );
         assert!(told(elsewhere).contains("node \"n\" keeps no local volumes"));
         let unplaced = claim(json!({ "metadata": { "annotations": { SELECTED_NODE: null } } }));
         assert_eq!(planned(unplaced, "WaitForFirstConsumer", node()), []);
@@ -290,7 +311,12 @@ mod tests {
             }))
             .unwrap();
             let view = View::Volume(Some(Arc::new(volume)), has_node);
-            let plan = LocalVolumes::plan(&super::super::Key::Volume("v".into()), &view, &None, Timestamp::UNIX_EPOCH);
+            let plan = LocalVolumes::plan(
+                &super::super::Key::Volume("v".into()),
+                &view,
+                &None,
+                Timestamp::UNIX_EPOCH,
+            );
             match plan.actions.as_slice() {
                 [] => "nothing",
                 [Action::Delete(_)] => "deletes",

@@ -8,13 +8,15 @@ mod claim;
 pub mod local;
 mod matching;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 #[allow(clippy::module_inception)] // the other side of a claim
 mod volume;
 
+use crate::plan::Plan;
 use crate::pod::Pod;
 use crate::pods::node as node_of;
-use crate::plan::Plan;
 use crate::{Controller, World};
 use async_trait::async_trait;
 use client::kube::{Error, ResourceExt};
@@ -119,7 +121,8 @@ fn phase_of(volume: &PersistentVolume) -> &str {
 fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     claim_ref(volume).is_some_and(|reference| {
         let uid = reference.uid.as_deref().unwrap_or_default();
-        key_of_ref(reference) == ObjectKey::of(claim) && (uid.is_empty() || claim.uid().as_deref() == Some(uid))
+        key_of_ref(reference) == ObjectKey::of(claim)
+            && (uid.is_empty() || claim.uid().as_deref() == Some(uid))
     })
 }
 
@@ -164,7 +167,8 @@ impl Controller for Binder {
         volumes.informer().on_change(move |change| {
             let volume = change.object();
             add.add(Key::Volume(volume.name_any()));
-            let named = change.before().into_iter().chain(change.after()).filter_map(|volume| claim_ref(volume));
+            let named =
+                change.before().into_iter().chain(change.after()).filter_map(|volume| claim_ref(volume));
             named.for_each(|reference| add.add(Key::Claim(key_of_ref(reference))));
             for claim in all.informer().store().by_index("waiting-for-class", class_of_volume(volume)) {
                 add.add(Key::Claim(ObjectKey::of(&*claim)));

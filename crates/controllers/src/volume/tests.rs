@@ -28,7 +28,8 @@ fn volume(name: &str, size: &str, more: Value) -> Arc<PersistentVolume> {
 }
 
 fn class(name: &str, mode: &str, more: Value) -> Arc<StorageClass> {
-    let mut class = json!({ "metadata": { "name": name }, "provisioner": "example.com/p", "volumeBindingMode": mode });
+    let mut class =
+        json!({ "metadata": { "name": name }, "provisioner": "example.com/p", "volumeBindingMode": mode });
     testkit::merge(&mut class, &more);
     Arc::new(from_value(class).unwrap())
 }
@@ -49,7 +50,11 @@ fn done(plan: &Plan<Memory>) -> Vec<String> {
             format!("{} is {}", patch.key.name, patch.body["status"]["phase"].as_str().unwrap_or("-"))
         }
         Action::Patch(patch) if patch.resource.plural == "persistentvolumes" => {
-            format!("{} of {}", patch.key.name, patch.body["spec"]["claimRef"]["uid"].as_str().unwrap_or("nobody"))
+            format!(
+                "{} of {}",
+                patch.key.name,
+                patch.body["spec"]["claimRef"]["uid"].as_str().unwrap_or("nobody")
+            )
         }
         Action::Patch(patch) => match patch.body["spec"]["volumeName"].as_str() {
             Some(name) => format!("{} has {name}", patch.key.name),
@@ -86,7 +91,9 @@ fn the_smallest_that_suits_is_taken_on_both_sides() {
         no(json!({ "status": { "phase": "Released" } })),
         no(json!({ "metadata": { "deletionTimestamp": "2026-01-02T03:04:05Z" } })),
         no(json!({ "spec": { "claimRef": { "namespace": "x", "name": "other" } } })),
-        no(json!({ "spec": { "claimRef": { "namespace": "x", "name": "c", "uid": "one of its name before" } } })),
+        no(
+            json!({ "spec": { "claimRef": { "namespace": "x", "name": "c", "uid": "one of its name before" } } }),
+        ),
     ];
     let view = |claim, candidates| View { claim: Some(claim), candidates, ..View::default() };
     assert_eq!(of_claim(view(claim(json!({})), candidates.clone())), ["fits of claim", "c has fits"]);
@@ -95,7 +102,11 @@ fn the_smallest_that_suits_is_taken_on_both_sides() {
     let picky = claim(json!({ "spec": { "selector": { "matchLabels": { "a": "b" } } } }));
     assert_eq!(of_claim(view(picky, labelled)), ["labelled of claim", "c has labelled"]);
     let mut reserved = candidates;
-    reserved.push(volume("mine", "50Gi", json!({ "spec": { "claimRef": { "namespace": "x", "name": "c" } } })));
+    reserved.push(volume(
+        "mine",
+        "50Gi",
+        json!({ "spec": { "claimRef": { "namespace": "x", "name": "c" } } }),
+    ));
     assert_eq!(of_claim(view(claim(json!({})), reserved)), ["mine of claim", "c has mine"]);
 }
 
@@ -111,7 +122,11 @@ fn a_binding_that_was_begun_is_finished() {
     let view = View { claim: Some(pending), volume: Some(quiet), ..View::default() };
     assert_eq!(of_claim(view), ["v is Bound", "c is Bound"]);
     // The claim was faster than what is heard of the volume.
-    let view = View { claim: Some(claim(bound("v"))), volume: Some(volume("v", "2Gi", json!({}))), ..View::default() };
+    let view = View {
+        claim: Some(claim(bound("v"))),
+        volume: Some(volume("v", "2Gi", json!({}))),
+        ..View::default()
+    };
     assert_eq!(of_claim(view), ["v of claim"]);
 }
 
@@ -135,11 +150,17 @@ fn a_claim_that_lost_its_volume_says_so() {
 #[test]
 fn a_claim_waits_for_its_pod_and_then_for_its_provisioner() {
     let waits = || Some(class("slow", "WaitForFirstConsumer", json!({})));
-    let view = |claim, class| View { claim: Some(claim), class, candidates: vec![volume("v", "2Gi", json!({}))], ..View::default() };
+    let view = |claim, class| View {
+        claim: Some(claim),
+        class,
+        candidates: vec![volume("v", "2Gi", json!({}))],
+        ..View::default()
+    };
     assert_eq!(of_claim(view(claim(json!({})), waits())), ["WaitForFirstConsumer"], "the scheduler chooses");
     let placed = || claim(json!({ "metadata": { "annotations": { SELECTED_NODE: "n" } } }));
     assert_eq!(of_claim(view(placed(), waits())), ["c changes", "ExternalProvisioning"]);
-    let at_once = View { candidates: vec![], ..view(claim(json!({})), Some(class("slow", "Immediate", json!({})))) };
+    let at_once =
+        View { candidates: vec![], ..view(claim(json!({})), Some(class("slow", "Immediate", json!({})))) };
     assert_eq!(of_claim(at_once), ["c changes", "ExternalProvisioning"]);
     assert_eq!(of_claim(View { candidates: vec![], ..view(claim(json!({})), None) }), ["ProvisioningFailed"]);
 }
@@ -147,7 +168,8 @@ fn a_claim_waits_for_its_pod_and_then_for_its_provisioner() {
 #[test]
 fn a_claim_without_a_class_gets_the_default_one_later() {
     let classless = || claim(json!({ "spec": { "storageClassName": null } }));
-    let default = class("std", "Immediate", json!({ "metadata": { "annotations": { IS_DEFAULT[0]: "true" } } }));
+    let default =
+        class("std", "Immediate", json!({ "metadata": { "annotations": { IS_DEFAULT[0]: "true" } } }));
     let view = |claim, classes| View { claim: Some(claim), classes, ..View::default() };
     assert_eq!(of_claim(view(classless(), vec![])), ["FailedBinding"]);
     assert_eq!(of_claim(view(classless(), vec![default.clone()])), ["c changes"]);
@@ -162,8 +184,14 @@ fn a_volume_follows_its_claim() {
         testkit::merge(&mut all, &more);
         volume("v", "2Gi", all)
     };
-    assert_eq!(of_volume(volume("v", "2Gi", json!({ "status": { "phase": "Pending" } })), None), ["v is Available"]);
-    assert_eq!(of_volume(named(json!({ "status": { "phase": "Available" } })), Some(claim(bound("v")))), ["v is Bound"]);
+    assert_eq!(
+        of_volume(volume("v", "2Gi", json!({ "status": { "phase": "Pending" } })), None),
+        ["v is Available"]
+    );
+    assert_eq!(
+        of_volume(named(json!({ "status": { "phase": "Available" } })), Some(claim(bound("v")))),
+        ["v is Bound"]
+    );
     assert_eq!(of_volume(named(json!({})), Some(claim(json!({})))), [""; 0], "the claim finishes it");
     assert_eq!(of_volume(named(json!({})), None), ["v is Released"]);
     let released = |policy: &str, annotations: Value| {
@@ -173,7 +201,11 @@ fn a_volume_follows_its_claim() {
         }))
     };
     assert_eq!(of_volume(released("Retain", json!({})), None), [""; 0]);
-    assert_eq!(of_volume(released("Delete", json!({ PROVISIONED_BY: "example.com/p" })), None), [""; 0], "who made it");
+    assert_eq!(
+        of_volume(released("Delete", json!({ PROVISIONED_BY: "example.com/p" })), None),
+        [""; 0],
+        "who made it"
+    );
     assert_eq!(of_volume(released("Delete", json!({})), None), ["v is Failed", "VolumeFailedDelete"]);
     assert_eq!(of_volume(released("Recycle", json!({})), None), ["v is Failed", "VolumeFailedRecycle"]);
     let other = || Some(claim(json!({ "spec": { "volumeName": "w" } })));

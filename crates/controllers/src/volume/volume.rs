@@ -16,7 +16,8 @@ pub(super) fn plan(
     _now: Timestamp,
     plan: &mut Plan<Memory>,
 ) {
-    let reference = claim_ref(volume).filter(|reference| reference.uid.as_deref().is_some_and(|uid| !uid.is_empty()));
+    let reference =
+        claim_ref(volume).filter(|reference| reference.uid.as_deref().is_some_and(|uid| !uid.is_empty()));
     let Some(reference) = reference else { return phase(volume, "Available", plan) };
     match claim.filter(|claim| claim.uid() == reference.uid) {
         None => release(volume, plan),
@@ -79,10 +80,9 @@ fn release(volume: &PersistentVolume, plan: &mut Plan<Memory>) {
             ),
         ),
         "Recycle" => ("VolumeFailedRecycle", "No recycler plugin found for the volume!".to_owned()),
-        _ => (
-            "VolumeUnknownReclaimPolicy",
-            "Volume has unrecognized PersistentVolumeReclaimPolicy".to_owned(),
-        ),
+        _ => {
+            ("VolumeUnknownReclaimPolicy", "Volume has unrecognized PersistentVolumeReclaimPolicy".to_owned())
+        }
     };
     if before != "Failed" {
         plan.then(patch_status(volume, json!({ "phase": "Failed", "message": why })));
