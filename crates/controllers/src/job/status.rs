@@ -38,13 +38,9 @@ pub(super) fn write(
     }
     match target {
         Some(target) if !target.is_told => set(status, target.announcement(), target, now),
-        Some(target) => {
-            if is_over(tally, status) {
-                end(tally, target, &mut written, now);
-            }
-        }
+        Some(target) if is_over(tally, status) => end(tally, target, &mut written, now),
         None if tally.job.metadata.deletion_timestamp.is_none() => suspend(tally, &mut written, now),
-        None => {}
+        _ => {}
     }
     written
 }
