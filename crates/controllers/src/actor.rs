@@ -181,6 +181,8 @@ impl Actor {
             Some(subresource) => api.patch_subresource(subresource, &key.name, &params, &body).await,
         };
         match outcome {
+            // A scale is not the object that has it.
+            Ok(_) if subresource == Some("scale") => Ok(()),
             Ok(object) => {
                 self.world.wrote(&resource, object);
                 Ok(())

@@ -17,6 +17,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslicemirroring;
 pub mod garbage;
+pub mod horizontalpodautoscaler;
 mod merge;
 pub mod namespace;
 pub mod nodelifecycle;

@@ -177,6 +177,10 @@ pub struct PodStatus {
     pub ips: Box<[Box<str>]>,
     /// Since when it is ready, if it is; the epoch where that is not said.
     pub ready_since: Option<Timestamp>,
+    /// Since when it is not ready, if it says that it is not; the epoch where that is not said.
+    pub unready_since: Option<Timestamp>,
+    /// When its node took it up.
+    pub started_at: Option<Timestamp>,
     /// How often the container that failed most was started again.
     pub restarts: i32,
     /// What its containers hold.
@@ -226,6 +230,7 @@ struct Told {
     pod_ip: Option<Box<str>>,
     #[serde(rename = "podIPs", deserialize_with = "or_default")]
     pod_ips: Vec<Address>,
+    start_time: Option<Time>,
     #[serde(deserialize_with = "or_default")]
     conditions: Vec<Condition>,
     #[serde(deserialize_with = "or_default")]
@@ -254,7 +259,12 @@ impl From<Told> for PodStatus {
         ips.extend(told.pod_ip.filter(|ip| !ips.contains(ip)));
         ips.retain(|ip| !ip.is_empty());
         let ready = told.conditions.into_iter().find(|condition| condition.r#type == "Ready");
-        let ready = ready.filter(|condition| condition.status == "True");
+        let since = |condition: Condition| condition.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+        let (ready, unready) = match ready {
+            Some(condition) if condition.status == "True" => (Some(since(condition)), None),
+            Some(condition) => (None, Some(since(condition))),
+            None => (None, None),
+        };
         let restarts = told.container_statuses.iter().map(|status| status.restart_count).max();
         let held = |mut statuses: Vec<ContainerStatus>| {
             statuses.retain(|status| status.allocated_resources.is_some());
@@ -264,8 +274,9 @@ impl From<Told> for PodStatus {
         Self {
             phase: told.phase.unwrap_or_default(),
             ips: ips.into(),
-            ready_since: ready
-                .map(|ready| ready.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0)),
+            ready_since: ready,
+            unready_since: unready,
+            started_at: told.start_time.map(|at| at.0),
             restarts: restarts.unwrap_or(0),
             held: Arc::new(Held {
                 container_statuses: held(told.container_statuses),

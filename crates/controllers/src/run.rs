@@ -59,6 +59,7 @@ async fn lead(
     let world = World::new(client, ambient, settings, tasks.clone());
     start::<crate::deployment::Deployments>(&world);
     start::<crate::replicaset::ReplicaSets>(&world);
+    start::<crate::horizontalpodautoscaler::HorizontalPodAutoscalers>(&world);
     start::<crate::serviceaccount::ServiceAccounts>(&world);
     start::<crate::root_ca::RootCa>(&world);
     start::<crate::namespace::Namespaces>(&world);
