@@ -38,6 +38,7 @@ pub mod tls;
 mod verb;
 mod watch;
 
+pub use aggregation::Extension;
 pub use authenticate::Authenticators;
 pub use body::{Body, BodyError, Sending};
 pub use connection::{Chain, ConnectError, Connection};

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{start_policies, start_webhooks};
 use crate::aggregation::proxy::Patience;
-use crate::aggregation::{self, Aggregation};
+use crate::aggregation::{self, Aggregation, Extension};
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
 use crate::body::{Body, BodyError};
@@ -157,6 +157,11 @@ impl ApiServer {
             writes: Arc::new(Semaphore::new(options.limits.writes)),
             streams: Arc::new(Semaphore::new(options.limits.streams)),
         })
+    }
+
+    /// Has a part of this process serve a group version, as long as its APIService names nobody else.
+    pub fn extend(&self, extension: Extension) {
+        self.aggregation.extend(extension);
     }
 
     /// A connection on which a client presented these certificates (none: it will be anonymous, or send tokens).

@@ -26,6 +26,7 @@ mod run;
 mod server;
 mod service_links;
 mod static_pods;
+mod usage;
 
 pub use self::images::ImageOptions;
 pub use context::Runtimes;

@@ -28,6 +28,7 @@ fn identities() -> Vec<Identity> {
         Identity::Admin,
         Identity::ControllerManager,
         Identity::Scheduler,
+        Identity::MetricsServer,
         Identity::Node("one".into()),
         Identity::Edge("one".into()),
         Identity::KubeletClient,

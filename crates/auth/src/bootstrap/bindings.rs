@@ -38,6 +38,10 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         "system:controller:generic-garbage-collector",
         &[ServiceAccount("kube-system", "generic-garbage-collector")],
     ),
+    same(
+        "system:controller:horizontal-pod-autoscaler",
+        &[ServiceAccount("kube-system", "horizontal-pod-autoscaler")],
+    ),
     same("system:controller:namespace-controller", &[ServiceAccount("kube-system", "namespace-controller")]),
     same(
         "system:controller:service-account-controller",
@@ -57,6 +61,7 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         &[ServiceAccount("kube-system", "resource-claim-controller")],
     ),
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
+    same("system:monoplane:metrics", &[User("system:metrics-server")]),
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),
     same("system:monoplane:edge", &[Group("system:monoplane:edges")]),

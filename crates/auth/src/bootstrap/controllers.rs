@@ -50,6 +50,19 @@ pub(super) const ROLES: &[RoleSpec] = &[
         &[rule(&["delete", "get", "list", "patch", "update", "watch"], &["*"], &["*"]), EVENTS],
     ),
     role(
+        "system:controller:horizontal-pod-autoscaler",
+        &[
+            rule(READ, &["autoscaling"], &["horizontalpodautoscalers"]),
+            rule(&["update"], &["autoscaling"], &["horizontalpodautoscalers/status"]),
+            rule(&["get", "update"], &["*"], &["*/scale"]),
+            rule(&["list"], CORE, &["pods"]),
+            rule(&["list"], &["metrics.k8s.io"], &["pods"]),
+            rule(&["get", "list"], &["custom.metrics.k8s.io"], &["*"]),
+            rule(&["get", "list"], &["external.metrics.k8s.io"], &["*"]),
+            EVENTS,
+        ],
+    ),
+    role(
         "system:controller:namespace-controller",
         &[
             rule(&["delete", "get", "list", "watch"], CORE, &["namespaces"]),

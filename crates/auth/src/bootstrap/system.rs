@@ -147,6 +147,11 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(LIST_WATCH, &["networking.k8s.io"], &["networkpolicies"]),
         ],
     ),
+    // The way to kubelets leads through the server, whatever is asked of them.
+    role(
+        "system:monoplane:metrics",
+        &[rule(&["get", "list"], CORE, &["nodes", "pods"]), rule(&["get"], CORE, &["nodes/proxy"])],
+    ),
     role("system:monoplane:edge", EDGE),
     role("system:monoplane:bootstrap", BOOTSTRAP),
 ];

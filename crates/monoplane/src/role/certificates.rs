@@ -103,6 +103,7 @@ pub fn identity_of(part: Part) -> Identity {
     match part {
         Part::Controllers => Identity::ControllerManager,
         Part::Scheduler => Identity::Scheduler,
+        Part::Metrics => Identity::MetricsServer,
     }
 }
 

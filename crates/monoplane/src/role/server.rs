@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, Outgoing, ServiceAccounts};
+use apiserver::{
+    ApiServer, Authenticators, Extension, InMemory, Limits, Options, Outgoing, ServiceAccounts,
+};
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
 use egress::{Connector, Policy};
+use metrics::Metrics;
 use pki::{Authority, Identity, Signer};
 use registry::{Registry, defaults};
 use store::Encrypted;
@@ -202,7 +205,7 @@ fn start_roles(
     lead: &Lead,
 ) -> Result<Vec<(Identity, InMemory)>> {
     let mut roles = Vec::new();
-    for part in [Part::Controllers, Part::Scheduler] {
+    for part in [Part::Controllers, Part::Scheduler, Part::Metrics] {
         if without.contains(&part) {
             continue;
         }
@@ -224,10 +227,19 @@ fn start_roles(
                     scheduler::Options { identity: lead.identity.clone(), ..scheduler::Options::default() };
                 spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
             }
+            Part::Metrics => server.extend(extension(Metrics::start(client, own, tasks))),
         }
         roles.push((identity, connection));
     }
     Ok(roles)
+}
+
+/// The API that tells what nodes and pods use, as a part of this server.
+fn extension(metrics: Arc<Metrics>) -> Extension {
+    Extension::new(metrics::GROUP, metrics::VERSION, move |request| {
+        let metrics = metrics.clone();
+        Box::pin(async move { metrics.answer(&request).await })
+    })
 }
 
 /// Runs a part that owns tasks itself; when one of those panics, so has this.
