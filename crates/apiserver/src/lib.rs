@@ -22,6 +22,7 @@ mod health;
 mod in_memory;
 mod incoming;
 mod install;
+mod instruments;
 mod negotiate;
 mod outgoing;
 mod path;

@@ -1,15 +1,17 @@
 //! Instruments of one kind, by what they count.
 
-use std::hash::Hash;
+use std::hash::{Hash, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use hashbrown::{Equivalent, HashMap};
 
+type Table<K, I> = HashMap<K, Arc<I>, RandomState>;
+
 /// One instrument a key. Finding one that is there takes no lock and no allocation; the first use of a key makes a new table.
 #[derive(Debug)]
 pub struct Family<K, I> {
-    known: ArcSwap<HashMap<K, Arc<I>>>,
+    known: ArcSwap<Table<K, I>>,
     adding: Mutex<()>,
     make: fn() -> I,
     most: usize,
@@ -19,6 +21,20 @@ impl<K: Hash + Eq + Clone, I> Family<K, I> {
     /// Makes instruments so, at most so many.
     pub fn new(make: fn() -> I, most: usize) -> Self {
         Self { known: ArcSwap::default(), adding: Mutex::default(), make, most }
+    }
+
+    /// Uses the instrument of a key, if there is one.
+    pub fn find<Q>(&self, key: &Q, use_it: impl FnOnce(&I)) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        match self.known.load().get(key) {
+            Some(instrument) => {
+                use_it(instrument);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Uses the instrument of a key. Nothing is counted under a key too many.
@@ -40,7 +56,7 @@ impl<K: Hash + Eq + Clone, I> Family<K, I> {
         }
         let instrument = Arc::new((self.make)());
         use_it(&instrument);
-        let mut more = HashMap::clone(&known);
+        let mut more = Table::clone(&known);
         more.insert(K::from(key), instrument);
         self.known.store(Arc::new(more));
     }
