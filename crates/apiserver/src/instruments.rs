@@ -149,11 +149,11 @@ impl Series {
 
     fn count(&self, code: u16) {
         for (known, counter) in &self.codes[..CODES - 1] {
-            let found = match known.compare_exchange(0, code, Relaxed, Relaxed) {
-                Ok(_) => true,
-                Err(found) => found == code,
+            let found = match known.load(Relaxed) {
+                0 => known.compare_exchange(0, code, Relaxed, Relaxed).map_or_else(|found| found, |_| code),
+                found => found,
             };
-            if found {
+            if found == code {
                 return counter.add_one();
             }
         }
@@ -247,7 +247,11 @@ pub(crate) fn page(server: &ApiServer) -> String {
     let mut page = Page::default();
     requests(instruments, &mut page);
     let (reads, writes, streams) = server.in_flight();
-    page.family("apiserver_current_inflight_requests", Kind::Gauge, "Requests being served that end by themselves.");
+    page.family(
+        "apiserver_current_inflight_requests",
+        Kind::Gauge,
+        "Requests being served that end by themselves.",
+    );
     page.sample(&[("request_kind", "readOnly")], reads);
     page.sample(&[("request_kind", "mutating")], writes);
     page.family("apiserver_longrunning_requests", Kind::Gauge, "Watches, logs and streams being served.");
@@ -276,7 +280,11 @@ fn requests(instruments: &Instruments, page: &mut Page) {
             ("version", labels.version.to_string()),
         ]
     };
-    page.family("apiserver_request_total", Kind::Counter, "Requests, by what they asked for and how they were answered.");
+    page.family(
+        "apiserver_request_total",
+        Kind::Counter,
+        "Requests, by what they asked for and how they were answered.",
+    );
     for (key, series) in &all {
         let labels = labels(key);
         for (code, counter) in series.codes.iter().filter(|(_, counter)| counter.get() > 0) {
@@ -288,7 +296,11 @@ fn requests(instruments: &Instruments, page: &mut Page) {
             page.sample(&[("code", &*code)].into_iter().chain(given).collect::<Vec<_>>(), counter.get());
         }
     }
-    page.family("apiserver_request_duration_seconds", Kind::Histogram, "How long requests took that end by themselves.");
+    page.family(
+        "apiserver_request_duration_seconds",
+        Kind::Histogram,
+        "How long requests took that end by themselves.",
+    );
     for (key, series) in &all {
         let labels = labels(key);
         let given: Vec<_> = labels.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -337,7 +349,8 @@ mod tests {
         let mut page = Page::default();
         requests(&instruments, &mut page);
         let text = page.finish();
-        let series: Vec<_> = text.lines().filter(|line| line.starts_with("apiserver_request_total")).collect();
+        let series: Vec<_> =
+            text.lines().filter(|line| line.starts_with("apiserver_request_total")).collect();
         let pods = |code: u16, scope: &str, subresource: &str, verb: &str, count: u64| {
             format!(
                 "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",group=\"\",resource=\"pods\",scope=\"{scope}\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"v1\"}} {count}"

@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::aggregation::Table;
 use crate::body::Body;
 use crate::document::View;
-use crate::{health, instruments};
 use crate::negotiate::{self, Syntax};
 use crate::respond::{self, Answer};
 use crate::server::{ApiServer, Call};
+use crate::{health, instruments};
 
 pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {

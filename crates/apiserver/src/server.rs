@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::instruments::Page;
 use admission::Chain as Plugins;
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
@@ -13,7 +14,6 @@ use clock::{Clock, Random, Tasks};
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use ::instruments::Page;
 use registry::{Registry, Warnings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -234,6 +234,7 @@ impl ApiServer {
         let took = (!goes_on).then(|| self.clock.monotonic().since(began));
         self.instruments.note(&parts.method, &info, code, took, |info| {
             self.registry.kinds().lookup(&info.group, &info.version, &info.resource).is_some()
+                || self.aggregation.table().serves(&info.group, &info.version, &info.resource)
         });
         answered
     }

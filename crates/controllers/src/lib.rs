@@ -18,6 +18,7 @@ pub mod endpointslice;
 pub mod endpointslicemirroring;
 pub mod garbage;
 pub mod horizontalpodautoscaler;
+mod instruments;
 mod merge;
 pub mod namespace;
 pub mod nodelifecycle;
@@ -39,6 +40,7 @@ mod taints;
 mod topology;
 mod world;
 
+pub use crate::instruments::Instruments;
 pub use run::{Options, run};
 pub use runner::Controller;
 pub use world::{Settings, World};

@@ -259,7 +259,8 @@ impl From<Told> for PodStatus {
         ips.extend(told.pod_ip.filter(|ip| !ips.contains(ip)));
         ips.retain(|ip| !ip.is_empty());
         let ready = told.conditions.into_iter().find(|condition| condition.r#type == "Ready");
-        let since = |condition: Condition| condition.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+        let since =
+            |condition: Condition| condition.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0);
         let (ready, unready) = match ready {
             Some(condition) if condition.status == "True" => (Some(since(condition)), None),
             Some(condition) => (None, Some(since(condition))),

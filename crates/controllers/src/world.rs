@@ -1,5 +1,6 @@
 //! What all controllers of a process share: one informer a kind, and the answers to their own writes.
 
+use crate::Instruments;
 use crate::pod::{Pod, sharing};
 use client::kube::api::{Api, ApiResource, DynamicObject};
 use client::kube::{Client, Resource};
@@ -71,6 +72,8 @@ pub struct Settings {
     pub orphan_quarantine: Duration,
     /// How many ended pods are kept.
     pub terminated_pods: usize,
+    /// Where they count what they do.
+    pub instruments: Arc<Instruments>,
 }
 
 impl Default for Settings {
@@ -84,6 +87,7 @@ impl Default for Settings {
             node_startup_grace: Duration::from_secs(60),
             orphan_quarantine: Duration::from_secs(40),
             terminated_pods: 12_500,
+            instruments: Arc::default(),
         }
     }
 }

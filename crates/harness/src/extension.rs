@@ -97,7 +97,11 @@ impl Extension {
 
     /// Answers so to whoever gets this path from now on.
     pub fn say(&self, path: &str, document: Value) {
-        self.shared.documents.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), document);
+        self.shared
+            .documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned(), document);
     }
 
     /// Whether it answers with anything but 500 from now on.

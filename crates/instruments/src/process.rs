@@ -18,9 +18,14 @@ pub fn process(page: &mut Page) {
         page.sample(&[], own.virtual_memory);
         page.family("process_resident_memory_bytes", Kind::Gauge, "Memory of the process.");
         page.sample(&[], own.resident_memory);
-        if let Some(booted) = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok())
+        if let Some(booted) =
+            boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok())
         {
-            page.family("process_start_time_seconds", Kind::Gauge, "When the process began, since the Unix epoch.");
+            page.family(
+                "process_start_time_seconds",
+                Kind::Gauge,
+                "When the process began, since the Unix epoch.",
+            );
             page.sample(&[], booted + own.began);
         }
     }

@@ -16,6 +16,7 @@ use crate::eviction::{Evictions, Pressure};
 use crate::images::ImageManager;
 use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
+use crate::pod::outcomes::Outcomes;
 use crate::pod::security::Defaults;
 use crate::pods::Inbox;
 use crate::server::Notices;
@@ -93,6 +94,8 @@ pub(crate) struct Context {
     pub(crate) pods_changed: watch::Sender<()>,
     /// Told whenever something has happened to a container without our doing.
     pub(crate) events: watch::Sender<()>,
+    /// What probes find.
+    pub(crate) outcomes: Outcomes,
     /// Told of what is written to logs.
     pub(crate) notices: Notices,
     /// Which pods something has happened to.

@@ -22,6 +22,7 @@ use crate::node::reserved::{self, Reserved};
 use crate::node::{Description, Heartbeat};
 use crate::pod::admission::{self, Sysctls};
 use crate::pod::config::{Dns, PODS, Paths};
+use crate::pod::outcomes::Outcomes;
 use crate::pod::security::Defaults;
 use crate::static_pods::{self, StaticPods};
 use crate::{cgroups, filesystem, mirror, pods, server};
@@ -179,6 +180,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         groups: options.groups,
         pods_changed: watch::Sender::new(()),
         events: watch::Sender::new(()),
+        outcomes: Outcomes::default(),
         notices: server::Notices::start(&tasks),
         inbox: Arc::default(),
         statics: StaticPods::default(),

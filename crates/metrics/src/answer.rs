@@ -100,7 +100,9 @@ async fn get(metrics: &Metrics, kind: Kind, namespace: &str, name: &str) -> Resu
     let client = metrics.client.clone();
     let metadata = match kind {
         Kind::Nodes => Api::<Node>::all(client).get_metadata(name).await.map(|node| node.metadata),
-        Kind::Pods => Api::<Pod>::namespaced(client, namespace).get_metadata(name).await.map(|pod| pod.metadata),
+        Kind::Pods => {
+            Api::<Pod>::namespaced(client, namespace).get_metadata(name).await.map(|pod| pod.metadata)
+        }
     };
     let metadata = metadata.map_err(|error| said(&error))?;
     measured(metrics, kind, &metadata).ok_or_else(|| {
@@ -124,9 +126,7 @@ fn measured(metrics: &Metrics, kind: Kind, metadata: &ObjectMeta) -> Option<Meas
     Measured::new(kind, metadata, parts, metrics.ambient.clock.now())
 }
 
-fn of<K>(
-    listed: Result<ObjectList<PartialObjectMeta<K>>, Error>,
-) -> Result<Vec<ObjectMeta>, Status>
+fn of<K>(listed: Result<ObjectList<PartialObjectMeta<K>>, Error>) -> Result<Vec<ObjectMeta>, Status>
 where
     K: Clone,
 {

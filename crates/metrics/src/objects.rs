@@ -85,7 +85,9 @@ impl Measured {
         });
         let usage = |usage: &Usage| json!({ "cpu": cpu(usage.cpu), "memory": memory(usage.memory) });
         match self.kind {
-            Kind::Nodes => object["usage"] = self.parts.first().map(|(_, part)| usage(part)).unwrap_or_default(),
+            Kind::Nodes => {
+                object["usage"] = self.parts.first().map(|(_, part)| usage(part)).unwrap_or_default()
+            }
             Kind::Pods => {
                 let containers =
                     self.parts.iter().map(|(name, part)| json!({ "name": name, "usage": usage(part) }));
@@ -124,9 +126,7 @@ pub(crate) fn list(kind: Kind, items: &[Measured]) -> Value {
 
 /// A table of them.
 pub(crate) fn table(items: &[Measured]) -> Value {
-    let column = |name: &str, format: &str, description: &str| {
-        json!({ "name": name, "type": "string", "format": format, "description": description, "priority": 0 })
-    };
+    let column = |name: &str, format: &str, description: &str| json!({ "name": name, "type": "string", "format": format, "description": description, "priority": 0 });
     let rows: Vec<Value> = items.iter().map(Measured::row).collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {},
@@ -197,7 +197,10 @@ mod tests {
         let object = pod.object(true);
         assert_eq!((&object["kind"], &object["window"]), (&json!("PodMetrics"), &json!("12s")));
         assert_eq!(object["timestamp"], "1970-01-01T00:00:10Z");
-        assert_eq!(object["containers"][1], json!({ "name": "d", "usage": { "cpu": "1m", "memory": "1Ki" } }));
+        assert_eq!(
+            object["containers"][1],
+            json!({ "name": "d", "usage": { "cpu": "1m", "memory": "1Ki" } })
+        );
         assert_eq!(object["metadata"]["labels"]["app"], "web");
         assert_eq!(table(&[pod])["rows"][0]["cells"], json!(["a", "2m", "2Ki", "12s"]));
     }

@@ -124,6 +124,10 @@ scrape_error 0
             memory: 4096,
         };
         let pods: Vec<_> = reading.pods.into_iter().collect();
-        assert_eq!(pods, [(("x".into(), "a".into()), [("c".to_owned(), container)].into())], "half of b is none");
+        assert_eq!(
+            pods,
+            [(("x".into(), "a".into()), [("c".to_owned(), container)].into())],
+            "half of b is none"
+        );
     }
 }

@@ -52,7 +52,8 @@ impl Store {
                 two.before = Some(last).filter(|last| last.node.is_some());
             }
         }
-        let places = self.nodes.iter().flat_map(|(node, two)| two.last.pods.keys().map(move |pod| (pod, node)));
+        let places =
+            self.nodes.iter().flat_map(|(node, two)| two.last.pods.keys().map(move |pod| (pod, node)));
         self.places = places.map(|(pod, node)| (pod.clone(), node.clone())).collect();
     }
 
@@ -121,7 +122,8 @@ mod tests {
     }
 
     fn cpu(store: &Store) -> (Option<u64>, Option<u64>) {
-        let of_pod = store.pod("x", "a").and_then(|containers| containers.first().map(|(_, usage)| usage.cpu));
+        let of_pod =
+            store.pod("x", "a").and_then(|containers| containers.first().map(|(_, usage)| usage.cpu));
         (store.node("n").map(|usage| usage.cpu), of_pod)
     }
 

@@ -77,8 +77,14 @@ mod tests {
         let text = "# HELP a b\n# TYPE a counter\na{x=\"1\",y=\"b}\\\"c\"} 1.5e3 1700000000123\nb 2\nc{} NaN\nnonsense\nd{x=\"1\n";
         let found: Vec<_> = lines(text).collect();
         assert_eq!(found.len(), 3);
-        assert_eq!((found[0].name, found[0].value, found[0].milliseconds), ("a", 1500.0, Some(1_700_000_000_123)));
-        assert_eq!((found[0].label("x"), found[0].label("y"), found[0].label("z")), (Some("1"), Some("b}\\\"c"), None));
+        assert_eq!(
+            (found[0].name, found[0].value, found[0].milliseconds),
+            ("a", 1500.0, Some(1_700_000_000_123))
+        );
+        assert_eq!(
+            (found[0].label("x"), found[0].label("y"), found[0].label("z")),
+            (Some("1"), Some("b}\\\"c"), None)
+        );
         assert_eq!((found[1].name, found[1].value, found[1].label("x")), ("b", 2.0, None));
         assert!(found[2].value.is_nan());
     }

@@ -77,6 +77,12 @@ impl Table {
         self.remotes.get(&(group.to_owned(), version.to_owned()))
     }
 
+    /// Whether one of them has said that it serves this resource.
+    pub(crate) fn serves(&self, group: &str, version: &str, resource: &str) -> bool {
+        let fetched = self.remote(group, version).and_then(|remote| remote.fetched.as_ref());
+        fetched.is_some_and(|fetched| fetched.resources.iter().any(|each| each["name"] == *resource))
+    }
+
     /// Who serves this path.
     pub(crate) fn of_path(&self, path: &str) -> Option<&Remote> {
         let rest = path.strip_prefix("/openapi/v3").unwrap_or(path).strip_prefix("/apis/")?;
@@ -315,7 +321,11 @@ impl Remote {
     }
 
     /// Whether and how a request is answered. The caller bounds how long the answer's head may take.
-    async fn send(&self, outgoing: &Outgoing, request: Request<Sending>) -> Result<Response<Body>, SendError> {
+    async fn send(
+        &self,
+        outgoing: &Outgoing,
+        request: Request<Sending>,
+    ) -> Result<Response<Body>, SendError> {
         match &self.by {
             By::Extension(extension) => Ok(extension.answer(request).await),
             By::Server(server) => {

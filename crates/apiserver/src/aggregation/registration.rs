@@ -124,7 +124,8 @@ mod tests {
             object("v1.apps", "onstart", &spec),
         ]
         .into();
-        let extension = |group| Extension::new(group, "v1", |_| Box::pin(async { http::Response::default() }));
+        let extension =
+            |group| Extension::new(group, "v1", |_| Box::pin(async { http::Response::default() }));
         let extensions = [extension("g.io"), extension("h.io")];
         let steps: Vec<String> = plan(&wanted, &extensions, &stored)
             .into_iter()

@@ -80,7 +80,8 @@ const TOO_FAST_UP: Said =
     ("ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate");
 const TOO_FAST_DOWN: Said =
     ("ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate");
-const TOO_MANY: Said = ("TooManyReplicas", "the desired replica count is more than the maximum replica count");
+const TOO_MANY: Said =
+    ("TooManyReplicas", "the desired replica count is more than the maximum replica count");
 const TOO_FEW: Said = ("TooFewReplicas", "the desired replica count is less than the minimum replica count");
 
 /// Settles on a number, and remembers what was asked for.
@@ -186,7 +187,13 @@ fn pace(
 }
 
 /// As far as policies let the target go by now.
-fn fastest(rules: Option<&HPAScalingRules>, history: &History, current: i32, up: bool, now: Timestamp) -> i32 {
+fn fastest(
+    rules: Option<&HPAScalingRules>,
+    history: &History,
+    current: i32,
+    up: bool,
+    now: Timestamp,
+) -> i32 {
     let select = rules.and_then(|rules| rules.select_policy.as_deref()).unwrap_or("Max");
     if select == "Disabled" {
         return current;

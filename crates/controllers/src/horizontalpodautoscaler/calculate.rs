@@ -82,7 +82,8 @@ pub(super) fn by_pods(
         return Err("did not receive metrics for targeted pods (pods might be unready)".into());
     }
     let aim = Aim::new(target, scene.pods)?;
-    let mut used: BTreeMap<&str, i64> = samples.iter().map(|(pod, each)| (pod.as_str(), each.value)).collect();
+    let mut used: BTreeMap<&str, i64> =
+        samples.iter().map(|(pod, each)| (pod.as_str(), each.value)).collect();
     let usage = aim.usage(&used)?;
     let up_with_unready = !groups.unready.is_empty() && usage.ratio > 1.0;
     if !up_with_unready && groups.missing.is_empty() {

@@ -90,7 +90,10 @@ impl Metrics<'_> {
         }
         let samples = list.items.into_iter().map(|item| {
             let window = item.window_seconds.map_or(WINDOW, SignedDuration::from_secs);
-            (item.described_object.name, Sample { at: item.timestamp, window, value: thousandths(&item.value) })
+            (
+                item.described_object.name,
+                Sample { at: item.timestamp, window, value: thousandths(&item.value) },
+            )
         });
         Ok(Reading::Pods(Box::new(PodReadings(samples.collect()))))
     }
@@ -291,7 +294,7 @@ mod tests {
         assert_eq!(half.of_container("c", "cpu"), Ok(Some(250)));
         assert_eq!(half.of_container("d", "cpu"), Ok(None));
         assert!(half.of_container("e", "cpu").is_err());
-        assert_eq!(half.window.parse(), Ok(SignedDuration::from_millis(15_200)));
+        assert_eq!(half.window.parse::<SignedDuration>().unwrap(), SignedDuration::from_millis(15_200));
     }
 
     #[test]

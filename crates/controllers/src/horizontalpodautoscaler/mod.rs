@@ -285,7 +285,12 @@ fn decide(
 }
 
 /// Tells that the last attempt did not work. The next one is made after the usual time.
-fn failed_to_scale(memory: &mut Memory, current: i32, error: &str, report: &mut Report<'_>) -> Option<Action> {
+fn failed_to_scale(
+    memory: &mut Memory,
+    current: i32,
+    error: &str,
+    report: &mut Report<'_>,
+) -> Option<Action> {
     if let Some(Rescale { to, why, .. }) = memory.rescale.take() {
         report.warn("FailedRescale", format!("New size: {to}; reason: {why}; error: {error}"));
     }
@@ -393,7 +398,9 @@ fn highest(
         match propose(metric, &namespace, read, scene) {
             Ok(proposal) => {
                 report.metric(proposal.status.clone());
-                if highest.as_ref().is_none_or(|known| known.replicas == 0 || proposal.replicas > known.replicas)
+                if highest
+                    .as_ref()
+                    .is_none_or(|known| known.replicas == 0 || proposal.replicas > known.replicas)
                 {
                     highest = Some(proposal);
                 }

@@ -68,7 +68,11 @@ fn resource(source: &ResourceMetricSource, read: Read<'_>, scene: Scene<'_>) -> 
             why,
         })?;
     let status = ResourceMetricStatus { name: name.clone(), current };
-    Ok(Proposal { replicas, metric, status: MetricStatus { resource: Some(status), ..MetricStatus::default() } })
+    Ok(Proposal {
+        replicas,
+        metric,
+        status: MetricStatus { resource: Some(status), ..MetricStatus::default() },
+    })
 }
 
 fn container_resource(
@@ -97,7 +101,8 @@ fn of_resource(
     scene: Scene<'_>,
 ) -> Result<(i32, MetricValueStatus, String), String> {
     let by = |wanted: Target<'_>| -> Result<(i32, Usage), String> {
-        let samples = of_pods(read).map_err(|why| format!("unable to get metrics for resource {name}: {why}"))?;
+        let samples =
+            of_pods(read).map_err(|why| format!("unable to get metrics for resource {name}: {why}"))?;
         calculate::by_pods(scene, wanted, samples)
     };
     if let Some(value) = milli(target.average_value.as_ref()) {
@@ -106,9 +111,11 @@ fn of_resource(
         return Ok((replicas, average(usage.average), format!("{name} resource")));
     }
     let Some(percent) = target.average_utilization else {
-        return Err("invalid resource metric source: neither an average utilization target nor an average value \
+        return Err(
+            "invalid resource metric source: neither an average utilization target nor an average value \
                     (usage) target was set"
-            .into());
+                .into(),
+        );
     };
     let (replicas, usage) = by(Target::Utilization { percent, resource: name, container })
         .map_err(|why| format!("failed to get {name} utilization: {why}"))?;
@@ -149,8 +156,8 @@ fn object(
         ("Value", MetricTarget { value: Some(target), .. }) => {
             let of_object = |why: String| failed(of_object(metric, object, namespace, &why), None);
             let used = of_series(read).map_err(of_object)?;
-            let replicas = calculate::by_value(scene, used, thousandths(&target.0))
-                .map_err(|why| failed(why, None))?;
+            let replicas =
+                calculate::by_value(scene, used, thousandths(&target.0)).map_err(|why| failed(why, None))?;
             (replicas, value(used), format!("{} metric {}", object.kind, metric.name))
         }
         ("AverageValue", MetricTarget { average_value: Some(target), .. }) => {
@@ -163,7 +170,8 @@ fn object(
             (replicas, average(each), external_name(metric))
         }
         _ => {
-            let why = "invalid object metric source: neither a value target nor an average value target was set";
+            let why =
+                "invalid object metric source: neither a value target nor an average value target was set";
             return Err(failed(why.into(), None));
         }
     };

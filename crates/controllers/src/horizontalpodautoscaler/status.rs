@@ -37,7 +37,8 @@ impl<'a> Report<'a> {
         let conditions = self.status.conditions.get_or_insert_default();
         let known = conditions.iter().position(|condition| condition.type_ == kind);
         let place = known.unwrap_or_else(|| {
-            conditions.push(HorizontalPodAutoscalerCondition { type_: kind.to_owned(), ..Default::default() });
+            conditions
+                .push(HorizontalPodAutoscalerCondition { type_: kind.to_owned(), ..Default::default() });
             conditions.len() - 1
         });
         let condition = &mut conditions[place];

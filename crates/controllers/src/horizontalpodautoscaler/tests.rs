@@ -79,7 +79,10 @@ fn told(plan: &Plan<Memory>) -> Vec<String> {
     for action in &plan.actions {
         match action {
             Action::Patch(patch) if patch.subresource == Some("scale") => {
-                words.push(format!("scale {} at {}", patch.body["spec"]["replicas"], patch.body["metadata"]["resourceVersion"]));
+                words.push(format!(
+                    "scale {} at {}",
+                    patch.body["spec"]["replicas"], patch.body["metadata"]["resourceVersion"]
+                ));
             }
             Action::Patch(patch) => {
                 let conditions = patch.body["status"]["conditions"].as_array().into_iter().flatten();
@@ -211,7 +214,9 @@ fn a_scale_that_could_not_be_written_is_told_of_and_tried_later() {
     HorizontalPodAutoscalers::failed(&mut memory, &failure);
     let second = plan(&view, &memory, now());
     let words = told(&second);
-    assert!(words[0].starts_with("FailedRescale: New size: 4; reason: cpu") && words[0].ends_with("error: no"));
+    assert!(
+        words[0].starts_with("FailedRescale: New size: 4; reason: cpu") && words[0].ends_with("error: no")
+    );
     assert_eq!(words[1..], ["AbleToScale False FailedUpdateScale"]);
     let memory = second.memory.unwrap();
     assert!(memory.history.added.is_empty(), "it was not scaled");
@@ -236,7 +241,10 @@ fn down_waits_for_the_window_and_goes_by_the_policies() {
     assert!(told(&waiting).contains(&"AbleToScale True ScaleDownStabilized".to_owned()));
     memory = waiting.memory.unwrap();
     let down = plan(&idle, &memory, later(61));
-    assert_eq!(told(&down)[..2], ["scale 3 at \"9\"", "SuccessfulRescale: New size: 3; reason: All metrics below target"]);
+    assert_eq!(
+        told(&down)[..2],
+        ["scale 3 at \"9\"", "SuccessfulRescale: New size: 3; reason: All metrics below target"]
+    );
     assert!(told(&down).contains(&"ScalingLimited True ScaleDownLimit".to_owned()));
     let three = view(&spec, &[10, 10, 10]);
     let paced = plan(&three, &down.memory.unwrap(), later(76));
@@ -262,7 +270,8 @@ fn starting_pods_count_for_nothing_on_the_way_up() {
     let count = |changes: &[Value], used: &[i64]| {
         let pods: Vec<_> =
             changes.iter().enumerate().map(|(number, change)| pod(&format!("p{number}"), change)).collect();
-        by_pods(scene(&pods, i32::try_from(pods.len()).unwrap()), CPU, samples(used)).map(|(replicas, _)| replicas)
+        by_pods(scene(&pods, i32::try_from(pods.len()).unwrap()), CPU, samples(used))
+            .map(|(replicas, _)| replicas)
     };
     assert_eq!(count(&[json!({}), json!({})], &[3000, 3000]), Ok(6));
     assert_eq!(count(&[json!({}), ready_for(20, "True")], &[3000, 3000]), Ok(6), "a whole window since");
@@ -287,7 +296,10 @@ fn requests_are_those_of_the_pod_or_of_all_its_containers() {
     let sidecar = json!({ "spec": { "initContainers": [
         { "name": "s", "restartPolicy": "Always", "resources": { "requests": { "cpu": "500m" } } },
         { "name": "i", "resources": { "requests": { "cpu": "7" } } }] } });
-    assert_eq!((utilization(&sidecar, None), utilization(&sidecar, Some("s"))), (Ok(Some(40)), Ok(Some(120))));
+    assert_eq!(
+        (utilization(&sidecar, None), utilization(&sidecar, Some("s"))),
+        (Ok(Some(40)), Ok(Some(120)))
+    );
     let whole = json!({ "spec": { "resources": { "requests": { "cpu": "3" } } } });
     assert_eq!((utilization(&whole, None), utilization(&whole, Some("c"))), (Ok(Some(20)), Ok(Some(60))));
     let error = "container z not found in Pod p0".to_owned();
@@ -336,7 +348,13 @@ fn naive(used: &[Option<i64>], pending: usize, target: i64, current: i32) -> Opt
 }
 
 /// What policies allow, written out: the number of replicas at which each period began, and so many more or fewer.
-fn naive_limit(up: bool, select: &str, policies: &[(bool, i32, i32)], events: &[(bool, i64, i32)], current: i32) -> i32 {
+fn naive_limit(
+    up: bool,
+    select: &str,
+    policies: &[(bool, i32, i32)],
+    events: &[(bool, i64, i32)],
+    current: i32,
+) -> i32 {
     if select == "Disabled" {
         return current;
     }

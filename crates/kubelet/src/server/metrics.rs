@@ -22,7 +22,11 @@ pub(super) async fn resource(cx: &Context) -> String {
     each_container(&usage, |labels, _, stats| {
         page.sample_at(labels, stats.memory_working_set, stats.timestamp / 1_000_000);
     });
-    page.family("container_start_time_seconds", Kind::Gauge, "When the container began, since the Unix epoch.");
+    page.family(
+        "container_start_time_seconds",
+        Kind::Gauge,
+        "When the container began, since the Unix epoch.",
+    );
     each_container(&usage, |labels, run, _| page.sample(labels, since_epoch(run.started_at)));
     if let Some(node) = usage.node {
         page.family("node_cpu_usage_seconds_total", Kind::Counter, "CPU time of the node.");
@@ -169,6 +173,13 @@ fn rows(pod: &PodUsage, at: Timestamp) -> Vec<Row<'_>> {
     whole.into_iter().chain(containers).collect()
 }
 
+/// `/metrics/probes`: what probes found.
+pub(super) fn probes(cx: &Context) -> String {
+    let mut page = Page::default();
+    cx.outcomes.write(&mut page);
+    page.finish()
+}
+
 /// `/metrics`: the node's own work.
 pub(super) async fn own(cx: &Context) -> String {
     let mut page = Page::default();
@@ -195,7 +206,8 @@ pub(super) async fn own(cx: &Context) -> String {
         page.sample(&[("container_state", state)], count);
     }
     page.family("kubelet_desired_pods", Kind::Gauge, "Pods that are to run here.");
-    for (is_static, count) in [("", cx.all_pods().len() - cx.statics.list().len()), ("true", cx.statics.list().len())]
+    for (is_static, count) in
+        [("", cx.all_pods().len() - cx.statics.list().len()), ("true", cx.statics.list().len())]
     {
         page.sample(&[("static", is_static)], count);
     }

@@ -89,6 +89,7 @@ async fn route(
         ["pods"] => Ok(pods(cx)),
         ["metrics"] => Ok(page(metrics::own(cx).await)),
         ["metrics", "resource"] => Ok(page(metrics::resource(cx).await)),
+        ["metrics", "probes"] => Ok(page(metrics::probes(cx))),
         ["metrics", "cadvisor"] => Ok(page(metrics::cadvisor(cx).await)),
         ["stats", "summary"] => {
             Ok(text(StatusCode::OK, "application/json", summary::summary(cx).await.to_string()))

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{
-    ApiServer, Authenticators, Extension, InMemory, Limits, Options, Outgoing, ServiceAccounts,
-};
+use apiserver::{ApiServer, Authenticators, Extension, InMemory, Limits, Options, Outgoing, ServiceAccounts};
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
@@ -219,6 +217,8 @@ fn start_roles(
                 let root_ca = Some(authority.certificate_pem().to_owned());
                 let signer = Some(lead.signer.clone());
                 let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+                let counted = settings.instruments.clone();
+                server.measure(move |page| counted.write(page));
                 let options = controllers::Options { identity: lead.identity.clone(), settings };
                 spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
             }

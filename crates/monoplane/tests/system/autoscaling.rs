@@ -15,7 +15,11 @@ fn condition(autoscaler: &Value, kind: &str) -> String {
     let conditions = autoscaler["status"]["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
     found.map_or_else(String::new, |found| {
-        format!("{} {}", found["status"].as_str().unwrap_or_default(), found["reason"].as_str().unwrap_or_default())
+        format!(
+            "{} {}",
+            found["status"].as_str().unwrap_or_default(),
+            found["reason"].as_str().unwrap_or_default()
+        )
     })
 }
 
@@ -33,7 +37,8 @@ fn replicas_follow_the_load_up_and_down() {
     let busybox = |words: &[&str]| {
         plane.kubectl_ok(&[&["exec", &pod, "--", "/bin/busybox"], words].concat());
     };
-    eventually("the load is known", || {
+    eventually("its usage is known", || plane.kubectl(&["top", "pod", &pod]).ok.then_some(()));
+    eventually("the autoscaler knows the load", || {
         let autoscaler = plane.get(&["hpa", "web"]);
         (condition(&autoscaler, "ScalingActive") == "True ValidMetricFound").then_some(())
     });
@@ -91,8 +96,13 @@ fn metrics_of_other_servers_scale_too() {
     let plane = start(&["--disable", "node,edge", "--webhook-allow", &address]);
     let extension = Extension::start(&[&format!("api.{NAMESPACE}.svc")], &front_proxies(&plane));
     plane.apply(&registration(&extension, &address));
-    plane.kubectl_ok(&["wait", "--for=condition=Available", "apiservice/v1beta2.custom.metrics.k8s.io",
-        "apiservice/v1beta1.external.metrics.k8s.io", "--timeout=30s"]);
+    plane.kubectl_ok(&[
+        "wait",
+        "--for=condition=Available",
+        "apiservice/v1beta2.custom.metrics.k8s.io",
+        "apiservice/v1beta1.external.metrics.k8s.io",
+        "--timeout=30s",
+    ]);
     for name in ["served", "queued"] {
         plane.kubectl_ok(&["create", "deployment", name, "--image=web"]);
     }
@@ -115,22 +125,37 @@ fn metrics_of_other_servers_scale_too() {
     extension.say(external, list("ExternalMetricValueList", item));
 
     let target = json!({ "type": "AverageValue", "averageValue": "10" });
-    plane.apply(&autoscaler("served", &json!({ "type": "Pods",
-        "pods": { "metric": { "name": "requests" }, "target": target } })));
+    plane.apply(&autoscaler(
+        "served",
+        &json!({ "type": "Pods",
+        "pods": { "metric": { "name": "requests" }, "target": target } }),
+    ));
     plane.apply(&autoscaler("queued", &json!({ "type": "External", "external": {
         "metric": { "name": "queue", "selector": { "matchLabels": { "of": "orders" } } }, "target": target } })));
     eventually("requests scale", || (replicas(&plane, "served") == 3).then_some(()));
     eventually("the queue scales", || (replicas(&plane, "queued") == 4).then_some(()));
     let asked: Vec<String> = extension.asked().into_iter().map(|asked| asked.target).collect();
-    assert!(asked.iter().any(|target| *target == format!("{of_pods}?labelSelector=app%3Dserved")), "{asked:?}");
-    assert!(asked.iter().any(|target| *target == format!("{external}?labelSelector=of%3Dorders")), "{asked:?}");
+    assert!(
+        asked.iter().any(|target| *target == format!("{of_pods}?labelSelector=app%3Dserved")),
+        "{asked:?}"
+    );
+    assert!(
+        asked.iter().any(|target| *target == format!("{external}?labelSelector=of%3Dorders")),
+        "{asked:?}"
+    );
     let queued = plane.get(&["hpa", "queued"]);
-    assert_eq!(queued["status"]["currentMetrics"][0]["external"]["current"]["averageValue"], "35", "{queued}");
+    assert_eq!(
+        queued["status"]["currentMetrics"][0]["external"]["current"]["averageValue"], "35",
+        "{queued}"
+    );
     let shown = plane.kubectl_ok(&["get", "hpa", "queued", "--no-headers"]);
     assert!(shown.contains("/10 (avg)"), "{shown}");
     // A target without such pods says so.
-    plane.apply(&autoscaler("nobody", &json!({ "type": "Pods",
-        "pods": { "metric": { "name": "requests" }, "target": target } })));
+    plane.apply(&autoscaler(
+        "nobody",
+        &json!({ "type": "Pods",
+        "pods": { "metric": { "name": "requests" }, "target": target } }),
+    ));
     eventually("it is said that there is no such target", || {
         (condition(&plane.get(&["hpa", "nobody"]), "AbleToScale") == "False FailedGetScale").then_some(())
     });

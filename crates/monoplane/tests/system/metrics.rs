@@ -49,7 +49,10 @@ fn kubectl_top_shows_nodes_pods_and_containers() {
     assert!((100..=350).contains(&millis(&whole[1])), "{whole:?}");
 
     let metrics = raw(&plane, "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/first");
-    assert_eq!((&metrics["kind"], &metrics["metadata"]["labels"]["app"]), (&"PodMetrics".into(), &"first".into()));
+    assert_eq!(
+        (&metrics["kind"], &metrics["metadata"]["labels"]["app"]),
+        (&"PodMetrics".into(), &"first".into())
+    );
     assert!(metrics["window"].as_str().is_some_and(|window| window.ends_with('s')), "{metrics}");
     assert_eq!(metrics["containers"].as_array().map(Vec::len), Some(2));
     let table = plane.kubectl_ok(&["get", "pods.metrics.k8s.io"]);
@@ -63,7 +66,8 @@ fn kubectl_top_shows_nodes_pods_and_containers() {
     let refused = plane.kubectl(&["top", "nodes", "--as=viewer"]);
     assert!(refused.err.contains("User \"viewer\" cannot list resource \"nodes\""), "{refused:?}");
 
-    let page = |path: &str| plane.kubectl_ok(&["get", "--raw", &format!("/api/v1/nodes/test-node/proxy{path}")]);
+    let page =
+        |path: &str| plane.kubectl_ok(&["get", "--raw", &format!("/api/v1/nodes/test-node/proxy{path}")]);
     let resource = page("/metrics/resource");
     for sample in [
         "container_cpu_usage_seconds_total{container=\"busy\",namespace=\"default\",pod=\"first\"} ",
@@ -76,7 +80,10 @@ fn kubectl_top_shows_nodes_pods_and_containers() {
     assert!(page("/metrics/cadvisor").contains("machine_cpu_cores "));
     assert!(page("/metrics").contains("kubelet_running_containers{container_state=\"running\"} 4\n"));
     let summary: Value = serde_json::from_str(&page("/stats/summary")).expect("a document");
-    assert_eq!((&summary["node"]["nodeName"], summary["pods"].as_array().map(Vec::len)), (&"test-node".into(), Some(2)));
+    assert_eq!(
+        (&summary["node"]["nodeName"], summary["pods"].as_array().map(Vec::len)),
+        (&"test-node".into(), Some(2))
+    );
 }
 
 #[test]
@@ -94,9 +101,13 @@ fn another_server_may_take_the_api_over_and_give_it_back() {
     plane.apply(&format!(
         "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {{name: {SERVICE}}}\nspec:\n  group: metrics.k8s.io\n  version: v1beta1\n  insecureSkipTLSVerify: true\n  groupPriorityMinimum: 100\n  versionPriority: 100\n  service: {{namespace: kube-system, name: metrics-server}}\n"
     ));
-    let theirs = |place: (String, String)| place.0 == "kube-system/metrics-server" && place.1.starts_with("False");
+    let theirs =
+        |place: (String, String)| place.0 == "kube-system/metrics-server" && place.1.starts_with("False");
     eventually("it is theirs", || theirs(place()?).then_some(()));
-    assert!(!plane.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).ok, "and they are not there");
+    assert!(
+        !plane.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).ok,
+        "and they are not there"
+    );
     plane.kubectl_ok(&["delete", "apiservice", SERVICE]);
     eventually("it is ours again", || (place()? == ("Local".to_owned(), "True".to_owned())).then_some(()));
     plane.kubectl_ok(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
