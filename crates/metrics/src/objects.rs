@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(duration(SignedDuration::from_millis(milliseconds)), text);
         }
         assert_eq!((&*cpu(1_234_567), &*cpu(2_000_000), &*cpu(3_000_000_000)), ("1234567n", "2m", "3"));
-        assert_eq!((&*memory(3 << 20), &*memory(1000)), ("3Mi", "1000"));
+        assert_eq!((&*memory(3 << 20), &*memory(1000)), ("3Mi", "1k"));
     }
 
     #[test]

@@ -103,6 +103,7 @@ fn references<'a>(tree: &'a Value, found: &mut Vec<&'a str>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::By;
     use super::*;
     use crate::outgoing::{Place, Server, Trust};
 
@@ -112,7 +113,7 @@ mod tests {
             name: "v1.g.io".to_owned(),
             group: "g.io".to_owned(),
             version: "v1".to_owned(),
-            server: Server { place, trust: Trust::Anything, shown_who: true },
+            by: By::Server(Server { place, trust: Trust::Anything, shown_who: true }),
             available: true,
             group_priority: 1,
             version_priority: 1,
