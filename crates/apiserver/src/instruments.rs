@@ -365,7 +365,7 @@ mod tests {
         ] {
             assert!(series.contains(&&*line), "{line}: {series:#?}");
         }
-        assert_eq!(series.len(), 8, "{series:#?}");
+        assert_eq!(series.len(), 7, "{series:#?}");
         assert!(text.contains("verb=\"GET\",version=\"v1\",le=\"0.005\"} 3\n"), "{text}");
     }
 }
