@@ -107,7 +107,7 @@ async fn a_pod_without_a_place_says_so_and_gets_one_when_something_changes() {
         (condition["type"].as_str(), condition["reason"].as_str()),
         (Some("PodScheduled"), Some("Unschedulable"))
     );
-    assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu.");
+    assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.");
 
     let pods: Api<Pod> = Api::namespaced(plane.client.clone(), "x");
     pods.delete("first", &Default::default()).await.unwrap();
