@@ -10,9 +10,11 @@ use crate::ranges;
 
 mod etcd;
 mod part;
+mod scheduling;
 
 pub use etcd::Etcd;
 pub use part::{Disabled, Part, Role};
+pub use scheduling::Scheduling;
 
 /// One control plane for containers, WebAssembly components and durable functions, behind the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -46,7 +48,7 @@ pub enum Command {
     /// Run the controllers alone, on the API that --kubeconfig leads to: upstream's, or a server with --disable controllers
     Controllers(Controllers),
     /// Run the scheduler alone, on the API that --kubeconfig leads to: upstream's, or a server with --disable scheduler
-    Scheduler(Apart),
+    Scheduler(Scheduler),
     /// Run the node agent: pods, their sandboxes and their network (needs root)
     Node(Node),
     /// Run the edge: the gateway, components and durable functions
@@ -165,6 +167,9 @@ pub struct Api {
     /// be although they are loopback, link-local or this machine's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub webhook_allow: Vec<String>,
+    /// How pods are placed
+    #[command(flatten)]
+    pub scheduling: Scheduling,
     /// Do not mark the IngressClass `monoplane` as the default one when it is created
     #[arg(long)]
     pub no_default_ingress_class: bool,
@@ -529,6 +534,17 @@ pub struct Apart {
     /// Work without the lease by which several that could do this work take turns: right only where there is no other
     #[arg(long)]
     pub no_leader_election: bool,
+}
+
+/// Flags of `scheduler`.
+#[derive(Clone, Debug, Args)]
+pub struct Scheduler {
+    /// Taking turns
+    #[command(flatten)]
+    pub apart: Apart,
+    /// How pods are placed
+    #[command(flatten)]
+    pub scheduling: Scheduling,
 }
 
 /// Flags of `controllers`.

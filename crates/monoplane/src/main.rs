@@ -61,7 +61,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Up(flags) => up::run(&flags, &arguments.log),
         Command::Server(flags) => role::server::run(&flags),
         Command::Controllers(flags) => role::apart::controllers(arguments.kubeconfig, &flags),
-        Command::Scheduler(flags) => role::apart::scheduler(arguments.kubeconfig, flags),
+        Command::Scheduler(flags) => role::apart::scheduler(arguments.kubeconfig, &flags),
         Command::Node(flags) => role::node::run(&flags),
         Command::Edge(flags) => role::edge::run(&flags),
         Command::Check(flags) => check::run(flags.json),

@@ -358,7 +358,7 @@ impl Census {
     }
 
     /// Only classes with pods, and what these carry; the rest is made again when it is asked for.
-    fn begin_anew(&mut self, nodes: &mut [NodeInfo]) {
+    pub(crate) fn begin_anew(&mut self, nodes: &mut [NodeInfo]) {
         let namespaces = std::mem::take(&mut self.namespaces);
         let old = std::mem::replace(self, Self { namespaces, ..Self::default() });
         let counts: Vec<Vec<(Arc<PodClass>, u32)>> = nodes
@@ -376,6 +376,3 @@ impl Census {
         self.needed = self.made();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::credentials::Credentials;
 use super::server::identity;
 use super::stop_on_signal;
-use crate::flags::{Apart, Controllers, Part};
+use crate::flags::{Apart, Controllers, Part, Scheduler};
 use crate::notify;
 
 /// Runs the controllers until they are told to stop.
@@ -37,10 +37,11 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
 /// Runs the scheduler until it is told to stop.
 ///
 /// # Errors
-/// When the kubeconfig cannot be read, and when a part of it panicked.
-pub fn scheduler(kubeconfig: Option<PathBuf>, flags: Apart) -> Result<()> {
+/// When a file that a flag names cannot be read, and when a part of it panicked.
+pub fn scheduler(kubeconfig: Option<PathBuf>, flags: &Scheduler) -> Result<()> {
     let ambient = Ambient::system();
-    let options = scheduler::Options { identity: turns(flags, &ambient), ..scheduler::Options::default() };
+    let config = flags.scheduling.config()?;
+    let options = scheduler::Options { identity: turns(flags.apart, &ambient), config };
     run(kubeconfig, Part::Scheduler, ambient, |client, ambient, stop| {
         scheduler::run(client, ambient, options, stop)
     })

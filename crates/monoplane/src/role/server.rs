@@ -126,7 +126,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let identity = storage.is_shared().then(|| identity(&ambient));
     // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
     let signer = Arc::new(Signer::new(certificates.authority(now)?));
-    let lead = Lead { identity: identity.clone(), signer: signer.clone() };
+    let scheduling = flags.api.scheduling.config()?;
+    let lead = Lead { identity: identity.clone(), signer: signer.clone(), scheduling };
     let mut roles = start_roles(&flags.disable, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
     let cidrs = defaults::service_cidrs(&options).map_err(said)?;
@@ -190,6 +191,8 @@ struct Lead {
     identity: Option<String>,
     /// Who signs certificates.
     signer: Arc<Signer>,
+    /// How pods are placed.
+    scheduling: scheduler::Config,
 }
 
 /// Starts the roles that live in this process; gives the connections that they use.
@@ -221,7 +224,7 @@ fn start_roles(
             }
             Part::Scheduler => {
                 let options =
-                    scheduler::Options { identity: lead.identity.clone(), ..scheduler::Options::default() };
+                    scheduler::Options { identity: lead.identity.clone(), config: lead.scheduling.clone() };
                 spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
             }
         }

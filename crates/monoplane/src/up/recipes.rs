@@ -80,6 +80,12 @@ impl Recipes<'_> {
             let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
             push(&mut words, "--token-auth-file", copy);
         }
+        if let Some(file) = &api.scheduling.scheduler_config {
+            // What is wrong with it is better said once, here, than by a server that starts again and again.
+            api.scheduling.config()?;
+            let copy = copied("--scheduler-config", file, &self.layout.server(), "scheduler.yaml")?;
+            push(&mut words, "--scheduler-config", copy);
+        }
         let parts: Vec<_> = self.flags.disable.iter().filter_map(|disabled| disabled.part_word()).collect();
         if !parts.is_empty() {
             push(&mut words, "--disable", parts.join(","));

@@ -112,6 +112,9 @@ pub(crate) fn of(name: PluginName) -> Option<&'static Plugin> {
     ALL.into_iter().find(|plugin| plugin.name == name)
 }
 
+#[cfg(test)]
+mod model;
+
 /// The highest becomes 100.
 pub(crate) fn normal(raw: Vec<i64>) -> Vec<i64> {
     let most = raw.iter().copied().max().unwrap_or(0);
