@@ -50,6 +50,7 @@ mod registry;
 mod resources;
 mod rolling;
 mod rules;
+mod scheduling;
 mod security;
 mod server_side_apply;
 mod service_ranges;
