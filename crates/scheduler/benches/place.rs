@@ -39,7 +39,9 @@ fn family(name: &str, i: usize) -> Value {
 
 fn main() {
     let profile: Arc<Profile> = Arc::default();
-    for (name, nodes) in [("plain", 100), ("plain", 5000), ("affinity", 5000), ("anti-affinity", 5000), ("spread", 5000)] {
+    for (name, nodes) in
+        [("plain", 100), ("plain", 5000), ("affinity", 5000), ("anti-affinity", 5000), ("spread", 5000)]
+    {
         let mut snapshot = Snapshot::default();
         for i in 0..nodes {
             let labels = json!({ HOST: format!("n{i}"), ZONE: format!("z{}", i % 3) });

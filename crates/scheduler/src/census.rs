@@ -127,7 +127,8 @@ impl Census {
             .map(|(bond, term)| self.carried(bond, term, nodes))
             .collect();
         let id = self.classes.len();
-        let candidates = self.groups_in.get(&key.namespace).into_iter().flatten().chain(&self.groups_anywhere);
+        let candidates =
+            self.groups_in.get(&key.namespace).into_iter().flatten().chain(&self.groups_anywhere);
         let mut groups: Vec<GroupId> =
             candidates.copied().filter(|group| self.takes_in(&self.groups[*group].group, key)).collect();
         groups.sort_unstable();
@@ -328,7 +329,12 @@ impl Census {
     }
 
     /// A namespace has these labels, or is gone. Whether that may matter to anybody.
-    pub(crate) fn set_namespace(&mut self, name: &str, labels: Option<&Labels>, nodes: &mut [NodeInfo]) -> bool {
+    pub(crate) fn set_namespace(
+        &mut self,
+        name: &str,
+        labels: Option<&Labels>,
+        nodes: &mut [NodeInfo],
+    ) -> bool {
         if self.namespaces.get(name) == labels {
             return false;
         }
@@ -364,7 +370,9 @@ impl Census {
         let counts: Vec<Vec<(Arc<PodClass>, u32)>> = nodes
             .iter_mut()
             .map(|node| std::mem::take(&mut node.classes))
-            .map(|counts| counts.into_iter().map(|(id, count)| (old.classes[id].key.clone(), count)).collect())
+            .map(|counts| {
+                counts.into_iter().map(|(id, count)| (old.classes[id].key.clone(), count)).collect()
+            })
             .collect();
         for (at, counts) in counts.into_iter().enumerate() {
             for (key, count) in counts {

@@ -88,7 +88,10 @@ impl Default for Profile {
         let all = || plugins::ALL.into_iter();
         Self {
             scheduler_name: "default-scheduler".to_owned(),
-            filters: all().filter(|plugin| plugin.filter.is_some()).map(|plugin| Named(plugin.name)).collect(),
+            filters: all()
+                .filter(|plugin| plugin.filter.is_some())
+                .map(|plugin| Named(plugin.name))
+                .collect(),
             scores: all()
                 .filter(|plugin| plugin.score.is_some())
                 .map(|plugin| (Named(plugin.name), plugin.weight))

@@ -2,7 +2,9 @@
 
 use crate::census::ClassId;
 use crate::config::Profile;
-use crate::plugins::{Filter, PluginName, Refusal, inter_pod_affinity, node_affinity, spread, volume_binding};
+use crate::plugins::{
+    Filter, PluginName, Refusal, inter_pod_affinity, node_affinity, spread, volume_binding,
+};
 use crate::pod::PodFacts;
 use crate::snapshot::Snapshot;
 use std::collections::BTreeSet;

@@ -114,6 +114,9 @@ pub(crate) fn attempt(
     chance: u64,
 ) -> Result<Placement, (Option<Cycle>, Unplaceable)> {
     let mut refused = Unplaceable { nodes: snapshot.known_nodes(), ..Unplaceable::default() };
+    if refused.nodes == 0 {
+        return Err((None, refused));
+    }
     let mut cycle = match Cycle::begin(pod, profile, snapshot) {
         Ok(cycle) => cycle,
         Err(refusal) => {

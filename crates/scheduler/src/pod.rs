@@ -93,7 +93,10 @@ impl PodFacts {
             name: pod.name_any().into(),
             node_name: spec.node_name.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
             nominated: nominated.filter(|name| !name.is_empty()).map(Arc::from),
-            since: started.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0).unwrap_or_default(),
+            since: started
+                .or(pod.metadata.creation_timestamp.as_ref())
+                .map(|time| time.0)
+                .unwrap_or_default(),
             preempted: terminating
                 && conditions.any(|condition| condition.reason.as_deref() == Some("PreemptionByScheduler")),
             class: Arc::new(PodClass {
@@ -180,7 +183,8 @@ fn images(spec: &PodSpec) -> Vec<String> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.clone());
     let images = containers.filter_map(|container| container.image.clone()).chain(volumes);
-    let tagged = |image: String| if image.rfind(':') > image.rfind('/') { image } else { format!("{image}:latest") };
+    let tagged =
+        |image: String| if image.rfind(':') > image.rfind('/') { image } else { format!("{image}:latest") };
     images.filter(|image| !image.is_empty()).map(tagged).collect()
 }
 

@@ -272,7 +272,9 @@ mod tests {
     fn a_hint_wakes_only_whom_it_may_help() {
         let start = Instant::default();
         let mut queue = Queue::default();
-        for (uid, by) in [("a", vec![PluginName::NodeAffinity]), ("b", vec![PluginName::NodePorts]), ("c", vec![])] {
+        for (uid, by) in
+            [("a", vec![PluginName::NodeAffinity]), ("b", vec![PluginName::NodePorts]), ("c", vec![])]
+        {
             queue.offer(pod(uid, 0));
             next(&mut queue, start);
             queue.unplaceable(uid, by.into_iter().collect(), "why", start);
@@ -314,7 +316,12 @@ mod tests {
         queue.happened(&Event::PodGone(&pod("other", 0)), start + Duration::from_secs(5));
         assert_eq!(next(&mut queue, start + Duration::from_secs(5)).as_deref(), Some("a"));
         assert!(
-            !queue.unplaceable("a", [PluginName::NodeResourcesFit].into(), "why", start + Duration::from_secs(5)),
+            !queue.unplaceable(
+                "a",
+                [PluginName::NodeResourcesFit].into(),
+                "why",
+                start + Duration::from_secs(5)
+            ),
             "no news"
         );
         // A change within the pause is not lost, but has to wait for its end.

@@ -137,7 +137,9 @@ impl Snapshot {
             let size = image.size_bytes.unwrap_or(0);
             image.names.iter().flatten().map(move |name| (name.as_str(), size))
         });
-        let known = |name: &str| self.images.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
+        let known = |name: &str| {
+            self.images.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone())
+        };
         named.map(|(name, size)| (known(name), size)).collect()
     }
 

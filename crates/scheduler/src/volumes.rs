@@ -1,8 +1,8 @@
 //! What is known of storage: claims, volumes, classes, drivers, and what of it decisions under way have promised.
 
+use crate::event::Storage;
 use crate::pod::{ClaimKey, PodFacts};
 use crate::snapshot::count;
-use crate::event::Storage;
 use apimachinery::quantity::Quantity;
 use client::kube::ResourceExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};

@@ -108,7 +108,10 @@ async fn a_pod_without_a_place_says_so_and_gets_one_when_something_changes() {
         (condition["type"].as_str(), condition["reason"].as_str()),
         (Some("PodScheduled"), Some("Unschedulable"))
     );
-    assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.");
+    assert_eq!(
+        condition["message"],
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    );
 
     let pods: Api<Pod> = Api::namespaced(plane.client.clone(), "x");
     pods.delete("first", &Default::default()).await.unwrap();
@@ -211,7 +214,10 @@ async fn a_claim_gets_the_smallest_volume_that_does_on_a_node_that_reaches_it() 
     }
     settle().await;
     plane.pod("p", with_claim()).await;
-    plane.api.until(|api| api.objects("persistentvolumes").iter().any(|pv| pv["spec"]["claimRef"].is_object())).await;
+    plane
+        .api
+        .until(|api| api.objects("persistentvolumes").iter().any(|pv| pv["spec"]["claimRef"].is_object()))
+        .await;
     let claimed = &plane.stored("persistentvolumes", "right")["spec"]["claimRef"];
     assert_eq!((claimed["namespace"].as_str(), claimed["name"].as_str()), (Some("x"), Some("data")));
     settle().await;
@@ -226,15 +232,18 @@ async fn a_claim_gets_the_smallest_volume_that_does_on_a_node_that_reaches_it() 
 async fn a_volume_is_made_where_its_pod_will_be_or_somewhere_else_is_tried() {
     let (clock, ambient) = simulated();
     let plane = start(ambient);
-    plane.pod("p", with_claim()).await;
     plane.node("a", "4").await;
+    settle().await;
+    plane.pod("p", with_claim()).await;
     let said = |plane: &Plane, part: &str| plane.stored("pods", "p")["status"].to_string().contains(part);
     plane.api.until(|_| said(&plane, "persistentvolumeclaim \\\"data\\\" not found")).await;
     plane.claim("example.com/disks").await;
     settle().await;
     clock.advance(Duration::from_secs(1));
     let chosen = "volume.kubernetes.io/selected-node";
-    let noted = |plane: &Plane| plane.stored("persistentvolumeclaims", "data")["metadata"]["annotations"][chosen].clone();
+    let noted = |plane: &Plane| {
+        plane.stored("persistentvolumeclaims", "data")["metadata"]["annotations"][chosen].clone()
+    };
     plane.api.until(|_| noted(&plane) == "a").await;
     settle().await;
     assert_eq!(bound(&plane.api), 0);
@@ -272,7 +281,10 @@ async fn an_important_pod_is_bound_when_its_victim_has_gone() {
     clock.advance(Duration::from_secs(1));
     plane.api.until(|api| bound(api) == 1).await;
     let events = plane.api.objects("events");
-    assert!(events.iter().any(|event| event["reason"] == "Preempted"
-        && event["message"].as_str().unwrap().ends_with(" on node a")), "{events:?}");
+    assert!(
+        events.iter().any(|event| event["reason"] == "Preempted"
+            && event["message"].as_str().unwrap().ends_with(" on node a")),
+        "{events:?}"
+    );
     plane.stop().await;
 }

@@ -330,7 +330,9 @@ fn arguments(profile: &mut Profile, config: PluginConfig, field: &str) -> Result
             let default = CandidateArgs::default();
             let share = given.min_candidate_nodes_percentage.unwrap_or(10);
             let least = given.min_candidate_nodes_absolute.map_or(Ok(default.least), usize::try_from);
-            let Ok(least) = least else { return wrong(&at("minCandidateNodesAbsolute"), "must not be below 0") };
+            let Ok(least) = least else {
+                return wrong(&at("minCandidateNodesAbsolute"), "must not be below 0");
+            };
             let percentage = percent(&at("minCandidateNodesPercentage"), share)?;
             profile.candidates = CandidateArgs { percentage, least };
         }
@@ -389,17 +391,16 @@ fn ratio(points: &[PointFile], field: &str) -> Result<Vec<(i64, i64)>, ConfigErr
     for (index, point) in points.iter().enumerate() {
         percent(&format!("{field}[{index}].utilization"), point.utilization)?;
         if !(0..=10).contains(&point.score) {
-            return wrong(&format!("{field}[{index}].score"), format!("{} is not between 0 and 10", point.score));
+            return wrong(
+                &format!("{field}[{index}].score"),
+                format!("{} is not between 0 and 10", point.score),
+            );
         }
     }
     Ok(points.iter().map(|point| (point.utilization, point.score * 10)).collect())
 }
 
-fn spread(
-    profile: &mut Profile,
-    given: SpreadFile,
-    at: &dyn Fn(&str) -> String,
-) -> Result<(), ConfigError> {
+fn spread(profile: &mut Profile, given: SpreadFile, at: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
     let constraints = at("defaultConstraints");
     match given.defaulting_type.as_deref().unwrap_or("System") {
         "System" if given.default_constraints.is_empty() => return Ok(()),

@@ -19,13 +19,22 @@ fn what_is_wrong_is_named_with_its_field() {
     for (text, part) in [
         ("extenders: []", "extenders"),
         ("profiles: [{ schedulerName: a }, { schedulerName: a }]", "profiles[1].schedulerName"),
-        ("profiles: [{ plugins: { score: { enabled: [{ name: Nope }] } } }]", "profiles[0].plugins.score.enabled[0].name"),
+        (
+            "profiles: [{ plugins: { score: { enabled: [{ name: Nope }] } } }]",
+            "profiles[0].plugins.score.enabled[0].name",
+        ),
         ("profiles: [{ plugins: { bind: {} } }]", "bind"),
-        ("profiles: [{ pluginConfig: [{ name: NodeResourcesFit, args: { typo: 1 } }] }]", "profiles[0].pluginConfig[0].args: unknown field `typo`"),
+        (
+            "profiles: [{ pluginConfig: [{ name: NodeResourcesFit, args: { typo: 1 } }] }]",
+            "profiles[0].pluginConfig[0].args: unknown field `typo`",
+        ),
         ("profiles: [{ pluginConfig: [{ name: NodeName, args: {} }] }]", "takes no arguments"),
         ("percentageOfNodesToScore: 101", "percentageOfNodesToScore: 101"),
         ("podInitialBackoffSeconds: 20", "podMaxBackoffSeconds"),
-        ("profiles: [{ pluginConfig: [{ name: InterPodAffinity, args: { hardPodAffinityWeight: 200 } }] }]", "hardPodAffinityWeight: 200"),
+        (
+            "profiles: [{ pluginConfig: [{ name: InterPodAffinity, args: { hardPodAffinityWeight: 200 } }] }]",
+            "hardPodAffinityWeight: 200",
+        ),
     ] {
         let why = refused(text);
         assert!(why.contains(part), "{text}: {why}");

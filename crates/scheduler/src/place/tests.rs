@@ -107,7 +107,9 @@ fn what_is_placed_fills_a_node_and_what_goes_frees_it() {
 
 #[test]
 fn replicas_spread_over_nodes_and_zones() {
-    let set = from_value(json!({ "metadata": { "name": "r" }, "spec": { "selector": { "matchLabels": { "app": "a" } } } }));
+    let set = from_value(
+        json!({ "metadata": { "name": "r" }, "spec": { "selector": { "matchLabels": { "app": "a" } } } }),
+    );
     let set: k8s_openapi::api::apps::v1::ReplicaSet = set.unwrap();
     let zoned = |name: &str, zone: &str| {
         node(name, json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } }))

@@ -22,11 +22,13 @@ pub(crate) const PLUGIN: Plugin = Plugin {
 /// 100, less the spread of the shares of resources that are taken.
 fn balance(cycle: &Cycle, node: &NodeInfo) -> i64 {
     let share = |name: &str| {
-        let (have, taken) = (node.allocatable.get(name), node.requested.get(name) + cycle.pod.requests.get(name));
+        let (have, taken) =
+            (node.allocatable.get(name), node.requested.get(name) + cycle.pod.requests.get(name));
         let counts = matches!(name, "cpu" | "memory") || cycle.pod.requests.get(name) > 0;
         (counts && have > 0).then(|| (taken as f64 / have as f64).min(1.0))
     };
-    let shares: Vec<f64> = cycle.profile.balance.iter().filter_map(|resource| share(&resource.name)).collect();
+    let shares: Vec<f64> =
+        cycle.profile.balance.iter().filter_map(|resource| share(&resource.name)).collect();
     let deviation = match shares[..] {
         [] | [_] => 0.0,
         [a, b] => (a - b).abs() / 2.0,

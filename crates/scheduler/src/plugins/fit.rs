@@ -47,8 +47,7 @@ fn each_short(wanted: &Amounts, have: &Amounts, taken: &Amounts, mut tell: impl 
 }
 
 fn refuse(pod: &PodFacts, node: &NodeInfo, args: &FitArgs) -> Option<Refusal> {
-    let mut refusal =
-        Refusal { by: PluginName::NodeResourcesFit, reasons: Vec::new(), curable: true };
+    let mut refusal = Refusal { by: PluginName::NodeResourcesFit, reasons: Vec::new(), curable: true };
     if node.pods.len() >= node.allowed_pods {
         refusal.reasons.push("Too many pods".into());
     }

@@ -41,7 +41,8 @@ impl Ready {
     /// Readies what filters need.
     pub(crate) fn for_filters(cycle: &Cycle, snapshot: &mut Snapshot) -> Self {
         let (terms, nodes, census) = (&cycle.pod.class.terms, &snapshot.nodes, &mut snapshot.census);
-        let all = Group { all: terms.required.iter().map(|term| term.selection.clone()).collect(), living: false };
+        let all =
+            Group { all: terms.required.iter().map(|term| term.selection.clone()).collect(), living: false };
         let together = terms
             .required
             .iter()
@@ -90,7 +91,8 @@ impl Ready {
 
     fn refuse(&self, snapshot: &Snapshot, at: usize) -> Option<Refusal> {
         let census = &snapshot.census;
-        let any = |tallies: &[TallyId]| tallies.iter().any(|tally| census.count(*tally, at).is_some_and(|n| n > 0));
+        let any =
+            |tallies: &[TallyId]| tallies.iter().any(|tally| census.count(*tally, at).is_some_and(|n| n > 0));
         let by = PluginName::InterPodAffinity;
         if !self.is_with_all(snapshot, at) {
             return Some(Refusal::lasting(by, "node(s) didn't match pod affinity rules"));
@@ -128,7 +130,8 @@ impl Ready {
         let raw: Vec<i64> = nodes.iter().map(sum).collect();
         let least = raw.iter().copied().min().unwrap_or(0);
         let range = raw.iter().copied().max().unwrap_or(0) - least;
-        let score = |sum: &i64| if range == 0 { 0 } else { (100.0 * (sum - least) as f64 / range as f64) as i64 };
+        let score =
+            |sum: &i64| if range == 0 { 0 } else { (100.0 * (sum - least) as f64 / range as f64) as i64 };
         raw.iter().map(score).collect()
     }
 }
@@ -136,8 +139,8 @@ impl Ready {
 /// Whether a term may select a pod, as far as that can be said without knowing the labels of its namespace.
 fn may_select(term: &Term, pod: &PodFacts) -> bool {
     let selection = &term.selection;
-    let named = selection.namespaces.contains(&*pod.namespace)
-        || selection.namespace_selector != Selector::nothing();
+    let named =
+        selection.namespaces.contains(&*pod.namespace) || selection.namespace_selector != Selector::nothing();
     named && matches(&selection.selector, &pod.class.labels)
 }
 

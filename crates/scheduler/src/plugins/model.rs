@@ -28,7 +28,8 @@ impl Cluster {
         let none = Labels::new();
         let labels = self.namespaces.get(&*pod.namespace).unwrap_or(&none);
         let named = selection.namespaces.contains(&*pod.namespace);
-        (named || matches(&selection.namespace_selector, labels)) && matches(&selection.selector, &pod.class.labels)
+        (named || matches(&selection.namespace_selector, labels))
+            && matches(&selection.selector, &pod.class.labels)
     }
 
     /// Pods on nodes that are there, with their nodes' labels.
@@ -37,7 +38,11 @@ impl Cluster {
     }
 
     /// How many pods are in a place, by key and value, as far as they are chosen.
-    fn pairs<'a>(&self, terms: &'a [Term], chosen: impl Fn(&PodFacts, &'a Term) -> bool) -> BTreeMap<(String, String), i64> {
+    fn pairs<'a>(
+        &self,
+        terms: &'a [Term],
+        chosen: impl Fn(&PodFacts, &'a Term) -> bool,
+    ) -> BTreeMap<(String, String), i64> {
         let mut pairs = BTreeMap::new();
         for (node, pod) in self.pods() {
             for term in terms.iter().filter(|term| chosen(pod, term)) {
@@ -52,7 +57,8 @@ impl Cluster {
     fn affinity_refuses(&self, pod: &PodFacts, node: &Node) -> Option<&'static str> {
         let terms = &pod.class.terms;
         let satisfies_all = |other: &PodFacts| {
-            !terms.required.is_empty() && terms.required.iter().all(|term| self.selects(&term.selection, other))
+            !terms.required.is_empty()
+                && terms.required.iter().all(|term| self.selects(&term.selection, other))
         };
         let together = self.pairs(&terms.required, |other, _| satisfies_all(other));
         let mut found = true;
@@ -106,7 +112,8 @@ impl Cluster {
 
     fn affinity_scores(&self, pod: &PodFacts, nodes: &[&Node]) -> Vec<i64> {
         let sums: Vec<i64> = nodes.iter().map(|node| self.affinity_sum(pod, node)).collect();
-        let (least, most) = (sums.iter().min().copied().unwrap_or(0), sums.iter().max().copied().unwrap_or(0));
+        let (least, most) =
+            (sums.iter().min().copied().unwrap_or(0), sums.iter().max().copied().unwrap_or(0));
         let score = |sum: &i64| if most == least { 0 } else { 100 * (sum - least) / (most - least) };
         sums.iter().map(score).collect()
     }
@@ -144,7 +151,8 @@ impl Cluster {
                 return Some("node(s) didn't match pod topology spread constraints (missing required label)");
             };
             let domains = self.domains(constraint, &hard, pod);
-            let least = if domains.len() < constraint.min_domains { None } else { domains.values().min().copied() };
+            let least =
+                if domains.len() < constraint.min_domains { None } else { domains.values().min().copied() };
             let own = i64::from(!pod.class.terminating && matches(&constraint.selector, &pod.class.labels));
             let here = domains.get(&value).copied().unwrap_or(0);
             if here + own - least.unwrap_or(0) > constraint.max_skew {
@@ -164,7 +172,8 @@ impl Cluster {
         let cost = |node: &Node| {
             let mut cost = 0.0;
             for constraint in &soft {
-                let values: BTreeSet<_> = candidates.iter().map(|node| label(node, &constraint.topology_key)).collect();
+                let values: BTreeSet<_> =
+                    candidates.iter().map(|node| label(node, &constraint.topology_key)).collect();
                 let places = if constraint.topology_key == HOST { candidates.len() } else { values.len() };
                 let here = label(node, &constraint.topology_key).unwrap();
                 let count = self.domains(constraint, &soft, pod).get(&here).copied().unwrap_or(0);
@@ -174,7 +183,8 @@ impl Cluster {
         };
         let costs: Vec<Option<i64>> = nodes.iter().map(|node| scored(node).then(|| cost(node))).collect();
         let known: Vec<i64> = costs.iter().flatten().copied().collect();
-        let (least, most) = (known.iter().min().copied().unwrap_or(0), known.iter().max().copied().unwrap_or(0));
+        let (least, most) =
+            (known.iter().min().copied().unwrap_or(0), known.iter().max().copied().unwrap_or(0));
         let score = |cost: &Option<i64>| match cost {
             None => 0,
             Some(_) if most == 0 => 100,
@@ -197,7 +207,8 @@ fn node(name: &str, zone: Option<u8>, ssd: bool, tainted: bool) -> Node {
         labels["disk"] = "ssd".into();
     }
     let taints = if tainted { json!([{ "key": "k", "effect": "NoSchedule" }]) } else { json!([]) };
-    from_value(json!({ "metadata": { "name": name, "labels": labels }, "spec": { "taints": taints } })).unwrap()
+    from_value(json!({ "metadata": { "name": name, "labels": labels }, "spec": { "taints": taints } }))
+        .unwrap()
 }
 
 fn selector() -> impl Strategy<Value = Value> {
@@ -216,19 +227,23 @@ fn term() -> impl Strategy<Value = Value> {
         1 => Just(json!({ "namespaceSelector": {} })),
         1 => Just(json!({ "namespaces": ["n0"], "namespaceSelector": { "matchLabels": { "team": "b" } } })),
     ];
-    (selector(), prop_oneof![Just(HOST), Just(ZONE), Just("disk")], namespaces).prop_map(|(selector, key, mut term)| {
-        term["labelSelector"] = selector;
-        term["topologyKey"] = key.into();
-        term
-    })
+    (selector(), prop_oneof![Just(HOST), Just(ZONE), Just("disk")], namespaces).prop_map(
+        |(selector, key, mut term)| {
+            term["labelSelector"] = selector;
+            term["topologyKey"] = key.into();
+            term
+        },
+    )
 }
 
 fn affinity() -> impl Strategy<Value = Value> {
     let some = || proptest::collection::vec(term(), 0..2);
-    let weighted = || proptest::collection::vec((1..100u8, term()), 0..2).prop_map(|terms| {
-        let each = |(weight, term): (u8, Value)| json!({ "weight": weight, "podAffinityTerm": term });
-        terms.into_iter().map(each).collect::<Vec<_>>()
-    });
+    let weighted = || {
+        proptest::collection::vec((1..100u8, term()), 0..2).prop_map(|terms| {
+            let each = |(weight, term): (u8, Value)| json!({ "weight": weight, "podAffinityTerm": term });
+            terms.into_iter().map(each).collect::<Vec<_>>()
+        })
+    };
     let (hard, soft) =
         ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution");
     (some(), some(), weighted(), weighted()).prop_map(move |(required, apart, near, far)| {
@@ -238,7 +253,8 @@ fn affinity() -> impl Strategy<Value = Value> {
 
 fn constraint() -> impl Strategy<Value = Value> {
     let policy = || prop_oneof![Just("Honor"), Just("Ignore")];
-    let parts = (selector(), prop_oneof![Just(HOST), Just(ZONE), Just("disk")], 1..3u8, 1..4u8, any::<bool>());
+    let parts =
+        (selector(), prop_oneof![Just(HOST), Just(ZONE), Just("disk")], 1..3u8, 1..4u8, any::<bool>());
     (parts, policy(), policy()).prop_map(|((selector, key, skew, domains, hard), affinity, taints)| {
         let mut constraint = json!({
             "labelSelector": selector, "topologyKey": key, "maxSkew": skew,
@@ -351,7 +367,8 @@ fn same(cluster: &Cluster, snapshot: &mut Snapshot, pod: &Arc<PodFacts>) {
             (&inter_pod_affinity::PLUGIN, cluster.affinity_refuses(pod, node)),
             (&spread::PLUGIN, cluster.spread_refuses(pod, node)),
         ] {
-            let refusal = if (plugin.concerns)(&cycle) { plugin.filter.unwrap()(&cycle, snapshot, *at) } else { None };
+            let refusal =
+                if (plugin.concerns)(&cycle) { plugin.filter.unwrap()(&cycle, snapshot, *at) } else { None };
             let reason = refusal.map(|refusal| refusal.reasons.join(","));
             assert_eq!(reason.as_deref(), expected, "{} of {:?}", plugin.name, node.metadata.name);
         }

@@ -8,9 +8,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     concerns: |cycle| cycle.pod.node_name.is_some(),
     filter: Some(|cycle, snapshot, at| {
         let other = cycle.pod.node_name.as_ref().is_some_and(|name| *name != snapshot.nodes[at].name);
-        other.then(|| {
-            Refusal::lasting(PluginName::NodeName, "node(s) didn't match the requested node name")
-        })
+        other.then(|| Refusal::lasting(PluginName::NodeName, "node(s) didn't match the requested node name"))
     }),
     score: None,
     weight: 0,

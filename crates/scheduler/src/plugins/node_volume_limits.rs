@@ -20,7 +20,8 @@ pub(crate) const PLUGIN: Plugin = Plugin {
                 grown.insert(driver);
             }
         }
-        let full = grown.iter().any(|driver| limits.get(driver).is_some_and(|most| attached[driver].len() > *most));
+        let full =
+            grown.iter().any(|driver| limits.get(driver).is_some_and(|most| attached[driver].len() > *most));
         full.then(|| Refusal::curable(PluginName::NodeVolumeLimits, "node(s) exceed max volume count"))
     }),
     score: None,

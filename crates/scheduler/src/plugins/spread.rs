@@ -85,7 +85,9 @@ impl Ready {
             key: spread.topology_key.clone(),
             max_skew: spread.max_skew,
             min_domains: spread.min_domains,
-            own: i64::from(!cycle.pod.class.terminating && matches(&spread.selector, &cycle.pod.class.labels)),
+            own: i64::from(
+                !cycle.pod.class.terminating && matches(&spread.selector, &cycle.pod.class.labels),
+            ),
             tally: tally(spread, &hard, true, &cycle.pod, snapshot),
             least: Cell::new(None),
         };
@@ -109,7 +111,13 @@ impl Ready {
 
 /// What counts the pods of a constraint: on nodes that have the labels of all constraints, and that the pod could be on as far as
 /// the constraint asks.
-fn tally(spread: &Spread, all: &[&Spread], all_labels: bool, pod: &PodFacts, snapshot: &mut Snapshot) -> TallyId {
+fn tally(
+    spread: &Spread,
+    all: &[&Spread],
+    all_labels: bool,
+    pod: &PodFacts,
+    snapshot: &mut Snapshot,
+) -> TallyId {
     let node_affinity = pod.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = node_affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.clone());
     let bound = spread.honor_affinity && (required.is_some() || !pod.node_selector.is_empty());
@@ -123,7 +131,11 @@ fn tally(spread: &Spread, all: &[&Spread], all_labels: bool, pod: &PodFacts, sna
             ..Affinity::default()
         });
         let eligible = Eligible {
-            keys: if many { all.iter().map(|spread| spread.topology_key.clone()).collect() } else { Vec::new() },
+            keys: if many {
+                all.iter().map(|spread| spread.topology_key.clone()).collect()
+            } else {
+                Vec::new()
+            },
             node_selector: if bound { pod.node_selector.clone() } else { Default::default() },
             affinity: required.filter(|_| bound),
             tolerations: spread.honor_taints.then(|| pod.tolerations.clone()),

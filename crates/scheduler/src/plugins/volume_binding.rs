@@ -60,7 +60,9 @@ impl Ready {
                 return refuse(match using {
                     ClaimUse::Named(_) => format!("persistentvolumeclaim {name:?} not found"),
                     ClaimUse::Own(_) => {
-                        format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
+                        format!(
+                            "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+                        )
                     }
                 });
             };
@@ -68,8 +70,11 @@ impl Ready {
                 return refuse(format!("persistentvolumeclaim {name:?} is being deleted"));
             }
             if claim.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Lost")) {
-                let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()).unwrap_or_default();
-                let why = format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}");
+                let volume =
+                    claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()).unwrap_or_default();
+                let why = format!(
+                    "persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}"
+                );
                 return refuse(why);
             }
             if let Some(volume) = volumes.bound(claim) {
@@ -94,8 +99,11 @@ impl Unbound {
             let promised = volumes.promised_to(name).is_none_or(|to| *to == key);
             promised && suits(&key, claim, &spec, wanted, volume)
         };
-        let mut candidates: Vec<_> =
-            volumes.all().filter(|(name, volume)| free(name, volume)).map(|(_, volume)| volume.clone()).collect();
+        let mut candidates: Vec<_> = volumes
+            .all()
+            .filter(|(name, volume)| free(name, volume))
+            .map(|(_, volume)| volume.clone())
+            .collect();
         // A volume that is meant for this claim before all others.
         candidates.sort_by_key(|volume| {
             let meant = volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some());
@@ -140,7 +148,8 @@ fn suits(
         && size(volume) >= wanted
         && spec.storage_class_name.as_deref().unwrap_or_default()
             == wanted_spec.storage_class_name.as_deref().unwrap_or_default()
-        && attributes(&spec.volume_attributes_class_name) == attributes(&wanted_spec.volume_attributes_class_name)
+        && attributes(&spec.volume_attributes_class_name)
+            == attributes(&wanted_spec.volume_attributes_class_name)
         && mode(&spec.volume_mode) == mode(&wanted_spec.volume_mode)
         && has_modes()
         && (wanted_spec.selector.is_none() || matches(&selector_of(wanted_spec.selector.as_ref()), labels))
@@ -206,4 +215,3 @@ fn can_be_made(claim: &Unbound, volumes: &Volumes, node: &NodeInfo) -> Result<()
     });
     if enough { Ok(()) } else { Err(NO_ROOM) }
 }
-

@@ -18,8 +18,12 @@ fn pod(name: &str, priority: i32, cpu: &str, more: Value) -> Arc<PodFacts> {
         "spec": { "priority": priority, "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
     });
     for (path, value) in more.as_object().unwrap() {
-        *pod.pointer_mut(path.rsplit_once('/').unwrap().0).unwrap().as_object_mut().unwrap()
-            .entry(path.rsplit_once('/').unwrap().1).or_insert(Value::Null) = value.clone();
+        *pod.pointer_mut(path.rsplit_once('/').unwrap().0)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .entry(path.rsplit_once('/').unwrap().1)
+            .or_insert(Value::Null) = value.clone();
     }
     Arc::new(PodFacts::of(&from_value(pod).unwrap()))
 }
@@ -40,7 +44,9 @@ fn outcome(snapshot: &mut Snapshot, pod: &Arc<PodFacts>) -> Result<(String, Vec<
     let before = snapshot.pods();
     let made = preempt(&cycle.unwrap(), snapshot, &why, 0);
     assert_eq!(snapshot.pods(), before, "it was only thought through");
-    made.map(|made| (made.node.to_string(), made.victims.iter().map(|victim| victim.name.to_string()).collect()))
+    made.map(|made| {
+        (made.node.to_string(), made.victims.iter().map(|victim| victim.name.to_string()).collect())
+    })
 }
 
 fn made(node: &str, victims: &[&str]) -> Result<(String, Vec<String>), String> {
@@ -115,7 +121,8 @@ fn who_may_not_preempt_is_told_why() {
     let never = pod("never", 9, "1", json!({ "/spec/preemptionPolicy": "Never" }));
     assert_eq!(outcome(&mut world, &never), Err("not eligible due to preemptionPolicy=Never.".to_owned()));
 
-    let condition = json!([{ "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler" }]);
+    let condition =
+        json!([{ "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler" }]);
     let going = json!({ "/metadata/deletionTimestamp": "2026-01-01T00:00:00Z", "/status": { "conditions": condition } });
     world.place("a", pod("low", 1, "1", going));
     let new = plain("new", 9, "1");
@@ -131,7 +138,8 @@ fn anti_affinity_is_cured_by_eviction_and_a_taint_is_not() {
     let apart = json!({ "/spec/affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
         { "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": "low" } } },
     ] } } });
-    let mut world = snapshot(&[("a", "4")], &[("a", plain("low", 1, "1")), ("a", plain("bystander", 1, "1"))]);
+    let mut world =
+        snapshot(&[("a", "4")], &[("a", plain("low", 1, "1")), ("a", plain("bystander", 1, "1"))]);
     assert_eq!(outcome(&mut world, &pod("new", 9, "1", apart)), made("a", &["low"]));
 }
 

@@ -2,14 +2,14 @@
 
 use super::Scheduler;
 use super::world::{Decision, Nominated};
+use crate::place::Placement;
 use crate::pod::{ClaimKey, PodFacts};
 use crate::preempt::Preemption;
-use crate::place::Placement;
 use crate::volumes::{SELECTED_NODE, VolumePlan};
+use client::EventType;
 use client::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use client::kube::{Error, ResourceExt};
 use client::write::{is_conflict, is_not_found};
-use client::EventType;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status, Time};
 use serde_json::{Value, json};
@@ -190,8 +190,7 @@ impl Scheduler {
                 "lastTransitionTime": Time(self.ambient.clock.now()),
             });
             self.patch_status(victim, json!({ "conditions": [condition] })).await;
-            let this_one =
-                Preconditions { uid: Some(victim.uid.to_string()), ..Preconditions::default() };
+            let this_one = Preconditions { uid: Some(victim.uid.to_string()), ..Preconditions::default() };
             let params = DeleteParams { preconditions: Some(this_one), ..DeleteParams::default() };
             match self.pods(victim).delete(&victim.name, &params).await {
                 Ok(_) => {
@@ -220,7 +219,9 @@ impl Scheduler {
     async fn patch_status(&self, facts: &PodFacts, status: Value) {
         let patch = json!({ "metadata": { "uid": *facts.uid }, "status": status });
         let params = PatchParams::default();
-        if let Err(error) = self.pods(facts).patch_status(&facts.name, &params, &Patch::Strategic(patch)).await {
+        if let Err(error) =
+            self.pods(facts).patch_status(&facts.name, &params, &Patch::Strategic(patch)).await
+        {
             tracing::debug!(pod = %facts.name, %error, "could not change a pod's status");
         }
     }

@@ -1,9 +1,9 @@
-use super::*;
 use super::world::Decision;
+use super::*;
 use crate::pod::PodFacts;
 use client::Error;
-use k8s_openapi::api::core::v1::{Node, Pod};
 use clock::{ManualClock, SeededRandom};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, from_value, json};
 use testkit::FakeApi;
 

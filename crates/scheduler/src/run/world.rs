@@ -150,7 +150,9 @@ impl World {
             Err(failed) => failed,
         };
         let mut nominated = Nominated::AsItWas;
-        if profile.preempts && let Some(cycle) = &cycle {
+        if profile.preempts
+            && let Some(cycle) = &cycle
+        {
             match preempt(cycle, &mut self.snapshot, &why, chance) {
                 Ok(preemption) => {
                     preemption.rivals.iter().for_each(|rival| self.snapshot.nominate(rival, None));
@@ -178,7 +180,13 @@ impl World {
 
     /// A binding came to nothing: the place is given back. Whether there was one to give back: where the watch was faster, the
     /// pod is bound after all, or gone, and its place is counted as it should be.
-    pub(super) fn not_bound(&mut self, facts: &PodFacts, volumes: &VolumePlan, again: bool, now: Instant) -> bool {
+    pub(super) fn not_bound(
+        &mut self,
+        facts: &PodFacts,
+        volumes: &VolumePlan,
+        again: bool,
+        now: Instant,
+    ) -> bool {
         self.snapshot.volumes.release(volumes);
         if !self.queue.is_out(&facts.uid) {
             return false;
