@@ -219,9 +219,8 @@ impl Census {
 
     /// Whether a pod of that class is one of the group.
     pub(crate) fn takes_in(&self, group: &Group, class: &PodClass) -> bool {
-        !(group.living && class.terminating)
-            && !group.all.is_empty()
-            && group.all.iter().all(|selection| self.selects(selection, class))
+        let counts = !(group.living && class.terminating);
+        counts && !group.all.is_empty() && group.all.iter().all(|selection| self.selects(selection, class))
     }
 
     fn selects(&self, selection: &PodSelection, class: &PodClass) -> bool {

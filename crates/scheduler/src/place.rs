@@ -102,7 +102,7 @@ pub fn place(
     profile: &Arc<Profile>,
     snapshot: &mut Snapshot,
     chance: u64,
-) -> Result<Placement, Unplaceable> {
+) -> Result<Placement, Box<Unplaceable>> {
     attempt(pod, profile, snapshot, chance).map_err(|(_, why)| why)
 }
 
@@ -112,13 +112,13 @@ pub(crate) fn attempt(
     profile: &Arc<Profile>,
     snapshot: &mut Snapshot,
     chance: u64,
-) -> Result<Placement, (Option<Cycle>, Unplaceable)> {
-    let mut refused = Unplaceable { nodes: snapshot.known_nodes(), ..Unplaceable::default() };
+) -> Result<Placement, (Option<Box<Cycle>>, Box<Unplaceable>)> {
+    let mut refused = Box::new(Unplaceable { nodes: snapshot.known_nodes(), ..Unplaceable::default() });
     if refused.nodes == 0 {
         return Err((None, refused));
     }
     let mut cycle = match Cycle::begin(pod, profile, snapshot) {
-        Ok(cycle) => cycle,
+        Ok(cycle) => Box::new(cycle),
         Err(refusal) => {
             refused.by.insert(refusal.by);
             refused.before = Some(refusal.reasons.join(", "));

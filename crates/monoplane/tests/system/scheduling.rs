@@ -13,7 +13,8 @@ fn with_nodes(flags: &[&str], nodes: &[(&str, &str, &str)]) -> Plane {
     let plane = start(&[&["--disable", "node,edge"], flags].concat());
     for (name, zone, cpu) in nodes {
         let labels = json!({ HOST: name, "zone": zone });
-        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
+        let node =
+            json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
         plane.apply(&node.to_string());
         let room = json!({ "cpu": cpu, "memory": "8Gi", "pods": "110" });
         let status = json!({ "status": { "capacity": room, "allocatable": room } }).to_string();
@@ -94,7 +95,14 @@ fn pods_are_placed_by_what_they_say_of_one_another() {
     });
     assert_eq!(gated["reason"], "SchedulingGated");
     assert_eq!(node_of(&plane, "gated"), None);
-    plane.kubectl_ok(&["patch", "pod", "gated", "--type=json", "-p", r#"[{"op":"remove","path":"/spec/schedulingGates"}]"#]);
+    plane.kubectl_ok(&[
+        "patch",
+        "pod",
+        "gated",
+        "--type=json",
+        "-p",
+        r#"[{"op":"remove","path":"/spec/schedulingGates"}]"#,
+    ]);
     placed(&plane, "gated");
 }
 
@@ -128,7 +136,8 @@ fn an_important_pod_takes_the_place_of_others_that_no_budget_keeps() {
         victim["metadata"]["deletionTimestamp"].is_string().then_some(victim)
     });
     let conditions = victim["status"]["conditions"].as_array().expect("conditions");
-    let target = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget").expect("a condition");
+    let target =
+        conditions.iter().find(|condition| condition["type"] == "DisruptionTarget").expect("a condition");
     assert_eq!(target["reason"], "PreemptionByScheduler");
     assert_eq!(target["message"], "default-scheduler: preempting to accommodate a higher priority pod");
     described(&plane, "other", &format!("on node {there}"));
@@ -159,8 +168,11 @@ fn a_file_configures_profiles_and_what_is_wrong_in_it_is_named() {
     pod(&plane, "fourth", "x", json!({ "containers": cores("1") }));
     assert_ne!(placed(&plane, "fourth"), full);
 
-    std::fs::write(&file, format!("{head}profiles: [{{plugins: {{score: {{enabled: [{{name: Typo}}]}}}}}}]\n"))
-        .expect("written");
+    std::fs::write(
+        &file,
+        format!("{head}profiles: [{{plugins: {{score: {{enabled: [{{name: Typo}}]}}}}}}]\n"),
+    )
+    .expect("written");
     let refused = plane.monoplane(&["scheduler", "--kubeconfig", "/nonexistent", "--scheduler-config", path]);
     assert!(refused.err.contains("profiles[0].plugins.score.enabled[0].name"), "{refused:?}");
     std::fs::remove_dir_all(&folder).expect("removed");

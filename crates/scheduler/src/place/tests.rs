@@ -27,7 +27,7 @@ fn pod(spec: Value) -> Arc<PodFacts> {
     Arc::new(PodFacts::of(&from_value(json!({ "metadata": metadata, "spec": whole })).unwrap()))
 }
 
-fn place(pod: &Arc<PodFacts>, snapshot: &mut Snapshot, chance: u64) -> Result<Arc<str>, Unplaceable> {
+fn place(pod: &Arc<PodFacts>, snapshot: &mut Snapshot, chance: u64) -> Result<Arc<str>, Box<Unplaceable>> {
     super::place(pod, &Arc::default(), snapshot, chance).map(|placement| placement.node)
 }
 

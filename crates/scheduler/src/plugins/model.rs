@@ -68,7 +68,8 @@ impl Cluster {
             };
             found &= together.get(&(term.topology_key.clone(), value)).is_some_and(|count| *count > 0);
         }
-        if !found && !(together.is_empty() && satisfies_all(pod)) {
+        let first = together.is_empty() && satisfies_all(pod);
+        if !found && !first {
             return Some("node(s) didn't match pod affinity rules");
         }
         let apart = self.pairs(&terms.required_apart, |other, term| self.selects(&term.selection, other));

@@ -22,7 +22,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     filter: Some(|cycle, snapshot, at| {
         cycle.spread.hard.iter().find_map(|constraint| constraint.refuse(snapshot, at))
     }),
-    score: Some(|cycle, snapshot, nodes| score(cycle, snapshot, nodes)),
+    score: Some(score),
     weight: 2,
     helps: |event, pod| match event {
         Event::PodPlaced(other) | Event::PodGone(other) => {

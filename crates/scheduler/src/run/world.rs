@@ -24,7 +24,7 @@ pub(super) enum Decision {
     /// No node takes it as things are.
     Wait {
         facts: Arc<PodFacts>,
-        why: Unplaceable,
+        why: Box<Unplaceable>,
         /// Whether nobody was told yet.
         news: bool,
         /// Room is being made, or no more: what the pod's status should say.
