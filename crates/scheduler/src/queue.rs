@@ -107,6 +107,11 @@ impl Queue {
         self.entries.remove(uid);
     }
 
+    /// A pod that is here, as last heard of.
+    pub(crate) fn facts(&self, uid: &str) -> Option<&Arc<PodFacts>> {
+        self.entries.get(uid).map(|entry| &entry.facts)
+    }
+
     /// The UIDs of all that are here.
     pub(crate) fn uids(&self) -> impl Iterator<Item = &Arc<str>> {
         self.entries.keys()

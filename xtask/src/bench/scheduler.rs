@@ -70,7 +70,9 @@ pub fn run(root: &Path) -> Result<()> {
     let plane = plane(root, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let api = Api::new(&plane, TOKEN)?;
-    println!("\n{NODES} nodes; pods per second from the first create until all are bound, {WRITERS} connections");
+    println!(
+        "\n{NODES} nodes; pods per second from the first create until all are bound, {WRITERS} connections"
+    );
     rule();
     runtime.block_on(async {
         make_nodes(&api).await?;
@@ -89,14 +91,21 @@ async fn measure(plane: &Plane, api: &Api) -> Result<()> {
     let (before, began) = (busy(plane)?, Instant::now());
     tokio::time::sleep(3 * HEARTBEAT).await;
     let share = 100.0 * (busy(plane)? - before) / began.elapsed().as_secs_f64();
-    println!("{:<72} {share:>9.1} % of a core", "idle nodes that renew their leases, in the server's process");
+    println!(
+        "{:<72} {share:>9.1} % of a core",
+        "idle nodes that renew their leases, in the server's process"
+    );
     for kind in [Kind::Plain, Kind::Affinity, Kind::AntiAffinity, Kind::Spread] {
         let (name, count) = kind.size();
         let took = pods(api, kind).await?;
         println!("{:<72} {:>9.0} /s", format!("{count} pods, {name}"), f64::from(count) / took.as_secs_f64());
     }
     let took = deployment(api).await?;
-    println!("{:<72} {:>9.1} s", format!("a Deployment of {DEPLOYED}, from create to all bound"), took.as_secs_f64());
+    println!(
+        "{:<72} {:>9.1} s",
+        format!("a Deployment of {DEPLOYED}, from create to all bound"),
+        took.as_secs_f64()
+    );
     Ok(())
 }
 
@@ -214,7 +223,10 @@ async fn deployment(api: &Api) -> Result<Duration> {
 /// Waits until that many pods of a namespace are there, and none is without a node.
 async fn bound(connection: &mut Connection, namespace: &str, count: u32, began: Instant) -> Result<Duration> {
     loop {
-        ensure!(began.elapsed() < Duration::from_secs(300), "pods of {namespace} have no node after five minutes");
+        ensure!(
+            began.elapsed() < Duration::from_secs(300),
+            "pods of {namespace} have no node after five minutes"
+        );
         let pods = format!("/api/v1/namespaces/{namespace}/pods?limit=1");
         let all = listed(connection, &pods).await?;
         let unbound = listed(connection, &format!("{pods}&fieldSelector=spec.nodeName%3D")).await?;

@@ -78,7 +78,9 @@ impl World {
                 self.snapshot.nominate(&Arc::new(facts), None);
                 return;
             }
-            if facts.nominated.is_some() {
+            // What the API does not say yet may be so all the same; what it says no more is not.
+            let was = self.queue.facts(&facts.uid).is_some_and(|before| before.nominated.is_some());
+            if was || facts.nominated.is_some() {
                 let nominated = facts.nominated.clone();
                 self.snapshot.nominate(&Arc::new(facts.clone()), nominated.as_deref());
             }
@@ -103,7 +105,9 @@ impl World {
     pub(super) fn pod_gone(&mut self, uid: &str, now: Instant) {
         self.queue.remove(uid);
         let was_placed = self.snapshot.remove_pod(uid);
-        let was_nominated = self.snapshot.all_nominated().find(|facts| *facts.uid == *uid).cloned();
+        let nominated_to = self.snapshot.nomination(uid).cloned();
+        let was_nominated = nominated_to
+            .and_then(|node| self.snapshot.nominated_to(&node).find(|facts| *facts.uid == *uid).cloned());
         if let Some(facts) = &was_nominated {
             self.snapshot.nominate(facts, None);
         }
