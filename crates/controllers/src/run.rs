@@ -80,6 +80,7 @@ async fn lead(
     start::<crate::bootstrap::signer::BootstrapSigner>(&world);
     start::<crate::servicecidrs::ServiceCidrs>(&world);
     let outcome = tokio::select! {
+        biased;
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),
     };

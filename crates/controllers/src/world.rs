@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,7 +50,7 @@ where
 
 #[derive(Default)]
 struct Readers {
-    by_type: HashMap<TypeId, Arc<dyn Absorb>>,
+    by_type: BTreeMap<TypeId, Arc<dyn Absorb>>,
     by_kind: HashMap<(String, String), Arc<dyn Absorb>>,
 }
 

@@ -15,7 +15,7 @@ use clock::{Panicked, Tasks};
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status, Time};
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,7 @@ async fn lead(
         scheduler.schedule(&owner).await;
     });
     let outcome = tokio::select! {
+        biased;
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),
     };
@@ -125,7 +126,7 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &Tasks) -> watch::Receiver<boo
     let mut sink = IntoWorld {
         scheduler: scheduler.clone(),
         common: Common::default(),
-        unlisted: HashSet::new(),
+        unlisted: BTreeSet::new(),
         listed,
     };
     tasks.spawn("scheduler-pods", async move {
@@ -140,7 +141,7 @@ struct IntoWorld {
     scheduler: Arc<Scheduler>,
     common: Common,
     /// The UIDs of what was known before the list that is being applied, and has not been in it yet.
-    unlisted: HashSet<Arc<str>>,
+    unlisted: BTreeSet<Arc<str>>,
     listed: watch::Sender<bool>,
 }
 
@@ -262,6 +263,7 @@ impl Scheduler {
         match due {
             None => self.wake.notified().await,
             Some(at) => tokio::select! {
+                biased;
                 () = self.wake.notified() => {}
                 () = self.ambient.clock.sleep_until(at) => {}
             },

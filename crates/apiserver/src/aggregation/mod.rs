@@ -156,6 +156,7 @@ impl Following {
         let mut initial = Some(Vec::new());
         loop {
             tokio::select! {
+                biased;
                 event = events.next() => match event {
                     None => return Ok(()),
                     Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => match &mut initial {
