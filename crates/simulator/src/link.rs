@@ -47,7 +47,7 @@ const RECEIVED: u8 = 1;
 const LOST: u8 = 2;
 
 impl Sent {
-    /// Whether its sender will never get the answer.
+    /// Whether its sender will never learn that it was done.
     pub fn is_lost(&self) -> bool {
         self.answer.load(Ordering::Relaxed) == LOST
     }
@@ -120,7 +120,9 @@ impl Link {
             answer: AtomicU8::new(UNDER_WAY),
         });
         let outcome = self.there_and_back(parts, body, &sent).await;
-        let is_received = outcome.is_ok() && !answer.is_closed();
+        // An answer that it went wrong leaves it open whether it happened.
+        let is_good = outcome.as_ref().is_ok_and(|response| response.status().is_success());
+        let is_received = is_good && !answer.is_closed();
         sent.answer.store(if is_received { RECEIVED } else { LOST }, Ordering::Relaxed);
         if outcome.is_err() && !answer.is_closed() {
             // Nobody hears of a loss at once.
@@ -130,7 +132,12 @@ impl Link {
         let _ = answer.send(outcome);
     }
 
-    async fn there_and_back(self: &Link, parts: Parts, body: Bytes, sent: &Arc<Sent>) -> Result<Sending, Reset> {
+    async fn there_and_back(
+        self: &Link,
+        parts: Parts,
+        body: Bytes,
+        sent: &Arc<Sent>,
+    ) -> Result<Sending, Reset> {
         self.way(sent).await?;
         let server = self.world.server().ok_or(Reset)?;
         let connection = server.connection(&self.identity).ok_or(Reset)?;
@@ -171,7 +178,12 @@ impl Link {
     }
 
     /// What a watch tells, as it arrives.
-    fn stream(&self, body: apiserver::Body, killed: CancellationToken, sent: &Arc<Sent>) -> UnsyncBoxBody<Bytes, Failure> {
+    fn stream(
+        &self,
+        body: apiserver::Body,
+        killed: CancellationToken,
+        sent: &Arc<Sent>,
+    ) -> UnsyncBoxBody<Bytes, Failure> {
         let (link, sent) = (self.clone(), sent.clone());
         let cut = self.process.connection();
         let lasts = match self.world.is_stormy() {
@@ -191,7 +203,9 @@ impl Link {
                     frame = body.frame() => frame,
                 };
                 let late = link.chance.in_a_thousand(30);
-                let takes = link.chance.between(Duration::from_micros(50), Duration::from_millis(if late { 500 } else { 3 }));
+                let takes = link
+                    .chance
+                    .between(Duration::from_micros(50), Duration::from_millis(if late { 500 } else { 3 }));
                 link.world.clock.sleep(takes).await;
                 link.process.thawed().await;
                 match frame? {

@@ -104,7 +104,8 @@ struct Kubelet {
 impl Kubelet {
     fn start(self: Arc<Self>, tasks: &Tasks) {
         let queue = WorkQueue::new(self.ambient.clone());
-        let selection = Selection { fields: Some(format!("spec.nodeName={}", self.name)), ..Selection::default() };
+        let selection =
+            Selection { fields: Some(format!("spec.nodeName={}", self.name)), ..Selection::default() };
         let options = InformerOptions { selection, ..InformerOptions::default() };
         let pods = Informer::start(Api::<Pod>::all(self.client.clone()), options, &self.ambient, tasks);
         let add = queue.clone();
@@ -142,9 +143,14 @@ impl Kubelet {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let node = match nodes.get_opt(self.name).await? {
             Some(node) => node,
-            None => nodes.create(&PostParams::default(), &read(json!({
-                "metadata": { "name": self.name, "labels": { "kubernetes.io/hostname": self.name } },
-            }))).await?,
+            None => nodes
+                .create(
+                    &PostParams::default(),
+                    &read(json!({
+                        "metadata": { "name": self.name, "labels": { "kubernetes.io/hostname": self.name } },
+                    })),
+                )
+                .await?,
         };
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
@@ -205,7 +211,8 @@ impl Kubelet {
         let local = self.local(pod);
         if pod.metadata.deletion_timestamp.is_some() {
             let grace = u64::try_from(pod.metadata.deletion_grace_period_seconds.unwrap_or(0)).unwrap_or(0);
-            let stopped = local.stopped.unwrap_or_else(|| now + self.chance.milliseconds(0, 3_000.min(grace * 1_000)));
+            let stopped =
+                local.stopped.unwrap_or_else(|| now + self.chance.milliseconds(0, 3_000.min(grace * 1_000)));
             if let Some(local) = self.pods().get_mut(&pod.uid().unwrap_or_default()) {
                 local.stopped = Some(stopped);
             }
@@ -273,10 +280,15 @@ impl Kubelet {
         });
         if stage != "Pending" {
             let number = self.chance.below(250);
-            patch["status"]["podIP"] = status.pod_ip.unwrap_or_else(|| format!("10.42.0.{}", number + 2)).into();
+            patch["status"]["podIP"] =
+                status.pod_ip.unwrap_or_else(|| format!("10.42.0.{}", number + 2)).into();
             patch["status"]["podIPs"] = json!([{ "ip": patch["status"]["podIP"] }]);
         }
-        match self.api(pod).patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
+        match self
+            .api(pod)
+            .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch))
+            .await
+        {
             Err(error) if !is_not_found(&error) => Err(error),
             _ => Ok(()),
         }

@@ -57,15 +57,13 @@ impl Foundation {
         let directory = tempfile::tempdir()?;
         let authority = Authority::open(directory.path(), beginning())?;
         let nodes = NODES.iter().map(|&name| Identity::Node(name.to_owned()));
-        let others =
-            [Identity::Bootstrap, Identity::Admin, Identity::ControllerManager, Identity::Scheduler];
+        let others = [Identity::Bootstrap, Identity::Admin, Identity::ControllerManager, Identity::Scheduler];
         let certificates = others.into_iter().chain(nodes).map(|identity| {
             let credential = authority.client(&identity, beginning())?;
             Ok((identity.common_name(), credential.certificate))
         });
         let certificates = certificates.collect::<Result<_>>()?;
-        let foundation =
-            Self { authority, certificates, objects: Memory::default(), _directory: directory };
+        let foundation = Self { authority, certificates, objects: Memory::default(), _directory: directory };
         let clock = Arc::new(SimulatedClock::new(beginning(), 0));
         let (store, random) = (Arc::new(foundation.objects.clone()), Chance::random(0, "foundation"));
         let began = Server::start(&foundation, store, clock.clone(), random);

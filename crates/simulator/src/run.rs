@@ -59,7 +59,8 @@ pub fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
 /// Runs it on one thread; time goes on when nothing else does. What is left of it at the end is dropped.
 pub(crate) fn block_on<T>(clock: &Arc<SimulatedClock>, future: impl Future<Output = Result<T>>) -> Result<T> {
     let jumping = clock.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().on_thread_park(move || jumping.jump()).build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().on_thread_park(move || jumping.jump()).build()?;
     runtime.block_on(future)
 }
 

@@ -33,7 +33,8 @@ impl Sabotage {
     /// A request of a process.
     pub fn request(self, witness: &Witness, process: &Process, parts: Parts, body: Bytes) -> (Parts, Bytes) {
         let leads = witness.leads(CONTROLLERS, process.candidate.as_deref());
-        if self != Self::Fencing || !is_controllers(process) || leads || parts.uri.path().contains("/leases") {
+        if self != Self::Fencing || !is_controllers(process) || leads || parts.uri.path().contains("/leases")
+        {
             return (parts, body);
         }
         let Ok(mut object) = serde_json::from_slice::<Value>(&body) else { return (parts, body) };

@@ -86,7 +86,8 @@ impl Storm {
 
     fn cut_off(&self) {
         let machines = self.machines.iter().filter_map(|machine| machine.process());
-        let processes: Vec<_> = self.contenders.iter().map(|contender| contender.process()).chain(machines).collect();
+        let processes: Vec<_> =
+            self.contenders.iter().map(|contender| contender.process()).chain(machines).collect();
         let process = self.chance.pick(&processes);
         let lasts = self.chance.milliseconds(500, 30_000);
         self.world.trace.tell(format_args!("{} is cut off for {lasts:?}", process.name));

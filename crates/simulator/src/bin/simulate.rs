@@ -20,6 +20,9 @@ struct Flags {
     /// How many at once
     #[arg(long, default_value_t = 2)]
     threads: u64,
+    /// Print the hash of the steps of each
+    #[arg(long)]
+    hashes: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -33,12 +36,14 @@ fn main() -> Result<ExitCode> {
                 if seed >= end {
                     return Ok(());
                 }
-                failed.fetch_add(u64::from(!passes(seed, flags.seeds == 1)?), Ordering::Relaxed);
+                failed.fetch_add(u64::from(!passes(seed, &flags)?), Ordering::Relaxed);
             }
         };
         let threads: Vec<_> = (0..flags.threads.min(flags.seeds)).map(|_| scope.spawn(run)).collect();
         let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|outcome| outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("a simulation panicked")))).collect()
+        joined
+            .map(|outcome| outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("a simulation panicked"))))
+            .collect()
     });
     outcomes.into_iter().collect::<Result<()>>()?;
     let (failed, took) = (failed.into_inner(), began.elapsed().as_secs_f64());
@@ -46,10 +51,12 @@ fn main() -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn passes(seed: u64, verbose: bool) -> Result<bool> {
+fn passes(seed: u64, flags: &Flags) -> Result<bool> {
     let outcome = simulate(seed, None)?;
-    if verbose {
+    if flags.seeds == 1 {
         outcome.trace.iter().for_each(|line| say(line));
+    }
+    if flags.hashes || flags.seeds == 1 {
         say(&format!("seed {seed}: {}", outcome.hash));
     }
     match &outcome.violation {

@@ -12,7 +12,8 @@ pub fn no_fewer_than_must_be(history: &History, change: &Change) -> Result<(), S
     if !was_there || is_there || !history.is_taken_by_its_set(change) {
         return Ok(());
     }
-    let Some(deployment) = history.deployment_of(before).filter(|deployment| !is_terminating(deployment)) else {
+    let Some(deployment) = history.deployment_of(before).filter(|deployment| !is_terminating(deployment))
+    else {
         return Ok(());
     };
     let left: usize = history

@@ -8,7 +8,9 @@ use super::{Change, History};
 /// An eviction of a pod that serves leaves as many as each budget over it says must be, when it says a number.
 pub fn respected_by_evictions(history: &History, change: &Change) -> Result<(), String> {
     let evicts = change.sent.as_ref().is_some_and(|sent| sent.path.ends_with("/eviction"));
-    let Some(before) = change.before.as_ref().filter(|_| evicts && change.key.plural == "pods") else { return Ok(()) };
+    let Some(before) = change.before.as_ref().filter(|_| evicts && change.key.plural == "pods") else {
+        return Ok(());
+    };
     let still = change.after.as_ref().is_some_and(|after| is_active(after));
     if !is_active(before) || !is_ready(before) || still {
         return Ok(());

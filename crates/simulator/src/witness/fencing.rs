@@ -16,7 +16,8 @@ pub fn nothing_of_a_stale_leader(_: &History, change: &Change) -> Result<(), Str
     let body: Value = serde_json::from_slice(&sent.body).unwrap_or_default();
     let says = |pointer: &str| !text(&body, pointer).is_empty();
     // A collection, of a namespace that goes away, is named by the namespace.
-    let is_one = sent.path.ends_with(&format!("/{}", change.key.name)) || sent.path.contains(&format!("/{}/", change.key.name));
+    let is_one = sent.path.ends_with(&format!("/{}", change.key.name))
+        || sent.path.contains(&format!("/{}/", change.key.name));
     let is_fenced = match sent.method {
         Method::PATCH if sent.path.ends_with("/status") => says("/metadata/uid"),
         Method::PATCH => says("/metadata/uid") && says("/metadata/resourceVersion"),

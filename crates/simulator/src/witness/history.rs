@@ -80,11 +80,6 @@ impl Change {
         let is_routine = matches!(&*self.key.plural, "leases" | "events");
         !is_routine && (self.is_by("controllers") || self.is_by("scheduler"))
     }
-
-    /// The object, as it is or was last.
-    pub fn object(&self) -> Option<&Arc<Value>> {
-        self.after.as_ref().or(self.before.as_ref())
-    }
 }
 
 impl fmt::Display for Change {
@@ -214,9 +209,11 @@ impl History {
             }
             None => {
                 self.objects.remove(&change.key);
-                change.before.iter().for_each(|object| {
+                if let Some(object) = &change.before {
                     self.uids.remove(uid(object));
-                });
+                    // A write that took away the last finalizer is answered with the object as it went.
+                    self.versions.insert((uid(object).to_owned(), change.revision));
+                }
             }
         }
         match (&*change.key.plural, &change.after) {
@@ -240,7 +237,8 @@ impl History {
         let counted = |pod: &Value| is_active(pod) && is_ready(pod);
         let (Some(before), after) = (&change.before, &change.after) else { return };
         let is_lost = counted(before) && !after.as_ref().is_some_and(|after| counted(after));
-        if is_lost && !self.is_taken_by_its_set(change)
+        if is_lost
+            && !self.is_taken_by_its_set(change)
             && let Some(deployment) = self.deployment_of(before)
         {
             let deployment = uid(deployment).to_owned();
@@ -248,12 +246,18 @@ impl History {
         }
     }
 
-    /// Whether a pod was taken away by the controller that wants fewer, and by nothing that befell its node.
+    /// Whether a pod was taken away by the controller that wants fewer, and not for its node's sake or with its owner.
     pub(super) fn is_taken_by_its_set(&self, change: &Change) -> bool {
         let Some(before) = change.before.as_ref() else { return false };
-        let by_controllers =
-            change.is_by("controllers") && change.sent.as_ref().is_some_and(|sent| sent.method == http::Method::DELETE);
-        by_controllers && !self.is_on_bad_node(before)
+        let set = controller(before).and_then(|(_, set)| self.by_uid("replicasets", set));
+        let stays = set.is_some_and(|set| !pods::is_terminating(set));
+        // A collection is deleted with its namespace.
+        let is_one =
+            |sent: &Arc<Sent>| sent.method == http::Method::DELETE && sent.path.ends_with(&change.key.name);
+        stays
+            && change.is_by("controllers")
+            && change.sent.as_ref().is_some_and(is_one)
+            && !self.is_on_bad_node(before)
     }
 
     fn is_on_bad_node(&self, pod: &Value) -> bool {
@@ -274,7 +278,10 @@ impl History {
 
     /// The object of a kind and UID.
     pub fn by_uid(&self, plural: &str, wanted: &str) -> Option<&Arc<Value>> {
-        self.objects.iter().find(|(key, object)| key.plural == plural && uid(object) == wanted).map(|(_, o)| o)
+        self.objects
+            .iter()
+            .find(|(key, object)| key.plural == plural && uid(object) == wanted)
+            .map(|(_, o)| o)
     }
 
     /// Whether there is an object of that UID.
@@ -337,7 +344,11 @@ impl History {
     }
 
     fn is_leader(&self, sent: &Sent) -> bool {
-        let lease = if sent.process.name.starts_with("scheduler") { "kube-scheduler" } else { "kube-controller-manager" };
+        let lease = if sent.process.name.starts_with("scheduler") {
+            "kube-scheduler"
+        } else {
+            "kube-controller-manager"
+        };
         self.leads(lease, sent.process.candidate.as_deref())
     }
 }

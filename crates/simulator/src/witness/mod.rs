@@ -92,7 +92,9 @@ impl Witness {
     }
 
     fn take_in(&self, state: &mut State, event: Event, sent: Option<&Arc<Sent>>) {
-        let Some(change) = Change::of(event, sent.cloned(), self.clock.elapsed(), &state.history) else { return };
+        let Some(change) = Change::of(event, sent.cloned(), self.clock.elapsed(), &state.history) else {
+            return;
+        };
         if change.revision > 0 && sent.is_some() {
             self.trace.tell(format_args!("{change}"));
         }

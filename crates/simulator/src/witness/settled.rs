@@ -10,7 +10,8 @@ use super::{History, Key, number, text};
 pub fn missing(history: &History) -> Vec<String> {
     let mut missing = Vec::new();
     for (key, object) in &history.objects {
-        let mut say = |what: String| missing.push(format!("{}/{}/{}: {what}", key.plural, key.namespace, key.name));
+        let mut say =
+            |what: String| missing.push(format!("{}/{}/{}: {what}", key.plural, key.namespace, key.name));
         if is_terminating(object) {
             say("still terminating".to_owned());
         }

@@ -22,14 +22,17 @@ pub fn no_more_pods_than_wanted(history: &History, change: &Change) -> Result<()
 
 /// The ReplicaSets of a Deployment never want more than its replicas and its surge.
 pub fn no_more_wanted_than_may_be(history: &History, change: &Change) -> Result<(), String> {
-    let Some(set) = change.after.as_ref().filter(|_| change.key.plural == "replicasets") else { return Ok(()) };
+    let Some(set) = change.after.as_ref().filter(|_| change.key.plural == "replicasets") else {
+        return Ok(());
+    };
     let before = change.before.as_ref().map_or(0, |before| number(before, "/spec/replicas"));
     let grew = number(set, "/spec/replicas") > before;
     let Some(("Deployment", deployment)) = controller(set) else { return Ok(()) };
     if !grew || !change.is_by("controllers") || !change.by_leader {
         return Ok(());
     }
-    let wanted: i64 = history.controlled("replicasets", deployment).map(|set| number(set, "/spec/replicas")).sum();
+    let wanted: i64 =
+        history.controlled("replicasets", deployment).map(|set| number(set, "/spec/replicas")).sum();
     match history.widest_bounds(deployment, change.at) {
         Some(bounds) if wanted > bounds.most => {
             Err(format!("ReplicaSets want {wanted} pods where {} are the most: {}", bounds.most, uid(set)))

@@ -1,8 +1,8 @@
 //! The maintenance of nodes.
 
+use client::Error;
 use client::kube::ResourceExt;
 use client::kube::api::{Api, EvictParams, ListParams, Patch, PatchParams};
-use client::Error;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};

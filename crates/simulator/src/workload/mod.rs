@@ -8,7 +8,9 @@ mod objects;
 
 use std::sync::Arc;
 
-use client::kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
+use client::kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy,
+};
 use client::{Client, Error};
 use clock::Clock;
 use futures::future::BoxFuture;
@@ -126,7 +128,13 @@ impl User {
         self.api(resource, namespace).create(&PostParams::default(), &object).await.map(drop)
     }
 
-    async fn change(&self, resource: &ApiResource, namespace: &str, name: &str, patch: Value) -> Result<(), Error> {
+    async fn change(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+        patch: Value,
+    ) -> Result<(), Error> {
         let api = self.api(resource, namespace);
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }

@@ -28,11 +28,14 @@ pub fn delete_pod(user: &User) -> BoxFuture<'_, Result<(), Error>> {
 pub fn dependent(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     async {
         let namespace = user.namespace();
-        let kind = user.chance.pick(&[
-            ApiResource::erase::<Deployment>(&()),
-            ApiResource::erase::<ReplicaSet>(&()),
-            ApiResource::erase::<Pod>(&()),
-        ]).clone();
+        let kind = user
+            .chance
+            .pick(&[
+                ApiResource::erase::<Deployment>(&()),
+                ApiResource::erase::<ReplicaSet>(&()),
+                ApiResource::erase::<Pod>(&()),
+            ])
+            .clone();
         let found = user.api(&kind, namespace).list(&ListParams::default()).await?.items;
         if found.is_empty() {
             return Ok(());
