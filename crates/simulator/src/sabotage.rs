@@ -2,6 +2,7 @@
 //! what is shipped knows nothing of it.
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use http::Method;
 use http::request::Parts;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use crate::process::Process;
 use crate::witness::Witness;
 
 /// What is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sabotage {
     /// The writes of a process that no longer leads lose what they require of the object.
     Fencing,

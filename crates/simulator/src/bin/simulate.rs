@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use simulator::simulate;
+use simulator::{Sabotage, simulate};
 
 /// What to run.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ struct Flags {
     /// Print the hash of the steps of each
     #[arg(long)]
     hashes: bool,
+    /// With a bug on purpose
+    #[arg(long)]
+    sabotage: Option<Sabotage>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -52,7 +55,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn passes(seed: u64, flags: &Flags) -> Result<bool> {
-    let outcome = simulate(seed, None)?;
+    let outcome = simulate(seed, flags.sabotage)?;
     if flags.seeds == 1 {
         outcome.trace.iter().for_each(|line| say(line));
     }

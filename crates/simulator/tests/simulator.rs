@@ -1,0 +1,79 @@
+//! Seeds hold, a seed is one history, and what is broken on purpose is found.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use simulator::{Sabotage, simulate};
+
+/// The first seeds of every day; more of them by `cargo xtask soak simulate`.
+fn hold(seeds: std::ops::RangeInclusive<u64>) {
+    for seed in seeds {
+        let outcome = simulate(seed, None).unwrap();
+        if let Some(violation) = outcome.violation {
+            outcome.trace.iter().rev().take(200).rev().for_each(|line| eprintln!("{line}"));
+            panic!("seed {seed}: {violation}\nreplay: cargo xtask soak simulate --seeds 1 --from {seed}");
+        }
+    }
+}
+
+/// Tests of their own, so that they run side by side.
+macro_rules! seeds {
+    ($($name:ident: $seeds:expr,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                hold($seeds);
+            }
+        )*
+    };
+}
+
+seeds! {
+    the_first_seeds_hold: 1..=50,
+    the_second_fifty_hold: 51..=100,
+    the_third_fifty_hold: 101..=150,
+    the_fourth_fifty_hold: 151..=200,
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    for seed in [1, 2, 3] {
+        let (first, again) = (simulate(seed, None).unwrap(), simulate(seed, None).unwrap());
+        if let Some(at) = first.trace.iter().zip(&again.trace).position(|(a, b)| a != b) {
+            panic!("seed {seed} went two ways: {:?} and {:?}", first.trace[at], again.trace[at]);
+        }
+        assert_eq!(first.hash, again.hash);
+        assert!(first.trace.len() > 100, "nothing happened");
+    }
+    assert_ne!(simulate(1, None).unwrap().hash, simulate(2, None).unwrap().hash);
+}
+
+/// Some of the first seeds see the bug, and say what it did.
+fn is_found(sabotage: Sabotage, words: &str) {
+    for seed in 1..=200 {
+        let violation = simulate(seed, Some(sabotage)).unwrap().violation;
+        if let Some(violation) = violation {
+            assert!(violation.contains(words), "seed {seed} found something else: {violation}");
+            return;
+        }
+    }
+    panic!("{sabotage:?} was not found");
+}
+
+#[test]
+fn writes_of_a_stale_leader_without_preconditions_are_found() {
+    is_found(Sabotage::Fencing, "its write succeeded unconditionally");
+}
+
+#[test]
+fn more_surge_than_allowed_is_found() {
+    is_found(Sabotage::Surge, "are the most");
+}
+
+#[test]
+fn forgetting_what_was_just_written_is_found() {
+    is_found(Sabotage::Memory, "were wanted");
+}
+
+#[test]
+fn a_rollout_that_leaves_nothing_available_is_found() {
+    is_found(Sabotage::Unavailable, "must be");
+}
