@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,7 +50,8 @@ where
 
 #[derive(Default)]
 struct Readers {
-    by_type: BTreeMap<TypeId, Arc<dyn Absorb>>,
+    /// In the order in which they were asked for.
+    by_type: Vec<(TypeId, Arc<dyn Absorb>)>,
     by_kind: HashMap<(String, String), Arc<dyn Absorb>>,
 }
 
@@ -152,21 +153,20 @@ impl World {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
         let mut readers = self.readers();
-        if let Some(reader) =
-            readers.by_type.get(&TypeId::of::<K>()).and_then(|any| any.as_any().downcast_ref::<Reader<K>>())
-        {
+        let known = readers.by_type.iter().find(|(type_id, _)| *type_id == TypeId::of::<K>());
+        if let Some(reader) = known.and_then(|(_, any)| any.as_any().downcast_ref::<Reader<K>>()) {
             return reader.clone();
         }
         let reader = Reader::new(Informer::start(api, options(), &self.ambient, &self.tasks));
         let kind = (K::group(&()).into_owned(), K::kind(&()).into_owned());
         readers.by_kind.insert(kind, Arc::new(reader.clone()));
-        readers.by_type.insert(TypeId::of::<K>(), Arc::new(reader.clone()));
+        readers.by_type.push((TypeId::of::<K>(), Arc::new(reader.clone())));
         reader
     }
 
     /// Returns once every informer asked for so far holds a complete list.
     pub async fn ready(&self) {
-        let readers: Vec<_> = self.readers().by_type.values().cloned().collect();
+        let readers: Vec<_> = self.readers().by_type.iter().map(|(_, reader)| reader.clone()).collect();
         for reader in readers {
             reader.ready().await;
         }

@@ -70,42 +70,42 @@ pub fn create(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     .boxed()
 }
 
-pub fn scale(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async {
-        let patch = json!({ "spec": { "replicas": user.chance.below(7) } });
-        user.change(&deployments(), user.namespace(), user.name(), patch).await
+/// Changes one that there is; where there is none, makes one.
+async fn change(user: &User, spec: impl FnOnce(&str) -> Value) -> Result<(), Error> {
+    let namespace = user.namespace();
+    match user.existing(&deployments(), namespace).await? {
+        Some(name) => user.change(&deployments(), namespace, &name, json!({ "spec": spec(&name) })).await,
+        None => create(user).await,
     }
-    .boxed()
+}
+
+pub fn scale(user: &User) -> BoxFuture<'_, Result<(), Error>> {
+    change(user, |_| json!({ "replicas": user.chance.below(7) })).boxed()
 }
 
 /// To another version, or back to one that was there before.
 pub fn roll_out(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async {
-        let (namespace, name) = (user.namespace(), user.name());
-        let patch = json!({ "spec": { "template": template(name, user.version()) } });
-        user.change(&deployments(), namespace, name, patch).await
-    }
-    .boxed()
+    change(user, |name| json!({ "template": template(name, user.version()) })).boxed()
 }
 
 pub fn pause(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async {
-        let patch = json!({ "spec": { "paused": user.chance.in_a_thousand(400) } });
-        user.change(&deployments(), user.namespace(), user.name(), patch).await
-    }
-    .boxed()
+    change(user, |_| json!({ "paused": user.chance.in_a_thousand(400) })).boxed()
 }
 
 pub fn change_strategy(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async {
-        let patch = json!({ "spec": { "strategy": user.strategy() } });
-        user.change(&deployments(), user.namespace(), user.name(), patch).await
+    change(user, |_| json!({ "strategy": user.strategy() })).boxed()
+}
+
+async fn remove(user: &User, kind: ApiResource) -> Result<(), Error> {
+    let namespace = user.namespace();
+    match user.existing(&kind, namespace).await? {
+        Some(name) => user.remove(&kind, namespace, &name).await,
+        None => Ok(()),
     }
-    .boxed()
 }
 
 pub fn delete(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async { user.remove(&deployments(), user.namespace(), user.name()).await }.boxed()
+    remove(user, deployments()).boxed()
 }
 
 /// One that no Deployment owns.
@@ -124,14 +124,21 @@ pub fn create_set(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     .boxed()
 }
 
+/// Whoever owns it: a Deployment takes back what was done to its own.
 pub fn scale_set(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     async {
-        let patch = json!({ "spec": { "replicas": user.chance.below(6) } });
-        user.change(&sets(), user.namespace(), &format!("bare-{}", user.name()), patch).await
+        let namespace = user.namespace();
+        match user.existing(&sets(), namespace).await? {
+            Some(name) => {
+                let patch = json!({ "spec": { "replicas": user.chance.below(6) } });
+                user.change(&sets(), namespace, &name, patch).await
+            }
+            None => create_set(user).await,
+        }
     }
     .boxed()
 }
 
 pub fn delete_set(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async { user.remove(&sets(), user.namespace(), &format!("bare-{}", user.name())).await }.boxed()
+    remove(user, sets()).boxed()
 }

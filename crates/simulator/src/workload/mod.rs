@@ -8,8 +8,10 @@ mod objects;
 
 use std::sync::Arc;
 
+use client::kube::ResourceExt;
 use client::kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy,
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+    PropagationPolicy,
 };
 use client::{Client, Error};
 use clock::Clock;
@@ -73,7 +75,7 @@ impl User {
         for namespace in NAMESPACES {
             self.outcome("makes a namespace", namespaces::create(self, namespace).await);
         }
-        for _ in 0..2 {
+        for _ in 0..3 {
             self.outcome("deploys", deployments::create(self).await);
         }
     }
@@ -121,6 +123,12 @@ impl User {
 
     fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+
+    /// The name of one that there is.
+    async fn existing(&self, resource: &ApiResource, namespace: &str) -> Result<Option<String>, Error> {
+        let found = self.api(resource, namespace).list(&ListParams::default()).await?.items;
+        Ok((!found.is_empty()).then(|| self.chance.pick(&found).name_any()))
     }
 
     async fn make(&self, resource: &ApiResource, namespace: &str, object: Value) -> Result<(), Error> {

@@ -13,13 +13,11 @@ use super::User;
 
 pub fn delete_pod(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     async {
-        let pods = user.api(&ApiResource::erase::<Pod>(&()), user.namespace());
-        let found = pods.list(&ListParams::default()).await?.items;
-        if found.is_empty() {
-            return Ok(());
+        let (pods, namespace) = (ApiResource::erase::<Pod>(&()), user.namespace());
+        match user.existing(&pods, namespace).await? {
+            Some(name) => user.api(&pods, namespace).delete(&name, &DeleteParams::default()).await.map(drop),
+            None => Ok(()),
         }
-        let name = user.chance.pick(&found).name_any();
-        pods.delete(&name, &DeleteParams::default()).await.map(drop)
     }
     .boxed()
 }
