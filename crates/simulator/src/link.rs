@@ -186,7 +186,7 @@ impl Link {
     ) -> UnsyncBoxBody<Bytes, Failure> {
         let (link, sent) = (self.clone(), sent.clone());
         let cut = self.process.connection();
-        let lasts = match self.world.is_stormy() {
+        let lasts = match self.world.is_stormy() && self.chance.in_a_thousand(400) {
             true => self.chance.milliseconds(500, 60_000),
             false => Duration::MAX,
         };

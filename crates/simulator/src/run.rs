@@ -22,7 +22,7 @@ const SETTLES: Duration = Duration::from_secs(900);
 /// How often it is looked.
 const LOOKS: Duration = Duration::from_secs(2);
 /// How long nobody may have anything to do after that.
-const RESTS: Duration = Duration::from_secs(40);
+const RESTS: Duration = Duration::from_secs(20);
 
 /// What came of a seed.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ async fn live(world: &Arc<World>) -> Result<(), String> {
     let storm = Storm::new(world, contenders, machines);
     user.begin().await;
     let chance = Chance::of(world.seed, "run");
-    let ends = world.clock.monotonic() + chance.milliseconds(40_000, 120_000);
+    let ends = world.clock.monotonic() + chance.milliseconds(25_000, 75_000);
     world.set_stormy(true);
     tokio::select! {
         biased;

@@ -1,18 +1,46 @@
 //! Seeds hold, a seed is one history, and what is broken on purpose is found.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::BTreeSet;
+
 use simulator::{Sabotage, simulate};
 
 /// The first seeds of every day; more of them by `cargo xtask soak simulate`.
 fn hold(seeds: std::ops::RangeInclusive<u64>) {
+    let mut happened = BTreeSet::new();
     for seed in seeds {
         let outcome = simulate(seed, None).unwrap();
         if let Some(violation) = outcome.violation {
             outcome.trace.iter().rev().take(200).rev().for_each(|line| eprintln!("{line}"));
             panic!("seed {seed}: {violation}\nreplay: cargo xtask soak simulate --seeds 1 --from {seed}");
         }
+        happened
+            .extend(HAPPENS.iter().filter(|words| outcome.trace.iter().any(|line| line.ends_with(*words))));
     }
+    let never: Vec<_> = HAPPENS.iter().filter(|words| !happened.contains(*words)).collect();
+    assert!(never.is_empty(), "these seeds show little, since this never happened: {never:?}");
 }
+
+/// What must have happened in some of as many seeds, or they show nothing: how lines of the trace end.
+const HAPPENS: [&str; 17] = [
+    "the server is killed",
+    "the store's watches break",
+    "revisions are compacted",
+    "the disk fails now and then",
+    "loses power",
+    "is killed",
+    "has ended",
+    "the user deploys",
+    "the user scales a deployment",
+    "the user rolls out",
+    "the user pauses or resumes",
+    "the user deletes a deployment",
+    "the user deletes a replicaset",
+    "the user makes a dependent",
+    "the user deletes a namespace",
+    "the user cordons, drains or uncordons",
+    "all is settled",
+];
 
 /// Tests of their own, so that they run side by side.
 macro_rules! seeds {

@@ -185,6 +185,8 @@ pub struct History {
     makers: BTreeMap<String, (Arc<Sent>, bool)>,
     /// When a pod of a Deployment was lost that no rollout took away, by the Deployment's UID.
     losses: BTreeMap<String, Vec<Duration>>,
+    /// When somebody else last scaled what a Deployment owns, by its UID.
+    meddling: BTreeMap<String, Duration>,
 }
 
 /// The UID of an object.
@@ -220,6 +222,7 @@ impl History {
             ("replicasets", Some(set)) => {
                 let past = self.replicas.entry(uid(set).to_owned()).or_default();
                 past.note(change.at, number(set, "/spec/replicas"));
+                self.take_in_meddling(change);
             }
             ("deployments", Some(deployment)) => {
                 let past = self.bounds.entry(uid(deployment).to_owned()).or_default();
@@ -228,6 +231,20 @@ impl History {
             ("pods", _) => self.take_in_pod(change),
             _ => {}
         }
+    }
+
+    /// Somebody scales what a Deployment owns: what comes of it is his doing.
+    fn take_in_meddling(&mut self, change: &Change) {
+        let (Some(before), Some(after)) = (&change.before, &change.after) else { return };
+        let (was, wanted) = (number(before, "/spec/replicas"), number(after, "/spec/replicas"));
+        let Some((_, deployment)) =
+            controller(after).filter(|_| was != wanted && !change.is_by("controllers"))
+        else {
+            return;
+        };
+        self.meddling.insert(deployment.to_owned(), change.at);
+        let taken = usize::try_from(was - wanted).unwrap_or(0);
+        self.losses.entry(deployment.to_owned()).or_default().extend(vec![change.at; taken]);
     }
 
     fn take_in_pod(&mut self, change: &Change) {
@@ -333,6 +350,11 @@ impl History {
     pub fn losses(&self, deployment: &str, now: Duration) -> usize {
         let from = now.saturating_sub(LATELY);
         self.losses.get(deployment).map_or(0, |losses| losses.iter().filter(|at| **at >= from).count())
+    }
+
+    /// Whether somebody else lately scaled what a Deployment owns.
+    pub fn is_meddled_with(&self, deployment: &str, now: Duration) -> bool {
+        self.meddling.get(deployment).is_some_and(|at| *at >= now.saturating_sub(LATELY))
     }
 
     /// Whether the candidate holds the lease.

@@ -31,6 +31,9 @@ pub fn no_more_wanted_than_may_be(history: &History, change: &Change) -> Result<
     if !grew || !change.is_by("controllers") || !change.by_leader {
         return Ok(());
     }
+    if history.is_meddled_with(deployment, change.at) {
+        return Ok(());
+    }
     let wanted: i64 =
         history.controlled("replicasets", deployment).map(|set| number(set, "/spec/replicas")).sum();
     match history.widest_bounds(deployment, change.at) {
