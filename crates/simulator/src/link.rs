@@ -58,6 +58,9 @@ impl Sent {
     }
 }
 
+/// How late a request or an answer may be.
+pub const LATEST: Duration = Duration::from_secs(20);
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("simulated: connection reset")]
@@ -166,7 +169,7 @@ impl Link {
     async fn way(&self, sent: &Sent) -> Result<(), Reset> {
         let stormy = self.world.is_stormy();
         let takes = match self.chance.below(1000) {
-            0..4 if stormy && sent.is_write() => self.chance.milliseconds(2_000, 30_000),
+            0..4 if stormy && sent.is_write() => self.chance.between(Duration::from_secs(2), LATEST),
             4..40 => self.chance.milliseconds(5, 200),
             _ => self.chance.between(Duration::from_micros(100), Duration::from_millis(3)),
         };

@@ -67,7 +67,10 @@ impl Foundation {
         let clock = Arc::new(SimulatedClock::new(beginning(), 0));
         let (store, random) = (Arc::new(foundation.objects.clone()), Chance::random(0, "foundation"));
         let began = Server::start(&foundation, store, clock.clone(), random);
-        crate::run::block_on(&clock, async { anyhow::Ok(began.await?.kill().await) })?;
+        crate::run::block_on(&clock, async {
+            began.await?.kill().await;
+            Ok(())
+        })?;
         Ok(foundation)
     }
 
@@ -134,7 +137,7 @@ impl Server {
         );
         let mut connections = BTreeMap::new();
         for (name, certificate) in &foundation.certificates {
-            connections.insert(name.clone(), api.connect(&[certificate.clone()], None)?);
+            connections.insert(name.clone(), api.connect(std::slice::from_ref(certificate), None)?);
         }
         let server = Self { api, killed: tasks.token().clone(), registry, connections };
         let installed = match server.connection(&Identity::Bootstrap) {

@@ -8,6 +8,7 @@ use clock::Clock;
 
 use crate::chance::Chance;
 use crate::contender::{Contender, Role};
+use crate::link::LATEST;
 use crate::node::Machine;
 use crate::plane::{Foundation, NODES};
 use crate::sabotage::Sabotage;
@@ -86,6 +87,8 @@ async fn live(world: &Arc<World>) -> Result<(), String> {
     }
     world.trace.tell(format_args!("the storm is over"));
     storm.calm().await;
+    // What was sent in it still arrives.
+    world.clock.sleep(2 * LATEST).await;
     user.end().await;
     settle(world).await
 }
