@@ -7,17 +7,17 @@ use simulator::{Sabotage, simulate};
 
 /// The first seeds of every day; more of them by `cargo xtask soak simulate`.
 fn hold(seeds: std::ops::RangeInclusive<u64>) {
-    let mut happened = BTreeSet::new();
+    let mut happened: BTreeSet<&str> = BTreeSet::new();
     for seed in seeds {
         let outcome = simulate(seed, None).unwrap();
         if let Some(violation) = outcome.violation {
             outcome.trace.iter().rev().take(200).rev().for_each(|line| eprintln!("{line}"));
             panic!("seed {seed}: {violation}\nreplay: cargo xtask soak simulate --seeds 1 --from {seed}");
         }
-        happened
-            .extend(HAPPENS.iter().filter(|words| outcome.trace.iter().any(|line| line.ends_with(*words))));
+        let happens = |words: &&str| outcome.trace.iter().any(|line| line.ends_with(words));
+        happened.extend(HAPPENS.into_iter().filter(happens));
     }
-    let never: Vec<_> = HAPPENS.iter().filter(|words| !happened.contains(*words)).collect();
+    let never: Vec<_> = HAPPENS.into_iter().filter(|words| !happened.contains(words)).collect();
     assert!(never.is_empty(), "these seeds show little, since this never happened: {never:?}");
 }
 
