@@ -1,5 +1,5 @@
 //! Seeds hold, a seed is one history, and what is broken on purpose is found.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 
