@@ -55,23 +55,28 @@ macro_rules! seeds {
 }
 
 seeds! {
-    the_first_seeds_hold: 1..=50,
-    the_second_fifty_hold: 51..=100,
-    the_third_fifty_hold: 101..=150,
-    the_fourth_fifty_hold: 151..=200,
+    the_first_seeds_hold: 1..=25,
+    the_second_seeds_hold: 26..=50,
+    the_third_seeds_hold: 51..=75,
+    the_fourth_seeds_hold: 76..=100,
+    the_fifth_seeds_hold: 101..=125,
+    the_sixth_seeds_hold: 126..=150,
+    the_seventh_seeds_hold: 151..=175,
+    the_eighth_seeds_hold: 176..=200,
 }
 
 #[test]
 fn a_seed_is_one_history() {
-    for seed in [1, 2, 3] {
+    let mut hashes = BTreeSet::new();
+    for seed in [1, 2] {
         let (first, again) = (simulate(seed, None).unwrap(), simulate(seed, None).unwrap());
         if let Some(at) = first.trace.iter().zip(&again.trace).position(|(a, b)| a != b) {
             panic!("seed {seed} went two ways: {:?} and {:?}", first.trace[at], again.trace[at]);
         }
         assert_eq!(first.hash, again.hash);
         assert!(first.trace.len() > 100, "nothing happened");
+        assert!(hashes.insert(first.hash), "two seeds are one history");
     }
-    assert_ne!(simulate(1, None).unwrap().hash, simulate(2, None).unwrap().hash);
 }
 
 /// Some of the first seeds see the bug, and say what it did.
