@@ -17,6 +17,7 @@ mod anew;
 mod apart;
 mod certificates;
 mod clients;
+mod cluster;
 mod components;
 mod containers;
 mod conversion;
