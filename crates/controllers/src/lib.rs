@@ -19,6 +19,7 @@ pub mod endpointslicemirroring;
 pub mod garbage;
 mod merge;
 pub mod namespace;
+pub mod nodeipam;
 pub mod nodelifecycle;
 mod ownership;
 pub mod plan;

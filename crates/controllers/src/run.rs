@@ -63,6 +63,7 @@ async fn lead(
     start::<crate::root_ca::RootCa>(&world);
     start::<crate::namespace::Namespaces>(&world);
     start::<crate::garbage::GarbageCollector>(&world);
+    start::<crate::nodeipam::NodeIpam>(&world);
     start::<crate::nodelifecycle::NodeLifecycle>(&world);
     start::<crate::podgc::PodGarbage>(&world);
     start::<crate::endpointslice::EndpointSlices>(&world);

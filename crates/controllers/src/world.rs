@@ -1,6 +1,8 @@
 //! What all controllers of a process share: one informer a kind, and the answers to their own writes.
 
+use crate::nodeipam::PodRange;
 use crate::pod::{Pod, sharing};
+use apimachinery::cidr::Cidr;
 use client::kube::api::{Api, ApiResource, DynamicObject};
 use client::kube::{Client, Resource};
 use client::reflector::Selection;
@@ -63,6 +65,10 @@ pub struct Settings {
     pub signer: Option<Arc<pki::Signer>>,
     /// The longest life of a certificate that is signed, and that of one whose request names none.
     pub certificate_life: SignedDuration,
+    /// What is divided among nodes for their pods, one range a family; nothing is without.
+    pub pod_ranges: Vec<PodRange>,
+    /// Where Services have their addresses: no node gets any of it.
+    pub service_ranges: Vec<Cidr>,
     /// How long after its last sign of life a node counts as unreachable.
     pub node_grace: Duration,
     /// As `node_grace`, for a node that has never said how it is.
@@ -80,6 +86,8 @@ impl Default for Settings {
             root_ca: None,
             signer: None,
             certificate_life: SignedDuration::from_hours(365 * 24),
+            pod_ranges: Vec::new(),
+            service_ranges: Vec::new(),
             node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),
             orphan_quarantine: Duration::from_secs(40),

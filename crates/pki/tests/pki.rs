@@ -150,7 +150,7 @@ fn the_kubeconfig_embeds_what_it_needs() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::open(directory.path(), now()).unwrap();
     let admin = authority.client(&Identity::Admin, now()).unwrap();
-    let text = kubeconfig(&authority, "https://127.0.0.1:6443", "kubernetes-admin", &admin);
+    let text = kubeconfig(authority.certificate_pem(), "https://127.0.0.1:6443", "kubernetes-admin", &admin);
     for line in [
         "current-context: monoplane",
         "    server: \"https://127.0.0.1:6443\"",

@@ -2,10 +2,11 @@
 
 use super::table::BindingSpec;
 use super::table::Who::{self, Group, ServiceAccount, User};
-use crate::user::{AUTHENTICATED, UNAUTHENTICATED};
+use crate::user::{AUTHENTICATED, NODES, UNAUTHENTICATED};
 
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
+const JOINING: &[Who] = &[Group(crate::bootstrap_token::NODES)];
 
 /// A binding of the same name as its role, as upstream's are.
 const fn same(role: &'static str, subjects: &'static [Who]) -> BindingSpec {
@@ -59,6 +60,21 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),
+    same("system:monoplane:nodeproxy", &[Group(NODES)]),
+    // What kubeadm binds when it makes a cluster, under the same names: who holds one of its tokens may have a node's
+    // certificate, and a node may renew its own.
+    BindingSpec { name: "kubeadm:kubelet-bootstrap", role: "system:node-bootstrapper", subjects: JOINING },
+    BindingSpec {
+        name: "kubeadm:node-autoapprove-bootstrap",
+        role: "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        subjects: JOINING,
+    },
+    BindingSpec {
+        name: "kubeadm:node-autoapprove-certificate-rotation",
+        role: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        subjects: &[Group(NODES)],
+    },
+    same("kubeadm:get-nodes", JOINING),
     same("system:monoplane:edge", &[Group("system:monoplane:edges")]),
     same("system:monoplane:bootstrap", &[Group(super::BOOTSTRAP_GROUP)]),
     BindingSpec {

@@ -132,7 +132,13 @@ const OURS: &[RuleSpec] = &[
     rule(&["delete", "get", "list", "patch", "update", "watch"], CORE, &["nodes"]),
     rule(&["patch", "update"], CORE, &["nodes/status", "pods/status"]),
     rule(&["create"], CORE, &["pods/eviction"]),
-    // Certificates.
+    // Certificates: upstream's controller approves nothing for these two signers.
+    named(
+        &["approve"],
+        CERTIFICATES,
+        &["signers"],
+        &["kubernetes.io/kube-apiserver-client", "kubernetes.io/kubelet-serving"],
+    ),
     rule(
         &["patch", "update"],
         CERTIFICATES,

@@ -147,6 +147,13 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(LIST_WATCH, &["networking.k8s.io"], &["networkpolicies"]),
         ],
     ),
+    // A node asks for its proxy's certificate as well.
+    role(
+        "system:monoplane:nodeproxy",
+        &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/nodeproxy"])],
+    ),
+    // As kubeadm's: who joins must not take the name of a machine that is there.
+    role("kubeadm:get-nodes", &[rule(&["get"], CORE, &["nodes"])]),
     role("system:monoplane:edge", EDGE),
     role("system:monoplane:bootstrap", BOOTSTRAP),
 ];
@@ -255,5 +262,6 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     rule(CREATE, &["apiregistration.k8s.io"], &["apiservices"]),
     rule(CREATE, &["scheduling.k8s.io"], &["priorityclasses"]),
     named(&["get", "update"], CORE, &["configmaps"], &["extension-apiserver-authentication"]),
+    named(&["get", "patch"], CORE, &["configmaps"], &["cluster-info"]),
     rule(CREATE, CORE, &["configmaps"]),
 ];

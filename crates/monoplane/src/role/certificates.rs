@@ -64,7 +64,7 @@ impl Certificates {
         make_directory(&folder, 0o700)?;
         let kubeconfig = |identity: &Identity| -> Result<String> {
             let credential = authority.client(identity, now)?;
-            Ok(pki::kubeconfig(authority, &self.url, &identity.common_name(), &credential))
+            Ok(pki::kubeconfig(authority.certificate_pem(), &self.url, &identity.common_name(), &credential))
         };
         let admin = kubeconfig(&Identity::Admin)?;
         keep_file(&folder.join("admin.kubeconfig"), admin.as_bytes(), 0o600)?;
