@@ -1,11 +1,12 @@
 //! Ranges of pods' addresses: each node gets one of each of the cluster's ranges, keeps it for as long as it is there, and
 //! no two have the same. What a node came with counts as given. Upstream's `node-ipam-controller` with its range allocator.
 
-use crate::plan::{Plan, patch, tell};
+use crate::plan::{Action, Lists, Patch, Plan, tell};
 use crate::{Controller, Settings, World};
 use apimachinery::cidr::Cidr;
 use client::kube::ResourceExt;
-use client::{EventType, Reader, WorkQueue};
+use client::kube::api::ApiResource;
+use client::{EventType, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
@@ -186,7 +187,7 @@ pub fn plan(view: &View, memory: &Memory) -> Plan<Memory> {
         let parts: Option<Vec<String>> =
             pools.iter_mut().map(|pool| pool.take().map(|part| part.to_string())).collect();
         if let Some(parts) = parts {
-            plan.then(patch(&**node, json!({ "spec": { "podCIDR": parts.first(), "podCIDRs": parts } })));
+            plan.then(Some(give(node, &parts)));
             continue;
         }
         let name = node.name_any();
@@ -198,6 +199,20 @@ pub fn plan(view: &View, memory: &Memory) -> Plan<Memory> {
     }
     plan.memory = Some(Memory { next: pools.iter().map(|pool| pool.next).collect(), told });
     plan
+}
+
+/// Whatever version of the node there is by now: what it has it keeps, for that cannot be changed.
+fn give(node: &Node, parts: &[String]) -> Action {
+    Action::Patch(Patch {
+        resource: ApiResource::erase::<Node>(&()),
+        key: ObjectKey::of(node),
+        subresource: None,
+        body: json!({
+            "metadata": { "uid": node.metadata.uid },
+            "spec": { "podCIDR": parts.first(), "podCIDRs": parts },
+        }),
+        lists: Lists::Replaced,
+    })
 }
 
 /// The parts of a range that are left.
@@ -226,7 +241,6 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Action;
     use proptest::prelude::*;
     use serde_json::{Value, from_value};
 

@@ -30,6 +30,7 @@ mod static_pods;
 pub use self::images::ImageOptions;
 pub use context::Runtimes;
 pub use eviction::{Eviction, Written as WrittenEviction, duration};
+pub use node::introduce;
 pub use node::machine::Machine;
 pub use node::reserved::Reserved;
 pub use pod::admission::Sysctls;

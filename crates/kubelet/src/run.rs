@@ -86,6 +86,8 @@ pub struct Options {
     pub pod_cidrs: Vec<String>,
     /// Labels beside those that every node has.
     pub labels: BTreeMap<String, String>,
+    /// What others are told beside; nothing where nothing is to be told any more.
+    pub annotations: BTreeMap<String, Option<String>>,
     /// How it deals with images.
     pub images: ImageOptions,
     /// What it calls its version (`v1.36.0+monoplane`).
@@ -139,6 +141,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         allocatable: allocatable.clone(),
         pod_cidrs: options.pod_cidrs,
         labels: options.labels,
+        annotations: options.annotations,
         version: options.version,
         handlers: options.runtimes.handlers(),
     };

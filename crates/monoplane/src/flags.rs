@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::ranges;
 
+mod cluster;
 mod etcd;
 mod part;
 
+pub use cluster::{Join, Overlay, PodRanges};
 pub use etcd::Etcd;
 pub use part::{Disabled, Part, Role};
 
@@ -57,6 +59,9 @@ pub enum Command {
     Status(AtDataDir),
     /// Print the path of the administrator's kubeconfig
     Kubeconfig(AtDataDir),
+    /// Tokens by which machines join: make, list and delete them
+    #[command(subcommand)]
+    Token(crate::token::Token),
     /// Images of this machine's store: pull, push, save, load, list and remove them
     #[command(subcommand)]
     Image(crate::image::Image),
@@ -161,6 +166,12 @@ pub struct Api {
     /// Addresses that Services get; with a range of IPv6 behind a comma they may have such as well, which takes pods that do
     #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = service_cidr)]
     pub service_cidr: String,
+    /// And pods
+    #[command(flatten)]
+    pub pods: PodRanges,
+    /// How long a node may be silent before it counts as unreachable
+    #[arg(long, default_value = "50s", value_name = "TIME", value_parser = time)]
+    pub node_monitor_grace_period: Duration,
     /// Hosts or CIDRs (with an optional :port) at which webhooks, the servers of APIServices and what requests are proxied to may
     /// be although they are loopback, link-local or this machine's own
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
@@ -180,9 +191,13 @@ pub struct Machine {
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
     /// Addresses that this machine's pods get; with a range of IPv6 behind a comma, one of each. The machine then passes
-    /// packets of IPv6 on, and so no longer configures itself by routers' advertisements
-    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR[,CIDR]", value_parser = pod_cidr)]
-    pub pod_cidr: String,
+    /// packets of IPv6 on, and so no longer configures itself by routers' advertisements [default: with `up` the first part
+    /// of --cluster-cidr; else what its Node object is given]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_parser = pod_cidr)]
+    pub pod_cidr: Option<String>,
+    /// How pods reach those of other machines
+    #[arg(long, value_enum, default_value = "vxlan", value_name = "HOW")]
+    pub overlay: Overlay,
     /// Name of the interface that carries the pods' gateway address
     #[arg(long, default_value = "mono0", value_name = "NAME", value_parser = bridge)]
     pub bridge: String,
@@ -310,7 +325,11 @@ impl Room {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+/// A length of time.
+///
+/// # Errors
+/// When it is none.
+pub fn time(text: &str) -> Result<Duration, String> {
     kubelet::duration(text).ok_or_else(|| format!("{text:?} is no time such as 5m or 1m30s"))
 }
 
@@ -384,6 +403,10 @@ fn bridge(text: &str) -> Result<String, String> {
 
 fn pod_cidr(text: &str) -> Result<String, String> {
     ranges::of_pods(text).map(|ranges| ranges.to_string())
+}
+
+fn cluster_cidr(text: &str) -> Result<String, String> {
+    text.parse().map(|ranges: ranges::Ranges| ranges.to_string()).map_err(|error| error.to_string())
 }
 
 fn service_cidr(text: &str) -> Result<String, String> {
@@ -477,9 +500,16 @@ pub struct Node {
     /// Addresses that Services get, as the API server was told
     #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = service_cidr)]
     pub service_cidr: String,
-    /// Address that the kubelet listens on and registers
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
-    pub bind_address: IpAddr,
+    /// How it joins a plane, where it was issued no kubeconfigs
+    #[command(flatten)]
+    pub join: Join,
+    /// Address that the kubelet listens on [default: every one where it joins a plane, else 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind_address: Option<IpAddr>,
+    /// Address by which others reach the node [default: the one that it listens on; the one by which it reaches the server
+    /// where it joins a plane]
+    #[arg(long, value_name = "ADDRESS")]
+    pub node_ip: Option<IpAddr>,
     /// Port that the kubelet listens on (HTTPS)
     #[arg(long, default_value_t = 10250)]
     pub kubelet_port: u16,
@@ -537,6 +567,12 @@ pub struct Controllers {
     /// Taking turns
     #[command(flatten)]
     pub apart: Apart,
+    /// Give each node that has none a part of --cluster-cidr
+    #[arg(long)]
+    pub allocate_node_cidrs: bool,
+    /// Of what
+    #[command(flatten)]
+    pub pods: PodRanges,
     /// Certificates (PEM) by which programs in pods know the API, published in each namespace [default: not published]
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,

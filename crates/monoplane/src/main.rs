@@ -17,6 +17,7 @@ mod ranges;
 mod role;
 mod say;
 mod status;
+mod token;
 mod up;
 mod verbs;
 
@@ -70,6 +71,7 @@ fn run(arguments: Arguments) -> Result<()> {
             say::line(Layout::new(&at)?.read_endpoints()?.kubeconfig.display());
             Ok(())
         }
+        Command::Token(verb) => token::run(&verb, arguments.kubeconfig),
         Command::Image(verb) => image::run(&verb),
         Command::Clean(flags) => clean::run(&flags),
         Command::Encryption(verb) => encryption::run(&verb),

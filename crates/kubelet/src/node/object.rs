@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::k8s::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    DaemonEndpoint, Node, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
     NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
@@ -13,6 +13,7 @@ use client::ObjectMeta;
 use jiff::Timestamp;
 
 use super::heartbeat::Standing;
+use super::introduce;
 use super::machine::Machine;
 use super::reserved::Amounts;
 
@@ -29,6 +30,7 @@ pub(crate) struct Description {
     pub(crate) allocatable: Amounts,
     pub(crate) pod_cidrs: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, Option<String>>,
     pub(crate) version: String,
     /// Runtime handlers, the default one first.
     pub(crate) handlers: Vec<String>,
@@ -86,10 +88,13 @@ impl Description {
 
     /// The Node to create.
     pub(crate) fn node(&self, standing: &Standing, now: Timestamp) -> Node {
+        let annotations =
+            self.annotations.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
         Node {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 labels: Some(self.labels()),
+                annotations: Some(annotations.collect()),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
@@ -111,12 +116,10 @@ impl Description {
         let written = |amounts: &Amounts| -> BTreeMap<String, Written> {
             amounts.iter().map(|(name, amount)| (name.clone(), Written(amount.to_string()))).collect()
         };
-        let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
-        let addresses = self.addresses.iter().map(|ip| address("InternalIP", ip.to_string()));
         let machine = &self.machine;
         let runtime = self.handlers.first().map_or("unknown", String::as_str);
         NodeStatus {
-            addresses: Some(addresses.chain([address("Hostname", self.name.clone())]).collect()),
+            addresses: Some(introduce::addresses(&self.name, &self.addresses)),
             allocatable: Some(written(&self.allocatable)),
             capacity: Some(written(&self.capacity)),
             conditions: Some(self.conditions(before, standing, now)),
@@ -212,6 +215,7 @@ mod tests {
             allocatable: reserved::capacity(&Machine { milli_cpus: 1500, ..Machine::default() }, 110),
             pod_cidrs: vec!["10.1.0.0/24".into(), "fd00:1::/64".into()],
             labels: [("zone".to_owned(), "a".to_owned())].into(),
+            annotations: BTreeMap::new(),
             version: "v1.36.0".into(),
             handlers: vec!["runc".into()],
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use client::{Ambient, Client};
 use clock::Panicked;
 use pki::{Authority, Signer};
@@ -26,7 +26,11 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
     });
     let signer = flags.signing_pki.as_ref().map(|folder| signer(folder, &ambient));
     let (root_ca, signer) = (root_ca.transpose()?, signer.transpose()?);
-    let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+    let pod_ranges = match flags.allocate_node_cidrs {
+        true => flags.pods.ranges().map_err(Error::msg)?,
+        false => Vec::new(),
+    };
+    let settings = controllers::Settings { root_ca, signer, pod_ranges, ..controllers::Settings::default() };
     let identity = turns(flags.apart, &ambient);
     let options = controllers::Options { identity, settings };
     run(kubeconfig, Part::Controllers, ambient, |client, ambient, stop| {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use apimachinery::cidr::Cidr;
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
 use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, Outgoing, ServiceAccounts};
 use auth::TokenFile;
@@ -23,7 +24,9 @@ use super::encryption::Keys;
 use super::front_proxy::FrontProxy;
 use super::peers::Peers;
 use super::storage::Storage;
-use super::{definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal};
+use super::{
+    cluster_info, definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal,
+};
 use crate::flags::{Api, Part, Server};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -126,7 +129,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let identity = storage.is_shared().then(|| identity(&ambient));
     // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
     let signer = Arc::new(Signer::new(certificates.authority(now)?));
-    let lead = Lead { identity: identity.clone(), signer: signer.clone() };
+    let lead = Lead { identity: identity.clone(), signer: signer.clone(), api: &flags.api };
     let mut roles = start_roles(&flags.disable, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
     let cidrs = defaults::service_cidrs(&options).map_err(said)?;
@@ -145,6 +148,14 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         };
         working.spawn("endpoints of the API", endpoints::keep(installer.clone(), servers, clock));
     }
+    let reached = SocketAddr::new(
+        advertised.filter(|_| !address.ip().is_loopback()).unwrap_or(address.ip()),
+        address.port(),
+    );
+    let (url, pem) =
+        (format!("https://{}", crate::up::reachable(reached)), authority.certificate_pem().to_owned());
+    working
+        .spawn("cluster information", cluster_info::keep(installer.clone(), url, pem, ambient.clock.clone()));
     let clients = authority.certificate_pem().to_owned();
     working.spawn("front proxy", front_proxy.keep(installer.clone(), clients, ambient.clock.clone()));
     let in_use =
@@ -184,12 +195,28 @@ pub fn identity(ambient: &Ambient) -> String {
 }
 
 /// What the roles of this process lead with.
-struct Lead {
+struct Lead<'a> {
     /// With one they lead in turn with those of other servers; without, the store has one owner, so nobody else can run them
     /// against this API server.
     identity: Option<String>,
     /// Who signs certificates.
     signer: Arc<Signer>,
+    /// What addresses there are.
+    api: &'a Api,
+}
+
+impl Lead<'_> {
+    fn settings(&self, root_ca: String) -> Result<controllers::Settings> {
+        let services = self.api.service_cidr.split(',').filter_map(Cidr::parse_leniently);
+        Ok(controllers::Settings {
+            root_ca: Some(root_ca),
+            signer: Some(self.signer.clone()),
+            pod_ranges: self.api.pods.ranges().map_err(anyhow::Error::msg)?,
+            service_ranges: services.collect(),
+            node_grace: self.api.node_monitor_grace_period,
+            ..controllers::Settings::default()
+        })
+    }
 }
 
 /// Starts the roles that live in this process; gives the connections that they use.
@@ -199,7 +226,7 @@ fn start_roles(
     authority: &Authority,
     ambient: &Ambient,
     tasks: &Tasks,
-    lead: &Lead,
+    lead: &Lead<'_>,
 ) -> Result<Vec<(Identity, InMemory)>> {
     let mut roles = Vec::new();
     for part in [Part::Controllers, Part::Scheduler] {
@@ -213,9 +240,7 @@ fn start_roles(
         let stop = tasks.token().clone();
         match part {
             Part::Controllers => {
-                let root_ca = Some(authority.certificate_pem().to_owned());
-                let signer = Some(lead.signer.clone());
-                let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+                let settings = lead.settings(authority.certificate_pem().to_owned())?;
                 let options = controllers::Options { identity: lead.identity.clone(), settings };
                 spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
             }
