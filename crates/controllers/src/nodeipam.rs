@@ -54,10 +54,12 @@ impl PodRange {
     pub fn part(&self, number: u32) -> Cidr {
         let address = match self.cluster.network() {
             IpAddr::V4(first) => {
-                IpAddr::V4((first.to_bits() | shifted(number.into(), 32 - self.node) as u32).into())
+                let part = number.checked_shl(u32::from(32 - self.node)).unwrap_or(0);
+                IpAddr::V4((first.to_bits() | part).into())
             }
             IpAddr::V6(first) => {
-                IpAddr::V6((first.to_bits() | shifted(number.into(), 128 - self.node)).into())
+                let part = u128::from(number).checked_shl(u32::from(128 - self.node)).unwrap_or(0);
+                IpAddr::V6((first.to_bits() | part).into())
             }
         };
         Cidr { address, prefix: self.node }
@@ -82,10 +84,6 @@ impl PodRange {
         let parts = 1_u32 << self.node.saturating_sub(other.prefix).min(MOST_BITS);
         first..first.saturating_add(parts).min(self.count())
     }
-}
-
-fn shifted(number: u128, bits: u8) -> u128 {
-    number.checked_shl(bits.into()).unwrap_or(0)
 }
 
 /// The controller; see the module.
@@ -187,7 +185,7 @@ pub fn plan(view: &View, memory: &Memory) -> Plan<Memory> {
         let parts: Option<Vec<String>> =
             pools.iter_mut().map(|pool| pool.take().map(|part| part.to_string())).collect();
         if let Some(parts) = parts {
-            plan.then(Some(give(node, &parts)));
+            plan.then(give(node, &parts));
             continue;
         }
         let name = node.name_any();

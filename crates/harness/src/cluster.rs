@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::host::Switch;
+use crate::host::{Host, Switch};
 use crate::machine::Machine;
 use crate::plane::Plane;
 use crate::wait::eventually;
@@ -13,6 +13,7 @@ pub struct Cluster {
     /// The machine that runs everything, at 10.99.0.1. Its gateway and API are reached from machines of the cluster only.
     pub server: Plane,
     binary: PathBuf,
+    machines: u8,
     /// The last to go.
     switch: Switch,
 }
@@ -22,13 +23,24 @@ impl Cluster {
     pub fn start(binary: &str, flags: &[&str]) -> Self {
         let mut switch = Switch::new();
         let server = Plane::start_on(switch.plug_in(), binary, flags);
-        Self { server, binary: binary.into(), switch }
+        Self { server, binary: binary.into(), machines: 0, switch }
     }
 
     /// Another machine, which runs nothing yet: see [`Machine::run`].
     pub fn machine(&mut self) -> Machine {
         let host = self.switch.plug_in();
-        let mark = format!("{}-{}", std::process::id(), host.address().octets()[3]);
+        self.machine_at(host)
+    }
+
+    /// The same behind a router: it reaches the others, and is not reached by them.
+    pub fn hidden_machine(&mut self) -> Machine {
+        let host = self.switch.hide();
+        self.machine_at(host)
+    }
+
+    fn machine_at(&mut self, host: Host) -> Machine {
+        self.machines += 1;
+        let mark = format!("{}-{}", std::process::id(), self.machines);
         Machine::new(&std::env::temp_dir(), &self.binary, mark, Some(host))
     }
 

@@ -2,9 +2,14 @@
 //! of it is reachable from outside.
 
 use std::ffi::OsStr;
-use std::net::Ipv4Addr;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use network::{Config, Network};
+use nix::sched::{CloneFlags, setns};
 
 /// What machines are plugged into. Dropping it takes all of them away.
 pub(crate) struct Switch {
@@ -53,6 +58,28 @@ impl Switch {
         ip(&format!("-n {name} link set lo up"));
         host.configure();
         host
+    }
+
+    /// Another machine's network, behind a router that shows its own address for what comes out of it: it reaches others, and
+    /// nobody reaches it.
+    pub(crate) fn hide(&mut self) -> Host {
+        let router = self.plug_in();
+        let name = format!("{}-hidden", router.name);
+        ip(&format!("netns add {name}"));
+        let state = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            bridge: "inside".to_owned(),
+            owner: name.clone(),
+            subnet: "192.168.77.0/24".parse().expect("a subnet"),
+            subnet6: None,
+            state_dir: state.path().join("state"),
+            masquerade: true,
+            services: None,
+            services6: None,
+            overlay: None,
+        };
+        let address = route(format!("/run/netns/{}", router.name), config, format!("/run/netns/{name}"));
+        Host { name, address, ..router }
     }
 
     fn namespace(&self) -> String {
@@ -111,6 +138,23 @@ impl Host {
         ip(&format!("-n {} link set {INTERFACE} up", self.name));
         ip(&format!("-n {} route replace default via {ROUTER}", self.name));
     }
+}
+
+/// Makes a router of a namespace, with one machine behind it, whose address is given: what carries pods carries it, too.
+fn route(router: String, config: Config, behind: String) -> Ipv4Addr {
+    let work = move || {
+        setns(File::open(router).expect("a namespace"), CloneFlags::CLONE_NEWNET).expect("root");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let attached = runtime.block_on(async {
+            Network::open(config).await.expect("a network").attach("machine", Path::new(&behind)).await
+        });
+        match attached.expect("a machine")[0] {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => panic!("{address} is none of the subnet"),
+        }
+    };
+    // A thread is in its own namespace.
+    std::thread::spawn(work).join().expect("a router")
 }
 
 #[track_caller]

@@ -13,6 +13,7 @@ use clock::Clock;
 use jiff::Timestamp;
 use pki::{Authority, Credential, Identity, Signer, TokenKeys};
 
+use super::endpoints;
 use crate::flags::{Part, Server};
 use crate::layout::{Layout, keep_file, make_directory};
 
@@ -89,7 +90,8 @@ impl Certificates {
             if role == "node" {
                 let proxy = kubeconfig(&Identity::Proxy(name.to_owned()))?;
                 keep_file(&folder.join(format!("proxy-{name}.kubeconfig")), proxy.as_bytes(), 0o600)?;
-                let names = pki::kubelet_names(name, [self.flags.bind_address.to_string()]);
+                let names =
+                    pki::kubelet_names(name, [endpoints::of_node(self.flags.bind_address).to_string()]);
                 let serving = authority.kubelet_serving(name, &names, now)?;
                 keep_file(&folder.join(format!("kubelet-{name}.pem")), serving.to_pem().as_bytes(), 0o600)?;
             }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kubelet::{Dns, Machine, Runtimes, Serving, Sysctls};
+use client::Ambient;
+use kubelet::{Dns, Machine, Runtimes, Sysctls};
 use network::overlay::LinkAddress;
-use pki::Credential;
 use sandbox::MachineGroups;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +21,6 @@ use crate::flags::{Node, Overlay};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::ranges::Ranges;
-
-/// The group that the API server's certificate for kubelets carries.
-const CALLERS: &str = "system:monoplane:kubelet-clients";
 
 /// Runs the node until it is told to stop. Its containers run on.
 ///
@@ -74,47 +70,73 @@ async fn live(
     prepared: Prepared,
     stop: &CancellationToken,
 ) -> Result<Option<&'static str>> {
-    let Prepared { ambient, credentials, client, joined, node, address, pod_cidr, proxy_kubeconfig } =
-        prepared;
-    let (folder, machine) = (layout.node(), &flags.machine);
-    let marks = Marks::settle(layout, machine, &pod_cidr, &flags.service_cidr)?;
-    let tunnelled = machine.overlay == Overlay::Vxlan && !address.is_loopback();
-    let network = network::Config { overlay: tunnelled.then_some(address), ..marks.network(layout)? };
+    let (machine, ambient) = (&flags.machine, &prepared.ambient);
+    let marks = Marks::settle(layout, machine, &prepared.pod_cidr, &flags.service_cidr)?;
+    let tunnelled = machine.overlay == Overlay::Vxlan && !prepared.address.is_loopback();
+    let overlay = tunnelled.then_some(prepared.address);
+    let network = network::Config { overlay, ..marks.network(layout)? };
     let placements = Arc::default();
     let registries = registries::of_node(layout, machine)?;
-    let containers = pods::open(layout, &marks, network.clone(), registries, &placements, &ambient).await?;
+    let containers = pods::open(layout, &marks, network.clone(), registries, &placements, ambient).await?;
     let resolver = text("/etc/resolv.conf");
     let services = services::Parts {
-        kubeconfig: &proxy_kubeconfig,
-        node: &node,
+        kubeconfig: &prepared.proxy_kubeconfig,
+        node: &prepared.node,
         network: &network,
         resolver: &resolver,
-        ambient: &ambient,
+        ambient,
         placements,
         outside: listener.local_addr()?.ip(),
     };
     let (services, gateway) = services::start(services, stop).await?;
-    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
-    range.service_cidr.clone_from(&flags.service_cidr);
-    let dns = registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))?;
-    // A range that has no room for it: then pods ask at their gateway.
-    let dns = dns.unwrap_or(gateway);
-    let pods: Ranges = pod_cidr.parse().context("the range of this node's pods")?;
-    let addresses = addresses(address, &pods);
     let link = tunnelled.then(|| LinkAddress::of(&marks.plane).to_string());
-    let (ready, registered) = oneshot::channel();
     let options = kubelet::Options {
-        client: client.clone(),
-        ambient: ambient.clone(),
-        node_name: node,
-        addresses: addresses.clone(),
-        listener,
-        serving: serving(&folder)?,
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
-        data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
+        dns: Dns {
+            servers: vec![dns_address(flags, ambient)?.unwrap_or(gateway)],
+            domain: services::DOMAIN.to_owned(),
+            host: resolver,
+        },
+        annotations: [(proxy::peers::LINK.to_owned(), link)].into(),
+        ready: Some(tell_when_ready()),
+        ..options(flags, layout, listener, &prepared)?
+    };
+    let (clock, addresses) = (ambient.clock.clone(), options.addresses.clone());
+    let Prepared { client, joined, credentials, .. } = prepared;
+    let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
+    let ended = match &joined {
+        None => credentials.guard(kubelet, stop, &*clock).await.map(|()| None),
+        Some(joined) => {
+            let moves = flags.node_ip.is_none() && listens_at(flags, layout).is_unspecified();
+            joined.guard(kubelet, joined.until_changed(&client, &addresses, moves), stop).await
+        }
+    };
+    services.stop().await;
+    ended
+}
+
+/// What follows from the flags and from what the node is.
+fn options(
+    flags: &Node,
+    layout: &Layout,
+    listener: TcpListener,
+    prepared: &Prepared,
+) -> Result<kubelet::Options> {
+    let (folder, machine) = (layout.node(), &flags.machine);
+    let pods: Ranges = prepared.pod_cidr.parse().context("the range of this node's pods")?;
+    Ok(kubelet::Options {
+        client: prepared.client.clone(),
+        ambient: prepared.ambient.clone(),
+        node_name: prepared.node.clone(),
+        addresses: addresses(prepared.address, &pods),
+        listener,
+        serving: prepared.serving.clone(),
+        runtimes: Runtimes::new(Vec::new(), pods::CONTAINERS),
+        data_dir: folder.clone(),
+        cgroup: String::new(),
         machine: Machine::read(),
-        dns: Dns { servers: vec![dns], domain: services::DOMAIN.to_owned(), host: resolver },
+        dns: Dns::default(),
         hosts: text("/etc/hosts"),
         seccomp_default: machine.seccomp_default,
         sysctls: Sysctls::allowing(&machine.allowed_unsafe_sysctls)
@@ -126,26 +148,29 @@ async fn live(
         eviction: machine.room.eviction().map_err(anyhow::Error::msg)?,
         pod_cidrs: pods.cidrs(),
         labels: BTreeMap::new(),
-        annotations: [(proxy::peers::LINK.to_owned(), link)].into(),
+        annotations: BTreeMap::new(),
         images: machine.images.options(),
         version: crate::VERSION.to_owned(),
-        ready: Some(ready),
-    };
+        ready: None,
+    })
+}
+
+/// Where pods ask for names; a range may have no room for that: then they ask at their gateway.
+fn dns_address(flags: &Node, ambient: &Ambient) -> Result<Option<IpAddr>> {
+    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
+    range.service_cidr.clone_from(&flags.service_cidr);
+    registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))
+}
+
+/// Tells the supervisor once the node is ready.
+fn tell_when_ready() -> oneshot::Sender<()> {
+    let (ready, registered) = oneshot::channel();
     tokio::spawn(async move {
         if registered.await.is_ok() {
             notify::ready();
         }
     });
-    let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
-    let ended = match &joined {
-        None => credentials.guard(kubelet, stop, &*ambient.clock).await.map(|()| None),
-        Some(joined) => {
-            let moves = flags.node_ip.is_none() && listens_at(flags, layout).is_unspecified();
-            joined.guard(kubelet, joined.until_changed(&client, &addresses, moves), stop).await
-        }
-    };
-    services.stop().await;
-    ended
+    ready
 }
 
 /// The node's own addresses: of both families where its pods have both, and the machine has another one beside the first.
@@ -156,22 +181,4 @@ fn addresses(first: IpAddr, pods: &Ranges) -> Vec<IpAddr> {
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
-}
-
-/// The kubelet's serving certificate, and who may call it: the API server under its own certificate, nobody else.
-fn serving(folder: &Path) -> Result<Serving> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-    };
-    let credential = Credential::from_pem(&read("kubelet.pem")?).context("kubelet.pem")?;
-    Ok(Serving {
-        certificate_pem: credential.certificate_pem,
-        key_pem: credential.key_pem,
-        client_authority_pem: read("ca.crt")?,
-        admits: Arc::new(|certificate: &[u8]| {
-            auth::user_of_certificate(certificate)
-                .is_ok_and(|certified| certified.user.groups.iter().any(|group| group == CALLERS))
-        }),
-    })
 }

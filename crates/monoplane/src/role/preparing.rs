@@ -1,13 +1,16 @@
 //! What a node has to know before it can run: who it is, where it is, and which addresses its pods get. A node that was there
 //! before knows all that without anybody's help.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::k8s::api::core::v1::Node as Object;
 use client::{Ambient, Api, Backoff, Client};
+use kubelet::Serving;
+use pki::Credential;
 
 use super::credentials::Credentials;
 use super::endpoints;
@@ -16,6 +19,9 @@ use super::marks::Marks;
 use crate::flags::Node;
 use crate::layout::Layout;
 use crate::ranges;
+
+/// The group that the API server's certificate for kubelets carries.
+const CALLERS: &str = "system:monoplane:kubelet-clients";
 
 /// How long a node that knows its addresses waits to be told that they are others now.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,6 +39,8 @@ pub struct Prepared {
     pub client: Client,
     /// How it keeps being a node, where nobody else sees to that.
     pub joined: Option<Joined>,
+    /// How its server proves itself.
+    pub serving: Serving,
     /// Its name.
     pub node: String,
     /// By which others reach it.
@@ -72,6 +80,7 @@ impl Prepared {
         if let Some(joined) = &joined {
             joined.equip(&client, &[address]).await?;
         }
+        let serving = serving(&folder)?;
         let pod_cidr = match known {
             Some(known) if flags.machine.pod_cidr.is_some() => known,
             Some(known) => asks.still(known).await?,
@@ -82,19 +91,36 @@ impl Prepared {
                 "the range {pod_cidr} of the node {node} (spec.podCIDRs) cannot be its pods': {why}"
             )
         })?;
-        Ok(Self { ambient, credentials, client, joined, node, address, pod_cidr, proxy_kubeconfig })
+        Ok(Self { ambient, credentials, client, joined, serving, node, address, pod_cidr, proxy_kubeconfig })
     }
+}
+
+/// The kubelet's serving certificate, and who may call it: the API server under its own certificate, nobody else.
+fn serving(folder: &Path) -> Result<Serving> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let credential = Credential::from_pem(&read("kubelet.pem")?).context("kubelet.pem")?;
+    Ok(Serving {
+        certificate_pem: credential.certificate_pem,
+        key_pem: credential.key_pem,
+        client_authority_pem: read("ca.crt")?,
+        admits: Arc::new(|certificate: &[u8]| {
+            auth::user_of_certificate(certificate)
+                .is_ok_and(|certified| certified.user.groups.iter().any(|group| group == CALLERS))
+        }),
+    })
 }
 
 /// By which others reach this machine.
 async fn address(flags: &Node, joined: Option<&Joined>, ambient: &Ambient) -> IpAddr {
-    let bound = flags.bind_address.filter(|address| !address.is_unspecified());
-    if let Some(said) = flags.node_ip.or(bound) {
+    if let Some(said) = flags.node_ip {
         return said;
     }
-    let Some(joined) = joined else {
-        let outward = flags.bind_address.and_then(endpoints::outward);
-        return outward.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+    let bound = flags.bind_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let Some(joined) = joined.filter(|_| flags.bind_address.is_none_or(|at| at.is_unspecified())) else {
+        return endpoints::of_node(bound);
     };
     let mut is_told = false;
     loop {

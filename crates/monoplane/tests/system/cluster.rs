@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use harness::{Cluster, Machine, Plane, eventually, is_root};
+use harness::{Cluster, Machine, Plane, eventually, is_root, tools};
 use serde_json::Value;
 
 use crate::containers::{IMAGE, give_image, pod};
@@ -58,13 +58,18 @@ const FETCH: &[&str] = &["/bin/busybox", "timeout", "2", "/bin/busybox", "wget",
 /// What a pod gets from a URL.
 fn fetched(plane: &Plane, from: &str, url: &str) -> Option<String> {
     let said = plane.kubectl(&[&["exec", from, "--"], FETCH, &[url]].concat());
-    said.ok.then(|| said.out.trim().to_owned())
+    said.ok.then(|| plain(&said.out))
+}
+
+/// Without the wrapping in which a server of both families sees clients of IPv4.
+fn plain(text: &str) -> String {
+    text.trim().trim_start_matches("[::ffff:").trim_end_matches(']').to_owned()
 }
 
 /// What a machine gets from a URL.
 fn asked(machine: &Machine, url: &str) -> Option<String> {
     let said = machine.command(FETCH[0]).args(&FETCH[1..]).arg(url).output().expect("busybox runs");
-    said.status.success().then(|| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    said.status.success().then(|| plain(&String::from_utf8_lossy(&said.stdout)))
 }
 
 const SERVICES: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, type: NodePort, \
@@ -74,6 +79,24 @@ const SERVICES: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nsp
 
 const FRIENDS: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: friends}\nspec:\n  \
      podSelector: {matchLabels: {app: web}}\n  ingress: [{from: [{podSelector: {matchLabels: {friend: 'yes'}}}]}]\n";
+
+#[test]
+fn a_machine_behind_a_router_reaches_others_and_is_not_reached() {
+    let Some(mut cluster) = cluster(&["--disable", "node,edge"]) else { return };
+    let (hidden, other) = (cluster.hidden_machine(), cluster.machine());
+    let kubeconfig = cluster.server.data().join("admin.kubeconfig");
+    let mut kubectl = hidden.command(tools().join("kubectl"));
+    let said = kubectl.arg("--kubeconfig").arg(&kubeconfig).args(["get", "--raw", "/readyz"]).output();
+    assert!(said.expect("kubectl runs").status.success());
+    let ping = |from: &Machine, to: &Machine| {
+        let to = to.host().address().to_string();
+        let said = from.command("/bin/busybox").args(["ping", "-c", "1", "-W", "1", &to]).output();
+        said.expect("busybox runs").status.success()
+    };
+    assert!(ping(&hidden, &other) && !ping(&other, &hidden));
+    other.host().unplug();
+    assert!(!ping(&hidden, &other));
+}
 
 #[test]
 fn pods_of_three_machines_are_one_network() {
@@ -247,6 +270,14 @@ fn a_node_goes_on_through_kills_and_changes_of_its_address() {
         (text(&node, "/status/addresses/0/address") == "10.99.0.99").then_some(())
     });
     // Its server has a certificate for that address, and the tunnel leads there.
+    eventually("its kubelet is reached", || cluster.server.kubectl(&["logs", "web"]).ok.then_some(()));
+    assert_eq!(reached(&cluster.server), "web");
+    // What it proves itself by is gone: it gets it anew, by what it still has.
+    for file in ["proxy-client.pem", "kubelet.pem", "kubelet-client.pem"] {
+        let path = one.data().join("node").join(file);
+        std::fs::remove_file(&path).expect("a certificate");
+        eventually("another certificate", || path.exists().then_some(()));
+    }
     eventually("its kubelet is reached", || cluster.server.kubectl(&["logs", "web"]).ok.then_some(()));
     assert_eq!(reached(&cluster.server), "web");
     assert_eq!(fields(&cluster.server), before);

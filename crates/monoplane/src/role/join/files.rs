@@ -132,3 +132,38 @@ impl Files {
         std::fs::read_to_string(self.0.join(file)).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use jiff::SignedDuration;
+    use pki::Authority;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_this_nodes_and_valid() {
+        let directory = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let authority = Authority::open(&directory.path().join("pki"), now).unwrap();
+        let files = Files::at(directory.path());
+        let credential = authority.client(&Identity::Node("one".into()), now).unwrap();
+        assert!(files.joined().is_none() && files.keep(Certificate::Kubelet, "one", &credential).is_err());
+        files.join("https://192.0.2.1:6443", authority.certificate_pem()).unwrap();
+        files.keep(Certificate::Kubelet, "one", &credential).unwrap();
+        let held = |node: &str, at| files.held(Certificate::Kubelet, node, at).is_some();
+        assert!(held("one", now));
+        assert!(!held("two", now), "the machine was another node");
+        assert!(!held("one", now + SignedDuration::from_hours(366 * 24)), "it has expired");
+        assert!(files.held(Certificate::Proxy, "one", now).is_none());
+        let text = std::fs::read_to_string(directory.path().join("kubeconfig")).unwrap();
+        assert!(text.contains("https://192.0.2.1:6443") && text.contains("system:node:one"), "{text}");
+        std::fs::write(directory.path().join("kubelet-client.pem"), &credential.certificate_pem).unwrap();
+        assert!(!held("one", now), "half of it is missing");
+        files.keep(Certificate::Kubelet, "one", &credential).unwrap();
+        files.forget().unwrap();
+        files.forget().unwrap();
+        assert!(!held("one", now) && files.joined().is_some());
+    }
+}
