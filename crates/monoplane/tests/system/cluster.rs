@@ -235,6 +235,11 @@ fn pods_of_a_lost_machine_move_and_none_is_doubled_when_it_is_back() {
     eventually("and ended here", || (sleepers(&one) == 0).then_some(()));
 }
 
+/// How often a node has begun anew.
+fn lives(machine: &Machine) -> usize {
+    machine.log().matches("the node begins anew").count()
+}
+
 #[test]
 fn a_node_goes_on_through_kills_and_changes_of_its_address() {
     let Some(mut cluster) = cluster(&[]) else { return };
@@ -274,11 +279,11 @@ fn a_node_goes_on_through_kills_and_changes_of_its_address() {
     assert_eq!(reached(&cluster.server), "web");
     // What it proves itself by is gone: it gets it anew, by what it still has.
     for file in ["proxy-client.pem", "kubelet.pem", "kubelet-client.pem"] {
-        let path = one.data().join("node").join(file);
+        let (path, lives) = (one.data().join("node").join(file), lives(&one));
         std::fs::remove_file(&path).expect("a certificate");
-        eventually("another certificate", || path.exists().then_some(()));
+        eventually("another certificate", || (path.exists() && self::lives(&one) > lives).then_some(()));
+        eventually("its kubelet is reached", || cluster.server.kubectl(&["logs", "web"]).ok.then_some(()));
     }
-    eventually("its kubelet is reached", || cluster.server.kubectl(&["logs", "web"]).ok.then_some(()));
     assert_eq!(reached(&cluster.server), "web");
     assert_eq!(fields(&cluster.server), before);
     assert!(one.is_running());
