@@ -56,7 +56,8 @@ fn run(program: &Program, object: &Value, decl: &DeclType) {
 // An object on the first line, the expression behind it.
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let (object, source) = text.split_once('\n').unwrap_or(("", text));
-    let object = serde_json::from_str::<Value>(object).unwrap_or_else(|_| serde_json::from_str(OBJECT).unwrap());
+    let object =
+        serde_json::from_str::<Value>(object).unwrap_or_else(|_| serde_json::from_str(OBJECT).unwrap());
     for decl in [&UNTYPED, &TYPED] {
         LazyLock::force(decl);
         fuzz::bounded_beside(text.len(), TABLES, || drop(compile(source, decl)));

@@ -101,7 +101,12 @@ fn run(text: &[u8]) {
     let server = Server::default();
     *server.0.lock().unwrap() = answer.tree;
     let clock = Arc::new(clock::SystemClock::default());
-    let webhooks = Arc::new(Webhooks::new(Arc::new(server), Arc::new(Nobody), clock, Arc::new(clock::SeededRandom::new(1))));
+    let webhooks = Arc::new(Webhooks::new(
+        Arc::new(server),
+        Arc::new(Nobody),
+        clock,
+        Arc::new(clock::SeededRandom::new(1)),
+    ));
     let webhook = |version: &str| {
         json!({
             "name": "w.example.com", "admissionReviewVersions": [version], "sideEffects": "None",
@@ -113,7 +118,8 @@ fn run(text: &[u8]) {
     webhooks.replace(Configured::Mutating, &[configuration.clone()]);
     webhooks.replace(Configured::Validating, &[configuration]);
     let chain = Chain::new(Vec::new()).with_webhooks(webhooks);
-    let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "y"}});
+    let mut object =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "y"}});
     if let Err(status) = admit(&chain, &mut object) {
         assert!(status.code >= 400, "{status:?}");
     }

@@ -11,11 +11,11 @@ use crate::house::{self, Room};
 
 /// The floors, lowest first. A crate may depend on floors below its own.
 const FLOORS: [&[&str]; 6] = [
-    &["apimachinery", "disk", "clock", "container"],
+    &["apimachinery", "disk", "clock", "container", "instruments"],
     &["api", "cel", "store", "runtime", "effects", "pki", "egress", "streams"],
     &["client", "auth", "expressions", "capabilities", "images"],
     &["registry", "admission", "sandbox", "wasm", "durable", "network"],
-    &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "gateway"],
+    &["apiserver", "controllers", "scheduler", "metrics", "kubelet", "proxy", "gateway"],
     &["monoplane", "cli"],
 ];
 

@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: what takes too long for every change. Kill storms over a whole plane, fuzzing, and property tests
-//! with many more cases.
+//! `cargo xtask soak`: what takes too long for every change. Kill storms over a whole plane, fuzzing, simulated histories, and
+//! property tests with many more cases.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -46,6 +46,15 @@ pub enum Soak {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Live whole histories of the control plane in simulated time, one a seed; a single seed prints its steps
+    Simulate {
+        /// How many seeds
+        #[arg(long, default_value_t = 2_000)]
+        seeds: u64,
+        /// The first
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
     /// Run every property test with this many cases, or as many times more than usual as that is
     Cases {
         /// Cases a property
@@ -71,6 +80,12 @@ pub fn run(root: &Path, soak: &Soak) -> Result<()> {
             tools::run(tools::cargo().args(["build", "--release", "-p", "monoplane"]).current_dir(root))?;
             storm::run(root, backends, *rounds, seed.unwrap_or_else(by_time))
         }
+        Soak::Simulate { seeds, from } => tools::run(
+            tools::cargo()
+                .args(["run", "--quiet", "--release", "-p", "simulator", "--bin", "simulate", "--"])
+                .args(["--seeds", &seeds.to_string(), "--from", &from.to_string()])
+                .current_dir(root),
+        ),
         Soak::Cases { cases } => tools::run(
             tools::cargo()
                 .args([

@@ -358,6 +358,23 @@ fn mirror(spec: Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_kubelet_does_no_more_to_a_volume_than_hold_it() {
+    let volumes = || Write::of(GroupResource::of("", "persistentvolumes"), "", "v").by_node("one");
+    let volume = |finalizers: Value, path: &str| json!({"metadata": {"name": "v", "finalizers": finalizers}, "spec": {"local": {"path": path}}});
+    let (free, held) =
+        (volume(json!(["other"]), "/v"), volume(json!(["other", "monoplane.dev/local-data"]), "/v"));
+    volumes().update(free.clone()).run(held.clone()).await.unwrap();
+    volumes().update(held.clone()).run(free.clone()).await.unwrap();
+    let none = json!({"metadata": {"name": "v"}, "spec": {"local": {"path": "/v"}}});
+    volumes().update(none).run(volume(json!(["monoplane.dev/local-data"]), "/v")).await.unwrap();
+    let expected = "403 persistentvolumes \"v\" is forbidden: node \"one\" can only hold and let go of persistentvolumes, by \
+                    the finalizer \"monoplane.dev/local-data\"";
+    volumes().update(held.clone()).refused(volume(json!(["monoplane.dev/local-data"]), "/v"), expected).await;
+    volumes().update(held.clone()).refused(volume(json!(["other"]), "/etc"), expected).await;
+    volumes().refused(held, expected).await;
+}
+
+#[tokio::test]
 async fn a_mirror_pod_is_owned_by_its_node() {
     let by_node = || Write::pod("a").by_node("one");
     by_node().run(mirror(json!({}))).await.unwrap();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use api::k8s::api::core::v1::PersistentVolume;
 use apimachinery::meta;
 use arc_swap::ArcSwap;
 use auth::bootstrap::BootstrapAuthorizer;
@@ -12,7 +13,7 @@ use auth::rbac::{Binding, Objects, Policy, Role};
 use auth::{Attributes, Authorizer, Decision, UserInfo};
 use clock::{Clock, Tasks};
 use futures::FutureExt;
-use registry::{Kind, ListOptions, Object, Registry};
+use registry::{Kind, ListOptions, Object, Part, Registry};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -101,7 +102,13 @@ impl Authorization {
     }
 
     async fn decide_by_stored(&self, attributes: &Attributes<'_>, registry: &Registry) -> Option<Decision> {
-        let namespace = attributes.resource()?.namespace;
+        let target = attributes.resource()?;
+        if let Some(node) = attributes.user.node().filter(|node| !node.is_empty())
+            && (target.group, target.resource) == ("", "persistentvolumes")
+        {
+            return self.decide_on_volume(node, target, attributes.verb, registry).await;
+        }
+        let namespace = target.namespace;
         if namespace.is_empty() {
             return None;
         }
@@ -120,6 +127,34 @@ impl Authorization {
             return None;
         };
         decision.is_allowed().then_some(decision)
+    }
+
+    /// A node reads a volume whose claim one of its pods uses, or that it keeps itself; the latter it may hold and let go of.
+    async fn decide_on_volume(
+        &self,
+        node: &str,
+        target: &auth::Resource<'_>,
+        verb: &str,
+        registry: &Registry,
+    ) -> Option<Decision> {
+        if target.name.is_empty() || !target.subresource.is_empty() || !matches!(verb, "get" | "patch") {
+            return None;
+        }
+        let kind = |plural| registry.kinds().lookup("", "v1", plural).cloned();
+        let found = registry.get(&kind("persistentvolumes")?, "", target.name, Part::Whole).await.ok()?;
+        let volume: PersistentVolume = serde_json::from_value(found.tree()).ok()?;
+        let keeps = api::local_volumes::node(&volume) == Some(node);
+        let uses = async || {
+            let claim = volume.spec.as_ref()?.claim_ref.as_ref()?;
+            let (namespace, name) = (claim.namespace.as_deref()?, claim.name.as_deref()?);
+            let field_selector = format!("spec.nodeName={node}");
+            let options = ListOptions { field_selector, ..ListOptions::default() };
+            let pods = registry.list(&kind("pods")?, namespace, &options).await.ok()?;
+            let claims = Referenced::PersistentVolumeClaim;
+            Some(graph_of(pods.objects()).is_referenced(node, claims, namespace, name))
+        };
+        let may = keeps || (verb == "get" && uses().await.unwrap_or(false));
+        may.then(|| Decision::Allow(Arc::from("")))
     }
 
     /// The roles and bindings as last seen.

@@ -22,6 +22,7 @@ mod health;
 mod in_memory;
 mod incoming;
 mod install;
+mod instruments;
 mod negotiate;
 mod outgoing;
 mod path;
@@ -38,6 +39,7 @@ pub mod tls;
 mod verb;
 mod watch;
 
+pub use aggregation::Extension;
 pub use authenticate::Authenticators;
 pub use body::{Body, BodyError, Sending};
 pub use connection::{Chain, ConnectError, Connection};

@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::aggregation::Table;
 use crate::body::Body;
 use crate::document::View;
-use crate::health;
 use crate::negotiate::{self, Syntax};
 use crate::respond::{self, Answer};
 use crate::server::{ApiServer, Call};
+use crate::{health, instruments};
 
 pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {
@@ -26,6 +26,10 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Call<'_>) -> Answer {
     match path.trim_end_matches('/') {
         "" => paths(server, &server.aggregation.table()),
         "/version" => respond::bytes(StatusCode::OK, Syntax::Json, VERSION.clone()),
+        "/metrics" => {
+            let media_type = HeaderValue::from_static(::instruments::TEXT);
+            Ok(respond::with_type(StatusCode::OK, media_type, Body::whole(instruments::page(server))))
+        }
         "/.well-known/openid-configuration" => {
             respond::tree(StatusCode::OK, Syntax::Json, &server.authenticators.accounts()?.configuration())
         }
@@ -60,6 +64,7 @@ fn paths(server: &ApiServer, table: &Table) -> Answer {
             "/.well-known/openid-configuration",
             "/healthz",
             "/livez",
+            "/metrics",
             "/openapi/v2",
             "/openapi/v3",
             "/readyz",
@@ -71,6 +76,8 @@ fn paths(server: &ApiServer, table: &Table) -> Answer {
 }
 
 /// The version of Kubernetes that we speak, and our own behind it.
+pub(crate) const GIT_VERSION: &str = concat!("v1.36.0+monoplane.", env!("CARGO_PKG_VERSION"));
+
 static VERSION: LazyLock<Bytes> = LazyLock::new(|| {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -80,7 +87,7 @@ static VERSION: LazyLock<Bytes> = LazyLock::new(|| {
     let version = json!({
         "major": "1",
         "minor": "36",
-        "gitVersion": concat!("v1.36.0+monoplane.", env!("CARGO_PKG_VERSION")),
+        "gitVersion": GIT_VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

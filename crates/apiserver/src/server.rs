@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::instruments::Page;
 use admission::Chain as Plugins;
 use apimachinery::gvk::GroupResource;
 use apimachinery::status::Status;
@@ -19,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{start_policies, start_webhooks};
 use crate::aggregation::proxy::Patience;
-use crate::aggregation::{self, Aggregation};
+use crate::aggregation::{self, Aggregation, Extension};
 use crate::authenticate::{Authenticators, impersonate};
 use crate::authorize::Authorization;
 use crate::body::{Body, BodyError};
 use crate::connection::{Chain, ConnectError, Connection};
 use crate::dial::NodeDialer;
 use crate::document::Documents;
+use crate::instruments::Instruments;
 use crate::outgoing::Outgoing;
 use crate::query::Query;
 use crate::relay::headers::ask_upgrade;
@@ -90,6 +92,7 @@ pub struct ApiServer {
     pub(crate) documents: Documents,
     pub(crate) aggregation: Arc<Aggregation>,
     pub(crate) limits: Limits,
+    pub(crate) instruments: Instruments,
     pub(crate) readiness: health::Readiness,
     /// Ends watches and logs, which would otherwise hold up the end of the server.
     pub(crate) stopping: CancellationToken,
@@ -150,6 +153,7 @@ impl ApiServer {
             documents: Documents::new(options.advertise),
             aggregation,
             limits: options.limits,
+            instruments: Instruments::default(),
             readiness: health::Readiness::default(),
             stopping: tasks.token().child_token(),
             upgraded: tasks.child(),
@@ -157,6 +161,23 @@ impl ApiServer {
             writes: Arc::new(Semaphore::new(options.limits.writes)),
             streams: Arc::new(Semaphore::new(options.limits.streams)),
         })
+    }
+
+    /// Has a part of this process serve a group version, as long as its APIService names nobody else.
+    pub fn extend(&self, extension: Extension) {
+        self.aggregation.extend(extension);
+    }
+
+    /// Has a part of this process add to `/metrics` what it counts, under names of its own.
+    pub fn measure(&self, part: impl Fn(&mut Page) + Send + Sync + 'static) {
+        self.instruments.add(part);
+    }
+
+    /// Reads, writes and streams that are being served.
+    pub(crate) fn in_flight(&self) -> (usize, usize, usize) {
+        let taken = |most: usize, places: &Semaphore| most.saturating_sub(places.available_permits());
+        let Limits { reads, writes, streams, .. } = self.limits;
+        (taken(reads, &self.reads), taken(writes, &self.writes), taken(streams, &self.streams))
     }
 
     /// A connection on which a client presented these certificates (none: it will be anonymous, or send tokens).
@@ -204,24 +225,48 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        let now = self.clock.now();
+        let (now, began) = (self.clock.now(), self.clock.monotonic());
         let query = Query::parse(parts.uri.query());
+        let info = resolve(&parts.method, parts.uri.path(), &query);
+        let answered = self.serve(parts, body, connection, &query, info.clone(), now).await;
+        let code = answered.as_ref().map_or_else(|status| status.code, |answer| answer.status().as_u16());
+        let goes_on = matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
+        let took = (!goes_on).then(|| self.clock.monotonic().since(began));
+        self.instruments.note(&parts.method, &info, code, took, |info| {
+            self.registry.kinds().lookup(&info.group, &info.version, &info.resource).is_some()
+                || self.aggregation.table().serves(&info.group, &info.version, &info.resource)
+        });
+        answered
+    }
+
+    async fn serve<B>(
+        self: &Arc<Self>,
+        parts: &Parts,
+        body: B,
+        connection: &Connection,
+        query: &Query,
+        info: RequestInfo<'_>,
+        now: jiff::Timestamp,
+    ) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
         let user = self.authenticators.user(connection, &parts.headers, now)?;
         if !user.is_in(auth::user::UNAUTHENTICATED) {
             connection.is_known_now();
         }
         let user = impersonate(&parts.headers, user, &*self.authorization)?;
-        let info = resolve(&parts.method, parts.uri.path(), &query);
         let aggregated = self.aggregation.table();
         let remote = aggregated.of_path(parts.uri.path());
         let upgrades = remote.is_some() && ask_upgrade(&parts.headers);
         let long = upgrades || matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
         let permit = self.admit_in_flight(&parts.method, long)?;
-        self.authorize(&user, &info, parts, &query).await?;
+        self.authorize(&user, &info, parts, query).await?;
         let warnings = Warnings::default();
         let call = Call {
             parts,
-            query: &query,
+            query,
             user: &user,
             now,
             body: Bytes::new(),
@@ -229,13 +274,13 @@ impl ApiServer {
             warnings: warnings.clone(),
         };
         let answered = if let Some(remote) = remote {
-            let patience = if long { Patience::Stream } else { Patience::Request(self.time_of(&query)?) };
+            let patience = if long { Patience::Stream } else { Patience::Request(self.time_of(query)?) };
             let body = relay::onward(self, body);
             aggregation::proxy::serve(self, &call, remote, body, (patience, permit)).boxed().await
         } else if long {
             self.stream(call, info, body, permit).await
         } else {
-            let lasts = self.time_of(&query)?;
+            let lasts = self.time_of(query)?;
             let answered = self.work_within(lasts, call, body, info).await;
             // A large answer is in memory until the client has taken it.
             answered.map(|response| response.map(|body| body.holding(permit)))

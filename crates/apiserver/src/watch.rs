@@ -49,6 +49,7 @@ pub(crate) fn answer(watching: Watching, lasts: Duration) -> Answer {
     // Waited for throughout by one future: a new one for each frame would cost more than the frame.
     let end = async move {
         tokio::select! {
+            biased;
             () = clock.sleep_until(deadline) => {}
             () = stop.cancelled() => {}
         }
@@ -57,8 +58,9 @@ pub(crate) fn answer(watching: Watching, lasts: Duration) -> Answer {
     let frames = futures::stream::unfold(Some(state), move |state| async move {
         let (mut watching, mut end, mut had_columns) = state?;
         let first = tokio::select! {
-            event = watching.events.next() => event?,
+            biased;
             () = &mut end => return None,
+            event = watching.events.next() => event?,
         };
         let mut frame = Vec::new();
         let mut next = Some(first);

@@ -15,6 +15,9 @@ pub const SECRET_PREFIX: &str = "bootstrap-token-";
 /// Group of everyone who comes with such a token.
 pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
 
+/// Group of the tokens by which nodes join: kubeadm's.
+pub const NODES: &str = "system:bootstrappers:kubeadm:default-node-token";
+
 const USER_PREFIX: &str = "system:bootstrap:";
 const ID_LENGTH: usize = 6;
 const SECRET_LENGTH: usize = 16;

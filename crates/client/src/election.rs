@@ -162,8 +162,10 @@ impl Election {
             let clock = self.ambient.clock.clone();
             let deadline = renewed + self.config.renew_deadline;
             tokio::select! {
-                again = self.acquire() => renewed = again,
+                // Of one that wakes up late the deadline counts: another may lead by now.
+                biased;
                 () = clock.sleep_until(deadline) => return,
+                again = self.acquire() => renewed = again,
             }
         }
     }
@@ -254,6 +256,7 @@ impl Election {
         let params = PostParams::default();
         let write = self.api.replace(&self.config.name, &params, &released);
         tokio::select! {
+            biased;
             outcome = write => if let Err(error) = outcome {
                 tracing::debug!(lease = self.config.name, %error, "the lease was not given back");
             },

@@ -3,14 +3,14 @@
 use crate::reflector::{Selection, Sink, Whole, reflect};
 use crate::store::Objects;
 use crate::{Ambient, Index, ObjectKey, Store};
-use clock::Tasks;
+use clock::{Hashes, Tasks};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::SetOnce;
 
 /// What happened to an object of a store.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 struct Shared<K> {
     store: Arc<Store<K>>,
     handlers: Mutex<Vec<Handler<K>>>,
-    ready: watch::Sender<bool>,
+    ready: SetOnce<()>,
 }
 
 impl<K: Resource> Shared<K> {
@@ -124,9 +124,9 @@ where
     /// Starts listing and watching through `api` in a task of `tasks`.
     pub fn start(api: Api<K>, options: InformerOptions<K>, ambient: &Ambient, tasks: &Tasks) -> Self {
         let shared = Arc::new(Shared {
-            store: Arc::new(Store::default()),
+            store: Arc::new(Store::new(Hashes::new(&*ambient.random))),
             handlers: Mutex::default(),
-            ready: watch::Sender::new(false),
+            ready: SetOnce::new(),
         });
         let mut sink = Filler { shared: shared.clone(), trim: options.trim, unlisted: Objects::default() };
         let ambient = ambient.clone();
@@ -160,13 +160,12 @@ where
 
     /// Returns once the first complete list is in the store and has been told to the handlers.
     pub async fn ready(&self) {
-        // An error would mean that the sender is gone, and this handle holds it.
-        let _ = self.shared.ready.subscribe().wait_for(|ready| *ready).await;
+        self.shared.ready.wait().await;
     }
 
     /// Whether [`Informer::ready`] would return at once.
     pub fn is_ready(&self) -> bool {
-        *self.shared.ready.borrow()
+        self.shared.ready.initialized()
     }
 }
 
@@ -202,7 +201,8 @@ where
         for gone in std::mem::take(&mut self.unlisted) {
             self.shared.change(|store| store.remove(&gone.key()));
         }
-        self.shared.ready.send_replace(true);
+        // An error says that it was before: this is a later list.
+        let _ = self.shared.ready.set(());
     }
 
     fn reached(&mut self, version: &str) {

@@ -168,6 +168,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
             match until {
                 None => notified.await,
                 Some(at) => tokio::select! {
+                    biased;
                     () = notified => {}
                     () = self.ambient.clock.sleep_until(at) => {}
                 },

@@ -4,7 +4,7 @@ use crate::store::revision;
 use crate::{Informer, ObjectKey};
 use kube::Resource;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +27,7 @@ pub struct Reader<K> {
 
 /// Answers that the store may not have caught up with.
 struct Overlay<K> {
-    by_key: HashMap<ObjectKey, Written<K>>,
+    by_key: BTreeMap<ObjectKey, Written<K>>,
     /// When there are as many, those that the store has passed are thrown out: readers do that for what they read, and
     /// nobody may ever read these.
     sweep_at: usize,
@@ -38,7 +38,7 @@ const FEW: usize = 64;
 
 impl<K> Default for Overlay<K> {
     fn default() -> Self {
-        Self { by_key: HashMap::new(), sweep_at: FEW }
+        Self { by_key: BTreeMap::new(), sweep_at: FEW }
     }
 }
 

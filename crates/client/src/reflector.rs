@@ -223,6 +223,7 @@ where
     let mut heard = false;
     loop {
         let event = tokio::select! {
+            biased;
             event = stream.next() => event,
             () = &mut dead => None,
         };

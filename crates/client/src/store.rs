@@ -1,11 +1,12 @@
 //! What an informer knows: the objects of one kind by name, with secondary indexes.
 
 use crate::{Change, ObjectKey};
+use clock::Hashes;
 use hashbrown::{Equivalent, HashSet};
 use kube::{Resource, ResourceExt};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 type Values<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
@@ -106,7 +107,7 @@ impl<K: Resource> Equivalent<Held<K>> for ObjectKey {
 }
 
 /// Objects by name.
-pub(crate) type Objects<K> = HashSet<Held<K>, RandomState>;
+pub(crate) type Objects<K> = HashSet<Held<K>, Hashes>;
 
 struct Indexed<K> {
     index: Index<K>,
@@ -152,15 +153,12 @@ pub struct Store<K> {
     contents: RwLock<Contents<K>>,
 }
 
-impl<K> Default for Store<K> {
-    fn default() -> Self {
-        Self {
-            contents: RwLock::new(Contents { objects: Objects::default(), indexes: Vec::new(), reached: 0 }),
-        }
-    }
-}
-
 impl<K: Resource> Store<K> {
+    pub(crate) fn new(hashes: Hashes) -> Self {
+        let objects = Objects::with_hasher(hashes);
+        Self { contents: RwLock::new(Contents { objects, indexes: Vec::new(), reached: 0 }) }
+    }
+
     /// The object of that name.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
         self.read().objects.get(key).map(|held| held.0.clone())
@@ -310,7 +308,7 @@ mod tests {
 
     #[test]
     fn indexes_follow_changes_and_removals() {
-        let store = Store::default();
+        let store = Store::new(Hashes::default());
         store.add_index(by_label("app"));
         assert!(matches!(store.apply(object("a", "x", "web", 1)), Some(Change::Added(_))));
         store.apply(object("b", "x", "web", 2));
@@ -327,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_same_version_again_is_no_change() {
-        let store = Store::default();
+        let store = Store::new(Hashes::default());
         store.apply(object("a", "x", "web", 1));
         assert!(store.apply(object("a", "x", "web", 1)).is_none());
         assert_eq!(store.len(), 1);

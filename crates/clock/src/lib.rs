@@ -10,6 +10,6 @@ mod random;
 mod tasks;
 mod time;
 
-pub use random::{Random, SUFFIX_ALPHABET, SeededRandom, SystemRandom};
+pub use random::{Hashes, Random, SUFFIX_ALPHABET, SeededRandom, SystemRandom};
 pub use tasks::{Panicked, Tasks, caught};
 pub use time::{Clock, Instant, ManualClock, SystemClock};

@@ -1,5 +1,6 @@
 //! Randomness.
 
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 /// What generated names end in: consonants and digits that spell no words and are not mistaken for one another
@@ -51,6 +52,28 @@ fn hyphenated(bytes: &[u8; 16]) -> String {
         text.push(char::from(HEX[usize::from(byte & 15)]));
     }
     text
+}
+
+/// How a table hashes: with keys that nobody can guess who chooses what is put in, and that come from a [`Random`] all the
+/// same, so that a simulation sees what is in the table in the same order each time.
+#[derive(Clone, Debug, Default)]
+pub struct Hashes([u64; 2]);
+
+impl Hashes {
+    /// With new keys.
+    pub fn new(random: &dyn Random) -> Self {
+        Self([random.u64(), random.u64()])
+    }
+}
+
+impl BuildHasher for Hashes {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        self.0.into_iter().for_each(|key| hasher.write_u64(key));
+        hasher
+    }
 }
 
 /// The operating system's generator, fit for keys and tokens.
@@ -148,6 +171,13 @@ mod tests {
         let (a, b) = (SeededRandom::new(1), SeededRandom::new(1));
         assert_eq!((a.uid(), a.suffix(5)), (b.uid(), b.suffix(5)));
         assert_ne!(a.uid(), SeededRandom::new(2).uid());
+    }
+
+    #[test]
+    fn hashes_come_from_the_keys() {
+        let hash = |seed| Hashes::new(&SeededRandom::new(seed)).hash_one("a");
+        assert_eq!(hash(1), hash(1));
+        assert_ne!(hash(1), hash(2));
     }
 
     #[test]

@@ -39,7 +39,8 @@ fn verb(attempt: Attempt) -> &'static str {
     }
 }
 
-/// What an action is about: kind and name.
+/// What an action is about: kind and name. What is yet to be made has no name: all of a kind counts as one, so that a quota
+/// that refuses all is asked once.
 #[derive(PartialEq)]
 struct Object(String, ObjectKey);
 
@@ -56,7 +57,10 @@ impl Object {
                 );
                 Some(Self(regarding.kind.clone().unwrap_or_default(), key))
             }
-            Action::Create(_) | Action::DeleteAll { .. } | Action::Finalize { .. } => None,
+            Action::Create(Create { resource, namespace, .. }) => {
+                Some(Self(resource.kind.clone(), ObjectKey::new(namespace.clone(), "")))
+            }
+            Action::DeleteAll { .. } | Action::Finalize { .. } => None,
         }
     }
 }
@@ -92,10 +96,11 @@ impl Actor {
         while let Some(action) = actions.next() {
             match action {
                 Action::Create(first) => {
+                    let kind = first.resource.clone();
                     let mut run = vec![first];
-                    while let Some(Action::Create(next)) =
-                        actions.next_if(|next| matches!(next, Action::Create(_)))
-                    {
+                    while let Some(Action::Create(next)) = actions.next_if(
+                        |next| matches!(next, Action::Create(Create { resource, .. }) if *resource == kind),
+                    ) {
                         run.push(next);
                     }
                     self.create_slowly(run).await?;
@@ -164,6 +169,8 @@ impl Actor {
             // Nothing can be made in a namespace that goes away, and its objects go with it.
             Err(error) if is_namespace_terminating(&error) => Ok(()),
             Err(error) if unless_exists && is_already_exists(&error) => Ok(()),
+            // One of this name that is not seen yet, or another's: nothing to tell people about at each attempt.
+            Err(error) if is_already_exists(&error) => Err(failed(error, Attempt::Create, &resource)),
             Err(error) => Err(self.tell_failed(announce, error, Attempt::Create, &resource)),
         }
     }
@@ -181,6 +188,8 @@ impl Actor {
             Some(subresource) => api.patch_subresource(subresource, &key.name, &params, &body).await,
         };
         match outcome {
+            // A scale is not the object that has it.
+            Ok(_) if subresource == Some("scale") => Ok(()),
             Ok(object) => {
                 self.world.wrote(&resource, object);
                 Ok(())
@@ -284,7 +293,11 @@ impl Actor {
 
     fn tell_done(&self, announce: Option<Announce>, name: &str) {
         if let Some(Announce { regarding, done: (reason, words), .. }) = announce {
-            self.recorder.record_on(*regarding, EventType::Normal, reason, format!("{words}{name}"));
+            let message = match words.split_once("{}") {
+                Some((before, after)) => format!("{before}{name}{after}"),
+                None => format!("{words}{name}"),
+            };
+            self.recorder.record_on(*regarding, EventType::Normal, reason, message);
         }
     }
 
@@ -317,10 +330,10 @@ fn first_error(outcomes: Vec<Result<(), ActError>>) -> Result<(), ActError> {
 mod tests {
     use super::*;
     use crate::Settings;
-    use crate::plan::{delete, patch, patch_status};
+    use crate::plan::{create, delete, patch, patch_status};
     use client::Ambient;
     use clock::{ManualClock, SeededRandom, Tasks};
-    use k8s_openapi::api::core::v1::Pod;
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
     use serde_json::{Value, from_value, json};
     use std::sync::Arc;
     use testkit::FakeApi;
@@ -360,6 +373,23 @@ mod tests {
         let error = actor.perform_independently(actions().collect()).await.unwrap_err();
         assert!(is_conflict(&error.error));
         assert_eq!(names(&api), ["a"], "the other one has gone; this one is not deleted unmarked");
+    }
+
+    #[tokio::test]
+    async fn what_is_made_of_one_kind_waits_for_what_is_made_of_another_before_it() {
+        let (api, actor) = actor();
+        let map = |name: &str| {
+            let map: ConfigMap =
+                from_value(json!({ "metadata": { "name": name, "namespace": "x" } })).unwrap();
+            Action::Create(create(&map))
+        };
+        let made: Pod = from_value(json!({ "metadata": { "name": "pod", "namespace": "x" } })).unwrap();
+        let plan = || vec![map("a"), map("b"), Action::Create(create(&made))];
+        actor.perform(vec![map("b")]).await.unwrap();
+        actor.perform(plan()).await.unwrap_err();
+        assert_eq!(api.requests("POST", "pods"), 0, "the second map is there already");
+        actor.perform(vec![map("c"), Action::Create(create(&made))]).await.unwrap();
+        assert_eq!(names(&api), ["pod"]);
     }
 
     #[tokio::test]

@@ -3,9 +3,53 @@
 use crate::plan::{Action, confirm, controller_of, patch};
 use client::kube::core::{Selector, SelectorExt};
 use client::kube::{Resource, ResourceExt};
+use client::{Change, Index, ObjectKey, Reader, WorkQueue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::fmt::Debug;
 use std::sync::Arc;
+
+/// A kind whose objects control what their selector selects.
+pub trait Selecting:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
+    /// `None` when it selects nothing that a controller may act on.
+    fn selector(&self) -> Option<Selector>;
+}
+
+/// The objects of a namespace that nobody controls.
+pub(crate) fn by_orphans<K: Resource>() -> Index<K> {
+    Index::new("orphans-in", |object: &K| match controller_ref(object) {
+        None => object.namespace().into_iter().collect(),
+        Some(_) => Vec::new(),
+    })
+}
+
+/// An object concerns its owner, its former owner, and, as an orphan, whoever may adopt it. Owners are indexed by namespace.
+pub(crate) fn wake<O, K>(queue: &WorkQueue<ObjectKey>, owners: &Reader<O>, change: &Change<K>)
+where
+    O: Selecting,
+    K: Resource,
+{
+    for object in change.before().into_iter().chain(change.after()) {
+        if let Some(owner) = controller_ref(&**object).filter(|owner| owner.kind == O::kind(&())) {
+            queue.add(ObjectKey::new(object.namespace().unwrap_or_default(), &owner.name));
+        }
+    }
+    let Some(orphan) = change.after().filter(|object| controller_ref(&***object).is_none()) else { return };
+    let relabelled = change.before().is_none_or(|before| {
+        before.meta().labels != orphan.meta().labels || controller_ref(&**before).is_some()
+    });
+    if !relabelled {
+        return;
+    }
+    for owner in owners.by_index("namespace", &orphan.namespace().unwrap_or_default()) {
+        if owner.selector().is_some_and(|selector| selects(&selector, &**orphan)) {
+            queue.add(ObjectKey::of(&*owner));
+        }
+    }
+}
 
 /// A workload's selector; `None` when it selects nothing that a controller may act on (absent, empty, or malformed).
 pub(crate) fn selector(of: Option<&LabelSelector>) -> Option<Selector> {
@@ -42,11 +86,20 @@ where
     O: Resource<DynamicType = ()>,
     K: Resource<DynamicType = ()>,
 {
+    claim_if(owner, |object| selects(selector, object), candidates)
+}
+
+/// The same, for an owner that asks for more than its selector does.
+pub(crate) fn claim_if<O, K>(owner: &O, belongs: impl Fn(&K) -> bool, candidates: &[Arc<K>]) -> Claims<K>
+where
+    O: Resource<DynamicType = ()>,
+    K: Resource<DynamicType = ()>,
+{
     let mut claims = Claims { owned: Vec::new(), actions: Vec::new() };
     let mut adoptions = Vec::new();
     let uid = owner.meta().uid.as_deref();
     for object in candidates {
-        let matches = selects(selector, &**object);
+        let matches = belongs(object);
         match controller_ref(&**object) {
             Some(reference) if Some(reference.uid.as_str()) == uid => {
                 if matches {

@@ -8,6 +8,7 @@ use kube::Resource;
 use kube::api::{ApiResource, PropagationPolicy};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// What a controller wants done about one key, when to look again by itself, and what to remember until then.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +48,8 @@ impl<M> Plan<M> {
     }
 }
 
-/// One write. Runs of creates are sent in batches of growing size, so that what fails for one fails for few; runs of
-/// deletes are sent together; all else goes one after the other.
+/// One write. Runs of creates of a kind are sent in batches of growing size, so that what fails for one fails for few; runs
+/// of deletes are sent together; all else goes one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Make an object.
@@ -151,16 +152,36 @@ pub struct Delete {
     pub announce: Option<Announce>,
 }
 
-/// The event that tells how a write of one object for another went. The name of the object follows the `done` words, the
-/// error follows the `failed` words.
+/// The event that tells how a write of one object for another went. The name of the object stands for `{}` in the `done`
+/// words, or follows them; the error follows the `failed` words.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announce {
     /// For whom the write was.
     pub regarding: Box<ObjectReference>,
     /// Reason and words when it worked.
-    pub done: (&'static str, &'static str),
+    pub done: (&'static str, Cow<'static, str>),
     /// Reason and words when it did not.
-    pub failed: (&'static str, &'static str),
+    pub failed: (&'static str, Cow<'static, str>),
+}
+
+impl Announce {
+    /// What every workload controller says of the pods that it makes.
+    pub fn created<K: Resource<DynamicType = ()>>(owner: &K) -> Self {
+        Self {
+            regarding: Box::new(owner.object_ref(&())),
+            done: ("SuccessfulCreate", "Created pod: ".into()),
+            failed: ("FailedCreate", "Error creating: ".into()),
+        }
+    }
+
+    /// What every workload controller says of the pods that it takes away.
+    pub fn deleted<K: Resource<DynamicType = ()>>(owner: &K) -> Self {
+        Self {
+            regarding: Box::new(owner.object_ref(&())),
+            done: ("SuccessfulDelete", "Deleted pod: ".into()),
+            failed: ("FailedDelete", "Error deleting: ".into()),
+        }
+    }
 }
 
 /// What went wrong with an action, as a later plan may want to know it.

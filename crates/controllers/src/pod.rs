@@ -10,10 +10,11 @@
 use client::kube::Resource;
 use client::{ObjectMeta, Sharing, Trim};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self as core, Affinity, ContainerPort, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{
+    self as core, Affinity, ContainerPort, EphemeralVolumeSource, ResourceRequirements, Toleration,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,12 +23,20 @@ use std::sync::Arc;
 
 /// How much a pod would be missed, for whoever scales down.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Which of an indexed Job's pods it is.
+pub(crate) const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How often pods of its index have failed before it.
+pub(crate) const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+/// How often they have in a way that does not count.
+pub(crate) const INDEX_IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+/// The annotations that are read.
+const ANNOTATIONS: [&str; 4] = [DELETION_COST, COMPLETION_INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES];
 
 /// See the module.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
-    /// What every object has; of annotations no more than the deletion cost.
+    /// What every object has; of annotations no more than controllers read.
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What is to run.
@@ -73,6 +82,8 @@ impl Resource for Pod {
 pub struct PodSpec {
     /// The node that it was given to.
     pub node_name: Option<String>,
+    /// The node that alone its affinity allows, by name, as for a pod of a DaemonSet.
+    pub target: Option<String>,
     /// Its own name on the network.
     pub hostname: Option<String>,
     /// The volumes that are claims.
@@ -87,8 +98,21 @@ impl From<Template> for PodSpec {
         volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
         volumes.shrink_to_fit();
         let (node_name, hostname) = (read.node_name.take(), read.hostname.take());
-        Self { node_name, hostname, volumes, template: Arc::new(read) }
+        let target = read.affinity.as_mut().and_then(take_target);
+        Self { node_name, target, hostname, volumes, template: Arc::new(read) }
     }
+}
+
+/// Takes the one node's name out of an affinity that requires that node and nothing else, lest it keeps pods that are alike
+/// but for their node from sharing.
+fn take_target(affinity: &mut Affinity) -> Option<String> {
+    let required = &mut affinity.node_affinity.as_mut()?.required_during_scheduling_ignored_during_execution;
+    let [term] = &required.as_ref()?.node_selector_terms[..] else { return None };
+    let (None, Some([field])) = (&term.match_expressions, term.match_fields.as_deref()) else { return None };
+    let Some([name]) = field.values.as_deref() else { return None };
+    let name = (field.key == "metadata.name" && field.operator == "In").then(|| name.clone())?;
+    *required = None;
+    Some(name)
 }
 
 impl Deref for PodSpec {
@@ -107,8 +131,8 @@ pub struct Volume {
     pub name: String,
     /// The claim, of the pod's namespace.
     pub persistent_volume_claim: Option<ClaimSource>,
-    /// There, when the claim is made for the pod and named after it.
-    pub ephemeral: Option<IgnoredAny>,
+    /// How the claim is to look that is made for the pod and named after it.
+    pub ephemeral: Option<Box<EphemeralVolumeSource>>,
 }
 
 /// Which claim a volume is.
@@ -177,10 +201,33 @@ pub struct PodStatus {
     pub ips: Box<[Box<str>]>,
     /// Since when it is ready, if it is; the epoch where that is not said.
     pub ready_since: Option<Timestamp>,
+    /// Since when it is about to be disrupted, by somebody other than its node; the epoch where that is not said.
+    pub disrupted_since: Option<Timestamp>,
+    /// Since when it is not ready, if it says that it is not; the epoch where that is not said.
+    pub unready_since: Option<Timestamp>,
+    /// When its node took it up.
+    pub started_at: Option<Timestamp>,
     /// How often the container that failed most was started again.
     pub restarts: i32,
+    /// How often containers were started again, all together.
+    pub all_restarts: i32,
+    /// When the last container ended, if all have.
+    pub ended_at: Option<Timestamp>,
+    /// The containers that ended badly, those that run before the others at the end.
+    pub exits: Box<[Exit]>,
+    /// Of a pod that has failed: type and status of its conditions.
+    pub conditions: Box<[(Box<str>, Box<str>)]>,
     /// What its containers hold.
     pub held: Arc<Held>,
+}
+
+/// A container that ended badly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Its name.
+    pub container: Box<str>,
+    /// Other than 0.
+    pub code: i32,
 }
 
 /// How far a pod is.
@@ -215,6 +262,32 @@ struct ContainerStatus {
     #[serde(skip_serializing)]
     restart_count: i32,
     allocated_resources: Option<BTreeMap<String, Quantity>>,
+    #[serde(skip_serializing)]
+    state: Option<State>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct State {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Terminated {
+    exit_code: i32,
+    finished_at: Option<Time>,
+}
+
+impl ContainerStatus {
+    fn terminated(&self) -> Option<&Terminated> {
+        self.state.as_ref()?.terminated.as_ref()
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        let code = self.terminated()?.exit_code;
+        (code != 0).then(|| Exit { container: self.name.as_str().into(), code })
+    }
 }
 
 /// A status as it is written.
@@ -226,6 +299,7 @@ struct Told {
     pod_ip: Option<Box<str>>,
     #[serde(rename = "podIPs", deserialize_with = "or_default")]
     pod_ips: Vec<Address>,
+    start_time: Option<Time>,
     #[serde(deserialize_with = "or_default")]
     conditions: Vec<Condition>,
     #[serde(deserialize_with = "or_default")]
@@ -245,7 +319,14 @@ struct Address {
 struct Condition {
     r#type: String,
     status: String,
+    reason: Option<String>,
     last_transition_time: Option<Time>,
+}
+
+impl Condition {
+    fn pair(&self) -> (Box<str>, Box<str>) {
+        (self.r#type.as_str().into(), self.status.as_str().into())
+    }
 }
 
 impl From<Told> for PodStatus {
@@ -253,20 +334,43 @@ impl From<Told> for PodStatus {
         let mut ips: Vec<Box<str>> = told.pod_ips.into_iter().map(|address| address.ip).collect();
         ips.extend(told.pod_ip.filter(|ip| !ips.contains(ip)));
         ips.retain(|ip| !ip.is_empty());
-        let ready = told.conditions.into_iter().find(|condition| condition.r#type == "Ready");
-        let ready = ready.filter(|condition| condition.status == "True");
+        let said = |kind: &str| {
+            let condition = told.conditions.iter().find(|condition| condition.r#type == kind)?;
+            let at = condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+            Some((at, condition.status == "True", condition.reason.as_deref().unwrap_or_default()))
+        };
+        let (ready, disrupted) = (said("Ready"), said("DisruptionTarget"));
+        let disrupted = disrupted.filter(|(_, holds, reason)| *holds && *reason != "TerminationByKubelet");
+        let conditions = match told.phase {
+            Some(Phase::Failed) => told.conditions.iter().map(Condition::pair).collect(),
+            _ => Box::default(),
+        };
         let restarts = told.container_statuses.iter().map(|status| status.restart_count).max();
+        let all = || told.container_statuses.iter().chain(&told.init_container_statuses);
+        let all_restarts = all().fold(0_i32, |sum, status| sum.saturating_add(status.restart_count));
+        let exits = all().filter_map(ContainerStatus::exit).collect();
+        let ends =
+            told.container_statuses.iter().map(|status| Some(status.terminated()?.finished_at.as_ref()?.0));
+        let ended_at = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
         let held = |mut statuses: Vec<ContainerStatus>| {
             statuses.retain(|status| status.allocated_resources.is_some());
-            statuses.iter_mut().for_each(|status| status.restart_count = 0);
+            for status in &mut statuses {
+                (status.restart_count, status.state) = (0, None);
+            }
             statuses
         };
         Self {
             phase: told.phase.unwrap_or_default(),
             ips: ips.into(),
-            ready_since: ready
-                .map(|ready| ready.last_transition_time.map_or(Timestamp::UNIX_EPOCH, |at| at.0)),
+            ready_since: ready.filter(|(_, holds, _)| *holds).map(|(at, ..)| at),
+            unready_since: ready.filter(|(_, holds, _)| !*holds).map(|(at, ..)| at),
+            started_at: told.start_time.map(|at| at.0),
+            disrupted_since: disrupted.map(|(at, ..)| at),
             restarts: restarts.unwrap_or(0),
+            all_restarts,
+            ended_at,
+            exits,
+            conditions,
             held: Arc::new(Held {
                 container_statuses: held(told.container_statuses),
                 init_container_statuses: held(told.init_container_statuses),
@@ -294,7 +398,7 @@ fn metadata<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
     struct Metadata {
-        annotations: Option<Annotations>,
+        annotations: Option<BTreeMap<String, String>>,
         creation_timestamp: Option<Time>,
         deletion_grace_period_seconds: Option<i64>,
         deletion_timestamp: Option<Time>,
@@ -306,16 +410,12 @@ fn metadata<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error
         resource_version: Option<String>,
         uid: Option<String>,
     }
-    #[derive(Default, Deserialize)]
-    struct Annotations {
-        #[serde(default, rename = "controller.kubernetes.io/pod-deletion-cost")]
-        deletion_cost: Option<String>,
-    }
     let mut read = Metadata::deserialize(reader)?;
     read.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
-    let cost = read.annotations.and_then(|annotations| annotations.deletion_cost);
+    let mut annotations = read.annotations.unwrap_or_default();
+    annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
     Ok(ObjectMeta {
-        annotations: cost.map(|cost| BTreeMap::from([(DELETION_COST.to_owned(), cost)])),
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
         creation_timestamp: read.creation_timestamp,
         deletion_grace_period_seconds: read.deletion_grace_period_seconds,
         deletion_timestamp: read.deletion_timestamp,
@@ -365,8 +465,37 @@ mod tests {
         assert_eq!(*pod.status.ips, ["10.0.0.1".into(), "fd00::1".into()]);
         assert_eq!((pod.status.phase, pod.status.restarts), (Phase::Running, 3));
         assert_eq!(pod.status.ready_since, Some("2026-01-02T03:04:05Z".parse().unwrap()));
+        assert_eq!(pod.status.disrupted_since, None);
+        let disrupted = |reason: &str| {
+            let condition = json!({ "type": "DisruptionTarget", "status": "True", "reason": reason });
+            let pod: Pod = from_value(json!({ "status": { "conditions": [condition] } })).unwrap();
+            pod.status.disrupted_since
+        };
+        assert_eq!(disrupted("EvictionByEvictionAPI"), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(disrupted("TerminationByKubelet"), None, "its node will see to it");
+        assert!(pod.status.conditions.is_empty(), "kept of those that failed alone");
         let unheard: Pod = from_value(json!({ "spec": null, "status": { "phase": "Lost" } })).unwrap();
         assert_eq!((unheard.status.phase, unheard.status.ready_since), (Phase::Unknown, None));
+    }
+
+    #[test]
+    fn how_a_pod_ended_is_read() {
+        let ended = |code: i32, at: &str| json!({ "terminated": { "exitCode": code, "finishedAt": at } });
+        let mut one = pod("a");
+        one["metadata"]["annotations"][COMPLETION_INDEX] = json!("4");
+        one["status"]["phase"] = json!("Failed");
+        one["status"]["containerStatuses"] = json!([
+            { "name": "c", "restartCount": 3, "state": ended(7, "2026-01-02T03:04:05Z") },
+            { "name": "d", "restartCount": 1, "state": ended(0, "2026-01-02T03:04:09Z") },
+        ]);
+        let read: Pod = from_value(one.clone()).unwrap();
+        assert_eq!(*read.status.exits, [Exit { container: "c".into(), code: 7 }]);
+        assert_eq!(read.status.ended_at, Some("2026-01-02T03:04:09Z".parse().unwrap()));
+        assert_eq!((read.status.all_restarts, read.status.restarts), (4, 3));
+        assert_eq!(read.status.conditions[1], ("Ready".into(), "True".into()));
+        assert_eq!(read.metadata.annotations.unwrap().len(), 2);
+        one["status"]["containerStatuses"][1]["state"] = json!({ "running": {} });
+        assert_eq!(from_value::<Pod>(one).unwrap().status.ended_at, None, "one still runs");
     }
 
     #[test]
@@ -386,5 +515,14 @@ mod tests {
         assert_eq!((a.spec.hostname.as_deref(), b.spec.hostname.as_deref()), (Some("a"), Some("b")));
         let c = read("c", json!({ "spec": { "subdomain": "other" } }));
         assert!(!Arc::ptr_eq(&a.spec.template, &c.spec.template));
+        let daemon = |node: &str| {
+            let fields = json!([{ "key": "metadata.name", "operator": "In", "values": [node] }]);
+            let terms = json!({ "nodeSelectorTerms": [{ "matchFields": fields }] });
+            let affinity = json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
+            json!({ "spec": { "affinity": { "nodeAffinity": affinity } } })
+        };
+        let (n, m) = (read("d", daemon("n")), read("e", daemon("m")));
+        assert!(Arc::ptr_eq(&n.spec.template, &m.spec.template));
+        assert_eq!((n.spec.target.as_deref(), m.spec.target.as_deref()), (Some("n"), Some("m")));
     }
 }

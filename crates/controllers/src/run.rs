@@ -59,16 +59,30 @@ async fn lead(
     let world = World::new(client, ambient, settings, tasks.clone());
     start::<crate::deployment::Deployments>(&world);
     start::<crate::replicaset::ReplicaSets>(&world);
+    start::<crate::replicationcontroller::ReplicationControllers>(&world);
+    start::<crate::statefulset::StatefulSets>(&world);
+    start::<crate::daemonset::DaemonSets>(&world);
+    start::<crate::disruption::Disruptions>(&world);
+    start::<crate::job::Jobs>(&world);
+    start::<crate::cronjob::CronJobs>(&world);
+    start::<crate::ttlafterfinished::TtlAfterFinished>(&world);
+    start::<crate::ttl::NodeTtl>(&world);
+    start::<crate::clusterroles::ClusterRoles>(&world);
+    start::<crate::horizontalpodautoscaler::HorizontalPodAutoscalers>(&world);
     start::<crate::serviceaccount::ServiceAccounts>(&world);
     start::<crate::root_ca::RootCa>(&world);
     start::<crate::namespace::Namespaces>(&world);
     start::<crate::garbage::GarbageCollector>(&world);
+    start::<crate::nodeipam::NodeIpam>(&world);
     start::<crate::nodelifecycle::NodeLifecycle>(&world);
     start::<crate::podgc::PodGarbage>(&world);
     start::<crate::endpointslice::EndpointSlices>(&world);
     start::<crate::endpoints::Endpoints>(&world);
     start::<crate::endpointslicemirroring::Mirroring>(&world);
     start::<crate::cluster_dns::ClusterDns>(&world);
+    start::<crate::volume::Binder>(&world);
+    start::<crate::volume::local::LocalVolumes>(&world);
+    start::<crate::ephemeral::EphemeralVolumes>(&world);
     start::<crate::protection::Claims>(&world);
     start::<crate::protection::Volumes>(&world);
     start::<crate::protection::AttributesClasses>(&world);
@@ -81,6 +95,7 @@ async fn lead(
     start::<crate::servicecidrs::ServiceCidrs>(&world);
     start::<crate::validatingadmissionpolicystatus::PolicyStatus>(&world);
     let outcome = tokio::select! {
+        biased;
         () = leading.cancelled() => Ok(()),
         panicked = tasks.failed() => Err(panicked),
     };

@@ -2,6 +2,7 @@
 
 use crate::World;
 use crate::actor::{ActError, Actor};
+use crate::instruments::Work;
 use crate::plan::{Failure, Plan};
 use async_trait::async_trait;
 use client::write::is_conflict;
@@ -66,6 +67,7 @@ pub(crate) struct Runner<C: Controller> {
     queue: Arc<WorkQueue<C::Key>>,
     memories: Mutex<HashMap<C::Key, C::Memory>>,
     actor: Actor,
+    work: Arc<Work>,
     world: World,
 }
 
@@ -85,6 +87,7 @@ impl<C: Controller> Runner<C> {
             queue,
             memories: Mutex::default(),
             actor: Actor::new(world.clone(), recorder),
+            work: world.settings().instruments.of(C::NAME),
             world: world.clone(),
         })
     }
@@ -104,6 +107,7 @@ impl<C: Controller> Runner<C> {
     }
 
     async fn work(&self, key: &C::Key) {
+        let _under_way = self.work.begin(self.queue.len(), self.world.ambient());
         // What one key makes panic must not keep the others from being worked on.
         let outcome = clock::caught(C::NAME, self.reconcile(key)).await;
         match outcome.unwrap_or_else(|panicked| Err(panicked.into())) {
@@ -125,6 +129,7 @@ impl<C: Controller> Runner<C> {
                     }
                     _ => tracing::info!(controller = C::NAME, %key, %error, "will try again"),
                 }
+                self.work.failed();
                 self.queue.add_failed(key.clone());
             }
         }

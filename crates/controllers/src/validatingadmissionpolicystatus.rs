@@ -68,7 +68,8 @@ fn param_kind(policy: &ValidatingAdmissionPolicy) -> Option<GroupVersionKind> {
 }
 
 fn builtin(group: &str, version: &str, resource: &str) -> Option<GroupVersionKind> {
-    let named = |kind: &&kinds::BuiltinKind| (kind.group, kind.version, kind.plural) == (group, version, resource);
+    let named =
+        |kind: &&kinds::BuiltinKind| (kind.group, kind.version, kind.plural) == (group, version, resource);
     kinds::ALL.iter().find(named).map(kinds::BuiltinKind::gvk)
 }
 

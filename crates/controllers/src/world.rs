@@ -1,6 +1,9 @@
 //! What all controllers of a process share: one informer a kind, and the answers to their own writes.
 
+use crate::Instruments;
+use crate::nodeipam::PodRange;
 use crate::pod::{Pod, sharing};
+use apimachinery::cidr::Cidr;
 use client::kube::api::{Api, ApiResource, DynamicObject};
 use client::kube::{Client, Resource};
 use client::reflector::Selection;
@@ -50,7 +53,8 @@ where
 
 #[derive(Default)]
 struct Readers {
-    by_type: HashMap<TypeId, Arc<dyn Absorb>>,
+    /// In the order in which they were asked for.
+    by_type: Vec<(TypeId, Arc<dyn Absorb>)>,
     by_kind: HashMap<(String, String), Arc<dyn Absorb>>,
 }
 
@@ -63,6 +67,10 @@ pub struct Settings {
     pub signer: Option<Arc<pki::Signer>>,
     /// The longest life of a certificate that is signed, and that of one whose request names none.
     pub certificate_life: SignedDuration,
+    /// What is divided among nodes for their pods, one range a family; nothing is without.
+    pub pod_ranges: Vec<PodRange>,
+    /// Where Services have their addresses: no node gets any of it.
+    pub service_ranges: Vec<Cidr>,
     /// How long after its last sign of life a node counts as unreachable.
     pub node_grace: Duration,
     /// As `node_grace`, for a node that has never said how it is.
@@ -71,6 +79,8 @@ pub struct Settings {
     pub orphan_quarantine: Duration,
     /// How many ended pods are kept.
     pub terminated_pods: usize,
+    /// Where they count what they do.
+    pub instruments: Arc<Instruments>,
 }
 
 impl Default for Settings {
@@ -80,10 +90,13 @@ impl Default for Settings {
             root_ca: None,
             signer: None,
             certificate_life: SignedDuration::from_hours(365 * 24),
+            pod_ranges: Vec::new(),
+            service_ranges: Vec::new(),
             node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),
             orphan_quarantine: Duration::from_secs(40),
             terminated_pods: 12_500,
+            instruments: Arc::default(),
         }
     }
 }
@@ -152,21 +165,20 @@ impl World {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
         let mut readers = self.readers();
-        if let Some(reader) =
-            readers.by_type.get(&TypeId::of::<K>()).and_then(|any| any.as_any().downcast_ref::<Reader<K>>())
-        {
+        let known = readers.by_type.iter().find(|(type_id, _)| *type_id == TypeId::of::<K>());
+        if let Some(reader) = known.and_then(|(_, any)| any.as_any().downcast_ref::<Reader<K>>()) {
             return reader.clone();
         }
         let reader = Reader::new(Informer::start(api, options(), &self.ambient, &self.tasks));
         let kind = (K::group(&()).into_owned(), K::kind(&()).into_owned());
         readers.by_kind.insert(kind, Arc::new(reader.clone()));
-        readers.by_type.insert(TypeId::of::<K>(), Arc::new(reader.clone()));
+        readers.by_type.push((TypeId::of::<K>(), Arc::new(reader.clone())));
         reader
     }
 
     /// Returns once every informer asked for so far holds a complete list.
     pub async fn ready(&self) {
-        let readers: Vec<_> = self.readers().by_type.values().cloned().collect();
+        let readers: Vec<_> = self.readers().by_type.iter().map(|(_, reader)| reader.clone()).collect();
         for reader in readers {
             reader.ready().await;
         }

@@ -105,8 +105,11 @@ mod tests {
         let other = Typed { name: "v1, Kind=Any".to_owned(), decl: DeclType::dynamic() };
         let found = warnings(&spec, &[web(), other]);
         let fields: Vec<&str> = found.iter().map(|(field, _)| field.as_str()).collect();
-        let wanted =
-            ["spec.validations[0].expression", "spec.validations[0].messageExpression", "spec.validations[1].expression"];
+        let wanted = [
+            "spec.validations[0].expression",
+            "spec.validations[0].messageExpression",
+            "spec.validations[1].expression",
+        ];
         assert_eq!(fields, wanted);
         assert_eq!(
             found[0].1,

@@ -1,5 +1,5 @@
 //! A server of an aggregated API: it keeps `flunders` in memory, as upstream's sample does, and believes who a front proxy says
-//! is asking.
+//! is asking. What else it says is the test's.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -55,6 +55,8 @@ struct Shared {
     tls: Arc<ServerConfig>,
     asked: Mutex<Vec<Asked>>,
     flunders: Mutex<BTreeMap<String, Value>>,
+    /// By path.
+    documents: Mutex<BTreeMap<String, Value>>,
     healthy: AtomicBool,
     stopping: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl Extension {
             tls,
             asked: Mutex::default(),
             flunders: Mutex::default(),
+            documents: Mutex::default(),
             healthy: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
         });
@@ -90,6 +93,15 @@ impl Extension {
     /// What it has got so far, in order.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers so to whoever gets this path from now on.
+    pub fn say(&self, path: &str, document: Value) {
+        self.shared
+            .documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned(), document);
     }
 
     /// Whether it answers with anything but 500 from now on.
@@ -135,6 +147,10 @@ impl Shared {
 
     fn respond(&self, stream: &mut Stream, asked: &Asked) -> std::io::Result<()> {
         let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
+        let document = self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some(document) = document.filter(|_| asked.method == "GET") {
+            return answer(stream, 200, &document);
+        }
         let root = format!("/apis/{GROUP_VERSION}");
         let rest = path.strip_prefix(root.as_str());
         match (asked.method.as_str(), path, rest) {

@@ -1,82 +1,52 @@
 //! A throw-away plane and the means to drive and break it.
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::host::Host;
+use crate::machine::{Machine, Said};
 use crate::wait::{eventually, kill};
 
 /// A running plane. Dropping it stops it and removes what it made.
 pub struct Plane {
-    binary: PathBuf,
-    directory: PathBuf,
+    machine: Machine,
     flags: Vec<String>,
-    up: Option<Child>,
-    /// Removes everything when it is told to, or when this process is killed.
-    guard: Child,
     number: u32,
     /// Whether pods and Services have addresses of both families.
     dual: bool,
-}
-
-/// What a command printed.
-#[derive(Debug)]
-pub struct Said {
-    /// Whether it succeeded.
-    pub ok: bool,
-    /// Its standard output.
-    pub out: String,
-    /// Its standard error.
-    pub err: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        Self {
-            ok: output.status.success(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
+    /// Whether it is in a network of its own, in which no port and no address is taken.
+    alone: bool,
 }
 
 impl Plane {
     /// Starts a plane of this binary with these further flags of `up` and waits until every role serves.
     pub fn start(binary: &str, flags: &[&str]) -> Self {
-        Self::launch(&std::env::temp_dir(), binary, flags, false)
+        Self::launch(&std::env::temp_dir(), binary, flags, None, false)
     }
 
     /// The same with its data below a directory, which may be on a file system of its own.
     pub fn start_in(parent: &Path, binary: &str, flags: &[&str]) -> Self {
-        Self::launch(parent, binary, flags, false)
+        Self::launch(parent, binary, flags, None, false)
     }
 
     /// The same with addresses of both families for pods and Services.
     pub fn start_dual(binary: &str, flags: &[&str]) -> Self {
-        Self::launch(&std::env::temp_dir(), binary, flags, true)
+        Self::launch(&std::env::temp_dir(), binary, flags, None, true)
     }
 
-    fn launch(parent: &Path, binary: &str, flags: &[&str], dual: bool) -> Self {
-        let directory = tempfile::Builder::new().prefix("monoplane-test-").tempdir_in(parent);
-        let directory = directory.expect("a directory");
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(directory.path(), open).expect("permissions");
-        let number = std::process::id();
-        let mut guard = Command::new(binary);
-        guard.args(["clean", "--after-stdin", "--all", "--data-dir"]).arg(directory.path());
-        guard.args(marks(number)).stdin(Stdio::piped()).process_group(0);
-        let mut plane = Self {
-            binary: binary.into(),
-            guard: guard.spawn().expect("monoplane starts"),
-            directory: directory.keep(),
-            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
-            up: None,
-            number,
-            dual,
-        };
+    /// The same in a network of its own, at whose address the plane listens.
+    pub(crate) fn start_on(host: Host, binary: &str, flags: &[&str]) -> Self {
+        Self::launch(&std::env::temp_dir(), binary, flags, Some(host), false)
+    }
+
+    fn launch(parent: &Path, binary: &str, flags: &[&str], host: Option<Host>, dual: bool) -> Self {
+        let (number, alone) = (std::process::id(), host.is_some());
+        let machine = Machine::new(parent, Path::new(binary), number.to_string(), host);
+        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        let mut plane = Self { machine, flags, number, dual, alone };
         plane.up();
         plane
     }
@@ -84,39 +54,22 @@ impl Plane {
     /// Starts `up` (again).
     pub fn up(&mut self) {
         let _ = std::fs::remove_file(self.data().join("processes.json"));
-        let log = std::fs::File::create(self.data().join("up.log")).expect("a log file");
-        let child = Command::new(&self.binary)
-            .args([
-                "up",
-                "--api-port",
-                "0",
-                "--http-port",
-                "0",
-                "--https-port",
-                "0",
-                "--kubelet-port",
-                "0",
-                "--node-name",
-                "test-node",
-            ])
-            .arg("--data-dir")
-            .arg(self.data())
-            // They go with the plane.
-            .arg("--encryption-keys")
-            .arg(self.data().join("encryption-keys.json"))
-            .args(marks(self.number))
-            .args(ranges(self.number, self.dual))
-            // How full this machine's disk is has nothing to do with what is tested.
-            .args(["--image-gc-high-threshold", "100"])
-            .args(self.unless_given("--eviction-hard", "memory.available<20Mi"))
-            .args(["--log", "info"])
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("monoplane starts");
-        self.up = Some(child);
+        let keys = self.data().join("encryption-keys.json");
+        let mut words: Vec<String> = ["up", "--node-name", "test-node"].map(str::to_owned).into();
+        // They go with the plane.
+        words.extend(["--encryption-keys".to_owned(), keys.display().to_string()]);
+        // How full this machine's disk is has nothing to do with what is tested.
+        words.extend(["--image-gc-high-threshold", "100", "--log", "info"].map(str::to_owned));
+        words.extend(self.unless_given("--eviction-hard", "memory.available<20Mi").map(str::to_owned));
+        if self.alone {
+            words.extend(["--bind-address".to_owned(), self.machine.host().address().to_string()]);
+        } else {
+            let ports = ["--api-port", "--http-port", "--https-port", "--kubelet-port"];
+            words.extend(ports.into_iter().flat_map(|port| [port, "0"]).map(str::to_owned));
+            words.extend(ranges(self.number, self.dual));
+        }
+        words.extend(self.flags.iter().cloned());
+        self.machine.run(&words);
         self.wait_until_up();
     }
 
@@ -127,22 +80,18 @@ impl Plane {
 
     /// Ends `up` in order, as its supervisor would; pods run on.
     pub fn stop(&mut self) {
-        let mut up = self.up.take().expect("the plane runs");
-        kill(up.id(), 15);
-        up.wait().expect("up can be waited for");
+        self.machine.stop();
     }
 
     /// Starts `up` of another binary.
     pub fn up_with(&mut self, binary: &str) {
-        self.binary = binary.into();
+        self.machine.exchange(binary);
         self.up();
     }
 
     /// Starts `up` again after it was killed from outside.
     pub fn revive(&mut self) {
-        if let Some(mut up) = self.up.take() {
-            up.wait().expect("up can be waited for");
-        }
+        self.machine.reap();
         self.up();
     }
 
@@ -158,14 +107,22 @@ impl Plane {
 
     /// Runs the binary itself on this plane's data directory.
     pub fn monoplane(&self, words: &[&str]) -> Said {
-        let mut command = Command::new(&self.binary);
-        command.args(words).arg("--data-dir").arg(self.data());
-        command.stdin(Stdio::null()).output().expect("monoplane runs").into()
+        self.machine.monoplane(words)
     }
 
     /// The data directory.
     pub fn data(&self) -> &Path {
-        &self.directory
+        self.machine.data()
+    }
+
+    /// The machine that it runs on.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// A program in the plane's network.
+    pub fn command(&self, program: &str) -> Command {
+        self.machine.command(program)
     }
 
     /// `endpoints.json`.
@@ -194,8 +151,7 @@ impl Plane {
         for pid in pids {
             kill(pid, 9);
         }
-        let mut up = self.up.take().expect("the plane runs");
-        up.wait().expect("up can be waited for");
+        self.machine.wait();
     }
 
     /// Ends a role's process with a signal and waits until its supervisor has another that serves.
@@ -247,7 +203,7 @@ impl Plane {
 
     /// A kubectl that talks to this plane.
     pub fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(kubectl());
+        let mut command = self.machine.command(kubectl());
         command.arg("--kubeconfig").arg(self.data().join("admin.kubeconfig"));
         // Its discovery cache, away from other planes'.
         command.arg("--cache-dir").arg(self.data().join("kubectl-cache"));
@@ -262,26 +218,7 @@ impl Plane {
 
     /// The end of the plane's log, for a failing test's message.
     pub fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.data().join("up.log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-}
-
-impl Drop for Plane {
-    fn drop(&mut self) {
-        if let Some(mut up) = self.up.take() {
-            kill(up.id(), 15);
-            let _ = up.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-        drop(self.guard.stdin.take());
-        let cleaned = self.guard.wait();
-        if !std::thread::panicking() {
-            assert!(cleaned.expect("the guard ends").success(), "something of the plane is left");
-        }
+        self.machine.log()
     }
 }
 
@@ -295,12 +232,6 @@ fn ranges(number: u32, dual: bool) -> [String; 4] {
         services += &format!(",fd43:{high:x}:{low:x}::/112");
     }
     ["--pod-cidr".into(), pods, "--service-cidr".into(), services]
-}
-
-/// What keeps this plane apart from others on the machine.
-fn marks(number: u32) -> [String; 4] {
-    let (bridge, cgroups) = (format!("mt{number}"), format!("monoplane-test-{number}"));
-    ["--bridge".to_owned(), bridge, "--cgroup-root".to_owned(), cgroups]
 }
 
 /// Where the tools of tests are.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::k8s::api::core::v1::{Node, Pod, Service};
@@ -16,6 +17,7 @@ use crate::eviction::{Evictions, Pressure};
 use crate::images::ImageManager;
 use crate::pod::admission;
 use crate::pod::config::{Dns, Paths};
+use crate::pod::outcomes::Outcomes;
 use crate::pod::security::Defaults;
 use crate::pods::Inbox;
 use crate::server::Notices;
@@ -84,6 +86,8 @@ pub(crate) struct Context {
     pub(crate) node_name: String,
     pub(crate) host_ips: Vec<IpAddr>,
     pub(crate) paths: Paths,
+    /// Where the node keeps volumes that outlive pods.
+    pub(crate) local_volumes: PathBuf,
     pub(crate) dns: Dns,
     /// Parent of the pods' cgroups.
     pub(crate) cgroup: String,
@@ -93,6 +97,8 @@ pub(crate) struct Context {
     pub(crate) pods_changed: watch::Sender<()>,
     /// Told whenever something has happened to a container without our doing.
     pub(crate) events: watch::Sender<()>,
+    /// What probes find.
+    pub(crate) outcomes: Outcomes,
     /// Told of what is written to logs.
     pub(crate) notices: Notices,
     /// Which pods something has happened to.

@@ -22,9 +22,13 @@ use crate::node::reserved::{self, Reserved};
 use crate::node::{Description, Heartbeat};
 use crate::pod::admission::{self, Sysctls};
 use crate::pod::config::{Dns, PODS, Paths};
+use crate::pod::outcomes::Outcomes;
 use crate::pod::security::Defaults;
 use crate::static_pods::{self, StaticPods};
-use crate::{cgroups, filesystem, mirror, pods, server};
+use crate::{cgroups, filesystem, local_volumes, mirror, pods, server};
+
+/// Where in a node's data directory the volumes are that outlive pods.
+const VOLUMES: &str = "volumes";
 
 /// Whether the bearer of a verified client certificate (DER) may use the node's server.
 pub type Admits = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
@@ -86,6 +90,8 @@ pub struct Options {
     pub pod_cidrs: Vec<String>,
     /// Labels beside those that every node has.
     pub labels: BTreeMap<String, String>,
+    /// What others are told beside; nothing where nothing is to be told any more.
+    pub annotations: BTreeMap<String, Option<String>>,
     /// How it deals with images.
     pub images: ImageOptions,
     /// What it calls its version (`v1.36.0+monoplane`).
@@ -139,8 +145,10 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         allocatable: allocatable.clone(),
         pod_cidrs: options.pod_cidrs,
         labels: options.labels,
+        annotations: options.annotations,
         version: options.version,
         handlers: options.runtimes.handlers(),
+        volumes: options.data_dir.join(VOLUMES),
     };
     let informer = informer(&options.client, &options.node_name, &options.ambient, &tasks);
     let recorder = EventRecorder::start(
@@ -169,6 +177,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         host_ips: options.addresses,
         allocations: Allocations::new(paths.clone(), allocatable.clone()),
         paths,
+        local_volumes: options.data_dir.join(VOLUMES),
         security: Defaults {
             seccomp_root: options.data_dir.join("seccomp"),
             seccomp_default: options.seccomp_default,
@@ -179,6 +188,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
         groups: options.groups,
         pods_changed: watch::Sender::new(()),
         events: watch::Sender::new(()),
+        outcomes: Outcomes::default(),
         notices: server::Notices::start(&tasks),
         inbox: Arc::default(),
         statics: StaticPods::default(),
@@ -213,6 +223,7 @@ pub async fn run(options: Options, token: CancellationToken) -> Result<(), Error
     informer.on_change(move |_| changed.send_modify(|()| {}));
     tasks.spawn("static pods", static_pods::run(cx.clone(), options.manifests));
     tasks.spawn("mirror pods", mirror::run(cx.clone()));
+    tasks.spawn("local volumes", local_volumes::run(cx.clone()));
     tasks.spawn("eviction", eviction::run(cx.clone(), options.eviction));
     tasks.spawn("control groups", cgroups::run(cx.clone()));
     let images = images::gc::run(cx.clone(), options.data_dir);

@@ -17,6 +17,7 @@ mod ranges;
 mod role;
 mod say;
 mod status;
+mod token;
 mod up;
 mod verbs;
 
@@ -61,7 +62,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Up(flags) => up::run(&flags, &arguments.log),
         Command::Server(flags) => role::server::run(&flags),
         Command::Controllers(flags) => role::apart::controllers(arguments.kubeconfig, &flags),
-        Command::Scheduler(flags) => role::apart::scheduler(arguments.kubeconfig, flags),
+        Command::Scheduler(flags) => role::apart::scheduler(arguments.kubeconfig, &flags),
         Command::Node(flags) => role::node::run(&flags),
         Command::Edge(flags) => role::edge::run(&flags),
         Command::Check(flags) => check::run(flags.json),
@@ -70,6 +71,7 @@ fn run(arguments: Arguments) -> Result<()> {
             say::line(Layout::new(&at)?.read_endpoints()?.kubeconfig.display());
             Ok(())
         }
+        Command::Token(verb) => token::run(&verb, arguments.kubeconfig),
         Command::Image(verb) => image::run(&verb),
         Command::Clean(flags) => clean::run(&flags),
         Command::Encryption(verb) => encryption::run(&verb),

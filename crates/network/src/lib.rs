@@ -1,5 +1,5 @@
-//! Pod networking on one machine: a bridge, an address and a veth pair for each pod, virtual addresses of Services,
-//! policies, masquerading to the outside.
+//! Pod networking of one machine: a bridge, an address and a veth pair for each pod, virtual addresses of Services,
+//! policies, masquerading to the outside; and the way to pods of other machines.
 //!
 //! Everything that a pod sends passes the machine's network layer, what it sends to the next pod too.
 //!
@@ -23,6 +23,7 @@ mod leases;
 mod links;
 mod masquerade;
 mod nft;
+pub mod overlay;
 mod plug;
 pub mod policies;
 mod routes;
@@ -65,6 +66,8 @@ pub struct Config {
     pub services: Option<Subnet>,
     /// The same of IPv6.
     pub services6: Option<Subnet6>,
+    /// The machine's address among machines, if its pods are to reach those of others: see [`overlay`].
+    pub overlay: Option<IpAddr>,
 }
 
 /// A network of pods.
@@ -122,6 +125,7 @@ impl Network {
             namespace,
             group: links::group(&self.config.bridge),
             addresses: &addresses,
+            overlay: self.config.overlay,
         };
         if let Err(error) = self.links.plug(&plug).await {
             // Half a connection is none.
@@ -179,6 +183,7 @@ impl Network {
             masquerade::remove(&table(&config.bridge))?;
             services::Balancer::remove(&config.bridge)?;
             policies::Filter::remove(&config.bridge)?;
+            overlay::Overlay::remove(&links, &config.bridge).await?;
         }
         forwarding::restore(&config.state_dir)?;
         match std::fs::remove_dir_all(&config.state_dir) {

@@ -51,7 +51,7 @@ pub fn check_name(name: &str) -> Result<()> {
 }
 
 /// 64 bits of a text, the same on every machine and in every release (FNV-1a).
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -96,6 +96,10 @@ impl Links {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -NO_DEVICE => Ok(None),
             Err(error) => Err(Error::link(format!("interface {name}"))(error)),
         }
+    }
+
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        Ok(self.index(name).await?.is_some())
     }
 
     pub(crate) async fn must_have(&self, name: &str) -> Result<u32> {
@@ -187,7 +191,7 @@ impl Links {
         Ok(self.index(name).await?.is_some() && self.attributes(name).await?.iter().any(other))
     }
 
-    async fn attributes(&self, name: &str) -> Result<Vec<LinkAttribute>> {
+    pub(crate) async fn attributes(&self, name: &str) -> Result<Vec<LinkAttribute>> {
         let mut links = std::pin::pin!(self.handle.link().get().match_name(name).execute());
         let link = links.try_next().await.map_err(Error::link(format!("interface {name}")))?;
         Ok(link.map(|link| link.attributes).unwrap_or_default())

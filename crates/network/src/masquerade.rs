@@ -1,9 +1,10 @@
-//! A bridge's own table of each family: what pods send to the outside gets the machine's address.
+//! A bridge's own table of each family: what pods send to the outside gets the machine's address. What goes to pods of other
+//! machines, by the tunnel, keeps its own.
 
 use crate::nft::table::{Chain, Hook, Point, Table};
 use crate::nft::{self, Family, expression as e};
 use crate::routes::Block;
-use crate::{Config, Result, forwarding, links, spoofing};
+use crate::{Config, Result, forwarding, links, overlay, spoofing};
 
 /// What the names of our tables begin with.
 pub(crate) const TABLE_PREFIX: &str = "monoplane-";
@@ -15,7 +16,7 @@ pub(crate) fn install(name: &str, config: &Config) -> Result<()> {
     let four = (config.subnet.network().into(), config.subnet.prefix());
     if config.masquerade {
         let mut table = Table::new(Family::Ipv4, name);
-        table.chains.insert("postrouting".to_owned(), masquerade(four));
+        table.chains.insert("postrouting".to_owned(), masquerade(four, &config.bridge));
         table.install(None, "nftables: masquerading of pods")?;
     }
     let Some(subnet) = config.subnet6 else { return nft::remove(Family::Ipv6, name) };
@@ -23,15 +24,16 @@ pub(crate) fn install(name: &str, config: &Config) -> Result<()> {
     table.chains.insert("prerouting".to_owned(), spoofing::chain(links::group(&config.bridge)));
     if config.masquerade {
         let six = (subnet.network().into(), subnet.prefix());
-        table.chains.insert("postrouting".to_owned(), masquerade(six));
+        table.chains.insert("postrouting".to_owned(), masquerade(six, &config.bridge));
     }
     table.install(None, "nftables: pods' own IPv6 addresses, and masquerading of them")
 }
 
-fn masquerade((network, prefix): Block) -> Chain {
+fn masquerade((network, prefix): Block, bridge: &str) -> Chain {
     let v6 = network.is_ipv6();
     let is_pod = |end, is| [e::address(0, end, v6), e::in_network(0, network, prefix, is)].concat();
-    let rule = [is_pod(e::End::Source, true), is_pod(e::End::Destination, false), e::masquerade()];
+    let outside = e::leaves_by_another(0, &overlay::name(bridge));
+    let rule = [is_pod(e::End::Source, true), is_pod(e::End::Destination, false), outside, e::masquerade()];
     let hook = Hook { kind: "nat", point: Point::Postrouting, priority: 100 };
     Chain { hook: Some(hook), rules: vec![rule.concat()] }
 }

@@ -10,7 +10,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::links::{Links, V6Settings, set_v6, sysctl};
 use crate::routes::{Route, Way, everything, only};
-use crate::{Error, Result};
+use crate::{Error, Result, overlay};
 
 /// The interface in the pod.
 const POD_INTERFACE: &str = "eth0";
@@ -35,6 +35,8 @@ pub(crate) struct Plug<'a> {
     pub(crate) group: u32,
     /// At most one a family.
     pub(crate) addresses: &'a [Address],
+    /// The machine's address among machines, if the pod reaches those of others.
+    pub(crate) overlay: Option<IpAddr>,
 }
 
 impl Plug<'_> {
@@ -61,7 +63,10 @@ impl Links {
     }
 
     async fn pair(&self, plug: &Plug<'_>, namespace: &File) -> Result<()> {
-        let mtu = self.uplink_mtu(plug.has_v6()).await?;
+        let mut mtu = self.uplink_mtu(plug.has_v6()).await?;
+        if let Some(local) = plug.overlay {
+            mtu = mtu.min(overlay::mtu(self, local).await?);
+        }
         let peer =
             LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).mtu(mtu).build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)

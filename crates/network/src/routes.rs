@@ -35,6 +35,8 @@ pub(crate) enum Way {
     Link(u32, Option<IpAddr>),
     /// Out of an interface, to a neighbour who passes them on.
     Via(u32, IpAddr),
+    /// The same to one who is there although no address of the interface says so.
+    Onlink(u32, IpAddr),
     /// Nowhere: the sender is told at once.
     Unreachable,
 }
@@ -55,6 +57,11 @@ impl Route {
             Way::Unreachable => route.kind(RouteType::Unreachable),
             Way::Via(interface, gateway) => {
                 route.output_interface(interface).gateway(gateway).map_err(|error| wrong(&error))?
+            }
+            Way::Onlink(interface, gateway) => {
+                let route =
+                    route.output_interface(interface).gateway(gateway).map_err(|error| wrong(&error))?;
+                route.onlink()
             }
             Way::Link(interface, None) => route.output_interface(interface).scope(RouteScope::Link),
             Way::Link(interface, Some(source)) => {

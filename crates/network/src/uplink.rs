@@ -26,6 +26,12 @@ impl Links {
         Ok(found.into_iter().min().unwrap_or(MTU))
     }
 
+    /// The largest packet that an interface carries.
+    pub(crate) async fn mtu_of(&self, name: &str) -> Result<u32> {
+        let index = self.must_have(name).await?;
+        Ok(self.mtu(index).await?.unwrap_or(MTU))
+    }
+
     async fn mtu(&self, index: u32) -> Result<Option<u32>> {
         let mut links = std::pin::pin!(self.handle.link().get().match_index(index).execute());
         let link = links.try_next().await.map_err(Error::link("the interface of the default route"))?;

@@ -9,6 +9,8 @@ pub enum Identity {
     ControllerManager,
     /// The scheduler.
     Scheduler,
+    /// Who knows what nodes and pods use.
+    MetricsServer,
     /// The kubelet of the node of this name.
     Node(String),
     /// The proxy of Services on the node of this name. All have upstream's one user name.
@@ -30,6 +32,7 @@ impl Identity {
             Self::Admin => "kubernetes-admin".to_owned(),
             Self::ControllerManager => "system:kube-controller-manager".to_owned(),
             Self::Scheduler => "system:kube-scheduler".to_owned(),
+            Self::MetricsServer => "system:metrics-server".to_owned(),
             Self::Node(name) => format!("system:node:{name}"),
             Self::Proxy(_) => "system:kube-proxy".to_owned(),
             Self::Edge(name) => format!("system:monoplane:edge:{name}"),
@@ -43,7 +46,8 @@ impl Identity {
     pub fn group(&self) -> Option<&'static str> {
         match self {
             Self::Admin => Some("monoplane:cluster-admins"),
-            Self::ControllerManager | Self::Scheduler | Self::Proxy(_) | Self::FrontProxy => None,
+            Self::ControllerManager | Self::Scheduler | Self::MetricsServer => None,
+            Self::Proxy(_) | Self::FrontProxy => None,
             Self::Node(_) => Some("system:nodes"),
             Self::Edge(_) => Some("system:monoplane:edges"),
             Self::KubeletClient => Some("system:monoplane:kubelet-clients"),
@@ -57,6 +61,7 @@ impl Identity {
             Self::Admin => "admin.pem".to_owned(),
             Self::ControllerManager => "controller-manager.pem".to_owned(),
             Self::Scheduler => "scheduler.pem".to_owned(),
+            Self::MetricsServer => "metrics-server.pem".to_owned(),
             Self::Node(name) => format!("node-{}.pem", checked(name)?),
             Self::Proxy(name) => format!("proxy-{}.pem", checked(name)?),
             Self::Edge(name) => format!("edge-{}.pem", checked(name)?),

@@ -1,13 +1,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::{Authority, Credential};
+use crate::Credential;
 
-/// A kubeconfig with everything embedded: who to trust, where to call, as whom. Its only context is `monoplane`.
-pub fn kubeconfig(authority: &Authority, server: &str, user: &str, credential: &Credential) -> String {
+/// A kubeconfig with everything embedded: who to trust (PEM), where to call, as whom. Its only context is `monoplane`.
+pub fn kubeconfig(authority: &str, server: &str, user: &str, credential: &Credential) -> String {
     // Names go in as JSON strings, which YAML reads as they are; base64 needs no quotes.
     let (server, user) = (quoted(server), quoted(user));
-    let trust = STANDARD.encode(authority.certificate_pem());
+    let trust = STANDARD.encode(authority);
     let certificate = STANDARD.encode(&credential.certificate_pem);
     let key = STANDARD.encode(&credential.key_pem);
     format!(

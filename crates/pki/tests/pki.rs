@@ -28,6 +28,7 @@ fn identities() -> Vec<Identity> {
         Identity::Admin,
         Identity::ControllerManager,
         Identity::Scheduler,
+        Identity::MetricsServer,
         Identity::Node("one".into()),
         Identity::Edge("one".into()),
         Identity::KubeletClient,
@@ -69,6 +70,7 @@ fn each_identity_is_in_the_subject() {
             "O=monoplane:cluster-admins, CN=kubernetes-admin",
             "CN=system:kube-controller-manager",
             "CN=system:kube-scheduler",
+            "CN=system:metrics-server",
             "O=system:nodes, CN=system:node:one",
             "O=system:monoplane:edges, CN=system:monoplane:edge:one",
             "O=system:monoplane:kubelet-clients, CN=kube-apiserver-kubelet-client",
@@ -150,7 +152,7 @@ fn the_kubeconfig_embeds_what_it_needs() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::open(directory.path(), now()).unwrap();
     let admin = authority.client(&Identity::Admin, now()).unwrap();
-    let text = kubeconfig(&authority, "https://127.0.0.1:6443", "kubernetes-admin", &admin);
+    let text = kubeconfig(authority.certificate_pem(), "https://127.0.0.1:6443", "kubernetes-admin", &admin);
     for line in [
         "current-context: monoplane",
         "    server: \"https://127.0.0.1:6443\"",

@@ -1,7 +1,7 @@
-//! Services and policies as a node's network knows them.
+//! Services, policies and the other nodes as a node's network knows them.
 //!
 //! Owns: what Services and their EndpointSlices mean for one node (`translate`, a pure function), what NetworkPolicies
-//! mean for it (`policy`, another), cluster DNS ([`dns`]), and the loops that keep all three so. It is an ordinary client of the API, under upstream's identity of a proxy
+//! mean for it (`policy`, another), where other nodes and their pods are ([`peers`]), cluster DNS ([`dns`]), and the loops that keep all three so. It is an ordinary client of the API, under upstream's identity of a proxy
 //! (`system:kube-proxy`), and can be swapped for upstream's.
 //!
 //! Never does: talk to the kernel (`network` does), or write to the API.
@@ -17,6 +17,7 @@ use clock::Tasks;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use network::overlay::Peer;
 use network::policies::Policies;
 use network::services::Services;
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,7 @@ use translate::Here;
 pub mod dns;
 mod health;
 mod keep;
+pub mod peers;
 pub mod placements;
 mod pods;
 mod policy;
@@ -40,7 +42,7 @@ mod translate;
 mod tests;
 
 /// What a proxy is given.
-pub struct Options<A, F> {
+pub struct Options<A, F, O> {
     /// The API, under the proxy's identity.
     pub client: Client,
     /// Clock and randomness.
@@ -59,17 +61,22 @@ pub struct Options<A, F> {
     pub balance: A,
     /// Makes the node's network filter so; may block.
     pub filter: F,
+    /// Makes it lead to these other nodes' pods, if that is its own matter; may block.
+    pub overlay: Option<O>,
 }
 
 /// Keeps the node's network as Services and policies are, until `stop`. What is installed then stays.
-pub async fn run<A, F, E>(options: Options<A, F>, stop: CancellationToken)
+pub async fn run<A, F, O, E>(options: Options<A, F, O>, stop: CancellationToken)
 where
     A: FnMut(&Services) -> Result<(), E> + Send + 'static,
     F: FnMut(&Policies) -> Result<(), E> + Send + 'static,
+    O: FnMut(&Vec<Peer>) -> Result<(), E> + Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
     let tasks = Tasks::under(&stop);
-    let informers = Informers::new(options.client, options.ambient.clone(), tasks.clone());
+    let informers = Informers::new(options.client.clone(), options.ambient.clone(), tasks.clone());
+    // Of these nodes less is kept than of the own one.
+    let others = Informers::new(options.client, options.ambient.clone(), tasks.clone());
     let (ambient, node, placements) = (options.ambient, options.node, options.placements);
     let services = async {
         let wakes = Wakes::default();
@@ -110,8 +117,16 @@ where
         let done = |(changes, known)| placements.enforced(changes, known);
         keep("NetworkPolicies", &ambient, &wakes, look, options.filter, done).await;
     };
-    let both = async { tokio::join!(services, policies) };
-    stop.run_until_cancelled(both).await;
+    let elsewhere = async {
+        let Some(overlay) = options.overlay else { return };
+        let wakes = Wakes::default();
+        let nodes = watched::<Node>(&others, &wakes.changed, peers::trimmed);
+        nodes.ready().await;
+        let look = || (peers::peers(&nodes.store().list(), &node), ());
+        keep("other nodes", &ambient, &wakes, look, overlay, drop).await;
+    };
+    let all = async { tokio::join!(services, policies, elsewhere) };
+    stop.run_until_cancelled(all).await;
     tasks.stop().await;
 }
 

@@ -360,6 +360,7 @@ async fn the_node_follows_the_api_and_tries_again_when_the_kernel_refuses() {
         placements: Arc::default(),
         outside: IpAddr::from([127, 0, 0, 1]),
         filter: |_: &_| Ok(()),
+        overlay: Some(|_: &_| Ok(())),
         balance: move |services: &Services| {
             if refusals > 0 {
                 refusals -= 1;

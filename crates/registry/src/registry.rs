@@ -169,6 +169,11 @@ impl Registry {
         self.item(kind, namespace, name).ok().and_then(|item| kind.object_now(&item))
     }
 
+    /// How many objects there are of a kind.
+    pub fn count(&self, kind: &Kind) -> u64 {
+        kind.resource.hub.view().count("")
+    }
+
     /// One object, or its scale.
     pub async fn get(
         &self,

@@ -5,6 +5,8 @@ use crate::{Error, Resources};
 /// What a control group uses, with those below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupUsage {
+    /// CPU time used since it was made, in nanoseconds.
+    pub cpu_nanoseconds: u64,
     /// Bytes of memory in use that cannot be reclaimed.
     pub memory_working_set: u64,
     /// Processes.

@@ -28,6 +28,10 @@ impl Groups for MachineGroups {
 
     fn usage(&self, group: &str) -> Result<GroupUsage, Error> {
         let used = self.0.usage(group).map_err(failed(&format!("control group {group}")))?;
-        Ok(GroupUsage { memory_working_set: used.memory_working_set, pids: used.pids })
+        Ok(GroupUsage {
+            cpu_nanoseconds: used.cpu_nanoseconds,
+            memory_working_set: used.memory_working_set,
+            pids: used.pids,
+        })
     }
 }

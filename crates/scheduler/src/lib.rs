@@ -1,26 +1,34 @@
 //! The scheduler: which node a pod goes to.
 //!
-//! Owns: the [`Snapshot`] of what nodes offer and what is taken, the filters and scores over it ([`place`]), the queue of
-//! pods that wait, and a thin loop that binds ([`run`]).
+//! Owns: the [`Snapshot`] of what nodes offer and what is taken, the plugins over it (one file each, in `plugins`), the decision
+//! ([`place`]), preemption, the queue of pods that wait, the configuration ([`Config`]), and a thin loop that acts ([`run`]).
 //!
-//! Never does: start anything, evict (preemption is not here yet), or hold state of record. Filters and scores are pure
-//! functions of a pod and a node's summary; a summary is kept up to date by what changed, so that the cost of placing a
-//! pod does not grow with the pods that are placed already. It runs as well against an upstream API server.
+//! Never does: start anything, or hold state of record. Filters and scores are pure functions of a pod and a snapshot that is
+//! kept up to date by what changed: the cost of placing a pod does not grow with the pods that are placed already. Who is near
+//! whom is counted ahead of the question (`census`). It runs as well against an upstream API server.
 //!
-//! Begin with [`place`]: one decision, whole.
+//! Begin with [`place`]: one decision, whole; then `cycle` and any one plugin.
 
-mod affinity;
-mod filters;
+mod amounts;
+mod budgets;
+mod census;
+mod config;
+mod cycle;
+mod event;
 mod place;
+mod plugins;
 mod pod;
+mod preempt;
 mod queue;
 mod run;
-mod scores;
+mod selectors;
 mod snapshot;
-mod spreading;
+mod terms;
+mod volumes;
 
-pub use filters::Hindrance;
-pub use place::{Unplaceable, place};
+pub use config::{Config, ConfigError, Profile};
+pub use place::{Placement, Unplaceable, place};
+pub use plugins::PluginName;
 pub use pod::PodFacts;
 pub use run::{Options, run};
 pub use snapshot::Snapshot;

@@ -1,11 +1,13 @@
 //! What the scheduler must know of a pod, worked out once when the pod is first seen.
 
-use apimachinery::quantity::Quantity;
+use crate::amounts::Amounts;
+use crate::census::PodClass;
+use crate::terms::{Labels, Spread, Terms};
 use client::Sharing;
 use client::kube::ResourceExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Affinity, Container, Pod, PodSpec, ResourceRequirements, Toleration};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -13,84 +15,58 @@ use std::sync::Arc;
 const DEFAULT_MILLI_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
-/// Amounts of what nodes have: CPU in thousandths of a core, everything else in its own unit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Amounts {
-    pub(crate) milli_cpu: i64,
-    pub(crate) memory: i64,
-    pub(crate) ephemeral_storage: i64,
-    pub(crate) extended: BTreeMap<String, i64>,
-}
-
-impl Amounts {
-    pub(crate) fn of<'a>(
-        list: impl IntoIterator<Item = (&'a String, &'a k8s_openapi::apimachinery::pkg::api::resource::Quantity)>,
-    ) -> Self {
-        let mut amounts = Self::default();
-        for (name, quantity) in list {
-            let Ok(quantity) = quantity.0.parse::<Quantity>() else { continue };
-            match name.as_str() {
-                "cpu" => amounts.milli_cpu = quantity.milli_value(),
-                "memory" => amounts.memory = quantity.value(),
-                "ephemeral-storage" => amounts.ephemeral_storage = quantity.value(),
-                "pods" => {}
-                _ => {
-                    amounts.extended.insert(name.clone(), quantity.value());
-                }
-            }
-        }
-        amounts
-    }
-
-    fn zip(&mut self, other: &Self, merge: fn(i64, i64) -> i64) {
-        self.milli_cpu = merge(self.milli_cpu, other.milli_cpu);
-        self.memory = merge(self.memory, other.memory);
-        self.ephemeral_storage = merge(self.ephemeral_storage, other.ephemeral_storage);
-        for (name, amount) in &other.extended {
-            let entry = self.extended.entry(name.clone()).or_insert(0);
-            *entry = merge(*entry, *amount);
-        }
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.zip(other, i64::saturating_add);
-    }
-
-    pub(crate) fn subtract(&mut self, other: &Self) {
-        self.zip(other, i64::saturating_sub);
-    }
-
-    fn raise_to(&mut self, other: &Self) {
-        self.zip(other, i64::max);
-    }
-}
-
 /// A port of the node that a pod takes: address (or all), protocol, number.
 pub(crate) type HostPort = (String, String, i32);
 
+/// A claim by namespace and name.
+pub(crate) type ClaimKey = (String, String);
+
 /// A pod as the scheduler sees it; what it needs can be asked for directly.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct PodFacts {
     pub(crate) uid: Arc<str>,
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Box<str>,
     pub(crate) node_name: Option<Arc<str>>,
-    /// What pods have in common that should not all be in one place.
-    pub(crate) group: Option<Arc<str>>,
+    /// The node on which room is being made for it.
+    pub(crate) nominated: Option<Arc<str>>,
+    /// When it began to run, or was made.
+    pub(crate) since: Timestamp,
+    /// It is going because another was to have its place.
+    pub(crate) preempted: bool,
+    pub(crate) class: Arc<PodClass>,
     pub(crate) needs: Arc<Needs>,
 }
 
 /// What a pod needs of a node, as others of its template do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Needs {
+    pub(crate) scheduler_name: String,
     pub(crate) priority: i32,
+    /// Its `preemptionPolicy` is `Never`.
+    pub(crate) lets_others_be: bool,
     pub(crate) requests: Amounts,
     /// As `requests`, with a guess for containers that ask for nothing: milli-CPU and memory.
     pub(crate) likely: (i64, i64),
     pub(crate) host_ports: Vec<HostPort>,
-    pub(crate) node_selector: BTreeMap<String, String>,
+    pub(crate) node_selector: Labels,
+    /// That to nodes alone.
     pub(crate) affinity: Option<Affinity>,
     pub(crate) tolerations: Vec<Toleration>,
+    pub(crate) spread: Vec<Spread>,
+    pub(crate) images: Vec<String>,
+    pub(crate) claims: Vec<ClaimUse>,
+    /// Kind and name of its controller.
+    pub(crate) controller: Option<(String, String)>,
+}
+
+/// A volume that comes from a claim.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) enum ClaimUse {
+    /// By its name.
+    Named(String),
+    /// Made for the pod, under its name and that of the volume.
+    Own(String),
 }
 
 impl Deref for PodFacts {
@@ -106,25 +82,68 @@ impl PodFacts {
     pub fn of(pod: &Pod) -> Self {
         let empty = PodSpec::default();
         let spec = pod.spec.as_ref().unwrap_or(&empty);
+        let status = pod.status.as_ref();
+        let started = status.and_then(|status| status.start_time.as_ref());
+        let nominated = status.and_then(|status| status.nominated_node_name.as_deref());
+        let mut conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+        let terminating = pod.metadata.deletion_timestamp.is_some();
         Self {
             uid: pod.uid().unwrap_or_default().into(),
             namespace: pod.namespace().unwrap_or_default().into(),
             name: pod.name_any().into(),
             node_name: spec.node_name.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
-            group: group(pod).map(Arc::from),
-            needs: Arc::new(Needs {
-                priority: spec.priority.unwrap_or(0),
-                requests: needed(spec, &requests),
-                likely: {
-                    let likely = needed(spec, &likely_requests);
-                    (likely.milli_cpu, likely.memory)
-                },
-                host_ports: host_ports(spec),
-                node_selector: spec.node_selector.clone().unwrap_or_default(),
-                affinity: spec.affinity.clone().filter(|affinity| affinity.node_affinity.is_some()),
-                tolerations: spec.tolerations.clone().unwrap_or_default(),
+            nominated: nominated.filter(|name| !name.is_empty()).map(Arc::from),
+            since: started
+                .or(pod.metadata.creation_timestamp.as_ref())
+                .map(|time| time.0)
+                .unwrap_or_default(),
+            preempted: terminating
+                && conditions.any(|condition| condition.reason.as_deref() == Some("PreemptionByScheduler")),
+            class: Arc::new(PodClass {
+                namespace: pod.namespace().unwrap_or_default(),
+                labels: pod.labels().clone(),
+                terminating,
+                terms: Terms::of(pod),
             }),
+            needs: Arc::new(needs(pod, spec)),
         }
+    }
+
+    /// The claims that its volumes come from.
+    pub(crate) fn claim_keys(&self) -> impl Iterator<Item = ClaimKey> {
+        self.claims.iter().map(|claim| {
+            let name = match claim {
+                ClaimUse::Named(name) => name.clone(),
+                ClaimUse::Own(volume) => format!("{}-{volume}", self.name),
+            };
+            (self.namespace.to_string(), name)
+        })
+    }
+
+    /// Whether nothing that decides where it may go differs.
+    pub(crate) fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.needs == other.needs && self.class == other.class
+    }
+}
+
+fn needs(pod: &Pod, spec: &PodSpec) -> Needs {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let affinity = spec.affinity.clone().filter(|affinity| affinity.node_affinity.is_some());
+    let likely = needed(spec, &likely_requests);
+    Needs {
+        scheduler_name: spec.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".to_owned()),
+        priority: spec.priority.unwrap_or(0),
+        lets_others_be: spec.preemption_policy.as_deref() == Some("Never"),
+        requests: needed(spec, &requests),
+        likely: (likely.milli_cpu, likely.memory),
+        host_ports: host_ports(spec),
+        node_selector: spec.node_selector.clone().unwrap_or_default(),
+        affinity: affinity.map(|a| Affinity { node_affinity: a.node_affinity, ..Affinity::default() }),
+        tolerations: spec.tolerations.clone().unwrap_or_default(),
+        spread: Spread::all(pod),
+        images: images(spec),
+        claims: claims(spec),
+        controller: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
     }
 }
 
@@ -132,6 +151,7 @@ impl PodFacts {
 #[derive(Default)]
 pub(crate) struct Common {
     needs: Sharing<Needs>,
+    classes: Sharing<PodClass>,
     names: Sharing<str>,
 }
 
@@ -141,22 +161,31 @@ impl Common {
         PodFacts {
             namespace: name(facts.namespace),
             node_name: facts.node_name.map(&mut name),
-            group: facts.group.map(&mut name),
+            class: self.classes.share(facts.class),
             needs: self.needs.share(facts.needs),
             ..facts
         }
     }
 }
 
-/// The ReplicaSet (or other controller) that it belongs to; without one, the pods of its namespace that look the same,
-/// which one Service would select.
-fn group(pod: &Pod) -> Option<String> {
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    if let Some(owner) = owner {
-        return Some(owner.uid.clone());
-    }
-    let labels = pod.labels();
-    (!labels.is_empty()).then(|| format!("{}/{labels:?}", pod.namespace().unwrap_or_default()))
+fn claims(spec: &PodSpec) -> Vec<ClaimUse> {
+    let volumes = spec.volumes.iter().flatten();
+    let claim = |volume: &k8s_openapi::api::core::v1::Volume| {
+        let named = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
+        let own = || volume.ephemeral.is_some().then(|| ClaimUse::Own(volume.name.clone()));
+        named.map(ClaimUse::Named).or_else(own)
+    };
+    volumes.filter_map(claim).collect()
+}
+
+/// The images of containers and volumes, with the tag that is meant where none is given.
+fn images(spec: &PodSpec) -> Vec<String> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.clone());
+    let images = containers.filter_map(|container| container.image.clone()).chain(volumes);
+    let tagged =
+        |image: String| if image.rfind(':') > image.rfind('/') { image } else { format!("{image}:latest") };
+    images.filter(|image| !image.is_empty()).map(tagged).collect()
 }
 
 fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
@@ -197,11 +226,9 @@ fn needed(spec: &PodSpec, of: &dyn Fn(Option<&ResourceRequirements>) -> Amounts)
         }
     }
     running.raise_to(&starting);
-    if let Some(resources) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
+    if let Some(whole) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
         // What is asked for the pod as a whole replaces the sum of its parts.
-        let whole = Amounts::of(resources);
-        running.milli_cpu = if resources.contains_key("cpu") { whole.milli_cpu } else { running.milli_cpu };
-        running.memory = if resources.contains_key("memory") { whole.memory } else { running.memory };
+        running = running.overridden(whole);
     }
     running.add(&Amounts::of(spec.overhead.iter().flatten()));
     running

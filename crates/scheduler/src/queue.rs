@@ -1,16 +1,17 @@
 //! Pods that wait for a node: ready to be tried, tried and pausing, or waiting for something to change.
+//!
+//! A decision and the note of what held a pod back are made under one lock, so no change can come between them unnoticed. A pod whose
+//! decision is being carried out is told of nothing: should that fail, it pauses and is tried again whatever happened.
 
-use crate::filters::Hindrance;
+use crate::event::Event;
+use crate::plugins::{self, PluginName};
 use crate::pod::PodFacts;
 use clock::Instant;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Upstream's pauses: from a second, doubling, to ten.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// What waits for a change is tried anyway after so long: a hint may have been missed.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -29,38 +30,65 @@ struct Entry {
     sequence: u64,
     attempts: u32,
     last_try: Instant,
-    hindrances: BTreeSet<Hindrance>,
+    hindrances: BTreeSet<PluginName>,
     told: Option<String>,
 }
 
 /// The queue; see the module. Time is an argument.
-#[derive(Default)]
 pub(crate) struct Queue {
+    first_pause: Duration,
+    longest_pause: Duration,
     entries: HashMap<Arc<str>, Entry>,
     active: BinaryHeap<(i32, Reverse<u64>, Arc<str>)>,
     /// When a pause or a patience ends; entries that moved on since are skipped.
     timed: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
+    /// Those that wait, by what held them back, in the order in which they came; `None`: there was no node to be held back from.
+    waiting: BTreeMap<Option<PluginName>, BTreeSet<(u64, Arc<str>)>>,
     sequence: u64,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(1), Duration::from_secs(10))
+    }
+}
+
+/// What a pod waits for.
+fn reasons(hindrances: &BTreeSet<PluginName>) -> impl Iterator<Item = Option<PluginName>> {
+    let nothing = hindrances.is_empty().then_some(None);
+    hindrances.iter().copied().map(Some).chain(nothing)
+}
+
 impl Queue {
+    /// An empty one, in which a pod pauses for so long after its first failure, and never longer than that.
+    pub(crate) fn new(first_pause: Duration, longest_pause: Duration) -> Self {
+        Self {
+            first_pause,
+            longest_pause,
+            entries: HashMap::new(),
+            active: BinaryHeap::new(),
+            timed: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
     /// A pod that needs a node. One that is here already keeps its place, unless what matters about it changed.
     pub(crate) fn offer(&mut self, facts: PodFacts) {
-        match self.entries.get_mut(&facts.uid) {
-            Some(entry) if *entry.facts == facts => {}
+        let uid = facts.uid.clone();
+        match self.entries.get_mut(&uid) {
             Some(entry) => {
+                let same = entry.facts.asks_the_same_as(&facts);
                 entry.facts = Arc::new(facts);
-                if matches!(entry.stage, Stage::Waiting | Stage::Pausing) {
-                    let uid = entry.facts.uid.clone();
+                if !same && matches!(entry.stage, Stage::Waiting | Stage::Pausing) {
                     self.activate(&uid);
                 }
             }
             None => {
-                let uid = facts.uid.clone();
                 self.sequence += 1;
                 let entry = Entry {
                     facts: Arc::new(facts),
-                    stage: Stage::Waiting,
+                    stage: Stage::Pausing,
                     sequence: self.sequence,
                     attempts: 0,
                     last_try: Instant::default(),
@@ -75,7 +103,13 @@ impl Queue {
 
     /// A pod that needs none any more.
     pub(crate) fn remove(&mut self, uid: &str) {
+        self.stop_waiting(uid);
         self.entries.remove(uid);
+    }
+
+    /// A pod that is here, as last heard of.
+    pub(crate) fn facts(&self, uid: &str) -> Option<&Arc<PodFacts>> {
+        self.entries.get(uid).map(|entry| &entry.facts)
     }
 
     /// The UIDs of all that are here.
@@ -105,18 +139,31 @@ impl Queue {
         None
     }
 
-    /// No node could take it: it waits for one of the hindrances to change. Whether this reason is new for this pod.
+    /// No node could take it: it waits, behind those that came meanwhile, for one of the hindrances to change. Whether this
+    /// reason is new for this pod.
     pub(crate) fn unplaceable(
         &mut self,
         uid: &str,
-        hindrances: BTreeSet<Hindrance>,
+        hindrances: BTreeSet<PluginName>,
         reason: &str,
         now: Instant,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(uid) else { return false };
+        self.sequence += 1;
+        entry.sequence = self.sequence;
         entry.stage = Stage::Waiting;
+        for held_back in reasons(&hindrances) {
+            let waiting = self.waiting.entry(held_back).or_default();
+            waiting.insert((entry.sequence, entry.facts.uid.clone()));
+        }
         entry.hindrances = hindrances;
         self.timed.push(Reverse((now + PATIENCE, entry.facts.uid.clone())));
+        self.is_news(uid, reason)
+    }
+
+    /// Whether a reason is new for a pod. From now on it is not.
+    pub(crate) fn is_news(&mut self, uid: &str, reason: &str) -> bool {
+        let Some(entry) = self.entries.get_mut(uid) else { return false };
         let news = entry.told.as_deref() != Some(reason);
         if news {
             entry.told = Some(reason.to_owned());
@@ -124,25 +171,34 @@ impl Queue {
         news
     }
 
-    /// It did not work for reasons that have nothing to do with nodes: it pauses.
-    pub(crate) fn failed(&mut self, uid: &str, now: Instant) {
+    /// It did not work for reasons that have nothing to do with nodes, or the world is being changed for it: it pauses.
+    pub(crate) fn pause(&mut self, uid: &str, now: Instant) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         entry.stage = Stage::Pausing;
-        let until = now + pause(entry.attempts);
+        let until = now + pause(self.first_pause, self.longest_pause, entry.attempts);
         self.timed.push(Reverse((until, entry.facts.uid.clone())));
     }
 
-    /// Something changed: pods that were hindered by one of these may find a node now.
-    pub(crate) fn changed(&mut self, may_help: &[Hindrance], now: Instant) {
-        let helped = |entry: &Entry| {
-            let hindered = &entry.hindrances;
-            hindered.is_empty() || may_help.iter().any(|hindrance| hindered.contains(hindrance))
-        };
-        let waiting = self.entries.iter().filter(|(_, entry)| entry.stage == Stage::Waiting && helped(entry));
-        let uids: Vec<_> = waiting.map(|(uid, _)| uid.clone()).collect();
-        for uid in uids {
+    /// Something happened: pods that were held back by a plugin that says it may help are tried again.
+    pub(crate) fn happened(&mut self, event: &Event<'_>, now: Instant) {
+        let mut helped: BTreeSet<(u64, Arc<str>)> = BTreeSet::new();
+        for (held_back, waiting) in &self.waiting {
+            let plugin = held_back.and_then(plugins::of);
+            match (plugin, event) {
+                (None, Event::Node(..)) => helped.extend(waiting.iter().cloned()),
+                (Some(plugin), event) if event.may_concern(plugin.name) => {
+                    let helps = |uid: &Arc<str>| {
+                        self.entries.get(uid).is_some_and(|entry| (plugin.helps)(event, &entry.facts))
+                    };
+                    helped.extend(waiting.iter().filter(|(_, uid)| helps(uid)).cloned());
+                }
+                _ => {}
+            }
+        }
+        for (_, uid) in helped {
+            self.stop_waiting(&uid);
             let Some(entry) = self.entries.get_mut(&uid) else { continue };
-            let until = entry.last_try + pause(entry.attempts);
+            let until = entry.last_try + pause(self.first_pause, self.longest_pause, entry.attempts);
             if until > now {
                 entry.stage = Stage::Pausing;
                 self.timed.push(Reverse((until, uid)));
@@ -164,7 +220,9 @@ impl Queue {
             let Some(Reverse((at, uid))) = self.timed.pop() else { return };
             let Some(entry) = self.entries.get(&uid) else { continue };
             let over = match entry.stage {
-                Stage::Pausing => at >= entry.last_try + pause(entry.attempts),
+                Stage::Pausing => {
+                    at >= entry.last_try + pause(self.first_pause, self.longest_pause, entry.attempts)
+                }
                 Stage::Waiting => at >= entry.last_try + PATIENCE,
                 Stage::Active | Stage::Out => false,
             };
@@ -174,7 +232,24 @@ impl Queue {
         }
     }
 
+    fn stop_waiting(&mut self, uid: &str) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        if entry.stage != Stage::Waiting {
+            return;
+        }
+        let key = (entry.sequence, entry.facts.uid.clone());
+        for held_back in reasons(&entry.hindrances) {
+            if let Some(waiting) = self.waiting.get_mut(&held_back) {
+                waiting.remove(&key);
+                if waiting.is_empty() {
+                    self.waiting.remove(&held_back);
+                }
+            }
+        }
+    }
+
     fn activate(&mut self, uid: &str) {
+        self.stop_waiting(uid);
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.stage = Stage::Active;
             self.active.push((entry.facts.priority, Reverse(entry.sequence), entry.facts.uid.clone()));
@@ -182,18 +257,41 @@ impl Queue {
     }
 }
 
-fn pause(attempts: u32) -> Duration {
-    client::backoff::delay(FIRST_PAUSE, LONGEST_PAUSE, attempts.saturating_sub(1))
+fn pause(first: Duration, longest: Duration, attempts: u32) -> Duration {
+    client::backoff::delay(first, longest, attempts.saturating_sub(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Storage;
+    use crate::snapshot::NodeInfo;
     use serde_json::{from_value, json};
 
     fn pod(uid: &str, priority: i32) -> PodFacts {
         let pod = json!({ "metadata": { "uid": uid }, "spec": { "priority": priority, "containers": [] } });
         PodFacts::of(&from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn a_hint_wakes_only_whom_it_may_help() {
+        let start = Instant::default();
+        let mut queue = Queue::default();
+        for (uid, by) in
+            [("a", vec![PluginName::NodeAffinity]), ("b", vec![PluginName::NodePorts]), ("c", vec![])]
+        {
+            queue.offer(pod(uid, 0));
+            next(&mut queue, start);
+            queue.unplaceable(uid, by.into_iter().collect(), "why", start);
+        }
+        let later = start + Duration::from_secs(20);
+        let node = NodeInfo::default();
+        let aspects = crate::event::Aspects { labels: true, ..Default::default() };
+        queue.happened(&Event::Node(&node, aspects), later);
+        assert_eq!((next(&mut queue, later), next(&mut queue, later)), (Some("a".into()), Some("c".into())));
+        assert_eq!(next(&mut queue, later), None);
+        queue.remove("b");
+        assert!(queue.waiting.is_empty(), "nothing is left of those that went");
     }
 
     fn next(queue: &mut Queue, now: Instant) -> Option<String> {
@@ -217,17 +315,22 @@ mod tests {
         let mut queue = Queue::default();
         queue.offer(pod("a", 0));
         next(&mut queue, start);
-        assert!(queue.unplaceable("a", [Hindrance::Resources].into(), "why", start));
-        queue.changed(&[Hindrance::Taint], start + Duration::from_secs(5));
+        assert!(queue.unplaceable("a", [PluginName::NodeResourcesFit].into(), "why", start));
+        queue.happened(&Event::Storage(Storage::Claim), start + Duration::from_secs(5));
         assert_eq!(next(&mut queue, start + Duration::from_secs(5)), None);
-        queue.changed(&[Hindrance::Resources], start + Duration::from_secs(5));
+        queue.happened(&Event::PodGone(&pod("other", 0)), start + Duration::from_secs(5));
         assert_eq!(next(&mut queue, start + Duration::from_secs(5)).as_deref(), Some("a"));
         assert!(
-            !queue.unplaceable("a", [Hindrance::Resources].into(), "why", start + Duration::from_secs(5)),
+            !queue.unplaceable(
+                "a",
+                [PluginName::NodeResourcesFit].into(),
+                "why",
+                start + Duration::from_secs(5)
+            ),
             "no news"
         );
         // A change within the pause is not lost, but has to wait for its end.
-        queue.changed(&[Hindrance::Resources], start + Duration::from_secs(6));
+        queue.happened(&Event::PodGone(&pod("other", 0)), start + Duration::from_secs(6));
         assert_eq!(next(&mut queue, start + Duration::from_secs(6)), None);
         assert_eq!(queue.due(), Some(start + Duration::from_secs(7)));
         assert_eq!(next(&mut queue, start + Duration::from_secs(7)).as_deref(), Some("a"));
@@ -239,7 +342,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.offer(pod("a", 0));
         next(&mut queue, start);
-        queue.unplaceable("a", [Hindrance::Affinity].into(), "why", start);
+        queue.unplaceable("a", [PluginName::NodeAffinity].into(), "why", start);
         assert_eq!(next(&mut queue, start + Duration::from_secs(299)), None);
         assert!(next(&mut queue, start + Duration::from_secs(300)).is_some());
     }
@@ -250,7 +353,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.offer(pod("a", 0));
         next(&mut queue, start);
-        queue.unplaceable("a", [Hindrance::Affinity].into(), "why", start);
+        queue.unplaceable("a", [PluginName::NodeAffinity].into(), "why", start);
         queue.offer(pod("a", 0));
         assert_eq!(next(&mut queue, start), None);
         queue.offer(pod("a", 1));

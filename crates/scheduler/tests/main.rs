@@ -3,7 +3,8 @@
 
 use client::{Ambient, Api, Client, PostParams};
 use clock::{ManualClock, SeededRandom, SystemClock};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use scheduler::{Options, run};
 use serde_json::{Value, from_value, json};
 use std::sync::Arc;
@@ -107,7 +108,10 @@ async fn a_pod_without_a_place_says_so_and_gets_one_when_something_changes() {
         (condition["type"].as_str(), condition["reason"].as_str()),
         (Some("PodScheduled"), Some("Unschedulable"))
     );
-    assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu.");
+    assert_eq!(
+        condition["message"],
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    );
 
     let pods: Api<Pod> = Api::namespaced(plane.client.clone(), "x");
     pods.delete("first", &Default::default()).await.unwrap();
@@ -157,5 +161,130 @@ async fn nothing_is_overcommitted_by_a_rush() {
         let name = format!("n{i}");
         assert_eq!(pods.iter().filter(|pod| pod["spec"]["nodeName"] == name.as_str()).count(), 4);
     }
+    plane.stop().await;
+}
+
+async fn create<K>(api: Api<K>, object: Value)
+where
+    K: Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
+{
+    api.create(&PostParams::default(), &from_value(object).unwrap()).await.unwrap();
+}
+
+impl Plane {
+    /// A class whose volumes are chosen with the first pod's node, and a claim of it.
+    async fn claim(&self, provisioner: &str) {
+        let class = json!({ "metadata": { "name": "late" }, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer" });
+        create(Api::<StorageClass>::all(self.client.clone()), class).await;
+        let claim = json!({ "metadata": { "name": "data" }, "spec": { "storageClassName": "late",
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "5Gi" } } } });
+        create(Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), "x"), claim).await;
+    }
+
+    fn stored(&self, plural: &str, name: &str) -> Value {
+        let all = self.api.objects(plural);
+        all.into_iter().find(|object| object["metadata"]["name"] == name).unwrap()
+    }
+
+    /// What a binder of volumes does in the end.
+    async fn bind_claim(&self, volume: &str) {
+        let bound = json!({ "metadata": { "annotations": { "pv.kubernetes.io/bind-completed": "yes" } },
+            "spec": { "volumeName": volume } });
+        let claims = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), "x");
+        claims.patch("data", &Default::default(), &client::Patch::Merge(bound)).await.unwrap();
+    }
+}
+
+fn with_claim() -> Value {
+    json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] })
+}
+
+#[tokio::test]
+async fn a_claim_gets_the_smallest_volume_that_does_on_a_node_that_reaches_it() {
+    let (_, ambient) = simulated();
+    let plane = start(ambient);
+    plane.node("a", "4").await;
+    plane.node("b", "4").await;
+    plane.claim("kubernetes.io/no-provisioner").await;
+    for (name, size, node) in [("large", "50Gi", "b"), ("right", "10Gi", "b"), ("small", "1Gi", "a")] {
+        let field = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
+        let volume = json!({ "metadata": { "name": name }, "spec": { "storageClassName": "late", "capacity": { "storage": size },
+            "accessModes": ["ReadWriteOnce"], "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchFields": [field] }] } } } });
+        create(Api::<PersistentVolume>::all(plane.client.clone()), volume).await;
+    }
+    settle().await;
+    plane.pod("p", with_claim()).await;
+    plane
+        .api
+        .until(|api| api.objects("persistentvolumes").iter().any(|pv| pv["spec"]["claimRef"].is_object()))
+        .await;
+    let claimed = &plane.stored("persistentvolumes", "right")["spec"]["claimRef"];
+    assert_eq!((claimed["namespace"].as_str(), claimed["name"].as_str()), (Some("x"), Some("data")));
+    settle().await;
+    assert_eq!(bound(&plane.api), 0, "not before the claim has it");
+    plane.bind_claim("right").await;
+    plane.api.until(|api| bound(api) == 1).await;
+    assert_eq!(plane.stored("pods", "p")["spec"]["nodeName"], "b");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_volume_is_made_where_its_pod_will_be_or_somewhere_else_is_tried() {
+    let (clock, ambient) = simulated();
+    let plane = start(ambient);
+    plane.node("a", "4").await;
+    settle().await;
+    plane.pod("p", with_claim()).await;
+    let said = |plane: &Plane, part: &str| plane.stored("pods", "p")["status"].to_string().contains(part);
+    plane.api.until(|_| said(&plane, "persistentvolumeclaim \\\"data\\\" not found")).await;
+    plane.claim("example.com/disks").await;
+    settle().await;
+    clock.advance(Duration::from_secs(1));
+    let chosen = "volume.kubernetes.io/selected-node";
+    let noted = |plane: &Plane| {
+        plane.stored("persistentvolumeclaims", "data")["metadata"]["annotations"][chosen].clone()
+    };
+    plane.api.until(|_| noted(&plane) == "a").await;
+    settle().await;
+    assert_eq!(bound(&plane.api), 0);
+
+    // None could be made there.
+    let none = json!({ "metadata": { "annotations": { chosen: null } } });
+    let claims = Api::<PersistentVolumeClaim>::namespaced(plane.client.clone(), "x");
+    claims.patch("data", &Default::default(), &client::Patch::Merge(none)).await.unwrap();
+    settle().await;
+    plane.node("b", "4").await;
+    let cordon = json!({ "spec": { "unschedulable": true } });
+    let nodes = Api::<Node>::all(plane.client.clone());
+    nodes.patch("a", &Default::default(), &client::Patch::Merge(cordon)).await.unwrap();
+    settle().await;
+    clock.advance(Duration::from_secs(10));
+    plane.api.until(|_| noted(&plane) == "b").await;
+    plane.bind_claim("made").await;
+    plane.api.until(|api| bound(api) == 1).await;
+    assert_eq!(plane.stored("pods", "p")["spec"]["nodeName"], "b");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn an_important_pod_is_bound_when_its_victim_has_gone() {
+    let (clock, ambient) = simulated();
+    let plane = start(ambient);
+    plane.node("a", "1").await;
+    plane.pod("low", json!({ "priority": 1 })).await;
+    plane.api.until(|api| bound(api) == 1).await;
+    plane.pod("high", json!({ "priority": 9 })).await;
+    plane.api.until(|api| api.objects("pods").len() == 1).await;
+    settle().await;
+    let high = plane.stored("pods", "high");
+    assert_eq!(high["status"]["nominatedNodeName"], "a");
+    clock.advance(Duration::from_secs(1));
+    plane.api.until(|api| bound(api) == 1).await;
+    let events = plane.api.objects("events");
+    assert!(
+        events.iter().any(|event| event["reason"] == "Preempted"
+            && event["message"].as_str().unwrap().ends_with(" on node a")),
+        "{events:?}"
+    );
     plane.stop().await;
 }

@@ -96,8 +96,9 @@ impl<S: Store> Store for Faulty<S> {
         tokio::spawn(async move {
             loop {
                 let told = tokio::select! {
-                    told = inner.events.recv() => told,
+                    biased;
                     _ = severed.changed() => Some(Err(Error::Unavailable("severed".into()))),
+                    told = inner.events.recv() => told,
                     () = sender.closed() => return,
                 };
                 let Some(told) = told else { return };

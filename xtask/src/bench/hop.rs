@@ -190,6 +190,7 @@ async fn attach(work: &Path, client: &Pod, server: &Pod) -> Result<(Network, IpA
         state_dir: work.join("network"),
         masquerade: true,
         services: Some("10.214.0.0/24".parse()?),
+        overlay: None,
     })
     .await?;
     network.attach("client", &client.path()).await?;

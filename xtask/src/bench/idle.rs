@@ -61,7 +61,7 @@ fn pss(pid: u32) -> Result<u64> {
 }
 
 /// Seconds of CPU time that the processes have used, from their schedulers' own nanoseconds, all threads.
-fn cpu(pids: &[u32]) -> Result<f64> {
+pub(super) fn cpu(pids: &[u32]) -> Result<f64> {
     let mut nanoseconds = 0_u64;
     for pid in pids {
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -17,6 +17,7 @@ mod idle;
 mod nginx;
 mod node;
 mod scale;
+mod scheduler;
 mod unpack;
 mod watch;
 mod wrk;
@@ -30,6 +31,8 @@ pub enum Family {
     Watch,
     /// A large cluster's objects: memory, and the time back after SIGKILL
     Scale,
+    /// Pods to 5,000 nodes: per second, by what they ask of one another
+    Scheduler,
     /// Components through the gateway, beside wasmtime serve and bare hyper
     Components,
     /// A Service through an Ingress, beside nginx as a reverse proxy
@@ -102,6 +105,9 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
     if wanted(Family::Scale) {
         optimised(root, Family::Scale, seconds)?;
     }
+    if wanted(Family::Scheduler) {
+        optimised(root, Family::Scheduler, seconds)?;
+    }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
     }
@@ -143,6 +149,7 @@ pub fn inside(root: &Path, family: Family, seconds: u32) -> Result<()> {
         Family::Gateway => loopback().and_then(|()| gateway::run(root, seconds)),
         Family::Watch => watch::run(root, seconds),
         Family::Scale => scale::run(root),
+        Family::Scheduler => scheduler::run(root),
         other => bail!("{other:?} runs in the program that was asked for it"),
     }
 }

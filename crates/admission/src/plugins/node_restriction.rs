@@ -83,10 +83,37 @@ impl Plugin for NodeRestriction {
         if attributes.is("resource.k8s.io", "resourceslices") {
             return slice(attributes, node, object);
         }
+        if attributes.is_any("", "persistentvolumes") {
+            return volume(attributes, node, object);
+        }
         if attributes.is_any("", "serviceaccounts") && attributes.subresource == "token" {
             return token(attributes, node, object.unwrap_or(&Value::Null), lookup).await;
         }
         Ok(())
+    }
+}
+
+/// Of a volume a node changes nothing but whether it holds it.
+fn volume(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    let rest = |volume: &Value| {
+        let mut rest = volume.clone();
+        if let Some(metadata) = rest.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+            if let Some(held) = metadata.get_mut("finalizers").and_then(Value::as_array_mut) {
+                held.retain(|held| held != api::local_volumes::DATA);
+            }
+            metadata.retain(|name, value| {
+                name != "finalizers" || value.as_array().is_some_and(|all| !all.is_empty())
+            });
+        }
+        rest
+    };
+    match (attributes.operation, attributes.old, object) {
+        (Operation::Update, Some(old), Some(new)) if rest(old) == rest(new) => Ok(()),
+        _ => Err(attributes.forbid(format!(
+            "node {node:?} can only hold and let go of persistentvolumes, by the finalizer {:?}",
+            api::local_volumes::DATA
+        ))),
     }
 }
 

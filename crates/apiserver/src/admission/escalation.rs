@@ -1,5 +1,6 @@
 //! Nobody grants what they do not have: whoever writes a role must hold all of its rules, and whoever binds one all of
-//! the role's, unless they may `escalate` or `bind` it.
+//! the role's, unless they may `escalate` or `bind` it. Who may `aggregate` it may say what rules a role has that is to be made
+//! of others, which only the all-powerful can have asked for, and nothing else of it.
 
 use std::sync::Arc;
 
@@ -45,13 +46,11 @@ struct Grant<'a> {
 impl Grant<'_> {
     fn of_role(&self, role: &Value) -> Result<(), Status> {
         let plural = self.attributes.kind.plural.as_str();
-        if self.is_collectors(role)
-            || self.has_verb("escalate", plural, self.attributes.namespace, self.attributes.name)
-        {
+        let may = |verb: &str| self.has_verb(verb, plural, self.attributes.namespace, self.attributes.name);
+        if self.is_collectors(role) || may("escalate") || (self.is_aggregators(role) && may("aggregate")) {
             return Ok(());
         }
         let mut wanted = rules(role);
-        let aggregates = |role: &Value| role.get("aggregationRule").is_some_and(|rule| !rule.is_null());
         if aggregates(role) || self.attributes.old.is_some_and(aggregates) {
             // Whatever the controller puts into it: nobody less than all-powerful can know.
             wanted.extend(everything());
@@ -81,14 +80,19 @@ impl Grant<'_> {
 
     /// Whether the write changes nothing but what the garbage collector must be able to change.
     fn is_collectors(&self, object: &Value) -> bool {
-        let rest = |object: &Value| {
-            let mut rest = object.clone();
-            if let Some(metadata) = rest.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.retain(|field, _| !UNCHECKED.contains(&field.as_str()));
+        self.attributes.old.is_some_and(|old| checked(old) == checked(object))
+    }
+
+    /// Whether the write changes nothing but the rules of a role that is made of others.
+    fn is_aggregators(&self, role: &Value) -> bool {
+        let rest = |role: &Value| {
+            let mut rest = checked(role);
+            if let Some(role) = rest.as_object_mut() {
+                role.remove("rules");
             }
             rest
         };
-        self.attributes.old.is_some_and(|old| rest(old) == rest(object))
+        aggregates(role) && self.attributes.old.is_some_and(|old| rest(old) == rest(role))
     }
 
     fn has_verb(&self, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
@@ -116,6 +120,19 @@ impl Grant<'_> {
         let resource = GroupResource::new(RBAC, self.attributes.kind.plural.clone());
         Err(Status::forbidden(&resource, self.attributes.name, why))
     }
+}
+
+fn aggregates(role: &Value) -> bool {
+    role.get("aggregationRule").is_some_and(|rule| !rule.is_null())
+}
+
+/// An object without the metadata that grants nothing.
+fn checked(object: &Value) -> Value {
+    let mut checked = object.clone();
+    if let Some(metadata) = checked.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| !UNCHECKED.contains(&field.as_str()));
+    }
+    checked
 }
 
 fn rules(role: &Value) -> Vec<PolicyRule> {

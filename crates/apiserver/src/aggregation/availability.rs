@@ -10,7 +10,7 @@ use registry::{Kind, ListOptions, Part, Registry, WatchStream};
 use serde_json::{Value, json};
 
 use super::{Aggregation, Fetched, Remote, kind_of};
-use crate::outgoing::{Outgoing, Place};
+use crate::outgoing::Outgoing;
 
 /// How often a server that is there is asked again; what it serves may change meanwhile.
 const EVERY: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ impl Checker {
 
     /// Watches of the Service and of its endpoints, from now on.
     async fn changes(&self, remote: &Remote) -> Vec<WatchStream> {
-        let Place::Service { namespace, name, .. } = &remote.server.place else { return Vec::new() };
+        let Some((namespace, name, _)) = remote.service() else { return Vec::new() };
         let kinds = self.registry.kinds();
         let from = self.registry.revision().to_string();
         let mut streams = Vec::new();
@@ -95,8 +95,8 @@ impl Checker {
     }
 
     async fn check(&self, remote: &Remote) -> Found {
-        if let Place::Service { namespace, name, port } = &remote.server.place
-            && let Err(found) = self.check_service(namespace, name, *port).await
+        if let Some((namespace, name, port)) = remote.service()
+            && let Err(found) = self.check_service(namespace, name, port).await
         {
             return found;
         }
@@ -113,7 +113,7 @@ impl Checker {
         let fetched = match asked {
             Ok(fetched) => fetched,
             Err(why) => {
-                let url = format!("https://{}{}", remote.server.place.authority(), remote.path());
+                let url = remote.url(&remote.path());
                 let message = format!("failing or missing response from {url}: {why}");
                 return not("FailedDiscoveryCheck", message);
             }
@@ -122,7 +122,7 @@ impl Checker {
             let fetched = Arc::new(fetched);
             self.aggregation.change(|remotes| {
                 let known = remotes.values_mut().find(|known| known.name == self.name);
-                if let Some(known) = known.filter(|known| known.server == remote.server) {
+                if let Some(known) = known.filter(|known| known.by == remote.by) {
                     known.fetched = Some(fetched);
                 }
             });

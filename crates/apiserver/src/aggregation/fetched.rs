@@ -45,11 +45,10 @@ async fn get(outgoing: &Outgoing, remote: &Remote, user: &UserInfo, path: &str) 
     let headers = request.headers_mut();
     headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
     proxy::identify(headers, user).map_err(|status| status.message)?;
-    let response = outgoing.send(&remote.server, request).await.map_err(|error| said(&error))?;
+    let response = remote.send(outgoing, request).await.map_err(|error| said(&error))?;
     let code = response.status();
     if code != StatusCode::OK {
-        let url = format!("https://{}{path}", remote.server.place.authority());
-        return Err(format!("bad status from {url}: {}", code.as_u16()));
+        return Err(format!("bad status from {}: {}", remote.url(path), code.as_u16()));
     }
     let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(|error| said(&error))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| said(&error))
@@ -104,6 +103,7 @@ fn references<'a>(tree: &'a Value, found: &mut Vec<&'a str>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::By;
     use super::*;
     use crate::outgoing::{Place, Server, Trust};
 
@@ -113,7 +113,7 @@ mod tests {
             name: "v1.g.io".to_owned(),
             group: "g.io".to_owned(),
             version: "v1".to_owned(),
-            server: Server { place, trust: Trust::Anything, shown_who: true },
+            by: By::Server(Server { place, trust: Trust::Anything, shown_who: true }),
             available: true,
             group_priority: 1,
             version_priority: 1,

@@ -2,10 +2,12 @@
 //! there under the name of whoever asks.
 //!
 //! Owns: the table of these servers, which follows the stored APIServices; whether each is there (`availability`), what it
-//! serves (`fetched`), the way of a request to it (`proxy`); and the APIServices of what this server serves itself
-//! (`registration`). Begin with [`Aggregation`].
+//! serves (`fetched`), the way of a request to it (`proxy`); the APIServices of what this server serves itself
+//! (`registration`); and those that parts of this process serve (`extension`), which stand back when their APIService names
+//! somebody else. Begin with [`Aggregation`].
 
 mod availability;
+mod extension;
 mod fetched;
 pub(crate) mod proxy;
 mod registration;
@@ -18,24 +20,38 @@ use apimachinery::meta;
 use apimachinery::status::Status;
 use arc_swap::ArcSwap;
 use clock::{Clock, Tasks};
+use http::{Request, Response};
+use http_body_util::{BodyDataStream, BodyExt};
 use registry::{Kind, ListOptions, Object, Registry, ResourceVersionMatch, WatchEvent};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::outgoing::{Outgoing, Place, Server, Trust};
+use crate::body::{Body, Sending};
+use crate::outgoing::{Outgoing, Place, SendError, Server, Trust};
+pub use extension::Extension;
 pub(crate) use fetched::Fetched;
 
 /// Pause before the APIServices are followed again after that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A group version that another server serves.
+/// Who serves a group version.
+#[derive(Clone, PartialEq)]
+pub(crate) enum By {
+    /// Another server.
+    Server(Server),
+    /// A part of this process.
+    Extension(Extension),
+}
+
+/// A group version that this server passes on.
 #[derive(Clone)]
 pub(crate) struct Remote {
     /// The APIService's name.
     pub(crate) name: String,
     pub(crate) group: String,
     pub(crate) version: String,
-    pub(crate) server: Server,
+    pub(crate) by: By,
     /// Whether it was found to be there.
     pub(crate) available: bool,
     pub(crate) group_priority: i64,
@@ -61,6 +77,12 @@ impl Table {
         self.remotes.get(&(group.to_owned(), version.to_owned()))
     }
 
+    /// Whether one of them has said that it serves this resource.
+    pub(crate) fn serves(&self, group: &str, version: &str, resource: &str) -> bool {
+        let fetched = self.remote(group, version).and_then(|remote| remote.fetched.as_ref());
+        fetched.is_some_and(|fetched| fetched.resources.iter().any(|each| each["name"] == *resource))
+    }
+
     /// Who serves this path.
     pub(crate) fn of_path(&self, path: &str) -> Option<&Remote> {
         let rest = path.strip_prefix("/openapi/v3").unwrap_or(path).strip_prefix("/apis/")?;
@@ -82,6 +104,8 @@ impl Table {
 #[derive(Default)]
 pub(crate) struct Aggregation {
     table: ArcSwap<Table>,
+    /// What parts of this process serve.
+    extensions: watch::Sender<Vec<Extension>>,
     /// Held while the table is changed.
     changing: Mutex<()>,
 }
@@ -90,6 +114,11 @@ impl Aggregation {
     /// The table as it is now.
     pub(crate) fn table(&self) -> Arc<Table> {
         self.table.load_full()
+    }
+
+    /// Has a part of this process serve a group version from now on, unless its APIService says otherwise.
+    pub(crate) fn extend(&self, extension: Extension) {
+        self.extensions.send_modify(|extensions| extensions.push(extension));
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<(String, String), Remote>)) {
@@ -128,7 +157,7 @@ struct Following {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     /// What ends the check of each APIService, and what is checked.
-    checked: BTreeMap<String, (CancellationToken, Server)>,
+    checked: BTreeMap<String, (CancellationToken, By)>,
 }
 
 impl Following {
@@ -144,6 +173,7 @@ impl Following {
     /// One watch, from the first object to the end of the stream.
     async fn follow(&mut self) -> Result<(), Status> {
         let mut kinds_changed = self.registry.kinds_changed();
+        let mut extended = self.aggregation.extensions.subscribe();
         let kinds = self.registry.kinds();
         let kind = kind_of(&kinds).ok_or_else(Status::no_such_path)?;
         let options = ListOptions {
@@ -156,6 +186,7 @@ impl Following {
         let mut initial = Some(Vec::new());
         loop {
             tokio::select! {
+                biased;
                 event = events.next() => match event {
                     None => return Ok(()),
                     Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => match &mut initial {
@@ -177,9 +208,13 @@ impl Following {
                         return Ok(());
                     }
                 }
+                Ok(()) = extended.changed() => if initial.is_none() {
+                    self.take_in_extended(kind);
+                },
             }
             if initial.is_none() {
-                registration::reconcile(&self.registry, kind, self.clock.now()).await;
+                let extensions = extended.borrow_and_update().clone();
+                registration::reconcile(&self.registry, kind, &extensions, self.clock.now()).await;
             }
         }
     }
@@ -198,25 +233,36 @@ impl Following {
         }
     }
 
+    /// Looks again at the APIServices of what parts of this process serve.
+    fn take_in_extended(&mut self, kind: &Kind) {
+        let extensions = self.aggregation.extensions.borrow().clone();
+        for extension in extensions {
+            if let Some(object) = self.registry.known(kind, "", &extension.name()) {
+                self.take_in(&object);
+            }
+        }
+    }
+
     fn take_in(&mut self, object: &Object) {
         let tree = object.tree();
         let name = meta::name(&tree).to_owned();
-        let Some(remote) = Remote::of(&tree) else {
+        let remote = Remote::of(&tree, &self.aggregation.extensions.borrow());
+        let Some(remote) = remote else {
             self.let_go(&name);
             return;
         };
-        let server = remote.server.clone();
+        let by = remote.by.clone();
         self.aggregation.change(|remotes| {
             let key = (remote.group.clone(), remote.version.clone());
-            let fetched = remotes.get(&key).filter(|known| known.server == remote.server);
+            let fetched = remotes.get(&key).filter(|known| known.by == remote.by);
             let fetched = fetched.and_then(|known| known.fetched.clone());
             remotes.insert(key, Remote { fetched, ..remote });
         });
-        if self.checked.get(&name).is_some_and(|(_, known)| *known == server) {
+        if self.checked.get(&name).is_some_and(|(_, known)| *known == by) {
             return;
         }
         let check = self.tasks.token().child_token();
-        if let Some((former, _)) = self.checked.insert(name.clone(), (check.clone(), server)) {
+        if let Some((former, _)) = self.checked.insert(name.clone(), (check.clone(), by)) {
             former.cancel();
         }
         let checker = availability::Checker {
@@ -238,9 +284,33 @@ fn kind_of(kinds: &registry::Kinds) -> Option<&Arc<Kind>> {
 
 impl Remote {
     /// What an APIService describes; `None` where it is this server's own.
-    fn of(service: &Value) -> Option<Self> {
+    fn of(service: &Value, extensions: &[Extension]) -> Option<Self> {
         let spec = &service["spec"];
-        let at = spec.get("service").filter(|at| at.is_object())?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (group, version) = (text(&spec["group"]), text(&spec["version"]));
+        let by = match spec.get("service").filter(|at| at.is_object()) {
+            Some(at) => By::Server(Self::server(spec, at)?),
+            None => {
+                let mut here = extensions.iter().filter(|each| each.serves(&group, &version));
+                By::Extension(here.next_back()?.clone())
+            }
+        };
+        let conditions = service["status"]["conditions"].as_array();
+        let available = conditions.into_iter().flatten().find(|condition| condition["type"] == "Available");
+        Some(Self {
+            name: meta::name(service).to_owned(),
+            group,
+            version,
+            by,
+            available: available.is_some_and(|condition| condition["status"] == "True"),
+            group_priority: spec["groupPriorityMinimum"].as_i64().unwrap_or_default(),
+            version_priority: spec["versionPriority"].as_i64().unwrap_or_default(),
+            fetched: None,
+        })
+    }
+
+    /// Where an APIService says that its server is.
+    fn server(spec: &Value, at: &Value) -> Option<Server> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let port = at["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443);
         let trust = match spec["insecureSkipTLSVerify"].as_bool() {
@@ -248,18 +318,40 @@ impl Remote {
             _ => Trust::of_bundle(spec["caBundle"].as_str().unwrap_or_default()).ok()?,
         };
         let place = Place::Service { namespace: text(&at["namespace"]), name: text(&at["name"]), port };
-        let conditions = service["status"]["conditions"].as_array();
-        let available = conditions.into_iter().flatten().find(|condition| condition["type"] == "Available");
-        Some(Self {
-            name: meta::name(service).to_owned(),
-            group: text(&spec["group"]),
-            version: text(&spec["version"]),
-            server: Server { place, trust, shown_who: true },
-            available: available.is_some_and(|condition| condition["status"] == "True"),
-            group_priority: spec["groupPriorityMinimum"].as_i64().unwrap_or_default(),
-            version_priority: spec["versionPriority"].as_i64().unwrap_or_default(),
-            fetched: None,
-        })
+        Some(Server { place, trust, shown_who: true })
+    }
+
+    /// Whether and how a request is answered. The caller bounds how long the answer's head may take.
+    async fn send(
+        &self,
+        outgoing: &Outgoing,
+        request: Request<Sending>,
+    ) -> Result<Response<Body>, SendError> {
+        match &self.by {
+            By::Extension(extension) => Ok(extension.answer(request).await),
+            By::Server(server) => {
+                let response = outgoing.send(server, request).await?;
+                Ok(response.map(|body| Body::stream(BodyDataStream::new(body.map_err(Into::into)))))
+            }
+        }
+    }
+
+    /// Namespace, name and port of the Service that its server is behind.
+    fn service(&self) -> Option<(&str, &str, u16)> {
+        match &self.by {
+            By::Server(Server { place: Place::Service { namespace, name, port }, .. }) => {
+                Some((namespace, name, *port))
+            }
+            _ => None,
+        }
+    }
+
+    /// Its path there, for people.
+    fn url(&self, path: &str) -> String {
+        match &self.by {
+            By::Extension(_) => path.to_owned(),
+            By::Server(server) => format!("https://{}{path}", server.place.authority()),
+        }
     }
 
     /// Where its resources are told of.
@@ -285,7 +377,7 @@ mod tests {
     #[test]
     fn paths_lead_to_who_serves_them() {
         let aggregation = Aggregation::default();
-        let remote = Remote::of(&service()).unwrap();
+        let remote = Remote::of(&service(), &[]).unwrap();
         aggregation.change(|remotes| {
             remotes.insert((remote.group.clone(), remote.version.clone()), remote);
         });
@@ -314,9 +406,24 @@ mod tests {
     fn what_is_local_is_no_remote() {
         let mut local = service();
         local["spec"].as_object_mut().unwrap().remove("service");
-        assert!(Remote::of(&local).is_none());
+        assert!(Remote::of(&local, &[]).is_none());
         let mut down = service();
         down["status"]["conditions"][0]["status"] = json!("False");
-        assert!(!Remote::of(&down).unwrap().available && Remote::of(&service()).unwrap().available);
+        assert!(!Remote::of(&down, &[]).unwrap().available && Remote::of(&service(), &[]).unwrap().available);
+    }
+
+    #[test]
+    fn a_part_of_this_process_serves_until_somebody_else_does() {
+        let extension = |version| {
+            Extension::new("metrics.k8s.io", version, |_| Box::pin(async { http::Response::default() }))
+        };
+        let extensions = [extension("v1beta1"), extension("v1")];
+        let mut service = service();
+        let by = |service: &Value| Remote::of(service, &extensions).map(|remote| remote.by);
+        assert!(matches!(by(&service), Some(By::Server(_))));
+        service["spec"].as_object_mut().unwrap().remove("service");
+        assert!(by(&service) == Some(By::Extension(extensions[0].clone())));
+        service["spec"]["version"] = json!("v2");
+        assert!(by(&service).is_none());
     }
 }

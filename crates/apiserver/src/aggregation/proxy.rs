@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Remote;
+use super::{By, Remote};
 use crate::body::{self, Body, Sending};
 use crate::outgoing::SendError;
 use crate::relay::headers::{ask_upgrade, backward};
@@ -52,13 +52,19 @@ pub(crate) async fn serve(
         false => None,
     };
     let body = if client.is_some() { body::nothing() } else { body };
-    let (to, request) = (To::Server(remote.server.clone()), request(call.parts, call.peer, call.user, body)?);
+    let request = request(call.parts, call.peer, call.user, body)?;
     let (lasts, idle) = match patience {
         Patience::Request(lasts) => (lasts, lasts),
         Patience::Stream => (PATIENCE, IDLE),
     };
+    let asked = async {
+        match &remote.by {
+            By::Server(other) => relay::send(server, &To::Server(other.clone()), request, idle).await,
+            By::Extension(extension) => Ok(Reply::Answered(extension.answer(request).await)),
+        }
+    };
     let reply = tokio::select! {
-        reply = relay::send(server, &to, request, idle) => reply,
+        reply = asked => reply,
         () = server.clock.sleep(lasts) => match patience {
             Patience::Request(lasts) => return Err(took_too_long(lasts)),
             Patience::Stream => Err(SendError::of(&"context deadline exceeded")),

@@ -1,4 +1,5 @@
-//! The APIServices of custom resources: there as long as their definitions are served, and as they should be.
+//! The APIServices of custom resources: there as long as their definitions are served, and as they should be. Those of what
+//! parts of this process serve: there again whenever they are not, and otherwise as somebody may have changed them.
 //!
 //! Those of built-in groups are made at the start, and belong to whoever changes them from then on.
 
@@ -11,11 +12,18 @@ use jiff::Timestamp;
 use registry::{AdmitAll, DeleteOptions, Kind, ListOptions, Part, Registry, RequestContext};
 use serde_json::{Value, json};
 
+use super::Extension;
+
 /// Says that an APIService is kept as it should be; one without this label is somebody else's.
 const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
 /// Makes, changes and deletes what is not as it should be. What fails is tried again at the next change.
-pub(super) async fn reconcile(registry: &Registry, kind: &Arc<Kind>, now: Timestamp) {
+pub(super) async fn reconcile(
+    registry: &Registry,
+    kind: &Arc<Kind>,
+    extensions: &[Extension],
+    now: Timestamp,
+) {
     let context = RequestContext::new(now, Arc::new(AdmitAll));
     let listed = registry.list(kind, "", &ListOptions::default()).await;
     let Ok(listed) = listed else { return };
@@ -24,7 +32,7 @@ pub(super) async fn reconcile(registry: &Registry, kind: &Arc<Kind>, now: Timest
         .map(|object| object.tree())
         .map(|tree| (meta::name(&tree).to_owned(), tree))
         .collect();
-    for step in plan(&wanted(registry), &stored) {
+    for step in plan(&wanted(registry), extensions, &stored) {
         let done: Result<(), Status> = match step {
             Step::Create(object) => registry.create(&context, kind, "", object).await.map(drop),
             Step::Update(name, object) => {
@@ -64,14 +72,22 @@ enum Step {
     Delete(String),
 }
 
-fn plan(wanted: &BTreeMap<String, Value>, stored: &BTreeMap<String, Value>) -> Vec<Step> {
+fn plan(
+    wanted: &BTreeMap<String, Value>,
+    extensions: &[Extension],
+    stored: &BTreeMap<String, Value>,
+) -> Vec<Step> {
     let is_kept = |object: &Value| meta::label(object, AUTOMANAGED) == Some("true");
-    let mut steps = Vec::new();
+    let create = |name: &str, automanaged: &str, spec: &Value| {
+        let metadata = json!({"name": name, "labels": {AUTOMANAGED: automanaged}});
+        Step::Create(json!({"metadata": metadata, "spec": spec}))
+    };
+    let missing = extensions.iter().filter(|extension| !stored.contains_key(&extension.name()));
+    let missing = missing.map(|extension| create(&extension.name(), "onstart", &extension.spec()));
+    let mut steps: Vec<Step> = missing.collect();
     for (name, spec) in wanted {
         match stored.get(name) {
-            None => steps.push(Step::Create(json!({
-                "metadata": {"name": name, "labels": {AUTOMANAGED: "true"}}, "spec": spec,
-            }))),
+            None => steps.push(create(name, "true", spec)),
             Some(known) if is_kept(known) && known["spec"] != *spec => {
                 let mut object = known.clone();
                 object["spec"] = spec.clone();
@@ -108,7 +124,10 @@ mod tests {
             object("v1.apps", "onstart", &spec),
         ]
         .into();
-        let steps: Vec<String> = plan(&wanted, &stored)
+        let extension =
+            |group| Extension::new(group, "v1", |_| Box::pin(async { http::Response::default() }));
+        let extensions = [extension("g.io"), extension("h.io")];
+        let steps: Vec<String> = plan(&wanted, &extensions, &stored)
             .into_iter()
             .map(|step| match step {
                 Step::Create(object) => format!("create {}", meta::name(&object)),
@@ -116,6 +135,6 @@ mod tests {
                 Step::Delete(name) => format!("delete {name}"),
             })
             .collect();
-        assert_eq!(steps, ["update v1.g.io 100", "create v3.g.io", "delete v1.gone.io"]);
+        assert_eq!(steps, ["create v1.h.io", "update v1.g.io 100", "create v3.g.io", "delete v1.gone.io"]);
     }
 }

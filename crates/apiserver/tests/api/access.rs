@@ -209,8 +209,21 @@ async fn a_role_or_binding_that_grants_more_is_left_alone() {
     let gathered = json!({"metadata": {"name": "gathered"}, "aggregationRule": selector, "rules": []});
     assert_eq!(bob.post(&roles, &gathered).await.code, 403);
     admin.post(&roles, &gathered).await.ok();
-    for patch in [labels, json!({"aggregationRule": null})] {
+    for patch in [labels.clone(), json!({"aggregationRule": null})] {
         assert_eq!(bob.patch(&format!("{roles}/gathered"), "merge-patch", &patch).await.code, 403, "{patch}");
+    }
+    // Who gathers says what was gathered, and nothing else.
+    let gatherer = Asker::of(&plane, &Identity::ControllerManager);
+    let rules = json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]});
+    gatherer.patch(&format!("{roles}/gathered"), "merge-patch", &rules).await.ok();
+    let mut both = labels;
+    let all = json!({"rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]});
+    both["rules"] = rules["rules"].clone();
+    for (role, patch) in
+        [("gathered", &both), ("gathered", &json!({"aggregationRule": null})), ("roles", &all)]
+    {
+        let code = gatherer.patch(&format!("{roles}/{role}"), "merge-patch", patch).await.code;
+        assert_eq!(code, 403, "{role} {patch}");
     }
     plane.stop().await;
 }
@@ -334,6 +347,47 @@ async fn a_kubelet_reads_what_its_pods_refer_to() {
     assert!(message.ends_with("no relationship found between node 'one' and this object"), "{message}");
     assert_eq!(node.get("/api/v1/pods?fieldSelector=spec.nodeName%3Done").await.code, 200);
     assert_eq!(node.get("/api/v1/pods").await.code, 403);
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_kubelet_reads_the_volumes_of_its_pods_and_holds_its_own() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let (admin, node) = (Asker::admin(&plane), Asker::of(&plane, &Identity::Node("one".into())));
+    let volume = |name: &str, claim: &str, kept_by: &str| {
+        json!({
+            "metadata": {"name": name, "annotations": {
+                "pv.kubernetes.io/provisioned-by": "monoplane.dev/local", "monoplane.dev/node": kept_by,
+            }},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/v"},
+                "claimRef": {"namespace": "default", "name": claim},
+            },
+        })
+    };
+    let volumes = "/api/v1/persistentvolumes";
+    for (name, claim, kept_by) in [("used", "c", "two"), ("unused", "d", "two"), ("kept", "d", "one")] {
+        admin.post(volumes, &volume(name, claim, kept_by)).await.ok();
+    }
+    admin.post("/api/v1/nodes", &json!({"metadata": {"name": "one"}})).await.ok();
+    let claims = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let spec = json!({"nodeName": "one", "containers": [{"name": "c", "image": "i"}], "volumes": claims});
+    let pod = json!({"metadata": {"name": "p"}, "spec": spec});
+    admin.post("/api/v1/namespaces/default/pods", &pod).await.ok();
+    let hold =
+        json!({"metadata": {"finalizers": ["kubernetes.io/pv-protection", "monoplane.dev/local-data"]}});
+    for (name, reads, holds) in
+        [("used", 200, 403), ("unused", 403, 403), ("kept", 200, 200), ("none", 403, 403)]
+    {
+        let place = format!("{volumes}/{name}");
+        assert_eq!(node.get(&place).await.code, reads, "{name}");
+        assert_eq!(node.patch(&place, "merge-patch", &hold).await.code, holds, "{name}");
+    }
+    let other = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(node.patch(&format!("{volumes}/kept"), "merge-patch", &other).await.code, 403);
+    assert_eq!(node.get(volumes).await.code, 403);
+    assert_eq!(node.delete(&format!("{volumes}/kept")).await.code, 403);
     plane.stop().await;
 }
 

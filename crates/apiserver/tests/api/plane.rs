@@ -131,7 +131,7 @@ impl Plane {
     pub fn kubeconfig(&self, identity: &Identity) -> String {
         let credential = self.authority.client(identity, self.clock.now()).unwrap();
         let server = format!("https://127.0.0.1:{}", self.address.port());
-        pki::kubeconfig(&self.authority, &server, &identity.common_name(), &credential)
+        pki::kubeconfig(self.authority.certificate_pem(), &server, &identity.common_name(), &credential)
     }
 
     /// Stops everything, in order.

@@ -2,10 +2,11 @@
 
 use super::table::BindingSpec;
 use super::table::Who::{self, Group, ServiceAccount, User};
-use crate::user::{AUTHENTICATED, UNAUTHENTICATED};
+use crate::user::{AUTHENTICATED, NODES, UNAUTHENTICATED};
 
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
+const JOINING: &[Who] = &[Group(crate::bootstrap_token::NODES)];
 
 /// A binding of the same name as its role, as upstream's are.
 const fn same(role: &'static str, subjects: &'static [Who]) -> BindingSpec {
@@ -35,8 +36,28 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         &[ServiceAccount("kube-system", "replicaset-controller")],
     ),
     same(
+        "system:controller:replication-controller",
+        &[ServiceAccount("kube-system", "replication-controller")],
+    ),
+    same(
+        "system:controller:statefulset-controller",
+        &[ServiceAccount("kube-system", "statefulset-controller")],
+    ),
+    same(
+        "system:controller:daemon-set-controller",
+        &[ServiceAccount("kube-system", "daemon-set-controller")],
+    ),
+    same(
+        "system:controller:disruption-controller",
+        &[ServiceAccount("kube-system", "disruption-controller")],
+    ),
+    same(
         "system:controller:generic-garbage-collector",
         &[ServiceAccount("kube-system", "generic-garbage-collector")],
+    ),
+    same(
+        "system:controller:horizontal-pod-autoscaler",
+        &[ServiceAccount("kube-system", "horizontal-pod-autoscaler")],
     ),
     same("system:controller:namespace-controller", &[ServiceAccount("kube-system", "namespace-controller")]),
     same(
@@ -56,9 +77,44 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         "system:controller:resource-claim-controller",
         &[ServiceAccount("kube-system", "resource-claim-controller")],
     ),
+    same("system:controller:job-controller", &[ServiceAccount("kube-system", "job-controller")]),
+    same("system:controller:cronjob-controller", &[ServiceAccount("kube-system", "cronjob-controller")]),
+    same(
+        "system:controller:ttl-after-finished-controller",
+        &[ServiceAccount("kube-system", "ttl-after-finished-controller")],
+    ),
+    same("system:controller:ttl-controller", &[ServiceAccount("kube-system", "ttl-controller")]),
+    same(
+        "system:controller:clusterrole-aggregation-controller",
+        &[ServiceAccount("kube-system", "clusterrole-aggregation-controller")],
+    ),
+    same(
+        "system:controller:ephemeral-volume-controller",
+        &[ServiceAccount("kube-system", "ephemeral-volume-controller")],
+    ),
+    same(
+        "system:controller:persistent-volume-binder",
+        &[ServiceAccount("kube-system", "persistent-volume-binder")],
+    ),
     same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
+    same("system:monoplane:metrics", &[User("system:metrics-server")]),
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),
+    same("system:monoplane:nodeproxy", &[Group(NODES)]),
+    // What kubeadm binds when it makes a cluster, under the same names: who holds one of its tokens may have a node's
+    // certificate, and a node may renew its own.
+    BindingSpec { name: "kubeadm:kubelet-bootstrap", role: "system:node-bootstrapper", subjects: JOINING },
+    BindingSpec {
+        name: "kubeadm:node-autoapprove-bootstrap",
+        role: "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        subjects: JOINING,
+    },
+    BindingSpec {
+        name: "kubeadm:node-autoapprove-certificate-rotation",
+        role: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        subjects: &[Group(NODES)],
+    },
+    same("kubeadm:get-nodes", JOINING),
     same("system:monoplane:edge", &[Group("system:monoplane:edges")]),
     same("system:monoplane:bootstrap", &[Group(super::BOOTSTRAP_GROUP)]),
     BindingSpec {

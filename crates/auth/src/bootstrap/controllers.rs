@@ -4,6 +4,8 @@
 use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, named, role, rule};
 
 const APPS: &[&str] = &["apps", "extensions"];
+const BATCH: &[&str] = &["batch"];
+const RBAC: &[&str] = &["rbac.authorization.k8s.io"];
 const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
 const ADMISSION: &[&str] = &["admissionregistration.k8s.io"];
 const NETWORKING: &[&str] = &["networking.k8s.io"];
@@ -47,8 +49,80 @@ pub(super) const ROLES: &[RoleSpec] = &[
         ],
     ),
     role(
+        "system:controller:replication-controller",
+        &[
+            rule(&["get", "list", "update", "watch"], CORE, &["replicationcontrollers"]),
+            rule(&["update"], CORE, &["replicationcontrollers/status"]),
+            rule(&["update"], CORE, &["replicationcontrollers/finalizers"]),
+            rule(&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:statefulset-controller",
+        &[
+            rule(READ, CORE, &["pods"]),
+            rule(READ, &["apps"], &["statefulsets"]),
+            rule(&["update"], &["apps"], &["statefulsets/status"]),
+            rule(&["update"], &["apps"], &["statefulsets/finalizers"]),
+            rule(&["create", "delete", "get", "patch", "update"], CORE, &["pods"]),
+            rule(
+                &["create", "delete", "get", "list", "patch", "update", "watch"],
+                &["apps"],
+                &["controllerrevisions"],
+            ),
+            rule(&["create", "get"], CORE, &["persistentvolumeclaims"]),
+            rule(&["delete", "update"], CORE, &["persistentvolumeclaims"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:daemon-set-controller",
+        &[
+            rule(READ, APPS, &["daemonsets"]),
+            rule(&["update"], APPS, &["daemonsets/status"]),
+            rule(&["update"], APPS, &["daemonsets/finalizers"]),
+            rule(&["list", "watch"], CORE, &["nodes"]),
+            rule(&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+            rule(&["create"], CORE, &["pods/binding"]),
+            rule(
+                &["create", "delete", "get", "list", "patch", "update", "watch"],
+                &["apps"],
+                &["controllerrevisions"],
+            ),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:disruption-controller",
+        &[
+            rule(READ, APPS, &["deployments"]),
+            rule(READ, APPS, &["replicasets"]),
+            rule(READ, CORE, &["replicationcontrollers"]),
+            rule(READ, &["policy"], &["poddisruptionbudgets"]),
+            rule(READ, &["apps"], &["statefulsets"]),
+            rule(&["update"], &["policy"], &["poddisruptionbudgets/status"]),
+            rule(&["patch", "update"], CORE, &["pods/status"]),
+            rule(&["get"], &["*"], &["*/scale"]),
+            EVENTS,
+        ],
+    ),
+    role(
         "system:controller:generic-garbage-collector",
         &[rule(&["delete", "get", "list", "patch", "update", "watch"], &["*"], &["*"]), EVENTS],
+    ),
+    role(
+        "system:controller:horizontal-pod-autoscaler",
+        &[
+            rule(READ, &["autoscaling"], &["horizontalpodautoscalers"]),
+            rule(&["update"], &["autoscaling"], &["horizontalpodautoscalers/status"]),
+            rule(&["get", "update"], &["*"], &["*/scale"]),
+            rule(&["list"], CORE, &["pods"]),
+            rule(&["list"], &["metrics.k8s.io"], &["pods"]),
+            rule(&["get", "list"], &["custom.metrics.k8s.io"], &["*"]),
+            rule(&["get", "list"], &["external.metrics.k8s.io"], &["*"]),
+            EVENTS,
+        ],
     ),
     role(
         "system:controller:namespace-controller",
@@ -118,6 +192,62 @@ pub(super) const ROLES: &[RoleSpec] = &[
             EVENTS,
         ],
     ),
+    role(
+        "system:controller:job-controller",
+        &[
+            rule(&["get", "list", "patch", "update", "watch"], BATCH, &["jobs"]),
+            rule(&["update"], BATCH, &["jobs/status"]),
+            rule(&["update"], BATCH, &["jobs/finalizers"]),
+            rule(&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:cronjob-controller",
+        &[
+            rule(&["get", "list", "update", "watch"], BATCH, &["cronjobs"]),
+            rule(&["create", "delete", "get", "list", "patch", "update", "watch"], BATCH, &["jobs"]),
+            rule(&["update"], BATCH, &["cronjobs/status"]),
+            rule(&["update"], BATCH, &["cronjobs/finalizers"]),
+            rule(&["delete", "list"], CORE, &["pods"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:ttl-after-finished-controller",
+        &[rule(&["delete", "get", "list", "watch"], BATCH, &["jobs"]), EVENTS],
+    ),
+    role(
+        "system:controller:ttl-controller",
+        &[rule(&["list", "patch", "update", "watch"], CORE, &["nodes"]), EVENTS],
+    ),
+    role(
+        "system:controller:clusterrole-aggregation-controller",
+        &[rule(&["escalate", "get", "list", "patch", "update", "watch"], RBAC, &["clusterroles"])],
+    ),
+    role(
+        "system:controller:ephemeral-volume-controller",
+        &[
+            rule(READ, CORE, &["pods"]),
+            rule(&["update"], CORE, &["pods/finalizers"]),
+            rule(&["create", "get", "list", "watch"], CORE, &["persistentvolumeclaims"]),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:persistent-volume-binder",
+        &[
+            rule(&["create", "delete", "get", "list", "update", "watch"], CORE, &["persistentvolumes"]),
+            rule(&["update"], CORE, &["persistentvolumes/status"]),
+            rule(&["get", "list", "update", "watch"], CORE, &["persistentvolumeclaims"]),
+            rule(&["update"], CORE, &["persistentvolumeclaims/status"]),
+            rule(&["create", "delete", "get", "list", "watch"], CORE, &["pods"]),
+            rule(READ, &["storage.k8s.io"], &["storageclasses"]),
+            rule(&["get", "list"], CORE, &["nodes"]),
+            rule(&["watch"], CORE, &["events"]),
+            EVENTS,
+        ],
+    ),
     role("system:monoplane:controllers", OURS),
 ];
 
@@ -128,6 +258,10 @@ const OURS: &[RuleSpec] = &[
     rule(&["patch", "update"], &["apps"], &["deployments/status", "replicasets/status"]),
     rule(&["update"], &["apps"], &["deployments/finalizers", "replicasets/finalizers"]),
     rule(&["create", "delete", "get", "list", "patch", "update", "watch"], CORE, &["pods"]),
+    // StatefulSets and DaemonSets: their histories and claims. The statuses of these kinds, and of budgets, are changed, as all
+    // else that is there, by what follows.
+    rule(&["create"], &["apps"], &["controllerrevisions"]),
+    rule(&["create"], CORE, &["persistentvolumeclaims"]),
     // Garbage collector and namespace controller: every kind, and deletion only of what they were told to delete.
     rule(&["delete", "deletecollection", "get", "list", "patch", "update", "watch"], &["*"], &["*"]),
     rule(&["patch", "update"], CORE, &["namespaces/finalize", "namespaces/status"]),
@@ -141,7 +275,13 @@ const OURS: &[RuleSpec] = &[
     rule(&["delete", "get", "list", "patch", "update", "watch"], CORE, &["nodes"]),
     rule(&["patch", "update"], CORE, &["nodes/status", "pods/status"]),
     rule(&["create"], CORE, &["pods/eviction"]),
-    // Certificates.
+    // Certificates: upstream's controller approves nothing for these two signers.
+    named(
+        &["approve"],
+        CERTIFICATES,
+        &["signers"],
+        &["kubernetes.io/kube-apiserver-client", "kubernetes.io/kubelet-serving"],
+    ),
     rule(
         &["patch", "update"],
         CERTIFICATES,
@@ -153,6 +293,12 @@ const OURS: &[RuleSpec] = &[
     rule(&["delete", "get", "list", "watch"], CORE, &["secrets"]),
     // Ranges of Services.
     rule(&["patch", "update"], NETWORKING, &["servicecidrs", "servicecidrs/status"]),
+    // CronJobs.
+    rule(&["create"], BATCH, &["jobs"]),
+    // The rules of roles that are made of others, and of no other role.
+    rule(&["aggregate"], RBAC, &["clusterroles"]),
+    // Claims of pods' own, and volumes on nodes.
+    rule(&["create"], CORE, &["persistentvolumeclaims", "persistentvolumes"]),
     // Leader election.
     rule(&["create", "get", "patch", "update"], &["coordination.k8s.io"], &["leases"]),
     EVENTS,

@@ -41,6 +41,14 @@ pub(super) const ROLES: &[(&str, RoleSpec)] = &[
             ],
         ),
     ),
+    // As kubeadm's: it is signed, so that everybody may read it.
+    (
+        PUBLIC,
+        role(
+            "kubeadm:bootstrap-signer-clusterinfo",
+            &[named(&["get"], CORE, &["configmaps"], &["cluster-info"])],
+        ),
+    ),
     (
         SYSTEM,
         role(
@@ -66,6 +74,14 @@ pub(super) const ROLES: &[(&str, RoleSpec)] = &[
 pub(super) const BINDINGS: &[(&str, BindingSpec)] = &[
     (SYSTEM, SIGNER),
     (PUBLIC, SIGNER),
+    (
+        PUBLIC,
+        BindingSpec {
+            name: "kubeadm:bootstrap-signer-clusterinfo",
+            role: "kubeadm:bootstrap-signer-clusterinfo",
+            subjects: &[User("system:anonymous")],
+        },
+    ),
     (
         SYSTEM,
         BindingSpec {

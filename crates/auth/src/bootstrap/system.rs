@@ -147,6 +147,18 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(LIST_WATCH, &["networking.k8s.io"], &["networkpolicies"]),
         ],
     ),
+    // The way to kubelets leads through the server, whatever is asked of them.
+    role(
+        "system:monoplane:metrics",
+        &[rule(&["get", "list"], CORE, &["nodes", "pods"]), rule(&["get"], CORE, &["nodes/proxy"])],
+    ),
+    // A node asks for its proxy's certificate as well.
+    role(
+        "system:monoplane:nodeproxy",
+        &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/nodeproxy"])],
+    ),
+    // As kubeadm's: who joins must not take the name of a machine that is there.
+    role("kubeadm:get-nodes", &[rule(&["get"], CORE, &["nodes"])]),
     role("system:monoplane:edge", EDGE),
     role("system:monoplane:bootstrap", BOOTSTRAP),
 ];
@@ -245,6 +257,7 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     ),
     rule(&["create", "get", "list", "watch"], CORE, &["namespaces"]),
     rule(READ, CORE, &["pods"]),
+    rule(CREATE, STORAGE, &["storageclasses"]),
     rule(&["create", "get", "update"], CORE, &["endpoints", "services"]),
     rule(&["create", "get", "update"], &["discovery.k8s.io"], &["endpointslices"]),
     rule(&["create", "get", "update"], &["node.k8s.io"], &["runtimeclasses"]),
@@ -255,5 +268,6 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
     rule(CREATE, &["apiregistration.k8s.io"], &["apiservices"]),
     rule(CREATE, &["scheduling.k8s.io"], &["priorityclasses"]),
     named(&["get", "update"], CORE, &["configmaps"], &["extension-apiserver-authentication"]),
+    named(&["get", "patch"], CORE, &["configmaps"], &["cluster-info"]),
     rule(CREATE, CORE, &["configmaps"]),
 ];

@@ -15,6 +15,13 @@ pub(super) const ROLES: &[RoleSpec] = &[
     RoleSpec { name: "system:aggregate-to-admin", part_of: &["admin"], aggregated: false, rules: ADMIN },
     RoleSpec { name: "system:aggregate-to-edit", part_of: &["edit"], aggregated: false, rules: EDIT },
     RoleSpec { name: "system:aggregate-to-view", part_of: &["view"], aggregated: false, rules: VIEW },
+    // As upstream's metrics-server brings it.
+    RoleSpec {
+        name: "system:aggregated-metrics-reader",
+        part_of: &["admin", "edit", "view"],
+        aggregated: false,
+        rules: &[rule(&["get", "list", "watch"], &["metrics.k8s.io"], &["nodes", "pods"])],
+    },
     // Our own kinds, for the same users.
     RoleSpec { name: "monoplane:aggregate-to-edit", part_of: &["edit"], aggregated: false, rules: OUR_EDIT },
     RoleSpec { name: "monoplane:aggregate-to-view", part_of: &["view"], aggregated: false, rules: OUR_VIEW },

@@ -116,6 +116,14 @@ pub fn references(namespace: &str, pod: &Value) -> HashSet<Reference> {
     };
     let Some(spec) = pod.get("spec") else { return found };
     add(Referenced::ServiceAccount, text(spec, "/serviceAccountName"));
+    for volume in
+        elements(spec, "volumes").filter(|volume| volume.get("ephemeral").is_some_and(Value::is_object))
+    {
+        // The claim that is made for it.
+        let pod = text(pod, "/metadata/name").unwrap_or_default();
+        let own = text(volume, "/name").map(|volume| format!("{pod}-{volume}"));
+        add(Referenced::PersistentVolumeClaim, own.as_deref());
+    }
     for (list, place, kind) in PLACES {
         for element in elements(spec, list) {
             add(*kind, text(element, place));

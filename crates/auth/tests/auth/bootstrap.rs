@@ -35,6 +35,10 @@ fn each_identity_can_do_its_work_and_no_more() {
         ("kubernetes-admin", "monoplane:cluster-admins", "post path:/anything", true),
         ("system:kube-controller-manager", "-", "create apps/replicasets a", true),
         ("system:kube-controller-manager", "-", "update apps/deployments/status a b", true),
+        ("system:kube-controller-manager", "-", "create apps/controllerrevisions a", true),
+        ("system:kube-controller-manager", "-", "create /persistentvolumeclaims a", true),
+        ("system:kube-controller-manager", "-", "patch policy/poddisruptionbudgets/status a b", true),
+        ("system:kube-controller-manager", "-", "get example.com/widgets/scale a b", true),
         ("system:kube-controller-manager", "-", "delete monoplane.dev/components a b", true),
         (
             "system:kube-controller-manager",
@@ -43,6 +47,7 @@ fn each_identity_can_do_its_work_and_no_more() {
             false,
         ),
         ("system:kube-controller-manager", "-", "escalate rbac.authorization.k8s.io/clusterroles - x", false),
+        ("system:kube-controller-manager", "-", "aggregate rbac.authorization.k8s.io/clusterroles - x", true),
         ("system:kube-scheduler", "-", "create /pods/binding a b", true),
         ("system:kube-scheduler", "-", "update /pods/status a b", true),
         ("system:kube-scheduler", "-", "get /secrets a b", false),

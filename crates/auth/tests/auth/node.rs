@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{request, user};
 
 fn pod(node: &str) -> Value {
-    json!({"metadata": {}, "spec": {
+    json!({"metadata": {"name": "a"}, "spec": {
         "nodeName": node,
         "serviceAccountName": "runner",
         "imagePullSecrets": [{"name": "pull"}],
@@ -20,6 +20,7 @@ fn pod(node: &str) -> Value {
             {"secret": {"secretName": "volume"}},
             {"projected": {"sources": [{"secret": {"name": "part"}}, {"configMap": {"name": "part-settings"}}]}},
             {"persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
         ],
         "resourceClaims": [{"name": "gpu", "resourceClaimName": "own"}, {"name": "net", "resourceClaimTemplateName": "t"}],
     }, "status": {
@@ -58,6 +59,8 @@ fn what_a_kubelet_may_do() {
         ("update /pods/status red a", true),
         ("patch /pods red a", false),
         ("create /pods/binding red a", false),
+        ("get /persistentvolumeclaims red a-scratch", true),
+        ("get /persistentvolumeclaims red b-scratch", false),
         ("get /secrets red pull", true),
         ("get /secrets red env", true),
         ("watch /secrets red init", true),

@@ -1,6 +1,11 @@
-//! Approves what kubelets ask for themselves: certificates of clients, for those whom the authorizer lets ask so.
+//! Approves what nodes ask for themselves: certificates of clients, for those whom the authorizer lets ask so, and of the
+//! kubelet as a server, for what is the node's own.
 
-use super::{APPROVED, DENIED, KUBELET_CLIENT, has, issued, kubelet_faults, usages, with_condition};
+use super::serving::{self, OfTheApi};
+use super::{
+    APPROVED, CLIENT, DENIED, KUBELET_CLIENT, KUBELET_SERVING, has, issued, kubelet_faults, usages,
+    with_condition,
+};
 use crate::plan::{Action, Lists, Patch, Plan};
 use crate::{Controller, World};
 use async_trait::async_trait;
@@ -10,8 +15,11 @@ use client::{ObjectKey, Reader, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pki::SigningRequest;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Pauses between looks at a request that the authorizer does not allow: they double, between these.
@@ -25,9 +33,20 @@ const SELF: Right =
     ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview.");
 const ANY: Right = ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview.");
 
+const PROXY: Right =
+    ("nodeproxy", "Auto approving client certificate of the node's proxy after SubjectAccessReview.");
+/// What is said of a kubelet's as a server.
+const SERVING: &str = "Auto approving kubelet serving certificate for the node's own name and addresses.";
+
+/// Whom proxies speak for.
+const PROXIES: &str = "system:kube-proxy";
+
 /// The controller; see the module. Keys are names of requests.
 pub struct Approving {
     requests: Reader<CertificateSigningRequest>,
+    nodes: Reader<Node>,
+    services: Reader<Service>,
+    slices: Reader<EndpointSlice>,
     client: Client,
 }
 
@@ -41,21 +60,48 @@ pub struct View {
     pub approval: Option<&'static str>,
 }
 
+/// What is asked for, unless that is decided already or cannot be read.
+fn undecided(request: &CertificateSigningRequest) -> Option<SigningRequest> {
+    let is_decided = has(request, APPROVED) || has(request, DENIED) || issued(request).is_some();
+    SigningRequest::from_pem(&request.spec.request.0).ok().filter(|_| !is_decided)
+}
+
 /// The rights, each of which would do.
 fn rights(request: &CertificateSigningRequest) -> Vec<Right> {
-    let is_decided = has(request, APPROVED) || has(request, DENIED) || issued(request).is_some();
-    if is_decided || request.spec.signer_name != KUBELET_CLIENT {
-        return Vec::new();
+    let Some(asked) = undecided(request) else { return Vec::new() };
+    match request.spec.signer_name.as_str() {
+        KUBELET_CLIENT if kubelet_faults(&asked, &usages(request), false).is_ok() => {
+            let is_own = request.spec.username.as_deref() == Some(asked.common_name.as_str());
+            if is_own { vec![SELF, ANY] } else { vec![ANY] }
+        }
+        CLIENT if is_of_proxy(&asked, &usages(request)) => vec![PROXY],
+        _ => Vec::new(),
     }
-    let Ok(asked) = SigningRequest::from_pem(&request.spec.request.0) else { return Vec::new() };
-    if kubelet_faults(&asked, &usages(request), false).is_err() {
-        return Vec::new();
-    }
-    let is_own = request.spec.username.as_deref() == Some(asked.common_name.as_str());
-    if is_own { vec![SELF, ANY] } else { vec![ANY] }
+}
+
+/// Whether it is exactly a proxy's: its name, and nothing beside.
+fn is_of_proxy(asked: &SigningRequest, usages: &BTreeSet<&str>) -> bool {
+    let is_bare = asked.organisations.is_empty()
+        && asked.dns_names.is_empty()
+        && asked.emails.is_empty()
+        && asked.addresses.is_empty()
+        && asked.uris.is_empty();
+    asked.common_name == PROXIES && is_bare && *usages == BTreeSet::from(["client auth", "digital signature"])
 }
 
 impl Approving {
+    /// Whether it is for a kubelet as a server: then, whether it is the node's own.
+    fn serves(&self, request: &CertificateSigningRequest) -> Option<bool> {
+        let asked = undecided(request).filter(|_| request.spec.signer_name == KUBELET_SERVING)?;
+        let api = ObjectKey::new("default", "kubernetes");
+        let service = self.services.get(&api);
+        let spec = service.as_ref().and_then(|service| service.spec.as_ref());
+        let addresses =
+            spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+        let behind: Vec<_> = self.slices.get(&api).into_iter().collect();
+        Some(serving::is_own(request, &asked, &self.nodes.list(), &OfTheApi::new(addresses, &behind)))
+    }
+
     async fn may(&self, request: &CertificateSigningRequest, subresource: &str) -> Result<bool, Error> {
         let spec = &request.spec;
         let review = SubjectAccessReview {
@@ -93,12 +139,18 @@ impl Controller for Approving {
         let requests = world.reader::<CertificateSigningRequest>();
         let add = queue.clone();
         requests.informer().on_change(move |change| add.add(change.object().name_any()));
-        Self { requests, client: world.client().clone() }
+        let (nodes, services, slices) = (world.reader(), world.reader(), world.reader());
+        Self { requests, nodes, services, slices, client: world.client().clone() }
     }
 
     fn view(&self, name: &String) -> View {
         let request = self.requests.get(&ObjectKey::cluster(name));
-        View { request, is_recognised: false, approval: None }
+        let serves = request.as_deref().and_then(|request| self.serves(request));
+        View {
+            request,
+            is_recognised: serves.is_some(),
+            approval: serves.filter(|own| *own).map(|_| SERVING),
+        }
     }
 
     async fn observe(&self, _: &String, view: &mut View) -> Result<(), Error> {
@@ -119,7 +171,7 @@ impl Controller for Approving {
         if let Some(message) = view.approval {
             plan.then(approve(request, message));
         } else if view.is_recognised {
-            // Nothing tells when somebody is given the right.
+            // Nothing tells when somebody is given the right; and a node may be about to say what its addresses are.
             let pause = FIRST_PAUSE.saturating_mul(1 << (*refusals).min(20)).min(LAST_PAUSE);
             plan.look_again(now.checked_add(pause).ok());
             plan.memory = Some(refusals.saturating_add(1));
@@ -164,7 +216,8 @@ mod tests {
     fn only_undecided_requests_of_kubelets_are_recognised() {
         assert_eq!(rights(&request("system:node:n", KUBELET_CLIENT)), [SELF, ANY]);
         assert_eq!(rights(&request("system:bootstrap:abcdef", KUBELET_CLIENT)), [ANY]);
-        assert!(rights(&request("system:node:n", "kubernetes.io/kube-apiserver-client")).is_empty());
+        assert!(rights(&request("system:node:n", CLIENT)).is_empty());
+        assert!(rights(&request("system:node:n", KUBELET_SERVING)).is_empty());
         let mut denied = request("system:node:n", KUBELET_CLIENT);
         denied.status =
             from_value(json!({ "conditions": [{ "type": "Denied", "status": "True" }] })).unwrap();
@@ -172,6 +225,22 @@ mod tests {
         let mut broken = request("system:node:n", KUBELET_CLIENT);
         broken.spec.request = ByteString(b"nothing".to_vec());
         assert!(rights(&broken).is_empty());
+    }
+
+    #[test]
+    fn a_node_may_ask_for_its_proxys_certificate_and_for_nothing_more() {
+        let usages = BTreeSet::from(["client auth", "digital signature"]);
+        let fine = |change: fn(&mut SigningRequest), usages: &BTreeSet<&str>| {
+            let mut asked = SigningRequest::default();
+            asked.common_name = PROXIES.to_owned();
+            change(&mut asked);
+            is_of_proxy(&asked, usages)
+        };
+        assert!(fine(|_| {}, &usages));
+        assert!(!fine(|asked| asked.organisations.push("system:masters".to_owned()), &usages));
+        assert!(!fine(|asked| asked.common_name = "kubernetes-admin".to_owned(), &usages));
+        assert!(!fine(|asked| asked.dns_names.push("kubernetes".to_owned()), &usages));
+        assert!(!fine(|_| {}, &BTreeSet::from(["client auth", "digital signature", "server auth"])));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Requests for certificates: approved where they are a kubelet's own, signed once they are approved, and taken away when
+//! Requests for certificates: approved where they are a node's own, signed once they are approved, and taken away when
 //! nobody looks at them any more.
 
 pub mod approving;
 pub mod cleaning;
+mod serving;
 pub mod signing;
 
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
@@ -12,8 +13,12 @@ pub(crate) const APPROVED: &str = "Approved";
 pub(crate) const DENIED: &str = "Denied";
 pub(crate) const FAILED: &str = "Failed";
 
+/// Who signs for clients of the API.
+pub(crate) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 /// Who signs for kubelets that are clients of the API.
 pub(crate) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Who signs for kubelets as servers.
+pub(crate) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
 /// Conditions of a type, as far as a request has any.
 pub(crate) fn conditions<'a>(

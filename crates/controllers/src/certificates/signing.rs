@@ -1,7 +1,10 @@
 //! Signs requests that have been approved, for the signers that the plane itself has. What a signer does not sign is
 //! marked as failed, with upstream's words.
 
-use super::{APPROVED, DENIED, FAILED, KUBELET_CLIENT, has, issued, kubelet_faults, usages, with_condition};
+use super::{
+    APPROVED, CLIENT, DENIED, FAILED, KUBELET_CLIENT, KUBELET_SERVING, has, issued, kubelet_faults, usages,
+    with_condition,
+};
 use crate::plan::{Plan, patch_status};
 use crate::{Controller, World};
 use async_trait::async_trait;
@@ -15,8 +18,6 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
-const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 const LEGACY: &str = "kubernetes.io/legacy-unknown";
 /// The least life that is given.
 const LEAST: SignedDuration = SignedDuration::from_mins(10);

@@ -2,13 +2,13 @@
 
 use super::View;
 use crate::plan::controller_of;
+use crate::share::scaled;
+use crate::template::{hash, pruned};
 use client::kube::ResourceExt;
-use clock::SUFFIX_ALPHABET;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -61,16 +61,6 @@ pub(super) fn bounds(deployment: &Deployment) -> (i32, i32) {
     if surge == 0 && unavailable == 0 { (0, 1.min(wanted)) } else { (surge, unavailable.min(wanted)) }
 }
 
-fn scaled(value: &IntOrString, of: i32, round_up: bool) -> i32 {
-    let percent = match value {
-        IntOrString::Int(number) => return (*number).max(0),
-        IntOrString::String(text) => text.trim_end_matches('%').parse::<i64>().unwrap_or(0).max(0),
-    };
-    let hundredths = percent.saturating_mul(i64::from(of));
-    let whole = if round_up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 };
-    i32::try_from(whole).unwrap_or(i32::MAX)
-}
-
 /// A Deployment's sets: the one of its present template, and the others, oldest first.
 #[derive(Clone)]
 pub(super) struct Sets {
@@ -96,7 +86,6 @@ fn is_of_template(deployment: &Deployment, set: &ReplicaSet) -> bool {
     let given = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
     let (Some(wanted), Some(given)) = (wanted, given) else { return false };
     let (wanted, given) = (without_hash(wanted), without_hash(given));
-    // An empty list and none mean the same, whichever the server chose to keep.
     wanted == given || pruned(&wanted) == pruned(&given)
 }
 
@@ -113,37 +102,9 @@ fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
     template
 }
 
-fn pruned(template: &PodTemplateSpec) -> Value {
-    fn prune(value: &mut Value) {
-        match value {
-            Value::Object(map) => {
-                map.values_mut().for_each(prune);
-                // An empty object is not nothing: `emptyDir: {}` is a volume, and no `emptyDir` is none.
-                map.retain(|_, value| !(value.is_null() || value.as_array().is_some_and(Vec::is_empty)));
-            }
-            Value::Array(items) => items.iter_mut().for_each(prune),
-            _ => {}
-        }
-    }
-    let mut value = serde_json::to_value(template).unwrap_or_default();
-    prune(&mut value);
-    value
-}
-
 /// A short name for a template: the same for the same template, another after each collision.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut feed = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    feed(pruned(&without_hash(template)).to_string().as_bytes());
-    if let Some(collisions) = collisions {
-        feed(&collisions.to_le_bytes());
-    }
-    let letter = |digit: u8| char::from(SUFFIX_ALPHABET[usize::from(digit) % SUFFIX_ALPHABET.len()]);
-    hash.to_string().bytes().map(letter).collect()
+    hash(&pruned(&without_hash(template)), collisions)
 }
 
 pub(super) fn annotation(set: &ReplicaSet, name: &str) -> Option<i64> {
@@ -233,35 +194,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_round_up_for_surge_and_down_for_unavailability() {
-        let percent = |text: &str| IntOrString::String(text.to_owned());
-        assert_eq!(scaled(&percent("25%"), 10, true), 3);
-        assert_eq!(scaled(&percent("25%"), 10, false), 2);
-        assert_eq!(scaled(&percent("100%"), 7, false), 7);
-        assert_eq!(scaled(&IntOrString::Int(4), 1, true), 4);
-        assert_eq!(scaled(&percent("nonsense"), 10, true), 0);
-    }
-
-    #[test]
     fn of_a_recreated_deployment_all_should_be_available() {
         let spec = serde_json::json!({
             "spec": { "replicas": 3, "strategy": { "type": "Recreate" }, "selector": {}, "template": {} },
         });
         assert_eq!(bounds(&serde_json::from_value(spec).unwrap()), (0, 0));
-    }
-
-    #[test]
-    fn an_empty_list_is_as_good_as_none_and_an_empty_object_is_not() {
-        let pruned = |spec: Value| {
-            pruned(&serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap()).to_string()
-        };
-        let containers = |more: Value| serde_json::json!({ "containers": [], "volumes": more });
-        assert_eq!(pruned(containers(serde_json::json!([]))), pruned(containers(Value::Null)));
-        let volume = |source: Value| serde_json::json!([{ "name": "v", "emptyDir": source }]);
-        assert_ne!(
-            pruned(containers(volume(serde_json::json!({})))),
-            pruned(containers(volume(Value::Null)))
-        );
     }
 
     #[test]
@@ -279,6 +216,5 @@ mod tests {
             ..ObjectMeta::default()
         });
         assert_ne!(plain, template_hash(&template, None));
-        assert!(plain.bytes().all(|letter| SUFFIX_ALPHABET.contains(&letter)));
     }
 }

@@ -15,7 +15,7 @@ pub(super) const ORPHAN: &str = "orphan";
 const REMEMBERED: usize = 1_024;
 
 /// A kind, whatever the version.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct KindName {
     group: String,
     kind: String,
@@ -210,7 +210,7 @@ impl Graph {
     }
 
     /// The names of all that is known of a kind.
-    pub(super) fn names(&self, kind: &KindName) -> HashSet<Box<str>> {
+    pub(super) fn names(&self, kind: &KindName) -> BTreeSet<Box<str>> {
         self.present.get(kind).into_iter().flat_map(|names| names.keys().cloned()).collect()
     }
 
@@ -218,7 +218,8 @@ impl Graph {
     /// at again.
     pub(super) fn lose_sight_of(&mut self, kind: &KindName) -> Vec<Uid> {
         let names = self.present.remove(kind).unwrap_or_default();
-        names.values().flat_map(|uid| self.take_out(uid)).collect()
+        let uids: BTreeSet<_> = names.into_values().collect();
+        uids.iter().flat_map(|uid| self.take_out(uid)).collect()
     }
 
     fn remove(&mut self, uid: &str) -> Vec<Uid> {

@@ -9,7 +9,7 @@ use client::reflector::{MetadataOnly, Selection, Sink, reflect};
 use client::{Ambient, ObjectKey, Sharing, WorkQueue};
 use clock::Tasks;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -28,7 +28,7 @@ fn is_ignored(kind: &Served) -> bool {
 /// What monitors and the controller share.
 pub(super) struct Shared {
     graph: Mutex<Graph>,
-    kinds: Mutex<HashMap<KindName, Arc<Served>>>,
+    kinds: Mutex<BTreeMap<KindName, Arc<Served>>>,
     queue: Arc<WorkQueue<Uid>>,
     rediscover: Notify,
     complete: watch::Sender<bool>,
@@ -49,7 +49,7 @@ impl Shared {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<KindName, Arc<Served>>> {
+    fn kinds(&self) -> MutexGuard<'_, BTreeMap<KindName, Arc<Served>>> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,7 +85,7 @@ impl Shared {
 
 /// Keeps the monitors equal to what is served, for ever.
 pub(super) async fn keep(shared: Arc<Shared>, client: Client, ambient: Ambient, tasks: Tasks) {
-    let mut monitors = HashMap::new();
+    let mut monitors = BTreeMap::new();
     let mut settling = SETTLING.iter();
     let mut backoff = client::Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
@@ -99,6 +99,7 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Client, ambient: Ambient, 
                         // A kind that cannot be listed must not hold up all others.
                         let patience = ambient.clock.sleep(Duration::from_secs(10));
                         tokio::select! {
+                            biased;
                             _ = monitor.listed.wait_for(|listed| *listed) => {}
                             () = patience => break,
                         }
@@ -114,6 +115,7 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Client, ambient: Ambient, 
             }
         }
         tokio::select! {
+            biased;
             () = shared.rediscover.notified() => {
                 settling = SETTLING.iter();
                 ambient.clock.sleep(SETTLING[0]).await;
@@ -134,18 +136,18 @@ struct Monitor {
 async fn adjust(
     shared: &Arc<Shared>,
     kinds: Vec<Served>,
-    monitors: &mut HashMap<KindName, Monitor>,
+    monitors: &mut BTreeMap<KindName, Monitor>,
     client: &Client,
     ambient: &Ambient,
     tasks: &Tasks,
 ) {
-    let kinds: HashMap<KindName, Arc<Served>> = kinds
+    let kinds: BTreeMap<KindName, Arc<Served>> = kinds
         .into_iter()
         .filter(|kind| kind.supports(&["list", "watch", "delete"]) && !is_ignored(kind))
         .map(|kind| (KindName::of(&kind), Arc::new(kind)))
         .collect();
     shared.kinds().clone_from(&kinds);
-    let gone: Vec<_> = monitors.extract_if(|name, _| !kinds.contains_key(name)).collect();
+    let gone: Vec<_> = monitors.extract_if(.., |name, _| !kinds.contains_key(name)).collect();
     for (name, monitor) in gone {
         monitor.tasks.stop().await;
         let wake = shared.graph().lose_sight_of(&name);
@@ -180,7 +182,7 @@ fn watch_kind(
         shared: shared.clone(),
         kind: kind.clone(),
         name,
-        unlisted: HashSet::new(),
+        unlisted: BTreeSet::new(),
         owners: Sharing::default(),
         listed: sender,
         defines_kinds,
@@ -197,7 +199,7 @@ struct IntoGraph {
     kind: Arc<Served>,
     name: KindName,
     /// The names of what was there before the list that is being applied, and has not been in it yet.
-    unlisted: HashSet<Box<str>>,
+    unlisted: BTreeSet<Box<str>>,
     owners: Sharing<[OwnerReference]>,
     listed: watch::Sender<bool>,
     defines_kinds: bool,

@@ -1,7 +1,7 @@
 use super::graph::{Graph, KindName};
 use super::*;
 use client::kube::api::ApiResource;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 fn kind(name: &str, namespaced: bool) -> Arc<Served> {
     let resource = ApiResource {
@@ -171,7 +171,7 @@ fn what_a_list_leaves_out_is_gone_and_a_kind_out_of_sight_tells_nothing() {
         graph
     };
     let mut graph = filled();
-    assert_eq!(graph.names(&maps), HashSet::from(["x/o".into()]));
+    assert_eq!(graph.names(&maps), BTreeSet::from(["x/o".into()]));
     assert_eq!(graph.forget(&maps, "x/o"), uids(["d"]));
     assert_eq!(graph.owner("x", &reference("o", true)), Owner::Gone);
     let mut graph = filled();

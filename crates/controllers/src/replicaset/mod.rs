@@ -1,42 +1,97 @@
-//! ReplicaSets: as many pods of one template as are wanted.
+//! ReplicaSets, and the older kinds that are the same thing: as many pods of one template as are wanted.
 
 #[cfg(test)]
 mod tests;
 mod victims;
 
 use crate::merge::difference;
-use crate::ownership::{claim, controller_ref, is_terminating, selector, selects};
-use crate::plan::{Announce, Attempt, Failure, Plan, controller_of, create, delete, patch_status};
+use crate::ownership::{Selecting, by_orphans, claim, controller_ref, is_terminating, selector, wake};
+use crate::plan::{Announce, Attempt, Failure, Plan, create, delete, patch_status};
 use crate::pod::Pod;
-use crate::pods::{available_at, is_active, is_finished, ready_since};
+use crate::pods::{available_at, from_template, is_active, is_finished, ready_since};
 use crate::{Controller, World};
 use async_trait::async_trait;
-use client::kube::{Resource, ResourceExt};
-use client::{Change, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
+use client::kube::ResourceExt;
+use client::kube::core::Selector;
+use client::{ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
 
 /// At most so many pods are made or taken away by one plan.
 const BURST: usize = 500;
 
-/// The controller; see the module.
-pub struct ReplicaSets {
-    sets: Reader<ReplicaSet>,
+/// A kind whose objects are numbers of pods of one template.
+pub trait Replicated: Selecting {
+    /// The source of the events about them.
+    const CONTROLLER: &'static str;
+
+    /// How many pods are wanted.
+    fn replicas(&self) -> i32;
+
+    /// How long a pod must be ready to be available, in seconds.
+    fn min_ready_seconds(&self) -> i32;
+
+    /// What they are made after.
+    fn template(&self) -> Option<&PodTemplateSpec>;
+
+    /// What was last said of them, in the words of ReplicaSets.
+    fn status(&self) -> Option<ReplicaSetStatus>;
+
+    /// Takes out what this kind has no word for.
+    fn sayable(status: ReplicaSetStatus) -> ReplicaSetStatus;
+}
+
+impl Selecting for ReplicaSet {
+    fn selector(&self) -> Option<Selector> {
+        selector(self.spec.as_ref().map(|spec| &spec.selector))
+    }
+}
+
+impl Replicated for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset-controller";
+
+    fn replicas(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
+    }
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn status(&self) -> Option<ReplicaSetStatus> {
+        self.status.clone()
+    }
+
+    fn sayable(status: ReplicaSetStatus) -> ReplicaSetStatus {
+        status
+    }
+}
+
+/// The controller of one such kind; see the module.
+pub struct Replicas<K> {
+    sets: Reader<K>,
     pods: Reader<Pod>,
 }
 
+/// The controller of ReplicaSets.
+pub type ReplicaSets = Replicas<ReplicaSet>;
+
 /// What it looks at.
-pub struct View {
-    /// The ReplicaSet, unless it is gone.
-    pub set: Option<Arc<ReplicaSet>>,
+pub struct View<K> {
+    /// The set, unless it is gone.
+    pub set: Option<Arc<K>>,
     /// The pods that it controls.
     pub pods: Vec<Arc<Pod>>,
     /// The pods of its namespace that nobody controls.
     pub orphans: Vec<Arc<Pod>>,
-    /// The pods of every ReplicaSet of the same owner, which serve the same.
+    /// The pods of every set of the same owner, which serve the same.
     pub related: Vec<Arc<Pod>>,
 }
 
@@ -46,23 +101,15 @@ pub struct Memory {
     failure: Option<Failure>,
 }
 
-/// The pods of a namespace that nobody controls.
-fn by_orphans() -> client::Index<Pod> {
-    client::Index::new("orphans-in", |pod: &Pod| match controller_ref(pod) {
-        None => pod.namespace().into_iter().collect(),
-        Some(_) => Vec::new(),
-    })
-}
-
 #[async_trait]
-impl Controller for ReplicaSets {
-    const NAME: &'static str = "replicaset-controller";
+impl<K: Replicated> Controller for Replicas<K> {
+    const NAME: &'static str = K::CONTROLLER;
     type Key = ObjectKey;
-    type View = View;
+    type View = View<K>;
     type Memory = Memory;
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
-        let (sets, pods) = (world.reader::<ReplicaSet>(), world.pods());
+        let (sets, pods) = (world.reader::<K>(), world.pods());
         sets.informer().index_by(by_controller_uid()).index_by(by_namespace());
         pods.informer().index_by(by_controller_uid()).index_by(by_orphans());
         let add = queue.clone();
@@ -72,19 +119,19 @@ impl Controller for ReplicaSets {
         Self { sets, pods }
     }
 
-    fn view(&self, key: &ObjectKey) -> View {
+    fn view(&self, key: &ObjectKey) -> View<K> {
         let Some(set) = self.sets.get(key) else {
             return View { set: None, pods: Vec::new(), orphans: Vec::new(), related: Vec::new() };
         };
         let uid = set.uid().unwrap_or_default();
         let pods = self.pods.by_index("controller-uid", &uid);
         let orphans = self.pods.by_index("orphans-in", &key.namespace);
-        let wanted = usize::try_from(replicas(&set)).unwrap_or(0);
+        let wanted = usize::try_from(set.replicas()).unwrap_or(0);
         let related = if pods.len() > wanted { self.related(&set) } else { Vec::new() };
         View { set: Some(set), pods, orphans, related }
     }
 
-    fn plan(_key: &ObjectKey, view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
+    fn plan(_key: &ObjectKey, view: &View<K>, memory: &Memory, now: Timestamp) -> Plan<Memory> {
         plan(view, memory, now)
     }
 
@@ -95,8 +142,8 @@ impl Controller for ReplicaSets {
     }
 }
 
-impl ReplicaSets {
-    fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+impl<K: Replicated> Replicas<K> {
+    fn related(&self, set: &K) -> Vec<Arc<Pod>> {
         let siblings = match controller_ref(set) {
             Some(owner) => self.sets.by_index("controller-uid", &owner.uid),
             None => Vec::new(),
@@ -108,37 +155,11 @@ impl ReplicaSets {
     }
 }
 
-/// A pod concerns its owner, its former owner, and, as an orphan, whoever may adopt it.
-fn wake(queue: &WorkQueue<ObjectKey>, all: &Reader<ReplicaSet>, change: &Change<Pod>) {
-    for pod in change.before().into_iter().chain(change.after()) {
-        if let Some(owner) = controller_ref(&**pod).filter(|owner| owner.kind == "ReplicaSet") {
-            queue.add(ObjectKey::new(pod.namespace().unwrap_or_default(), &owner.name));
-        }
-    }
-    let Some(orphan) = change.after().filter(|pod| controller_ref(&***pod).is_none()) else { return };
-    let relabelled = change.before().is_none_or(|before| {
-        before.metadata.labels != orphan.metadata.labels || controller_ref(&**before).is_some()
-    });
-    if !relabelled {
-        return;
-    }
-    for set in all.by_index("namespace", &orphan.namespace().unwrap_or_default()) {
-        let selector = selector(set.spec.as_ref().map(|spec| &spec.selector));
-        if selector.is_some_and(|selector| selects(&selector, &**orphan)) {
-            queue.add(ObjectKey::of(&*set));
-        }
-    }
-}
-
-fn replicas(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
-}
-
-/// Decides what to do about one ReplicaSet; pure.
-pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
+/// Decides what to do about one set; pure.
+pub fn plan<K: Replicated>(view: &View<K>, memory: &Memory, now: Timestamp) -> Plan<Memory> {
     let mut plan = Plan::default();
     let Some(set) = view.set.as_deref() else { return plan };
-    let Some(selector) = selector(set.spec.as_ref().map(|spec| &spec.selector)) else { return plan };
+    let Some(selector) = set.selector() else { return plan };
     let mut owned = claim(set, &selector, &view.pods);
     let adopted = claim(
         set,
@@ -158,77 +179,37 @@ pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
     if is_terminating(set) || adopting {
         return plan;
     }
-    let wanted = usize::try_from(replicas(set)).unwrap_or(0);
+    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
     if active.len() < wanted {
         let missing = (wanted - active.len()).min(BURST);
-        let pod = new_pod(set);
+        let mut create = create(&from_template(set, set.template().cloned().unwrap_or_default()));
+        create.announce = Some(Announce::created(set));
         for _ in 0..missing {
-            plan.then(announced_create(set, &pod));
+            plan.then(create.clone());
         }
     } else if active.len() > wanted {
         let surplus = (active.len() - wanted).min(BURST);
         victims::order(&mut active, &view.related, now);
         for pod in &active[..surplus] {
-            plan.then(announced_delete(set, pod));
+            let mut delete = delete(&**pod);
+            delete.announce = Some(Announce::deleted(set));
+            plan.then(delete);
         }
     }
     plan
 }
 
-fn announced_create(set: &ReplicaSet, pod: &core::Pod) -> crate::plan::Create {
-    let mut create = create(pod);
-    create.announce = Some(Announce {
-        regarding: Box::new(set.object_ref(&())),
-        done: ("SuccessfulCreate", "Created pod: "),
-        failed: ("FailedCreate", "Error creating: "),
-    });
-    create
-}
-
-fn announced_delete(set: &ReplicaSet, pod: &Pod) -> crate::plan::Delete {
-    let mut delete = delete(pod);
-    delete.announce = Some(Announce {
-        regarding: Box::new(set.object_ref(&())),
-        done: ("SuccessfulDelete", "Deleted pod: "),
-        failed: ("FailedDelete", "Error deleting: "),
-    });
-    delete
-}
-
-fn new_pod(set: &ReplicaSet) -> core::Pod {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-    let given = template.metadata.unwrap_or_default();
-    // Room for the random part within what a name may be.
-    let mut prefix = format!("{}-", set.name_any());
-    prefix.truncate(248);
-    core::Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(prefix),
-            namespace: set.namespace(),
-            labels: given.labels,
-            annotations: given.annotations,
-            finalizers: given.finalizers,
-            owner_references: Some(vec![controller_of(set)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
-}
-
 /// Counts, and says what keeps the counts from being right.
-fn status(
-    set: &ReplicaSet,
+fn status<K: Replicated>(
+    set: &K,
     active: &[Arc<Pod>],
     terminating: usize,
     memory: &Memory,
     plan: &mut Plan<Memory>,
     now: Timestamp,
 ) {
-    let spec = set.spec.as_ref();
-    let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
-    let template =
-        spec.and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref());
+    let min_ready = set.min_ready_seconds();
+    let template = set.template().and_then(|template| template.metadata.as_ref());
     let labels = template.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
     let labelled = |pod: &Pod| labels.iter().all(|(name, value)| pod.labels().get(name) == Some(value));
     let count = |that: &dyn Fn(&Pod) -> bool| {
@@ -236,31 +217,34 @@ fn status(
     };
     let due = active.iter().filter_map(|pod| available_at(pod, min_ready));
     plan.look_again(due.filter(|at| *at > now).min());
-    let before = set.status.clone().unwrap_or_default();
-    let status = ReplicaSetStatus {
+    let before = set.status();
+    let status = K::sayable(ReplicaSetStatus {
         replicas: i32::try_from(active.len()).unwrap_or(i32::MAX),
         fully_labeled_replicas: count(&labelled),
         ready_replicas: count(&|pod| ready_since(pod).is_some()),
         available_replicas: count(&|pod| available_at(pod, min_ready).is_some_and(|at| at <= now)),
         terminating_replicas: i32::try_from(terminating).ok(),
-        observed_generation: set.metadata.generation,
-        conditions: conditions(&before, memory, now),
-    };
-    if set.status.as_ref() != Some(&status) {
+        observed_generation: set.meta().generation,
+        conditions: conditions(before.as_ref(), memory, now),
+    });
+    if before.as_ref() != Some(&status) {
         let value = |status: &ReplicaSetStatus| serde_json::to_value(status).unwrap_or_default();
-        let before = set.status.as_ref().map(value).unwrap_or_default();
+        let before = before.as_ref().map(value).unwrap_or_default();
         plan.then(patch_status(set, difference(&before, &value(&status))));
     }
 }
 
 fn conditions(
-    before: &ReplicaSetStatus,
+    before: Option<&ReplicaSetStatus>,
     memory: &Memory,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
     const FAILURE: &str = "ReplicaFailure";
-    let (current, mut others): (Vec<_>, Vec<_>) =
-        before.conditions.iter().flatten().cloned().partition(|condition| condition.type_ == FAILURE);
+    let (current, mut others): (Vec<_>, Vec<_>) = before
+        .and_then(|before| before.conditions.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .partition(|condition| condition.type_ == FAILURE);
     if let Some(failure) = &memory.failure {
         let reason = if failure.attempt == Attempt::Create { "FailedCreate" } else { "FailedDelete" };
         let same = current.into_iter().find(|condition| condition.reason.as_deref() == Some(reason));

@@ -64,8 +64,9 @@ impl Heartbeat {
             Ok(node) => node,
             Err(error) if write::is_already_exists(&error) => {
                 // Labels and taints that people put on it stay.
-                let labels = json!({"metadata": {"labels": self.description.labels()}});
-                nodes.patch(&self.description.name, &PatchParams::default(), &Patch::Merge(labels)).await?
+                let (labels, annotations) = (self.description.labels(), self.description.annotations());
+                let ours = json!({"metadata": {"labels": labels, "annotations": annotations}});
+                nodes.patch(&self.description.name, &PatchParams::default(), &Patch::Merge(ours)).await?
             }
             Err(error) => return Err(error),
         };

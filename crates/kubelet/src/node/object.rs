@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use api::k8s::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    DaemonEndpoint, Node, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
     NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Written;
@@ -13,6 +14,7 @@ use client::ObjectMeta;
 use jiff::Timestamp;
 
 use super::heartbeat::Standing;
+use super::introduce;
 use super::machine::Machine;
 use super::reserved::Amounts;
 
@@ -29,9 +31,12 @@ pub(crate) struct Description {
     pub(crate) allocatable: Amounts,
     pub(crate) pod_cidrs: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, Option<String>>,
     pub(crate) version: String,
     /// Runtime handlers, the default one first.
     pub(crate) handlers: Vec<String>,
+    /// Where it keeps volumes that outlive pods.
+    pub(crate) volumes: PathBuf,
 }
 
 /// Conditions of running short, each with reason and message for when it holds and when it does not: upstream's words.
@@ -84,12 +89,21 @@ impl Description {
         self.labels.clone().into_iter().chain(ours).collect()
     }
 
+    /// What the node says of itself for others than people; of what is nothing, that it says nothing any more.
+    pub(crate) fn annotations(&self) -> BTreeMap<String, Option<String>> {
+        let path = self.volumes.to_str().filter(|path| path.starts_with('/')).map(str::to_owned);
+        let volumes = (api::local_volumes::DIRECTORY.to_owned(), path);
+        self.annotations.clone().into_iter().chain([volumes]).collect()
+    }
+
     /// The Node to create.
     pub(crate) fn node(&self, standing: &Standing, now: Timestamp) -> Node {
+        let annotations = self.annotations().into_iter().filter_map(|(key, value)| Some((key, value?)));
         Node {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 labels: Some(self.labels()),
+                annotations: Some(annotations.collect()),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
@@ -111,12 +125,10 @@ impl Description {
         let written = |amounts: &Amounts| -> BTreeMap<String, Written> {
             amounts.iter().map(|(name, amount)| (name.clone(), Written(amount.to_string()))).collect()
         };
-        let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
-        let addresses = self.addresses.iter().map(|ip| address("InternalIP", ip.to_string()));
         let machine = &self.machine;
         let runtime = self.handlers.first().map_or("unknown", String::as_str);
         NodeStatus {
-            addresses: Some(addresses.chain([address("Hostname", self.name.clone())]).collect()),
+            addresses: Some(introduce::addresses(&self.name, &self.addresses)),
             allocatable: Some(written(&self.allocatable)),
             capacity: Some(written(&self.capacity)),
             conditions: Some(self.conditions(before, standing, now)),
@@ -212,6 +224,8 @@ mod tests {
             allocatable: reserved::capacity(&Machine { milli_cpus: 1500, ..Machine::default() }, 110),
             pod_cidrs: vec!["10.1.0.0/24".into(), "fd00:1::/64".into()],
             labels: [("zone".to_owned(), "a".to_owned())].into(),
+            volumes: "/data/volumes".into(),
+            annotations: BTreeMap::new(),
             version: "v1.36.0".into(),
             handlers: vec!["runc".into()],
         }

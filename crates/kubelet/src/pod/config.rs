@@ -397,10 +397,11 @@ fn volume_mount(volume: &Volume, mount: &VolumeMount, uid: &str, paths: &Paths) 
         || volume.secret.is_some()
         || volume.downward_api.is_some()
         || volume.projected.is_some();
+    let is_lent = volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true));
     Mount {
         container_path: absolute(&mount.mount_path),
         host_path: root,
-        readonly: generated || mount.read_only == Some(true),
+        readonly: generated || is_lent || mount.read_only == Some(true),
         // Where it is only wished for, too: this runtime can always do it.
         recursive_readonly: matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
         propagation: match mount.mount_propagation.as_deref() {

@@ -109,7 +109,7 @@ impl Sorter {
             self.pod_security(security);
         }
         for volume in volumes.iter().flatten() {
-            self.volume(volume);
+            self.volume(pod, volume);
         }
         for container in containers::all(pod) {
             self.container(&container.field_path(), &container.spec, *host_network == Some(true));
@@ -159,9 +159,9 @@ impl Sorter {
         let _ = requests;
     }
 
-    fn volume(&mut self, volume: &Volume) {
+    fn volume(&mut self, pod: &Pod, volume: &Volume) {
         let name = &volume.name;
-        if let Err(why) = volume::kind(volume) {
+        if let Err(why) = volume::kind(pod, volume) {
             self.0.refused.push(format!("spec.volumes{{{name}}}: {why}"));
         }
     }
@@ -337,7 +337,11 @@ mod tests {
         on_host["hostNetwork"] = json!(true);
         check(on_host, "");
         let claim = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
-        check(claim, "spec.volumes{v}: persistentVolumeClaim");
+        check(claim, "");
+        check(
+            json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]}),
+            "spec.volumes{v}: nfs",
+        );
         let rules =
             |action: &str| json!({"restartPolicy": "Never", "restartPolicyRules": [{"action": action}]});
         check(container(rules("Restart")), "");

@@ -1,4 +1,4 @@
-//! What the API has given for a pod: config maps, secrets and tokens. The last answer is kept, so that what has run once
+//! What the API has given for a pod: config maps, secrets, tokens, and the volumes of its claims. The last answer is kept, so that what has run once
 //! can run again while the API is away.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,13 +9,13 @@ use std::time::Duration;
 use api::k8s::api::authentication::v1::{
     BoundObjectReference, TokenRequest as Request, TokenRequestSpec, TokenRequestStatus,
 };
-use api::k8s::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use api::k8s::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount};
 use client::{Api, PostParams};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::operation::Scope;
-use super::volume::TokenRequest;
+use super::volume::{self, TokenRequest, claim};
 use crate::environment::Sources;
 
 /// How long an answer is waited for where an earlier one would do.
@@ -35,6 +35,8 @@ struct Cache {
     config_maps: BTreeMap<String, Option<ConfigMap>>,
     secrets: BTreeMap<String, Option<Secret>>,
     tokens: BTreeMap<TokenRequest, Token>,
+    /// By the claims' names: what is bound stays so.
+    volumes: BTreeMap<String, PersistentVolume>,
 }
 
 #[derive(Clone)]
@@ -93,6 +95,29 @@ impl Given {
         Some(Sources { config_maps, secrets, ..Sources::default() })
     }
 
+    /// The volumes that claims are bound to, by the claims' names.
+    pub(crate) async fn volumes(
+        &self,
+        scope: &Scope,
+        claims: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, PersistentVolume>, String> {
+        let mut volumes = BTreeMap::new();
+        for claim in claims {
+            let known = self.cache().volumes.get(&claim).cloned();
+            let volume = match known {
+                Some(volume) => volume,
+                None => volume_of(scope, &claim).await?,
+            };
+            volumes.insert(claim, volume);
+        }
+        Ok(volumes)
+    }
+
+    /// Remembers a claim's volume that has been made.
+    pub(crate) fn keep(&self, claim: String, volume: PersistentVolume) {
+        self.cache().volumes.insert(claim, volume);
+    }
+
     /// Tokens of the pod's service account, renewed in time.
     pub(crate) async fn tokens(
         &self,
@@ -121,6 +146,25 @@ impl Given {
         }
         Ok(tokens)
     }
+}
+
+/// The volume that a claim of the pod is bound to.
+async fn volume_of(scope: &Scope, name: &str) -> Result<PersistentVolume, String> {
+    let failed =
+        |what: &str, error| format!("failed to fetch {what} from API server: {}", client::message(&error));
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(scope.cx.client.clone(), scope.namespace());
+    let found = claims.get_opt(name).await.map_err(|error| failed("PVC", error))?;
+    let claim = found.ok_or_else(|| format!("persistentvolumeclaim {name:?} not found"))?;
+    let volumes = scope.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let is_own = volumes.filter_map(|volume| volume::own_claim(&scope.pod, volume)).any(|own| own == name);
+    let bound = claim::bound(&claim, &scope.pod, is_own)?;
+    let volumes: Api<PersistentVolume> = Api::all(scope.cx.client.clone());
+    let volume = volumes.get(bound).await.map_err(|error| failed("PV", error))?;
+    let named = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()?.uid.as_ref());
+    if named != claim.metadata.uid.as_ref() {
+        return Err(format!("PersistentVolume {bound:?} is bound to another claim than {name:?}"));
+    }
+    Ok(volume)
 }
 
 fn there<K: Clone>(answers: &BTreeMap<String, Option<K>>) -> BTreeMap<String, K> {

@@ -8,6 +8,7 @@ pub(crate) mod fields;
 pub(crate) mod memory;
 pub(crate) mod observed;
 pub(crate) mod operation;
+pub(crate) mod outcomes;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod recall;

@@ -206,6 +206,9 @@ impl Watch {
             (seconds(self.probe.period_seconds, 1, 10), seconds(self.probe.timeout_seconds, 1, 1));
         clock.sleep(seconds(self.probe.initial_delay_seconds, 0, 0)).await;
         let mut tally = Tally::default();
+        let container = &self.target.container;
+        let counted =
+            self.cx.outcomes.begin(&self.pod, &container.name, &self.target.container_id, self.kind.name());
         loop {
             let started =
                 read(&self.board).get(&self.target.container_id).is_some_and(|probed| probed.started);
@@ -215,6 +218,7 @@ impl Watch {
                     answer = self.ask(timeout) => answer,
                     () = clock.sleep(timeout) => Err(Trouble::Failed("probe timed out".to_owned())),
                 };
+                counted.note(&answer);
                 if let Err(trouble) = &answer {
                     self.complain(trouble);
                 }

@@ -3,6 +3,7 @@
 //! Volumes are made with the pod's sandbox. What is made from the API is brought up to date while the pod runs, each
 //! volume all at once ([`files`]); what holds secrets is kept in memory ([`memory`]).
 
+pub(crate) mod claim;
 mod config_map;
 mod downward;
 mod empty_dir;
@@ -16,7 +17,7 @@ mod secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use api::k8s::api::core::v1::{self as core, KeyToPath, Pod};
+use api::k8s::api::core::v1::{self as core, KeyToPath, PersistentVolume, Pod};
 
 use super::config::{PODS, Paths};
 use crate::environment::{Place, Sources};
@@ -38,12 +39,30 @@ pub(crate) trait Volume {
     }
 }
 
+impl<T: Volume + ?Sized> Volume for &T {
+    fn needs(&self, needs: &mut Needs) {
+        (**self).needs(needs);
+    }
+
+    fn content(&self, material: &Material<'_>) -> Result<Content, String> {
+        (**self).content(material)
+    }
+
+    fn refresh(&self) -> bool {
+        (**self).refresh()
+    }
+}
+
 /// What volumes are made from.
 pub(crate) struct Material<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) sources: &'a Sources,
     pub(crate) tokens: &'a BTreeMap<TokenRequest, String>,
     pub(crate) place: &'a Place,
+    /// The volumes that claims are bound to, by the claims' names.
+    pub(crate) volumes: &'a BTreeMap<String, PersistentVolume>,
+    /// The node's name.
+    pub(crate) node: &'a str,
 }
 
 /// What a volume comes to.
@@ -53,6 +72,8 @@ pub(crate) enum Content {
     Empty { memory: bool, limit: Option<i64> },
     /// A path of the machine, and what it has to be.
     Host { path: PathBuf, kind: String },
+    /// The volume that a claim is bound to: a path of the machine, and what is there.
+    Claimed { path: PathBuf, place: claim::Place },
     /// An image's files, which containers find without the kubelet.
     Image,
     /// Files, on the disk or in memory.
@@ -72,10 +93,17 @@ pub(crate) struct Needs {
     pub(crate) config_maps: BTreeSet<String>,
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) tokens: BTreeSet<TokenRequest>,
+    pub(crate) claims: BTreeSet<String>,
 }
 
-/// The kind of a volume, or why this node has none such.
-pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
+/// The name of the claim that is made for a volume of a pod.
+pub(crate) fn own_claim(pod: &Pod, volume: &core::Volume) -> Option<String> {
+    volume.ephemeral.as_ref()?;
+    Some(format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name))
+}
+
+/// The kind of a pod's volume, or why this node has none such.
+pub(crate) fn kind<'a>(pod: &Pod, volume: &'a core::Volume) -> Result<Box<dyn Volume + 'a>, String> {
     // Every kind there is, without `..`: one that upstream adds has to be decided upon.
     let core::Volume {
         name: _,
@@ -91,7 +119,7 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
         cephfs,
         cinder,
         csi,
-        ephemeral,
+        ephemeral: _,
         fc,
         flex_volume,
         flocker,
@@ -110,9 +138,11 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
         storageos,
         vsphere_volume,
     } = volume;
-    fn of<T: Volume>(kind: &Option<T>) -> Option<&dyn Volume> {
-        kind.as_ref().map(|kind| kind as &dyn Volume)
+    fn of<'a, T: Volume>(kind: &'a Option<T>) -> Option<Box<dyn Volume + 'a>> {
+        kind.as_ref().map(|kind| Box::new(kind) as Box<dyn Volume + 'a>)
     }
+    let claim = persistent_volume_claim.as_ref().map(claim::Claim::from);
+    let claim = claim.or_else(|| own_claim(pod, volume).map(claim::Claim));
     let ours = [
         of(config_map),
         of(downward_api),
@@ -121,6 +151,7 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
         of(image),
         of(projected),
         of(secret),
+        claim.map(|claim| Box::new(claim) as Box<dyn Volume>),
     ];
     if let Some(found) = ours.into_iter().flatten().next() {
         return Ok(found);
@@ -132,7 +163,6 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
         ("cephfs", cephfs.is_some()),
         ("cinder", cinder.is_some()),
         ("csi", csi.is_some()),
-        ("ephemeral", ephemeral.is_some()),
         ("fc", fc.is_some()),
         ("flexVolume", flex_volume.is_some()),
         ("flocker", flocker.is_some()),
@@ -141,7 +171,6 @@ pub(crate) fn kind(volume: &core::Volume) -> Result<&dyn Volume, String> {
         ("glusterfs", glusterfs.is_some()),
         ("iscsi", iscsi.is_some()),
         ("nfs", nfs.is_some()),
-        ("persistentVolumeClaim", persistent_volume_claim.is_some()),
         ("photonPersistentDisk", photon_persistent_disk.is_some()),
         ("portworxVolume", portworx_volume.is_some()),
         ("quobyte", quobyte.is_some()),
@@ -161,13 +190,13 @@ fn of_pod(pod: &Pod) -> impl Iterator<Item = &core::Volume> {
 
 /// Whether any of a pod's volumes is made from what may change.
 pub(crate) fn refreshes(pod: &Pod) -> bool {
-    of_pod(pod).filter_map(|volume| kind(volume).ok()).any(Volume::refresh)
+    of_pod(pod).filter_map(|volume| kind(pod, volume).ok()).any(|kind| kind.refresh())
 }
 
 /// What a pod's volumes take from the API.
 pub(crate) fn needs(pod: &Pod) -> Needs {
     let mut needs = Needs::default();
-    for volume in of_pod(pod).filter_map(|volume| kind(volume).ok()) {
+    for volume in of_pod(pod).filter_map(|volume| kind(pod, volume).ok()) {
         volume.needs(&mut needs);
     }
     needs
@@ -177,7 +206,7 @@ pub(crate) fn needs(pod: &Pod) -> Needs {
 pub(crate) fn contents(material: &Material<'_>, all: bool) -> Result<Vec<(String, Content)>, String> {
     let mut contents = Vec::new();
     for volume in of_pod(material.pod) {
-        let content = kind(volume).and_then(|kind| match all || kind.refresh() {
+        let content = kind(material.pod, volume).and_then(|kind| match all || kind.refresh() {
             true => kind.content(material).map(Some),
             false => Ok(None),
         });
@@ -240,6 +269,7 @@ pub(crate) fn make(
     let directory = paths.volume(uid, name);
     match content {
         Content::Host { path, kind } => host_path::make(path, kind),
+        Content::Claimed { path, place } => claim::make(path, place, &directory, group),
         Content::Image => Ok(()),
         Content::Empty { memory, limit } => {
             let limit = memory.then_some(*limit);
@@ -365,8 +395,16 @@ mod tests {
         };
         let place = Place { host_ips: vec![], pod_ips: vec![], allocatable: Default::default() };
         let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
-        let material = Material { pod: &pod, sources: &sources, tokens: &Default::default(), place: &place };
-        kind(volume)?.content(&material)
+        let (tokens, volumes) = (Default::default(), Default::default());
+        let material = Material {
+            pod: &pod,
+            sources: &sources,
+            tokens: &tokens,
+            place: &place,
+            volumes: &volumes,
+            node: "n",
+        };
+        kind(&pod, volume)?.content(&material)
     }
 
     fn files(volume: serde_json::Value) -> Vec<(String, String, u32)> {
@@ -412,7 +450,9 @@ mod tests {
             assert_eq!(resolve(volume.clone()).unwrap_err(), message, "{volume}");
         };
         let claim = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
-        check(claim, "persistentVolumeClaim is not supported on this node");
+        check(claim, "persistentvolumeclaim \"c\" not found");
+        check(json!({"name": "v", "ephemeral": {}}), "persistentvolumeclaim \"p-v\" not found");
+        check(json!({"name": "v", "nfs": {"server": "s", "path": "/"}}), "nfs is not supported on this node");
         check(json!({"name": "v", "configMap": {"name": "no"}}), "configmap \"no\" not found");
         let key = json!({"name": "v", "configMap": {"name": "c", "items": [{"key": "no", "path": "p"}]}});
         check(key, "references non-existent config key: no");

@@ -1,13 +1,15 @@
-//! The node's HTTPS server: logs of its containers, commands in them, and their ports, for those whose client certificate
-//! admits them.
+//! The node's HTTPS server: logs of its containers, commands in them, their ports, and what they use, for those whose client
+//! certificate admits them.
 
 mod command;
 mod find;
 mod log;
+mod metrics;
 mod notices;
 mod ports;
 mod query;
 mod route;
+mod summary;
 mod tail;
 mod upgrade;
 

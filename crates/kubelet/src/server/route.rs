@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::log::{self, LogOptions};
 use super::upgrade::Upgrade;
-use super::{command, ports};
+use super::{command, metrics, ports, summary};
 use crate::context::Context;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -87,6 +87,13 @@ async fn route(
         }
         ["healthz"] => Ok(text(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
         ["pods"] => Ok(pods(cx)),
+        ["metrics"] => Ok(page(metrics::own(cx).await)),
+        ["metrics", "resource"] => Ok(page(metrics::resource(cx).await)),
+        ["metrics", "probes"] => Ok(page(metrics::probes(cx))),
+        ["metrics", "cadvisor"] => Ok(page(metrics::cadvisor(cx).await)),
+        ["stats", "summary"] => {
+            Ok(text(StatusCode::OK, "application/json", summary::summary(cx).await.to_string()))
+        }
         ["containerLogs", namespace, pod, container] => {
             let options = LogOptions::parse(query)?;
             let lines = log::open(cx, namespace, pod, container, options).await?;
@@ -94,6 +101,10 @@ async fn route(
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
     }
+}
+
+fn page(page: String) -> Response<Body> {
+    text(StatusCode::OK, instruments::TEXT, page)
 }
 
 fn switched(head: Response<()>) -> Response<Body> {

@@ -174,13 +174,13 @@ async fn a_pod_gets_its_environment_and_volumes() {
 async fn what_cannot_be_honoured_is_refused_in_words() {
     let plane = Plane::start().await;
     let mut spec = one(json!({}));
-    spec["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    spec["volumes"] = json!([{"name": "v", "nfs": {"server": "s", "path": "/"}}]);
     plane.create("p", spec).await;
     plane.until_event("UnsupportedField").await;
     let refused = |pod: &serde_json::Value| told(pod)["state"]["waiting"]["reason"] == "UnsupportedField";
     let pod = plane.until("p", refused).await;
     assert_eq!(pod["status"]["phase"], "Pending");
-    let message = "spec.volumes{v}: persistentVolumeClaim is not supported on this node";
+    let message = "spec.volumes{v}: nfs is not supported on this node";
     assert_eq!(told(&pod)["state"]["waiting"]["message"], message);
     assert!(plane.runtime.is_empty());
     let mut spec = one(json!({}));

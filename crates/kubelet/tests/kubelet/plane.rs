@@ -102,6 +102,7 @@ impl Plane {
             eviction: Eviction::parse(Default::default(), Duration::from_secs(1), Duration::ZERO).unwrap(),
             pod_cidrs: Vec::new(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             images: kubelet::ImageOptions::default(),
             version: "v1.36.0".into(),
             ready: Some(ready),

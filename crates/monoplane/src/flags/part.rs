@@ -21,6 +21,8 @@ pub enum Part {
     Controllers,
     /// What kube-scheduler does
     Scheduler,
+    /// What metrics-server does
+    Metrics,
 }
 
 impl Part {
@@ -29,6 +31,7 @@ impl Part {
         match self {
             Part::Controllers => "kube-controller-manager",
             Part::Scheduler => "kube-scheduler",
+            Part::Metrics => "metrics-server",
         }
     }
 }
@@ -49,6 +52,7 @@ impl Disabled {
             Self::Role(_) => None,
             Self::Part(Part::Controllers) => Some("controllers"),
             Self::Part(Part::Scheduler) => Some("scheduler"),
+            Self::Part(Part::Metrics) => Some("metrics"),
         }
     }
 }
@@ -61,6 +65,7 @@ impl ValueEnum for Disabled {
             Self::Role(Role::Edge),
             Self::Part(Part::Controllers),
             Self::Part(Part::Scheduler),
+            Self::Part(Part::Metrics),
         ]
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use client::{Ambient, Client};
 use clock::Panicked;
 use pki::{Authority, Signer};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::credentials::Credentials;
 use super::server::identity;
 use super::stop_on_signal;
-use crate::flags::{Apart, Controllers, Part};
+use crate::flags::{Apart, Controllers, Part, Scheduler};
 use crate::notify;
 
 /// Runs the controllers until they are told to stop.
@@ -26,7 +26,11 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
     });
     let signer = flags.signing_pki.as_ref().map(|folder| signer(folder, &ambient));
     let (root_ca, signer) = (root_ca.transpose()?, signer.transpose()?);
-    let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+    let pod_ranges = match flags.allocate_node_cidrs {
+        true => flags.pods.ranges().map_err(Error::msg)?,
+        false => Vec::new(),
+    };
+    let settings = controllers::Settings { root_ca, signer, pod_ranges, ..controllers::Settings::default() };
     let identity = turns(flags.apart, &ambient);
     let options = controllers::Options { identity, settings };
     run(kubeconfig, Part::Controllers, ambient, |client, ambient, stop| {
@@ -37,10 +41,11 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
 /// Runs the scheduler until it is told to stop.
 ///
 /// # Errors
-/// When the kubeconfig cannot be read, and when a part of it panicked.
-pub fn scheduler(kubeconfig: Option<PathBuf>, flags: Apart) -> Result<()> {
+/// When a file that a flag names cannot be read, and when a part of it panicked.
+pub fn scheduler(kubeconfig: Option<PathBuf>, flags: &Scheduler) -> Result<()> {
     let ambient = Ambient::system();
-    let options = scheduler::Options { identity: turns(flags, &ambient), ..scheduler::Options::default() };
+    let config = flags.scheduling.config()?;
+    let options = scheduler::Options { identity: turns(flags.apart, &ambient), config };
     run(kubeconfig, Part::Scheduler, ambient, |client, ambient, stop| {
         scheduler::run(client, ambient, options, stop)
     })

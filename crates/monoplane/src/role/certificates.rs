@@ -13,6 +13,7 @@ use clock::Clock;
 use jiff::Timestamp;
 use pki::{Authority, Credential, Identity, Signer, TokenKeys};
 
+use super::endpoints;
 use crate::flags::{Part, Server};
 use crate::layout::{Layout, keep_file, make_directory};
 
@@ -64,7 +65,7 @@ impl Certificates {
         make_directory(&folder, 0o700)?;
         let kubeconfig = |identity: &Identity| -> Result<String> {
             let credential = authority.client(identity, now)?;
-            Ok(pki::kubeconfig(authority, &self.url, &identity.common_name(), &credential))
+            Ok(pki::kubeconfig(authority.certificate_pem(), &self.url, &identity.common_name(), &credential))
         };
         let admin = kubeconfig(&Identity::Admin)?;
         keep_file(&folder.join("admin.kubeconfig"), admin.as_bytes(), 0o600)?;
@@ -89,7 +90,8 @@ impl Certificates {
             if role == "node" {
                 let proxy = kubeconfig(&Identity::Proxy(name.to_owned()))?;
                 keep_file(&folder.join(format!("proxy-{name}.kubeconfig")), proxy.as_bytes(), 0o600)?;
-                let names = pki::kubelet_names(name, [self.flags.bind_address.to_string()]);
+                let names =
+                    pki::kubelet_names(name, [endpoints::of_node(self.flags.bind_address).to_string()]);
                 let serving = authority.kubelet_serving(name, &names, now)?;
                 keep_file(&folder.join(format!("kubelet-{name}.pem")), serving.to_pem().as_bytes(), 0o600)?;
             }
@@ -103,6 +105,7 @@ pub fn identity_of(part: Part) -> Identity {
     match part {
         Part::Controllers => Identity::ControllerManager,
         Part::Scheduler => Identity::Scheduler,
+        Part::Metrics => Identity::MetricsServer,
     }
 }
 

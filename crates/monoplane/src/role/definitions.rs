@@ -24,6 +24,21 @@ pub fn ingress_class(is_default: bool) -> Value {
     })
 }
 
+/// The class of volumes on the disks of nodes.
+pub fn storage_class(is_default: bool) -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "local",
+            "annotations": { "storageclass.kubernetes.io/is-default-class": is_default.to_string() },
+        },
+        "provisioner": api::local_volumes::PROVISIONER,
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "reclaimPolicy": "Delete",
+    })
+}
+
 /// The class of pods whose programs are WebAssembly components.
 pub fn runtime_class() -> Value {
     json!({

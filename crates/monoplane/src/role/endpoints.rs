@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,14 @@ pub fn outward(listener: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect(ELSEWHERE).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
+}
+
+/// The address by which a node that listens there is reached: by others, if there is a way to them.
+pub fn of_node(listener: IpAddr) -> IpAddr {
+    match listener.is_unspecified() {
+        true => outward(listener).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        false => listener,
+    }
 }
 
 /// Which servers there are.
@@ -175,6 +183,8 @@ mod tests {
         assert_eq!(outward("127.0.0.1"), None);
         assert_eq!(outward("::1"), None);
         assert_eq!(outward("192.0.2.7"), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(of_node("192.0.2.7".parse().unwrap()).to_string(), "192.0.2.7");
+        assert!(!of_node("0.0.0.0".parse().unwrap()).is_unspecified());
         assert!(outward("0.0.0.0").is_none_or(|address| !address.is_loopback() && !address.is_unspecified()));
     }
 }

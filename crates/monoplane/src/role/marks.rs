@@ -47,7 +47,7 @@ impl Marks {
     ///
     /// # Errors
     /// When things of other names may still be there, or nothing can be written.
-    pub fn settle(layout: &Layout, machine: &Machine, service_cidr: &str) -> Result<Self> {
+    pub fn settle(layout: &Layout, machine: &Machine, pod_cidr: &str, service_cidr: &str) -> Result<Self> {
         let before = Self::read(layout)?.unwrap_or_default();
         for (flag, was, wanted) in [
             ("--bridge", &before.bridge, &machine.bridge),
@@ -61,12 +61,12 @@ impl Marks {
         }
         // Routes and rules of that range would be left behind, and pods' addresses.
         let six = |cidrs: &str| cidrs.split_once(',').map(|(_, six)| six.to_owned());
-        if let Some(was) = six(&before.pod_cidr).filter(|was| six(&machine.pod_cidr).as_ref() != Some(was)) {
+        if let Some(was) = six(&before.pod_cidr).filter(|was| six(pod_cidr).as_ref() != Some(was)) {
             bail!(
                 "this node's pods were started with --pod-cidr …,{was}: keep that range of IPv6, or run `monoplane clean` first"
             );
         }
-        if six(service_cidr).is_some() && six(&machine.pod_cidr).is_none() {
+        if six(service_cidr).is_some() && six(pod_cidr).is_none() {
             bail!("--service-cidr has a range of IPv6: --pod-cidr needs one, too");
         }
         let plane = if before.plane.is_empty() { new_id()? } else { before.plane };
@@ -74,7 +74,7 @@ impl Marks {
             plane,
             bridge: machine.bridge.clone(),
             cgroup_root: machine.cgroup_root.clone(),
-            pod_cidr: machine.pod_cidr.clone(),
+            pod_cidr: pod_cidr.to_owned(),
             service_cidr: service_cidr.to_owned(),
         };
         make_directory(&layout.node(), 0o700)?;
@@ -106,6 +106,7 @@ impl Marks {
             masquerade: true,
             services: services.map(|services| services.four),
             services6: services.and_then(|services| services.six),
+            overlay: None,
         })
     }
 }
@@ -135,15 +136,15 @@ mod tests {
             machine: Machine,
         }
         let machine = |bridge: &str| Flags::parse_from(["node", "--bridge", bridge]).machine;
-        let first = Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap();
+        let one = |bridge: &str| Marks::settle(&layout, &machine(bridge), "10.42.0.0/24", "10.43.0.0/16");
+        let first = one("one").unwrap();
         assert_eq!(first.plane.len(), 16);
-        assert_eq!(Marks::settle(&layout, &machine("one"), "10.43.0.0/16").unwrap(), first);
-        let error = Marks::settle(&layout, &machine("two"), "10.43.0.0/16").unwrap_err().to_string();
+        assert_eq!(one("one").unwrap(), first);
+        let error = one("two").unwrap_err().to_string();
         assert!(error.contains("--bridge one"), "{error}");
         assert_eq!(Marks::read(&layout).unwrap(), Some(first));
         // Addresses of IPv6 may come later, and then stay.
-        let pods = |cidrs: &str| Machine { pod_cidr: cidrs.to_owned(), ..machine("one") };
-        let settle = |cidrs: &str, services: &str| Marks::settle(&layout, &pods(cidrs), services);
+        let settle = |cidrs: &str, services: &str| Marks::settle(&layout, &machine("one"), cidrs, services);
         let (both, services) = ("10.42.0.0/24,fd00:42::/64", "10.43.0.0/16,fd00:43::/112");
         let error = settle("10.42.0.0/24", services).unwrap_err().to_string();
         assert!(error.contains("--pod-cidr needs one"), "{error}");

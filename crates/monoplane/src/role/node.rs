@@ -1,28 +1,26 @@
 //! The node: network, runtime and kubelet, put together.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
-use kubelet::{Dns, Machine, Runtimes, Serving, Sysctls};
-use pki::Credential;
+use kubelet::{Dns, Machine, Runtimes, Sysctls};
+use network::overlay::LinkAddress;
 use sandbox::MachineGroups;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::credentials::Credentials;
+use super::join::Joined;
 use super::marks::Marks;
+use super::preparing::Prepared;
 use super::{end_with_parent, stop_on_signal};
 use super::{pods, registries, services};
-use crate::flags::Node;
+use crate::flags::{Node, Overlay};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::ranges::Ranges;
-
-/// The group that the API server's certificate for kubelets carries.
-const CALLERS: &str = "system:monoplane:kubelet-clients";
 
 /// Runs the node until it is told to stop. Its containers run on.
 ///
@@ -36,59 +34,109 @@ pub fn run(flags: &Node) -> Result<()> {
     let layout = Layout::new(&flags.at)?;
     make_directory(&layout.node(), 0o700)?;
     let _lock = crate::up::lock(&layout.node(), "node")?;
-    let address = SocketAddr::new(flags.bind_address, flags.kubelet_port);
+    let address = SocketAddr::new(listens_at(flags, &layout), flags.kubelet_port);
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(flags, &layout, listener))
+    runtime.block_on(serve(flags, &layout, &listener))
 }
 
-async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<()> {
+fn listens_at(flags: &Node, layout: &Layout) -> IpAddr {
+    let usual = match Joined::is_meant(&flags.join, layout) {
+        true => Ipv4Addr::UNSPECIFIED,
+        false => Ipv4Addr::LOCALHOST,
+    };
+    flags.bind_address.unwrap_or(usual.into())
+}
+
+/// One life after the other: a node that has joined begins anew when what it proves itself by, or its address, is another.
+async fn serve(flags: &Node, layout: &Layout, listener: &TcpListener) -> Result<()> {
     let stop = stop_on_signal()?;
-    let folder = layout.node();
-    let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
-    let proxy_kubeconfig = flags.proxy_kubeconfig.clone().unwrap_or_else(|| folder.join("proxy.kubeconfig"));
-    let files = ["kubelet.pem", "ca.crt"].map(|file| folder.join(file));
-    let kubeconfigs = [kubeconfig.clone(), proxy_kubeconfig.clone()];
-    let credentials = Credentials::read(files.into_iter().chain(kubeconfigs));
-    let client = client::transport::from_kubeconfig_file(&kubeconfig, "kubelet")
-        .await
-        .with_context(|| format!("reading {}", kubeconfig.display()))?;
-    let machine = &flags.machine;
-    let marks = Marks::settle(layout, machine, &flags.service_cidr)?;
-    let (ambient, placements) = (Ambient::system(), Arc::default());
+    loop {
+        let life = stop.child_token();
+        let Some(prepared) = life.run_until_cancelled(Prepared::new(flags, layout)).await else {
+            return Ok(());
+        };
+        match live(flags, layout, listener.try_clone()?, prepared?, &life).await? {
+            Some(why) if !stop.is_cancelled() => tracing::info!(why, "the node begins anew; its pods run on"),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn live(
+    flags: &Node,
+    layout: &Layout,
+    listener: TcpListener,
+    prepared: Prepared,
+    stop: &CancellationToken,
+) -> Result<Option<&'static str>> {
+    let (machine, ambient) = (&flags.machine, &prepared.ambient);
+    let marks = Marks::settle(layout, machine, &prepared.pod_cidr, &flags.service_cidr)?;
+    let tunnelled = machine.overlay == Overlay::Vxlan && !prepared.address.is_loopback();
+    let overlay = tunnelled.then_some(prepared.address);
+    let network = network::Config { overlay, ..marks.network(layout)? };
+    let placements = Arc::default();
     let registries = registries::of_node(layout, machine)?;
-    let containers = pods::open(layout, &marks, registries, &placements, &ambient).await?;
-    let node_name = machine.node_name.clone().unwrap_or_else(crate::up::host_name);
+    let containers = pods::open(layout, &marks, network.clone(), registries, &placements, ambient).await?;
     let resolver = text("/etc/resolv.conf");
     let services = services::Parts {
-        kubeconfig: &proxy_kubeconfig,
-        node: &node_name,
-        marks: &marks,
+        kubeconfig: &prepared.proxy_kubeconfig,
+        node: &prepared.node,
+        network: &network,
         resolver: &resolver,
-        ambient: &ambient,
+        ambient,
         placements,
-        outside: flags.bind_address,
+        outside: listener.local_addr()?.ip(),
     };
-    let (services, gateway) = services::start(services, layout, &stop).await?;
-    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
-    range.service_cidr.clone_from(&flags.service_cidr);
-    let dns = registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))?;
-    // A range that has no room for it: then pods ask at their gateway.
-    let dns = dns.unwrap_or(gateway);
-    let pods: Ranges = machine.pod_cidr.parse().context("--pod-cidr")?;
-    let (ready, registered) = oneshot::channel();
+    let (services, gateway) = services::start(services, stop).await?;
+    let link = tunnelled.then(|| LinkAddress::of(&marks.plane).to_string());
     let options = kubelet::Options {
-        client,
-        ambient: ambient.clone(),
-        node_name,
-        addresses: addresses(flags.bind_address, &pods),
-        listener,
-        serving: serving(&folder)?,
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
-        data_dir: folder.clone(),
         cgroup: marks.pods_cgroup(),
+        dns: Dns {
+            servers: vec![dns_address(flags, ambient)?.unwrap_or(gateway)],
+            domain: services::DOMAIN.to_owned(),
+            host: resolver,
+        },
+        annotations: [(proxy::peers::LINK.to_owned(), link)].into(),
+        ready: Some(tell_when_ready()),
+        ..options(flags, layout, listener, &prepared)?
+    };
+    let (clock, addresses) = (ambient.clock.clone(), options.addresses.clone());
+    let Prepared { client, joined, credentials, .. } = prepared;
+    let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
+    let ended = match &joined {
+        None => credentials.guard(kubelet, stop, &*clock).await.map(|()| None),
+        Some(joined) => {
+            let moves = flags.node_ip.is_none() && listens_at(flags, layout).is_unspecified();
+            joined.guard(kubelet, joined.until_changed(&client, &addresses, moves), stop).await
+        }
+    };
+    services.stop().await;
+    ended
+}
+
+/// What follows from the flags and from what the node is.
+fn options(
+    flags: &Node,
+    layout: &Layout,
+    listener: TcpListener,
+    prepared: &Prepared,
+) -> Result<kubelet::Options> {
+    let (folder, machine) = (layout.node(), &flags.machine);
+    let pods: Ranges = prepared.pod_cidr.parse().context("the range of this node's pods")?;
+    Ok(kubelet::Options {
+        client: prepared.client.clone(),
+        ambient: prepared.ambient.clone(),
+        node_name: prepared.node.clone(),
+        addresses: addresses(prepared.address, &pods),
+        listener,
+        serving: prepared.serving.clone(),
+        runtimes: Runtimes::new(Vec::new(), pods::CONTAINERS),
+        data_dir: folder.clone(),
+        cgroup: String::new(),
         machine: Machine::read(),
-        dns: Dns { servers: vec![dns], domain: services::DOMAIN.to_owned(), host: resolver },
+        dns: Dns::default(),
         hosts: text("/etc/hosts"),
         seccomp_default: machine.seccomp_default,
         sysctls: Sysctls::allowing(&machine.allowed_unsafe_sysctls)
@@ -100,19 +148,29 @@ async fn serve(flags: &Node, layout: &Layout, listener: TcpListener) -> Result<(
         eviction: machine.room.eviction().map_err(anyhow::Error::msg)?,
         pod_cidrs: pods.cidrs(),
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         images: machine.images.options(),
         version: crate::VERSION.to_owned(),
-        ready: Some(ready),
-    };
+        ready: None,
+    })
+}
+
+/// Where pods ask for names; a range may have no room for that: then they ask at their gateway.
+fn dns_address(flags: &Node, ambient: &Ambient) -> Result<Option<IpAddr>> {
+    let mut range = registry::Options::new(ambient.clock.clone(), ambient.random.clone());
+    range.service_cidr.clone_from(&flags.service_cidr);
+    registry::defaults::dns_address(&range).map_err(|status| anyhow!("{}", status.message))
+}
+
+/// Tells the supervisor once the node is ready.
+fn tell_when_ready() -> oneshot::Sender<()> {
+    let (ready, registered) = oneshot::channel();
     tokio::spawn(async move {
         if registered.await.is_ok() {
             notify::ready();
         }
     });
-    let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
-    let served = credentials.guard(kubelet, &stop, &*ambient.clock).await;
-    services.stop().await;
-    served
+    ready
 }
 
 /// The node's own addresses: of both families where its pods have both, and the machine has another one beside the first.
@@ -123,22 +181,4 @@ fn addresses(first: IpAddr, pods: &Ranges) -> Vec<IpAddr> {
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
-}
-
-/// The kubelet's serving certificate, and who may call it: the API server under its own certificate, nobody else.
-fn serving(folder: &Path) -> Result<Serving> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-    };
-    let credential = Credential::from_pem(&read("kubelet.pem")?).context("kubelet.pem")?;
-    Ok(Serving {
-        certificate_pem: credential.certificate_pem,
-        key_pem: credential.key_pem,
-        client_authority_pem: read("ca.crt")?,
-        admits: Arc::new(|certificate: &[u8]| {
-            auth::user_of_certificate(certificate)
-                .is_ok_and(|certified| certified.user.groups.iter().any(|group| group == CALLERS))
-        }),
-    })
 }

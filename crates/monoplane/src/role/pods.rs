@@ -31,11 +31,12 @@ pub const CONTAINERS: &str = "runc";
 pub async fn open(
     layout: &Layout,
     marks: &Marks,
+    network: network::Config,
     registries: Registries,
     placements: &Arc<Placements>,
     ambient: &Ambient,
 ) -> Result<Containers> {
-    let network = Network::open(marks.network(layout)?).await.context("opening the pod network")?;
+    let network = Network::open(network).await.context("opening the pod network")?;
     let bridged = Bridged { network, placements: placements.clone(), ambient: ambient.clone() };
     let containers = containers(layout, marks, registries, Arc::new(bridged)).await?;
     // The API may not have heard yet of the addresses of the last ones.

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use apimachinery::cidr::Cidr;
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, InMemory, Limits, Options, Outgoing, ServiceAccounts};
+use apiserver::{ApiServer, Authenticators, Extension, InMemory, Limits, Options, Outgoing, ServiceAccounts};
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
 use egress::{Connector, Policy};
+use metrics::Metrics;
 use pki::{Authority, Identity, Signer};
 use registry::{Registry, defaults};
 use store::Encrypted;
@@ -23,7 +25,9 @@ use super::encryption::Keys;
 use super::front_proxy::FrontProxy;
 use super::peers::Peers;
 use super::storage::Storage;
-use super::{definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal};
+use super::{
+    cluster_info, definitions, descriptors, end_with_parent, endpoints, service_cidr, stop_on_signal,
+};
 use crate::flags::{Api, Part, Server};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -103,6 +107,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
     let mut objects = defaults::manifests(&options, address.port()).map_err(said)?;
     objects.push(definitions::ingress_class(!flags.api.no_default_ingress_class));
+    objects.push(definitions::storage_class(!flags.api.no_default_storage_class));
     objects.push(definitions::runtime_class());
     server
         .install(&bootstrap, &objects)
@@ -126,7 +131,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let identity = storage.is_shared().then(|| identity(&ambient));
     // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
     let signer = Arc::new(Signer::new(certificates.authority(now)?));
-    let lead = Lead { identity: identity.clone(), signer: signer.clone() };
+    let scheduling = flags.api.scheduling.config()?;
+    let lead = Lead { identity: identity.clone(), signer: signer.clone(), api: &flags.api, scheduling };
     let mut roles = start_roles(&flags.disable, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
     let cidrs = defaults::service_cidrs(&options).map_err(said)?;
@@ -145,6 +151,14 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         };
         working.spawn("endpoints of the API", endpoints::keep(installer.clone(), servers, clock));
     }
+    let reached = SocketAddr::new(
+        advertised.filter(|_| !address.ip().is_loopback()).unwrap_or(address.ip()),
+        address.port(),
+    );
+    let (url, pem) =
+        (format!("https://{}", crate::up::reachable(reached)), authority.certificate_pem().to_owned());
+    working
+        .spawn("cluster information", cluster_info::keep(installer.clone(), url, pem, ambient.clock.clone()));
     let clients = authority.certificate_pem().to_owned();
     working.spawn("front proxy", front_proxy.keep(installer.clone(), clients, ambient.clock.clone()));
     let in_use =
@@ -184,12 +198,30 @@ pub fn identity(ambient: &Ambient) -> String {
 }
 
 /// What the roles of this process lead with.
-struct Lead {
+struct Lead<'a> {
     /// With one they lead in turn with those of other servers; without, the store has one owner, so nobody else can run them
     /// against this API server.
     identity: Option<String>,
     /// Who signs certificates.
     signer: Arc<Signer>,
+    /// What addresses there are.
+    api: &'a Api,
+    /// How pods are placed.
+    scheduling: scheduler::Config,
+}
+
+impl Lead<'_> {
+    fn settings(&self, root_ca: String) -> Result<controllers::Settings> {
+        let services = self.api.service_cidr.split(',').filter_map(Cidr::parse_leniently);
+        Ok(controllers::Settings {
+            root_ca: Some(root_ca),
+            signer: Some(self.signer.clone()),
+            pod_ranges: self.api.pods.ranges().map_err(anyhow::Error::msg)?,
+            service_ranges: services.collect(),
+            node_grace: self.api.node_monitor_grace_period,
+            ..controllers::Settings::default()
+        })
+    }
 }
 
 /// Starts the roles that live in this process; gives the connections that they use.
@@ -199,10 +231,10 @@ fn start_roles(
     authority: &Authority,
     ambient: &Ambient,
     tasks: &Tasks,
-    lead: &Lead,
+    lead: &Lead<'_>,
 ) -> Result<Vec<(Identity, InMemory)>> {
     let mut roles = Vec::new();
-    for part in [Part::Controllers, Part::Scheduler] {
+    for part in [Part::Controllers, Part::Scheduler, Part::Metrics] {
         if without.contains(&part) {
             continue;
         }
@@ -213,21 +245,30 @@ fn start_roles(
         let stop = tasks.token().clone();
         match part {
             Part::Controllers => {
-                let root_ca = Some(authority.certificate_pem().to_owned());
-                let signer = Some(lead.signer.clone());
-                let settings = controllers::Settings { root_ca, signer, ..controllers::Settings::default() };
+                let settings = lead.settings(authority.certificate_pem().to_owned())?;
+                let counted = settings.instruments.clone();
+                server.measure(move |page| counted.write(page));
                 let options = controllers::Options { identity: lead.identity.clone(), settings };
                 spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
             }
             Part::Scheduler => {
                 let options =
-                    scheduler::Options { identity: lead.identity.clone(), ..scheduler::Options::default() };
+                    scheduler::Options { identity: lead.identity.clone(), config: lead.scheduling.clone() };
                 spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
             }
+            Part::Metrics => server.extend(extension(Metrics::start(client, own, tasks))),
         }
         roles.push((identity, connection));
     }
     Ok(roles)
+}
+
+/// The API that tells what nodes and pods use, as a part of this server.
+fn extension(metrics: Arc<Metrics>) -> Extension {
+    Extension::new(metrics::GROUP, metrics::VERSION, move |request| {
+        let metrics = metrics.clone();
+        Box::pin(async move { metrics.answer(&request).await })
+    })
 }
 
 /// Runs a part that owns tasks itself; when one of those panics, so has this.

@@ -1,4 +1,4 @@
-//! Services and policies on a node: the proxy's tables and cluster DNS, put together. `proxy` and the kernel's tables in `network` meet
+//! Services, policies and the other nodes on a node: the proxy's tables and cluster DNS, put together. `proxy` and the kernel's tables in `network` meet
 //! here.
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,16 +8,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use client::Ambient;
 use clock::Tasks;
+use network::overlay::{Overlay, Peer};
 use network::policies::Filter;
 use network::services::Balancer;
 use proxy::dns::{Server, Zone, serve};
 use proxy::placements::Placements;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-use super::marks::Marks;
-use crate::layout::Layout;
 
 /// The domain of all names in a cluster.
 pub const DOMAIN: &str = "cluster.local";
@@ -30,8 +29,8 @@ pub struct Parts<'a> {
     pub kubeconfig: &'a Path,
     /// The node.
     pub node: &'a str,
-    /// Names of what it makes.
-    pub marks: &'a Marks,
+    /// The network that it is in.
+    pub network: &'a network::Config,
     /// The machine's own `resolv.conf`.
     pub resolver: &'a str,
     /// Clock and randomness.
@@ -47,12 +46,12 @@ pub struct Parts<'a> {
 ///
 /// # Errors
 /// When the kubeconfig cannot be read, or somebody else answers DNS on that address.
-pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
+pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
     let client = client::transport::from_kubeconfig_file(parts.kubeconfig, "kube-proxy")
         .await
         .with_context(|| format!("reading {}", parts.kubeconfig.display()))?;
     let tasks = Tasks::under(stop);
-    let network = parts.marks.network(layout)?;
+    let network = parts.network;
     let gateway = IpAddr::V4(network.subnet.gateway());
     let (names, zone) = watch::channel(Arc::new(Zone::new(DOMAIN, &[], &[])));
     let at = SocketAddr::new(gateway, PORT);
@@ -63,8 +62,10 @@ pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) 
 
     let four = (network.subnet.network().into(), network.subnet.prefix());
     let six = network.subnet6.map(|six| (six.network().into(), six.prefix()));
-    let mut balancer = Balancer::new(&parts.marks.bridge, std::iter::once(four).chain(six).collect());
-    let mut filter = Filter::new(&parts.marks.bridge);
+    let mut balancer = Balancer::new(&network.bridge, std::iter::once(four).chain(six).collect());
+    let mut filter = Filter::new(&network.bridge);
+    let runtime = Handle::current();
+    let overlay = Overlay::open(network).context("the way to other machines")?;
     let options = proxy::Options {
         client,
         ambient: parts.ambient.clone(),
@@ -75,6 +76,7 @@ pub async fn start(parts: Parts<'_>, layout: &Layout, stop: &CancellationToken) 
         outside: parts.outside,
         balance: move |services: &_| balancer.apply(services),
         filter: move |policies: &_| filter.apply(policies),
+        overlay: overlay.map(|mut overlay| move |peers: &Vec<Peer>| runtime.block_on(overlay.apply(peers))),
     };
     tasks.spawn_graceful("proxy", proxy::run(options, stop.clone()));
     Ok((tasks, gateway))

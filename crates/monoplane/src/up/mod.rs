@@ -32,8 +32,12 @@ pub fn run(flags: &Up, log: &str) -> Result<()> {
     let layout = Layout::new(&flags.at)?;
     make_directory(layout.root(), 0o755)?;
     let _lock = lock(layout.root(), "up")?;
+    let mut flags = flags.clone();
+    if flags.machine.pod_cidr.is_none() {
+        flags.machine.pod_cidr = Some(flags.api.pods.first().map_err(anyhow::Error::msg)?);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise(flags, log, &layout))
+    runtime.block_on(supervise(&flags, log, &layout))
 }
 
 /// One plane a data directory, and one node: the lock goes with the process.
@@ -81,7 +85,8 @@ async fn supervise(flags: &Up, log: &str, layout: &Layout) -> Result<()> {
 
     if recipes::can_run_node() {
         // Before the first thing of that name is made, which is the edge's cgroup.
-        crate::role::marks::Marks::settle(layout, &flags.machine, &flags.api.service_cidr)?;
+        let pods = flags.machine.pod_cidr.as_deref().unwrap_or_default();
+        crate::role::marks::Marks::settle(layout, &flags.machine, pods, &flags.api.service_cidr)?;
     }
     // What the node could not read is said here, once, and not by a node that is started again and again.
     let room = &flags.machine.room;

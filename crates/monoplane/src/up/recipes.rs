@@ -69,6 +69,11 @@ impl Recipes<'_> {
         push(&mut words, "--api-port", port.to_string());
         push(&mut words, "--issue-for", format!("node={},edge={}", self.names.node, self.names.edge));
         push(&mut words, "--service-cidr", &api.service_cidr);
+        for (flag, value) in api.pods.words() {
+            push(&mut words, flag, value);
+        }
+        let grace = api.node_monitor_grace_period.as_millis();
+        push(&mut words, "--node-monitor-grace-period", format!("{grace}ms"));
         let inside = self.pods_gateway();
         if let Some(gateway) = inside {
             listeners.push(bind_early((gateway, port).into())?);
@@ -80,12 +85,21 @@ impl Recipes<'_> {
             let copy = copied("--token-auth-file", file, &self.layout.server(), "tokens.csv")?;
             push(&mut words, "--token-auth-file", copy);
         }
+        if let Some(file) = &api.scheduling.scheduler_config {
+            // What is wrong with it is better said once, here, than by a server that starts again and again.
+            api.scheduling.config()?;
+            let copy = copied("--scheduler-config", file, &self.layout.server(), "scheduler.yaml")?;
+            push(&mut words, "--scheduler-config", copy);
+        }
         let parts: Vec<_> = self.flags.disable.iter().filter_map(|disabled| disabled.part_word()).collect();
         if !parts.is_empty() {
             push(&mut words, "--disable", parts.join(","));
         }
         if api.no_default_ingress_class {
             words.push("--no-default-ingress-class".into());
+        }
+        if api.no_default_storage_class {
+            words.push("--no-default-storage-class".into());
         }
         if !api.tls_san.is_empty() {
             push(&mut words, "--tls-san", api.tls_san.join(","));
@@ -116,7 +130,8 @@ impl Recipes<'_> {
         push(&mut words, "--service-cidr", &self.flags.api.service_cidr);
         push(&mut words, "--kubelet-port", self.flags.kubelet_port.to_string());
         push(&mut words, "--node-name", &self.names.node);
-        push(&mut words, "--pod-cidr", &machine.pod_cidr);
+        push(&mut words, "--pod-cidr", machine.pod_cidr.clone().unwrap_or_default());
+        push(&mut words, "--overlay", machine.overlay.word());
         push(&mut words, "--bridge", &machine.bridge);
         push(&mut words, "--cgroup-root", &machine.cgroup_root);
         if machine.seccomp_default {
@@ -206,7 +221,8 @@ impl Recipes<'_> {
     /// Where pods of this machine reach an API that listens on a loopback address: their gateway is the machine's own.
     fn pods_gateway(&self) -> Option<Ipv4Addr> {
         let runs_pods = can_run_node() && !self.flags.disable.contains(&Disabled::Role(Role::Node));
-        let pods = self.flags.machine.pod_cidr.parse::<crate::ranges::Ranges>().ok();
+        let pods =
+            self.flags.machine.pod_cidr.as_ref().and_then(|cidr| cidr.parse::<crate::ranges::Ranges>().ok());
         pods.filter(|_| runs_pods && self.flags.bind_address.is_loopback()).map(|pods| pods.four.gateway())
     }
 

@@ -9,7 +9,7 @@ use crate::start;
 const NAME: &str = "v1alpha1.wardle.example.com";
 
 /// An address of this machine that is not loopback: endpoints may not have such.
-fn own_address() -> String {
+pub(crate) fn own_address() -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket.connect("192.0.2.1:9").expect("a route");
     socket.local_addr().expect("an address").ip().to_string()
@@ -51,7 +51,7 @@ spec:
 }
 
 /// Whom servers of aggregated APIs are to trust, as they read it.
-fn front_proxies(plane: &Plane) -> String {
+pub(crate) fn front_proxies(plane: &Plane) -> String {
     let of = "extension-apiserver-authentication";
     let map = eventually("it is published", || {
         let said = plane.kubectl(&["get", "-n", "kube-system", "configmap", of, "-o", "json"]);

@@ -56,7 +56,8 @@ fn parts_of_the_server_run_apart_and_take_turns() {
 
     let first = Running::start(&plane, &["scheduler"], "kube-scheduler");
     eventually("the pods are bound", || (bound(&plane) == 2).then_some(()));
-    let holder = || plane.get(&["lease", "kube-scheduler", "-n", "kube-system"])["spec"]["holderIdentity"].clone();
+    let holder =
+        || plane.get(&["lease", "kube-scheduler", "-n", "kube-system"])["spec"]["holderIdentity"].clone();
     let (led, _second) = (holder(), Running::start(&plane, &["scheduler"], "kube-scheduler"));
     assert!(led.is_string(), "{led}");
     // Asked to end it gives the lease back, so that the other need not wait until it is over.

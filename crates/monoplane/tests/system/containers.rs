@@ -1,6 +1,6 @@
 //! Containers: they run, are restarted, and outlive everything but their own end.
 
-use harness::{Plane, eventually, is_root, kill, send};
+use harness::{Plane, Said, eventually, is_root, kill, send};
 
 pub(crate) const IMAGE: &str = "monoplane.test/busybox:1";
 
@@ -25,17 +25,22 @@ pub(crate) fn plane_with_image_of(binary: &str, flags: &[&str]) -> Option<Plane>
 
 /// The plane, once it has the image.
 pub(crate) fn with_image(plane: Plane) -> Plane {
+    give_image(|words| plane.monoplane(words));
+    plane
+}
+
+/// Gives a machine the image, by what runs the binary on its data directory.
+pub(crate) fn give_image(monoplane: impl Fn(&[&str]) -> Said) {
     let work = tempfile::tempdir().expect("a directory");
     let root = work.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a directory");
     std::fs::copy("/bin/busybox", root.join("bin/busybox"))
         .expect("busybox: `cargo xtask tools` installs it");
     let archive = docker_archive(work.path());
-    let said = plane.monoplane(&["image", "import", archive.to_str().expect("a path")]);
+    let said = monoplane(&["image", "import", archive.to_str().expect("a path")]);
     assert!(said.ok, "{said:?}");
-    let listed = plane.monoplane(&["image", "ls"]);
+    let listed = monoplane(&["image", "ls"]);
     assert!(listed.out.contains(IMAGE), "{listed:?}");
-    plane
 }
 
 /// What `docker save` would write for an image with busybox alone in it.

@@ -71,16 +71,17 @@ fn volumes_and_claims_are_shown_and_held() {
         "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata:\n  name: fast\n  annotations: \
          {storageclass.kubernetes.io/is-default-class: 'true'}\nprovisioner: x.test/y\n",
     );
-    let table = plane.kubectl_ok(&["get", "sc"]);
+    let table = plane.kubectl_ok(&["get", "sc", "fast"]);
     assert!(table.contains("fast (default)   x.test/y      Delete          Immediate"), "{table}");
     plane.apply(
         "apiVersion: v1\nkind: PersistentVolume\nmetadata: {name: v}\nspec:\n  capacity: {storage: 5Gi}\n  accessModes: \
          [ReadWriteOnce]\n  hostPath: {path: /data}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c}\n\
          spec:\n  accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 1Gi}}\n",
     );
+    plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Available", "pv/v", "--timeout=30s"]);
     let table = plane.kubectl_ok(&["get", "pv,pvc", "-o", "wide"]);
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[1][..5], ["persistentvolume/v", "5Gi", "RWO", "Retain", "Pending"]);
+    assert_eq!(rows[1][..5], ["persistentvolume/v", "5Gi", "RWO", "Retain", "Available"]);
     assert_eq!(rows[4][..4], ["persistentvolumeclaim/c", "Pending", "fast", "<unset>"]);
     assert_eq!((rows[1].last(), rows[4].last()), (Some(&"Filesystem"), Some(&"Filesystem")));
 

@@ -67,6 +67,14 @@ pub(crate) fn in_group(into: Register) -> Vec<u8> {
     meta(into, 21)
 }
 
+/// Goes on unless the packet leaves by the interface of this name. Takes four registers.
+pub(crate) fn leaves_by_another(at: Register, name: &str) -> Vec<u8> {
+    // Of names the kernel compares all the room that they have.
+    let mut padded = name.as_bytes().to_vec();
+    padded.resize(16, 0);
+    [meta(at, 7), differs(at, &padded)].concat()
+}
+
 /// Loads the number of the interface that answers to the packet's source leave by, if it is the one that the packet came
 /// by; else 0.
 pub(crate) fn way_back(into: Register) -> Vec<u8> {

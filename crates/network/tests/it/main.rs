@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
 mod dual;
+mod overlay;
 mod policies;
 mod services;
 
@@ -33,6 +34,7 @@ fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Config, PathBuf) -> F)
         masquerade: true,
         services: Some("10.96.0.0/16".parse().unwrap()),
         services6: None,
+        overlay: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

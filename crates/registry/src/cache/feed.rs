@@ -1,6 +1,6 @@
 //! The task that follows the store.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(crate) struct Feed {
     clock: Arc<dyn clock::Clock>,
     applied: Arc<Applied>,
     pending: Arc<Pending>,
-    resources: HashMap<String, Arc<Resource>>,
+    resources: BTreeMap<String, Arc<Resource>>,
 }
 
 impl Feed {
@@ -47,7 +47,7 @@ impl Feed {
         applied: Arc<Applied>,
         pending: Arc<Pending>,
     ) -> Self {
-        Self { store, clock, applied, pending, resources: HashMap::new() }
+        Self { store, clock, applied, pending, resources: BTreeMap::new() }
     }
 
     /// Loads a resource as the store's head has it.
@@ -123,18 +123,20 @@ impl Feed {
         let mut tick = clock.sleep(PROGRESS_EVERY);
         loop {
             tokio::select! {
-                batch = watch.events.recv() => match batch {
-                    Some(changes) => self.apply(changes?),
-                    None => return Ok(()), // The store has shut down.
-                },
-                command = commands.recv() => match command {
-                    Some(command) => self.obey(command).await,
-                    None => return Ok(()),
-                },
+                // What is rare first: there may be no end of changes.
+                biased;
                 () = &mut tick => {
                     self.progress();
                     tick = clock.sleep(PROGRESS_EVERY);
                 }
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return Ok(()),
+                },
+                batch = watch.events.recv() => match batch {
+                    Some(changes) => self.apply(changes?),
+                    None => return Ok(()), // The store has shut down.
+                },
             }
         }
     }

@@ -84,6 +84,7 @@ impl CustomKinds {
             self.sweep(false).await;
             loop {
                 tokio::select! {
+                    biased;
                     event = watch.next() => match event {
                         Some(event) => {
                             if let Some(object) = event.object() {

@@ -17,18 +17,22 @@ fn node(name: &str, extra: Value) -> Node {
     from_value(node).unwrap()
 }
 
-fn pod(spec: Value) -> PodFacts {
+fn pod(spec: Value) -> Arc<PodFacts> {
     let mut whole = json!({ "containers": [{ "name": "c" }] });
     for (name, value) in spec.as_object().unwrap() {
         whole[name] = value.clone();
     }
     let owner = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true }]);
-    PodFacts::of(
-        &from_value(
-            json!({ "metadata": { "name": "p", "uid": "p", "ownerReferences": owner }, "spec": whole }),
-        )
-        .unwrap(),
-    )
+    let metadata = json!({ "name": "p", "namespace": "x", "uid": "p", "labels": { "app": "a" }, "ownerReferences": owner });
+    Arc::new(PodFacts::of(&from_value(json!({ "metadata": metadata, "spec": whole })).unwrap()))
+}
+
+fn place(pod: &Arc<PodFacts>, snapshot: &mut Snapshot, chance: u64) -> Result<Arc<str>, Box<Unplaceable>> {
+    super::place(pod, &Arc::default(), snapshot, chance).map(|placement| placement.node)
+}
+
+fn another(name: &str, pod: &Arc<PodFacts>) -> Arc<PodFacts> {
+    Arc::new(PodFacts { uid: name.into(), ..(**pod).clone() })
 }
 
 fn asks(cpu: &str) -> Value {
@@ -60,7 +64,7 @@ fn refusals_read_as_upstream_writes_them() {
     );
     assert_eq!(
         refusal(&[plain.clone(), tainted, cordoned, full], asks("5")),
-        "0/4 nodes are available: 1 Too many pods, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable, \
+        "0/4 nodes are available: 1 Too many pods, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, \
          2 Insufficient cpu."
     );
     assert_eq!(
@@ -80,11 +84,11 @@ fn host_ports_are_taken_once_for_an_address() {
         let port = json!({ "containerPort": 1, "hostPort": 80, "hostIP": address });
         pod(json!({ "containers": [{ "name": "c", "ports": [port] }] }))
     };
-    snapshot.place("a", Arc::new(PodFacts { uid: "first".into(), ..port("10.0.0.1") }));
+    snapshot.place("a", another("first", &port("10.0.0.1")));
     assert!(place(&port("10.0.0.2"), &mut snapshot, 0).is_ok());
     for taken in ["10.0.0.1", "", "0.0.0.0"] {
         let why = place(&port(taken), &mut snapshot, 0).unwrap_err();
-        assert_eq!(why.hindrances, [Hindrance::Ports].into());
+        assert_eq!(why.by, [PluginName::NodePorts].into());
     }
 }
 
@@ -92,7 +96,7 @@ fn host_ports_are_taken_once_for_an_address() {
 fn what_is_placed_fills_a_node_and_what_goes_frees_it() {
     let mut snapshot = snapshot(&[node("a", json!({}))]);
     for i in 0..4 {
-        let facts = Arc::new(PodFacts { uid: i.to_string().into(), ..pod(asks("1")) });
+        let facts = another(&i.to_string(), &pod(asks("1")));
         let at = place(&facts, &mut snapshot, 0).unwrap();
         snapshot.place(&at, facts);
     }
@@ -103,13 +107,18 @@ fn what_is_placed_fills_a_node_and_what_goes_frees_it() {
 
 #[test]
 fn replicas_spread_over_nodes_and_zones() {
+    let set = from_value(
+        json!({ "metadata": { "name": "r" }, "spec": { "selector": { "matchLabels": { "app": "a" } } } }),
+    );
+    let set: k8s_openapi::api::apps::v1::ReplicaSet = set.unwrap();
     let zoned = |name: &str, zone: &str| {
         node(name, json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } }))
     };
     let mut snapshot = snapshot(&[zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), zoned("b2", "b")]);
+    snapshot.selectors.set(&("x".into(), "r".into()), Some(set));
     let mut placed = Vec::new();
     for i in 0..8u64 {
-        let facts = Arc::new(PodFacts { uid: i.to_string().into(), ..pod(asks("100m")) });
+        let facts = another(&i.to_string(), &pod(asks("100m")));
         let at = place(&facts, &mut snapshot, i * 7).unwrap();
         snapshot.place(&at, facts);
         placed.push(at);
@@ -141,7 +150,7 @@ fn preferences_decide_among_equals() {
 #[test]
 fn pods_on_nodes_that_are_not_known_count_when_they_turn_up() {
     let mut snapshot = Snapshot::default();
-    snapshot.place("late", Arc::new(PodFacts { uid: "x".into(), ..pod(asks("3")) }));
+    snapshot.place("late", another("x", &pod(asks("3"))));
     assert_eq!(
         place(&pod(asks("1")), &mut snapshot, 0).unwrap_err().to_string(),
         "no nodes available to schedule pods"
@@ -156,6 +165,7 @@ fn many_nodes_are_sampled_in_turn() {
     let nodes: Vec<_> = (0..1000).map(|i| node(&format!("n{i}"), json!({}))).collect();
     let mut snapshot = snapshot(&nodes);
     place(&pod(json!({})), &mut snapshot, 0).unwrap();
-    assert_eq!(snapshot.next, wanted(1000));
-    assert_eq!((wanted(100), wanted(1000), wanted(5000)), (100, 420, 500));
+    assert_eq!((wanted(1000, 70), wanted(1000, 100), wanted(1000, 1)), (700, 1000, 100));
+    assert_eq!(snapshot.next, wanted(1000, 0));
+    assert_eq!((wanted(100, 0), wanted(1000, 0), wanted(5000, 0)), (100, 420, 500));
 }

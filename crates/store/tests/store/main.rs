@@ -9,4 +9,5 @@ mod etcd;
 mod etcd_faults;
 mod faulty;
 mod kill;
+mod memory;
 mod model;

@@ -19,7 +19,7 @@ pub(super) async fn run(scope: Scope, attempt: u32, token: CancellationToken) ->
     }
     let made = match token.run_until_cancelled(volumes::prepare(&scope, true)).await {
         None => return Outcome::Sandbox(Ok(())),
-        Some(Ok(prepared)) => volumes::make(prepared).await,
+        Some(Ok(prepared)) => volumes::make(&scope, prepared).await,
         Some(Err(message)) => Err(message),
     };
     if let Err(message) = made {

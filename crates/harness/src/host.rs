@@ -1,0 +1,164 @@
+//! Networks of machines on one Linux machine: a network namespace each, with a cable to a switch in one of its own. Nothing
+//! of it is reachable from outside.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use network::{Config, Network};
+use nix::sched::{CloneFlags, setns};
+
+/// What machines are plugged into. Dropping it takes all of them away.
+pub(crate) struct Switch {
+    mark: String,
+    hosts: u8,
+    /// Removes the namespaces when it is told to, or when this process is killed.
+    guard: Child,
+}
+
+/// The router of the machines' network, which knows no other one.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
+/// The interface of every machine.
+const INTERFACE: &str = "eth0";
+
+impl Switch {
+    pub(crate) fn new() -> Self {
+        let mark = format!("mt{}", std::process::id());
+        let remove = format!(
+            "cat > /dev/null; for name in $(ip netns list | cut -d' ' -f1 | grep '^{mark}-'); do ip netns del $name; done"
+        );
+        let mut guard = Command::new("sh");
+        guard.args(["-c", &remove]).stdin(Stdio::piped()).process_group(0);
+        let switch = Self { mark, hosts: 0, guard: guard.spawn().expect("a shell") };
+        let name = switch.namespace();
+        ip(&format!("netns add {name}"));
+        ip(&format!("-n {name} link add switch type bridge"));
+        ip(&format!("-n {name} addr add {ROUTER}/24 dev switch"));
+        ip(&format!("-n {name} link set switch up"));
+        switch
+    }
+
+    /// Another machine's network.
+    pub(crate) fn plug_in(&mut self) -> Host {
+        self.hosts += 1;
+        let number = self.hosts;
+        let host = Host {
+            name: format!("{}-{number}", self.mark),
+            switch: self.namespace(),
+            port: format!("port{number}"),
+            address: Ipv4Addr::new(10, 99, 0, number),
+        };
+        let Host { name, switch, port, .. } = &host;
+        ip(&format!("netns add {name}"));
+        ip(&format!("-n {switch} link add {port} type veth peer name {INTERFACE} netns {name}"));
+        ip(&format!("-n {switch} link set {port} master switch up"));
+        ip(&format!("-n {name} link set lo up"));
+        host.configure();
+        host
+    }
+
+    /// Another machine's network, behind a router that shows its own address for what comes out of it: it reaches others, and
+    /// nobody reaches it.
+    pub(crate) fn hide(&mut self) -> Host {
+        let router = self.plug_in();
+        let name = format!("{}-hidden", router.name);
+        ip(&format!("netns add {name}"));
+        let state = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            bridge: "inside".to_owned(),
+            owner: name.clone(),
+            subnet: "192.168.77.0/24".parse().expect("a subnet"),
+            subnet6: None,
+            state_dir: state.path().join("state"),
+            masquerade: true,
+            services: None,
+            services6: None,
+            overlay: None,
+        };
+        let address = route(format!("/run/netns/{}", router.name), config, format!("/run/netns/{name}"));
+        Host { name, address, ..router }
+    }
+
+    fn namespace(&self) -> String {
+        format!("{}-switch", self.mark)
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// The network of one machine.
+pub struct Host {
+    name: String,
+    switch: String,
+    port: String,
+    address: Ipv4Addr,
+}
+
+impl Host {
+    /// The address by which others reach it.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// A program in this network.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        // Its own mounts: /sys/fs/cgroup stays what it is.
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command
+    }
+
+    /// Pulls the cable.
+    pub fn unplug(&self) {
+        ip(&format!("-n {} link set {} down", self.switch, self.port));
+    }
+
+    /// Plugs it in again.
+    pub fn plug(&self) {
+        ip(&format!("-n {} link set {} up", self.switch, self.port));
+    }
+
+    /// Has another address from now on, and no more the one before.
+    pub fn move_to(&mut self, last: u8) {
+        ip(&format!("-n {} addr flush dev {INTERFACE}", self.name));
+        self.address = Ipv4Addr::new(10, 99, 0, last);
+        self.configure();
+    }
+
+    fn configure(&self) {
+        ip(&format!("-n {} addr add {}/24 dev {INTERFACE}", self.name, self.address));
+        ip(&format!("-n {} link set {INTERFACE} up", self.name));
+        ip(&format!("-n {} route replace default via {ROUTER}", self.name));
+    }
+}
+
+/// Makes a router of a namespace, with one machine behind it, whose address is given: what carries pods carries it, too.
+fn route(router: String, config: Config, behind: String) -> Ipv4Addr {
+    let work = move || {
+        setns(File::open(router).expect("a namespace"), CloneFlags::CLONE_NEWNET).expect("root");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let attached = runtime.block_on(async {
+            Network::open(config).await.expect("a network").attach("machine", Path::new(&behind)).await
+        });
+        match attached.expect("a machine")[0] {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => panic!("{address} is none of the subnet"),
+        }
+    };
+    // A thread is in its own namespace.
+    std::thread::spawn(work).join().expect("a router")
+}
+
+#[track_caller]
+fn ip(words: &str) {
+    let said = Command::new("ip").args(words.split_whitespace()).output().expect("ip runs");
+    assert!(said.status.success(), "ip {words}: {}", String::from_utf8_lossy(&said.stderr));
+}

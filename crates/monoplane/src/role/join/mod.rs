@@ -1,0 +1,240 @@
+//! How a machine becomes a node of a plane that runs elsewhere, and stays one: by a token it gets a certificate, by that the
+//! others; it renews them by itself, and says so when it has another address.
+//!
+//! Begin with [`Joined::enter`].
+
+mod discover;
+mod files;
+mod request;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use api::k8s::api::core::v1::Node;
+use auth::bootstrap_token::Token;
+use client::{Ambient, Api, Client};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::flags::Join;
+use crate::layout::Layout;
+use files::{Certificate, Files};
+use request::certificate;
+
+pub use discover::{NAME as CLUSTER_INFO, NAMESPACE as PUBLIC};
+
+/// How often it is looked whether anything has changed, and how soon first: a node with another address than its certificate
+/// has just told the API of that.
+const EVERY: Duration = Duration::from_secs(5);
+const FIRST: Duration = Duration::from_secs(1);
+/// How long after a failure it is tried again to renew something.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// A node of a plane that runs elsewhere.
+pub struct Joined {
+    node: String,
+    server: String,
+    files: Files,
+    ambient: Ambient,
+}
+
+impl Joined {
+    /// The node that the flags make of this machine, or that it was made before; `None` where it was issued what it needs.
+    ///
+    /// # Errors
+    /// When it cannot join.
+    pub async fn enter(flags: &Join, layout: &Layout, node: &str, ambient: &Ambient) -> Result<Option<Self>> {
+        let files = Files::at(&layout.node());
+        let before = files.joined();
+        let Some(server) = flags.join.clone().or_else(|| before.as_ref().map(|(server, _)| server.clone()))
+        else {
+            return Ok(None);
+        };
+        let joined = Self { node: node.to_owned(), server, files, ambient: ambient.clone() };
+        if let Some((_, authority)) = &before {
+            joined.is_of(flags, authority)?;
+        }
+        let now = ambient.clock.now();
+        match (before, joined.files.held(Certificate::Kubelet, node, now)) {
+            (Some((_, authority)), Some(_)) => joined.files.join(&joined.server, &authority)?,
+            _ => joined.be_admitted(flags).await?,
+        }
+        for which in [Certificate::Kubelet, Certificate::Proxy] {
+            if let Some((credential, _)) = joined.files.held(which, node, now) {
+                // The server may be another one than before.
+                joined.files.kubeconfig(which, node, &credential)?;
+            }
+        }
+        Ok(Some(joined))
+    }
+
+    /// Whether the flags, or what is kept, make this machine a node of a plane that runs elsewhere.
+    pub fn is_meant(flags: &Join, layout: &Layout) -> bool {
+        flags.join.is_some() || Files::at(&layout.node()).joined().is_some()
+    }
+
+    /// What a machine keeps of another plane is no use in this one.
+    fn is_of(&self, flags: &Join, authority: &str) -> Result<()> {
+        match &flags.ca_hash {
+            Some(pin) if *pin != pki::pin(authority)? => self.files.forget(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gets the node's certificate by a token.
+    async fn be_admitted(&self, flags: &Join) -> Result<()> {
+        let (server, node) = (&self.server, &self.node);
+        let text = match &flags.token_file {
+            Some(file) => {
+                std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?
+            }
+            None => flags.token.clone().with_context(|| {
+                format!(
+                    "this machine has no valid certificate of {server}: it needs --token and --ca-hash; `monoplane token \
+                     create` on the server prints the whole command"
+                )
+            })?,
+        };
+        let token = Token::parse(text.trim()).ok_or_else(|| {
+            anyhow!("--token: want six characters, a dot and sixteen characters, all of them digits or small letters")
+        })?;
+        let pin = flags.ca_hash.as_ref();
+        let pin = pin.context("--token needs --ca-hash, so that it is shown to no other server")?;
+        let authority = discover::authority(server, &token, pin, &self.ambient).await?;
+        let cluster = json!({ "certificate-authority-data": discover::encoded(&authority) });
+        let user = json!({ "token": text.trim() });
+        let client =
+            client::transport::from_kubeconfig(&discover::kubeconfig(server, &cluster, &user)).await?;
+        self.is_free(&client).await?;
+        let names = BTreeSet::new();
+        let credential = certificate(&client, Certificate::Kubelet, node, &names, &self.ambient).await?;
+        self.files.forget()?;
+        self.files.join(server, &authority)?;
+        self.files.keep(Certificate::Kubelet, node, &credential)
+    }
+
+    /// Nobody takes the name of a node that is there.
+    async fn is_free(&self, client: &Client) -> Result<()> {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let found = match nodes.get_opt(&self.node).await {
+            Err(client::Error::Api(status)) if status.code == 401 => {
+                bail!("{} does not take the token: it has expired, or was taken away", self.server)
+            }
+            // Not every token may look.
+            Err(client::Error::Api(status)) if status.code == 403 => return Ok(()),
+            other => other.context("looking for a node of the same name")?,
+        };
+        let conditions = found.and_then(|node| node.status?.conditions).unwrap_or_default();
+        let ready =
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        ensure!(
+            !ready,
+            "a node {0} is there already and ready: give this one another name with --node-name, or `kubectl delete node {0}` \
+             once that machine is gone",
+            self.node
+        );
+        Ok(())
+    }
+
+    /// Whether the machine has everything by which a node runs, so that it need not wait for its server.
+    pub fn is_equipped(&self) -> bool {
+        let now = self.ambient.clock.now();
+        let all = [Certificate::Kubelet, Certificate::Proxy, Certificate::Serving];
+        all.iter().all(|which| self.files.held(*which, &self.node, now).is_some())
+    }
+
+    /// Gets the certificates that it has not, once the API knows the node by these addresses.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn equip(&self, client: &Client, addresses: &[IpAddr]) -> Result<()> {
+        for which in [Certificate::Proxy, Certificate::Serving] {
+            if self.files.held(which, &self.node, self.ambient.clock.now()).is_none() {
+                self.renew(client, which, addresses).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, client: &Client, which: Certificate, addresses: &[IpAddr]) -> Result<()> {
+        let names = self.names(which, addresses);
+        let credential = certificate(client, which, &self.node, &names, &self.ambient).await?;
+        self.files.keep(which, &self.node, &credential)
+    }
+
+    fn names(&self, which: Certificate, addresses: &[IpAddr]) -> BTreeSet<String> {
+        match which {
+            Certificate::Serving => pki::kubelet_names(&self.node, addresses.iter().map(IpAddr::to_string)),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// The address by which this machine reaches its server, and so others may reach it. `None` while there is no way.
+    pub async fn address(&self) -> Option<IpAddr> {
+        let server: http::Uri = self.server.parse().ok()?;
+        let host = server.host()?.trim_matches(['[', ']']).to_owned();
+        let at = tokio::net::lookup_host((host, server.port_u16()?)).await.ok()?.next()?;
+        // Nothing is sent by that.
+        let socket = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
+        socket.connect(at).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
+    }
+
+    /// Renews what is due, for as long as the node runs; returns when it is to begin anew, and why: it has something new to
+    /// prove who it is by, or another address.
+    pub async fn until_changed(&self, client: &Client, addresses: &[IpAddr], moves: bool) -> &'static str {
+        let mut pause = FIRST;
+        loop {
+            self.ambient.clock.sleep(pause).await;
+            pause = EVERY;
+            if moves && self.address().await.is_some_and(|now| Some(&now) != addresses.first()) {
+                return "it has another address";
+            }
+            for which in [Certificate::Kubelet, Certificate::Proxy, Certificate::Serving] {
+                if !self.is_due(which, addresses) {
+                    continue;
+                }
+                match self.renew(client, which, addresses).await {
+                    Ok(()) => return "a certificate has been renewed",
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(
+                            error,
+                            ?which,
+                            "the node's certificate is not renewed yet; trying again"
+                        );
+                        pause = AGAIN;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the node until it ends, or is to begin anew: then it is told to end, in order, and why is given.
+    ///
+    /// # Errors
+    /// The node's own.
+    pub async fn guard(
+        &self,
+        node: impl Future<Output = Result<()>>,
+        changed: impl Future<Output = &'static str>,
+        life: &CancellationToken,
+    ) -> Result<Option<&'static str>> {
+        let mut node = std::pin::pin!(node);
+        let why = tokio::select! {
+            ended = &mut node => return ended.map(|()| None),
+            why = changed => why,
+        };
+        life.cancel();
+        node.await?;
+        Ok(Some(why))
+    }
+
+    fn is_due(&self, which: Certificate, addresses: &[IpAddr]) -> bool {
+        let now = self.ambient.clock.now();
+        let held = self.files.held(which, &self.node, now);
+        held.is_none_or(|(_, held)| held.renewal <= now || held.names != self.names(which, addresses))
+    }
+}

@@ -1,0 +1,112 @@
+//! Seeds hold, a seed is one history, and what is broken on purpose is found.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+use std::collections::BTreeSet;
+
+use simulator::{Sabotage, simulate};
+
+/// The first seeds of every day; more of them by `cargo xtask soak simulate`.
+fn hold(seeds: std::ops::RangeInclusive<u64>) {
+    let mut happened: BTreeSet<&str> = BTreeSet::new();
+    for seed in seeds {
+        let outcome = simulate(seed, None).unwrap();
+        if let Some(violation) = outcome.violation {
+            outcome.trace.iter().rev().take(200).rev().for_each(|line| eprintln!("{line}"));
+            panic!("seed {seed}: {violation}\nreplay: cargo xtask soak simulate --seeds 1 --from {seed}");
+        }
+        let happens = |words: &&str| outcome.trace.iter().any(|line| line.ends_with(words));
+        happened.extend(HAPPENS.into_iter().filter(happens));
+    }
+    let never: Vec<_> = HAPPENS.into_iter().filter(|words| !happened.contains(words)).collect();
+    assert!(never.is_empty(), "these seeds show little, since this never happened: {never:?}");
+}
+
+/// What must have happened in some of as many seeds, or they show nothing: how lines of the trace end.
+const HAPPENS: [&str; 17] = [
+    "the server is killed",
+    "the store's watches break",
+    "revisions are compacted",
+    "the disk fails now and then",
+    "loses power",
+    "is killed",
+    "has ended",
+    "the user deploys",
+    "the user scales a deployment",
+    "the user rolls out",
+    "the user pauses or resumes",
+    "the user deletes a deployment",
+    "the user deletes a replicaset",
+    "the user makes a dependent",
+    "the user deletes a namespace",
+    "the user cordons, drains or uncordons",
+    "all is settled",
+];
+
+/// Tests of their own, so that they run side by side.
+macro_rules! seeds {
+    ($($name:ident: $seeds:expr,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                hold($seeds);
+            }
+        )*
+    };
+}
+
+seeds! {
+    the_first_seeds_hold: 1..=25,
+    the_second_seeds_hold: 26..=50,
+    the_third_seeds_hold: 51..=75,
+    the_fourth_seeds_hold: 76..=100,
+    the_fifth_seeds_hold: 101..=125,
+    the_sixth_seeds_hold: 126..=150,
+    the_seventh_seeds_hold: 151..=175,
+    the_eighth_seeds_hold: 176..=200,
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    let mut hashes = BTreeSet::new();
+    for seed in [1, 2] {
+        let (first, again) = (simulate(seed, None).unwrap(), simulate(seed, None).unwrap());
+        if let Some(at) = first.trace.iter().zip(&again.trace).position(|(a, b)| a != b) {
+            panic!("seed {seed} went two ways: {:?} and {:?}", first.trace[at], again.trace[at]);
+        }
+        assert_eq!(first.hash, again.hash);
+        assert!(first.trace.len() > 100, "nothing happened");
+        assert!(hashes.insert(first.hash), "two seeds are one history");
+    }
+}
+
+/// Some of the first seeds see the bug, and say what it did.
+fn is_found(sabotage: Sabotage, words: &str) {
+    for seed in 1..=200 {
+        let violation = simulate(seed, Some(sabotage)).unwrap().violation;
+        if let Some(violation) = violation {
+            assert!(violation.contains(words), "seed {seed} found something else: {violation}");
+            return;
+        }
+    }
+    panic!("{sabotage:?} was not found");
+}
+
+#[test]
+fn writes_of_a_stale_leader_without_preconditions_are_found() {
+    is_found(Sabotage::Fencing, "its write succeeded unconditionally");
+}
+
+#[test]
+fn more_surge_than_allowed_is_found() {
+    is_found(Sabotage::Surge, "are the most");
+}
+
+#[test]
+fn forgetting_what_was_just_written_is_found() {
+    is_found(Sabotage::Memory, "were wanted");
+}
+
+#[test]
+fn a_rollout_that_leaves_nothing_available_is_found() {
+    is_found(Sabotage::Unavailable, "must be");
+}
