@@ -1,7 +1,7 @@
 //! Shared informers: one watch and one store for each kind that a role looks at.
 
 use crate::reflector::{Selection, Sink, Whole, reflect};
-use crate::store::Objects;
+use crate::store::{Objects, revision_of};
 use crate::{Ambient, Index, ObjectKey, Store};
 use clock::{Hashes, Tasks};
 use kube::{Api, Client, Resource};
@@ -128,7 +128,8 @@ where
             handlers: Mutex::default(),
             ready: SetOnce::new(),
         });
-        let mut sink = Filler { shared: shared.clone(), trim: options.trim, unlisted: Objects::default() };
+        let mut sink =
+            Filler { shared: shared.clone(), trim: options.trim, lists: false, unlisted: Objects::default() };
         let ambient = ambient.clone();
         tasks.spawn("informer", async move {
             reflect(Whole(api), options.selection, &mut sink, &ambient).await;
@@ -172,8 +173,18 @@ where
 struct Filler<K> {
     shared: Arc<Shared<K>>,
     trim: Trim<K>,
+    /// A list is in the order of names: of what happened before an object's revision, some may not have been told yet.
+    lists: bool,
     /// What was there before the list that is being applied, and has not been in it yet.
     unlisted: Objects<K>,
+}
+
+impl<K: Resource> Filler<K> {
+    /// The revision that is reached with an object. The store must know it at once with the object: who is woken by a change
+    /// and finds that the store has not reached it takes an answer to an earlier write for newer, and is not woken again.
+    fn reached_with(&self, object: &K) -> u64 {
+        if self.lists { 0 } else { revision_of(object) }
+    }
 }
 
 impl<K> Sink<K> for Filler<K>
@@ -181,6 +192,7 @@ where
     K: Resource + Send + Sync + 'static,
 {
     fn listing(&mut self) {
+        self.lists = true;
         self.unlisted = self.shared.store.objects();
     }
 
@@ -189,18 +201,20 @@ where
         if !self.unlisted.is_empty() {
             self.unlisted.remove(&ObjectKey::of(&object));
         }
-        self.shared.change(|store| store.apply(object));
+        let reached = self.reached_with(&object);
+        self.shared.change(|store| store.apply(object, reached));
     }
 
     fn delete(&mut self, object: K) {
-        let key = ObjectKey::of(&object);
-        self.shared.change(|store| store.remove(&key));
+        let (key, reached) = (ObjectKey::of(&object), self.reached_with(&object));
+        self.shared.change(|store| store.remove(&key, reached));
     }
 
     fn listed(&mut self) {
         for gone in std::mem::take(&mut self.unlisted) {
-            self.shared.change(|store| store.remove(&gone.key()));
+            self.shared.change(|store| store.remove(&gone.key(), 0));
         }
+        self.lists = false;
         // An error says that it was before: this is a later list.
         let _ = self.shared.ready.set(());
     }

@@ -1,6 +1,6 @@
 //! What a store holds, with our own writes in flight laid over it.
 
-use crate::store::revision;
+use crate::store::revision_of;
 use crate::{Informer, ObjectKey};
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -64,7 +64,7 @@ where
 
     /// The server's answer to a create, an update, a patch, or a delete that has only begun.
     pub fn wrote(&self, object: K) {
-        let revision = revision(object.meta().resource_version.as_deref().unwrap_or_default());
+        let revision = revision_of(&object);
         if revision > self.informer.store().reached() {
             let written = Written::Present { revision, object: Arc::new(object) };
             let Written::Present { object, .. } = &written else { return };
@@ -150,7 +150,11 @@ impl<K: Resource> Written<K> {
     /// What to show instead of what is stored; `None` when the store knows better by now.
     fn over(&self, stored: Option<&Arc<K>>, reached: u64) -> Option<Option<Arc<K>>> {
         match self {
-            Self::Present { object, revision } => (*revision > reached).then(|| Some(object.clone())),
+            Self::Present { object, revision } => {
+                // In the middle of a list the store may know a later version than all that it has reached.
+                let known = stored.map_or(0, |stored| revision_of(&**stored)).max(reached);
+                (*revision > known).then(|| Some(object.clone()))
+            }
             Self::Gone { uid } => {
                 let still_stored = stored.is_some_and(|stored| stored.meta().uid.as_ref() == Some(uid));
                 still_stored.then_some(None)

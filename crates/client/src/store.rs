@@ -236,10 +236,11 @@ impl<K: Resource> Store<K> {
         contents.indexes.push(indexed);
     }
 
-    /// Takes in an object; `None` when it is the version that is already here.
-    pub(crate) fn apply(&self, object: K) -> Option<Change<K>> {
+    /// Takes in an object, with which a revision is reached; `None` when it is the version that is already here.
+    pub(crate) fn apply(&self, object: K, reached: u64) -> Option<Change<K>> {
         let held = Held(Arc::new(object));
         let mut contents = self.write();
+        contents.reached = contents.reached.max(reached);
         let Contents { objects, indexes, .. } = &mut *contents;
         let before = objects.replace(held.clone());
         for indexed in indexes.iter_mut() {
@@ -256,9 +257,10 @@ impl<K: Resource> Store<K> {
         }
     }
 
-    /// Forgets an object.
-    pub(crate) fn remove(&self, key: &ObjectKey) -> Option<Change<K>> {
+    /// Forgets an object, with which a revision is reached.
+    pub(crate) fn remove(&self, key: &ObjectKey, reached: u64) -> Option<Change<K>> {
         let mut contents = self.write();
+        contents.reached = contents.reached.max(reached);
         let before = contents.objects.take(key)?;
         for indexed in &mut contents.indexes {
             indexed.remove(&before);
@@ -276,6 +278,11 @@ impl<K: Resource> Store<K> {
 /// server that hands out others is served with what its watch says alone.
 pub(crate) fn revision(version: &str) -> u64 {
     version.parse().unwrap_or(0)
+}
+
+/// The revision of an object's version.
+pub(crate) fn revision_of<K: Resource>(object: &K) -> u64 {
+    revision(object.meta().resource_version.as_deref().unwrap_or_default())
 }
 
 fn is_same<K: Resource>(a: &K, b: &K) -> bool {
@@ -310,24 +317,24 @@ mod tests {
     fn indexes_follow_changes_and_removals() {
         let store = Store::new(Hashes::default());
         store.add_index(by_label("app"));
-        assert!(matches!(store.apply(object("a", "x", "web", 1)), Some(Change::Added(_))));
-        store.apply(object("b", "x", "web", 2));
+        assert!(matches!(store.apply(object("a", "x", "web", 1), 0), Some(Change::Added(_))));
+        store.apply(object("b", "x", "web", 2), 0);
         store.add_index(by_namespace());
         assert_eq!(names(&store.by_index("app", "web")), ["a", "b"]);
-        assert!(matches!(store.apply(object("a", "x", "db", 3)), Some(Change::Updated { .. })));
+        assert!(matches!(store.apply(object("a", "x", "db", 3), 0), Some(Change::Updated { .. })));
         assert_eq!(names(&store.by_index("app", "web")), ["b"]);
         assert_eq!(names(&store.by_index("app", "db")), ["a"]);
         assert_eq!(names(&store.by_index("namespace", "x")), ["a", "b"]);
-        assert!(matches!(store.remove(&ObjectKey::new("x", "a")), Some(Change::Deleted(_))));
+        assert!(matches!(store.remove(&ObjectKey::new("x", "a"), 0), Some(Change::Deleted(_))));
         assert!(store.by_index("app", "db").is_empty());
-        assert!(store.remove(&ObjectKey::new("x", "a")).is_none());
+        assert!(store.remove(&ObjectKey::new("x", "a"), 0).is_none());
     }
 
     #[test]
     fn the_same_version_again_is_no_change() {
         let store = Store::new(Hashes::default());
-        store.apply(object("a", "x", "web", 1));
-        assert!(store.apply(object("a", "x", "web", 1)).is_none());
+        store.apply(object("a", "x", "web", 1), 0);
+        assert!(store.apply(object("a", "x", "web", 1), 0).is_none());
         assert_eq!(store.len(), 1);
     }
 }

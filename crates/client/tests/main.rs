@@ -265,6 +265,35 @@ async fn a_reader_shows_our_own_writes_before_the_watch_does() {
 }
 
 #[tokio::test]
+async fn who_is_told_of_a_change_reads_nothing_older() {
+    let Bench { ambient, api, tasks, clock } = bench();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "x");
+    let reader = Reader::new(Informers::new(api.client(), ambient, tasks.clone()).of::<ConfigMap>());
+    reader.informer().ready().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (told, reads) = (seen.clone(), reader.clone());
+    reader.informer().on_change(move |change| {
+        let shown = reads.get(&ObjectKey::of(&**change.object()));
+        told.lock().unwrap().push((change.after().is_some(), shown.is_some()));
+    });
+    api.refuse("WATCH", "configmaps", 503, "ServiceUnavailable", "not now");
+    api.hang_up();
+    settle().await;
+    // The write that takes the last finalizer away is answered with the object that is gone, as of its deletion.
+    let mut last = maps.create(&PostParams::default(), &config_map("a", "web")).await.unwrap();
+    maps.delete("a", &Default::default()).await.unwrap();
+    let deleted = last.metadata.resource_version.as_deref().unwrap().parse::<u64>().unwrap() + 1;
+    last.metadata.resource_version = Some(deleted.to_string());
+    reader.wrote(last);
+    assert_eq!(reader.list().len(), 1);
+    api.accept();
+    clock.advance(Duration::from_secs(30));
+    settle().await;
+    assert_eq!(*seen.lock().unwrap(), [(true, true), (false, false)]);
+    tasks.stop().await;
+}
+
+#[tokio::test]
 async fn one_leads_at_a_time_and_hands_over() {
     let Bench { clock, ambient, api, .. } = bench();
     let leaders = Arc::new(AtomicUsize::new(0));
