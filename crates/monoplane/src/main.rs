@@ -29,6 +29,11 @@ use clap::Parser;
 use flags::{Arguments, Command};
 use layout::Layout;
 
+/// Objects are made on one thread and freed on another all the time, for which the C library's allocator takes a lock each; see
+/// docs/decisions/0019-allocator.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
