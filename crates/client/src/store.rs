@@ -174,6 +174,12 @@ impl<K: Resource> Store<K> {
         self.by_index_as_of(index, value).0
     }
 
+    /// How many objects an index holds under a value.
+    pub fn count(&self, index: &str, value: &str) -> usize {
+        let contents = self.read();
+        contents.index(index).and_then(|indexed| indexed.objects.get(value)).map_or(0, BTreeSet::len)
+    }
+
     /// Whether an object that need not be in the store would be found under a value of an index.
     pub(crate) fn would_index(&self, index: &str, value: &str, object: &K) -> bool {
         let contents = self.read();
@@ -321,6 +327,7 @@ mod tests {
         store.apply(object("b", "x", "web", 2), 0);
         store.add_index(by_namespace());
         assert_eq!(names(&store.by_index("app", "web")), ["a", "b"]);
+        assert_eq!((store.count("app", "web"), store.count("app", "db")), (2, 0));
         assert!(matches!(store.apply(object("a", "x", "db", 3), 0), Some(Change::Updated { .. })));
         assert_eq!(names(&store.by_index("app", "web")), ["b"]);
         assert_eq!(names(&store.by_index("app", "db")), ["a"]);

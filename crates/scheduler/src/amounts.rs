@@ -14,6 +14,32 @@ pub(crate) struct Amounts {
     pub(crate) extended: BTreeMap<String, i64>,
 }
 
+/// A resource, of which the name is looked at once and not for each node anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Cpu,
+    Memory,
+    EphemeralStorage,
+    Extended(String),
+}
+
+impl Resource {
+    /// As it is named in manifests.
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "cpu" => Self::Cpu,
+            "memory" => Self::Memory,
+            "ephemeral-storage" => Self::EphemeralStorage,
+            _ => Self::Extended(name.to_owned()),
+        }
+    }
+
+    /// Whether every node is weighed by it, whatever pods ask for.
+    pub(crate) fn always_counts(&self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory)
+    }
+}
+
 impl Amounts {
     pub(crate) fn of<'a>(list: impl IntoIterator<Item = (&'a String, &'a resource::Quantity)>) -> Self {
         let mut amounts = Self::default();
@@ -32,14 +58,19 @@ impl Amounts {
         amounts
     }
 
-    /// How much of a resource that is named as in manifests.
-    pub(crate) fn get(&self, name: &str) -> i64 {
-        match name {
-            "cpu" => self.milli_cpu,
-            "memory" => self.memory,
-            "ephemeral-storage" => self.ephemeral_storage,
-            _ => self.extended.get(name).copied().unwrap_or(0),
+    /// How much of a resource.
+    pub(crate) fn get(&self, resource: &Resource) -> i64 {
+        match resource {
+            Resource::Cpu => self.milli_cpu,
+            Resource::Memory => self.memory,
+            Resource::EphemeralStorage => self.ephemeral_storage,
+            Resource::Extended(name) => self.extended(name),
         }
+    }
+
+    /// How much of a resource that Kubernetes itself knows nothing of.
+    pub(crate) fn extended(&self, name: &str) -> i64 {
+        self.extended.get(name).copied().unwrap_or(0)
     }
 
     fn zip(&mut self, other: &Self, merge: fn(i64, i64) -> i64) {
@@ -73,7 +104,7 @@ impl Amounts {
                 "memory" => self.memory = given.memory,
                 "ephemeral-storage" => self.ephemeral_storage = given.ephemeral_storage,
                 _ => {
-                    self.extended.insert(name.clone(), given.get(name));
+                    self.extended.insert(name.clone(), given.extended(name));
                 }
             }
         }

@@ -4,6 +4,7 @@ mod read;
 
 pub use read::ConfigError;
 
+use crate::amounts::Resource;
 use crate::plugins::{self, Plugin, PluginName};
 use crate::terms::Spread;
 use apimachinery::selector::Selector;
@@ -126,13 +127,13 @@ fn soft(key: &str, max_skew: i64) -> Spread {
 /// A resource, and how much it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Weighted {
-    pub(crate) name: String,
+    pub(crate) resource: Resource,
     pub(crate) weight: i64,
 }
 
 impl Weighted {
     fn cpu_and_memory() -> Vec<Self> {
-        ["cpu", "memory"].map(|name| Self { name: name.to_owned(), weight: 1 }).to_vec()
+        [Resource::Cpu, Resource::Memory].map(|resource| Self { resource, weight: 1 }).to_vec()
     }
 }
 

@@ -77,6 +77,9 @@ impl Cycle {
     /// As [`Self::refuse`], and with those pods on the node, too, for which room is being made there, as far as they are no
     /// less important. What the pod wants to be near must be there already: both have to hold.
     pub(crate) fn refuse_beside_nominated(&self, snapshot: &mut Snapshot, at: usize) -> Option<Refusal> {
+        if !snapshot.has_nominated() {
+            return self.refuse(snapshot, at);
+        }
         let name = snapshot.nodes[at].name.clone();
         let before = |other: &&Arc<PodFacts>| {
             other.priority >= self.pod.priority && other.uid != self.pod.uid && !snapshot.holds(&other.uid)

@@ -267,6 +267,11 @@ impl Snapshot {
         self.nominations.get(uid)
     }
 
+    /// Whether room is being made for any pod.
+    pub(crate) fn has_nominated(&self) -> bool {
+        !self.nominated.is_empty()
+    }
+
     /// Pods for which room is being made on a node.
     pub(crate) fn nominated_to(&self, node: &str) -> impl Iterator<Item = &Arc<PodFacts>> {
         self.nominated.get(node).into_iter().flat_map(BTreeMap::values)

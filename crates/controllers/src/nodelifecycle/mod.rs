@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LEASES: &str = "kube-node-lease";
+/// The index of the nodes that are ready.
+const READY: &str = "ready";
 /// What a node says about itself, and nobody can know once it is silent.
 const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
@@ -77,12 +79,16 @@ impl Controller for NodeLifecycle {
         let leases =
             world.reader_of(Api::<Lease>::namespaced(world.client().clone(), LEASES), Selection::default());
         pods.informer().index_by(by_node());
+        nodes.informer().index_by(client::Index::new(READY, |node: &Node| {
+            is_ready(node).then(String::new).into_iter().collect()
+        }));
         let (add, all) = (queue.clone(), nodes.clone());
         nodes.informer().on_change(move |change| {
             add.add(change.object().name_any());
             let ready = |node: Option<&Arc<Node>>| node.is_some_and(|node| is_ready(node));
-            if ready(change.before()) != ready(change.after()) {
-                // Whether any node is ready decides about all.
+            let (before, after) = (ready(change.before()), ready(change.after()));
+            // Whether any node is ready decides about all: so the first that is, and the last, concerns them.
+            if before != after && count_ready(&all) == usize::from(after) {
                 all.informer().store().list().iter().for_each(|node| add.add(node.name_any()));
             }
         });
@@ -103,7 +109,7 @@ impl Controller for NodeLifecycle {
             node: self.nodes.get(&ObjectKey::cluster(name)),
             lease: self.leases.get(&ObjectKey::new(LEASES, name)),
             pods: self.pods.by_index("node", name),
-            some_ready: self.nodes.list().iter().any(|node| is_ready(node)),
+            some_ready: count_ready(&self.nodes) > 0,
             grace: (self.settings.node_grace, self.settings.node_startup_grace),
         }
     }
@@ -119,6 +125,10 @@ fn ready_condition(conditions: &[NodeCondition]) -> Option<&NodeCondition> {
 
 fn conditions(node: &Node) -> &[NodeCondition] {
     node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
+}
+
+fn count_ready(nodes: &Reader<Node>) -> usize {
+    nodes.informer().store().count(READY, "")
 }
 
 fn is_ready(node: &Node) -> bool {

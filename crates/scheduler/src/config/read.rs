@@ -1,6 +1,7 @@
 //! From the file: the shape of upstream's `KubeSchedulerConfiguration`, as far as there is something here to set.
 
 use super::{CandidateArgs, Config, FitArgs, Named, Packing, Profile, Shape, Weighted};
+use crate::amounts::Resource;
 use crate::plugins::{self, PluginName};
 use crate::terms::{Labels, Spread};
 use k8s_openapi::api::core::v1::{NodeAffinity, TopologySpreadConstraint};
@@ -343,8 +344,8 @@ fn arguments(profile: &mut Profile, config: PluginConfig, field: &str) -> Result
 
 fn weighted(resources: Vec<Entry>, field: &str) -> Result<Vec<Weighted>, ConfigError> {
     let one = |(index, entry): (usize, Entry)| match entry.weight {
-        0 => Ok(Weighted { name: entry.name, weight: 1 }),
-        1..=100 => Ok(Weighted { name: entry.name, weight: entry.weight }),
+        0 => Ok(Weighted { resource: Resource::named(&entry.name), weight: 1 }),
+        1..=100 => Ok(Weighted { resource: Resource::named(&entry.name), weight: entry.weight }),
         other => wrong(&format!("{field}[{index}].weight"), format!("{other} is not between 1 and 100")),
     };
     resources.into_iter().enumerate().map(one).collect()

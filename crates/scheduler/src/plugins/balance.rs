@@ -1,6 +1,7 @@
 //! Nodes of which no resource is used up long before the others.
 
 use super::{Plugin, PluginName};
+use crate::amounts::Resource;
 use crate::cycle::Cycle;
 use crate::snapshot::NodeInfo;
 
@@ -10,7 +11,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     filter: None,
     score: Some(|cycle, snapshot, nodes| {
         // What asks for nothing tips no balance.
-        if !cycle.profile.balance.iter().any(|resource| cycle.pod.requests.get(&resource.name) > 0) {
+        if !cycle.profile.balance.iter().any(|weighted| cycle.pod.requests.get(&weighted.resource) > 0) {
             return vec![0; nodes.len()];
         }
         nodes.iter().map(|at| balance(cycle, &snapshot.nodes[*at])).collect()
@@ -21,22 +22,20 @@ pub(crate) const PLUGIN: Plugin = Plugin {
 
 /// 100, less the spread of the shares of resources that are taken.
 fn balance(cycle: &Cycle, node: &NodeInfo) -> i64 {
-    let share = |name: &str| {
-        let (have, taken) =
-            (node.allocatable.get(name), node.requested.get(name) + cycle.pod.requests.get(name));
-        let counts = matches!(name, "cpu" | "memory") || cycle.pod.requests.get(name) > 0;
+    let share = |resource: &Resource| {
+        let asked = cycle.pod.requests.get(resource);
+        let (have, taken) = (node.allocatable.get(resource), node.requested.get(resource) + asked);
+        let counts = resource.always_counts() || asked > 0;
         (counts && have > 0).then(|| (taken as f64 / have as f64).min(1.0))
     };
-    let shares: Vec<f64> =
-        cycle.profile.balance.iter().filter_map(|resource| share(&resource.name)).collect();
-    let deviation = match shares[..] {
-        [] | [_] => 0.0,
-        [a, b] => (a - b).abs() / 2.0,
-        _ => {
-            let mean = shares.iter().sum::<f64>() / shares.len() as f64;
-            let squares = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>();
-            (squares / shares.len() as f64).sqrt()
-        }
+    let shares = || cycle.profile.balance.iter().filter_map(|weighted| share(&weighted.resource));
+    let (count, sum) = shares().fold((0, 0.0), |(count, sum), share| (count + 1, sum + share));
+    let mean = sum / f64::from(count.max(1));
+    let deviation = match count {
+        0 | 1 => 0.0,
+        // The same as below, exact to the last bit as upstream has it.
+        2 => shares().fold(0.0_f64, |difference, share| share - difference).abs() / 2.0,
+        _ => (shares().map(|share| (share - mean).powi(2)).sum::<f64>() / f64::from(count)).sqrt(),
     };
     ((1.0 - deviation) * 100.0) as i64
 }

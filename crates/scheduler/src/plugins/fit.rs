@@ -1,7 +1,7 @@
 //! What a node has left, and how full it should become.
 
 use super::{Plugin, PluginName, Refusal};
-use crate::amounts::Amounts;
+use crate::amounts::{Amounts, Resource};
 use crate::config::{FitArgs, Packing, Weighted};
 use crate::cycle::Cycle;
 use crate::event::Event;
@@ -42,7 +42,7 @@ fn each_short(wanted: &Amounts, have: &Amounts, taken: &Amounts, mut tell: impl 
     check("memory", wanted.memory, have.memory, taken.memory);
     check("ephemeral-storage", wanted.ephemeral_storage, have.ephemeral_storage, taken.ephemeral_storage);
     for (name, amount) in &wanted.extended {
-        check(name, *amount, have.get(name), taken.get(name));
+        check(name, *amount, have.extended(name), taken.extended(name));
     }
 }
 
@@ -66,24 +66,24 @@ fn refuse(pod: &PodFacts, node: &NodeInfo, args: &FitArgs) -> Option<Refusal> {
 }
 
 /// What of a resource a node has, and what would be taken with the pod on it, pods that ask for nothing being guessed at.
-fn guessed(pod: &PodFacts, node: &NodeInfo, name: &str) -> (i64, i64) {
-    let taken = match name {
-        "cpu" => node.likely.0 + pod.likely.0,
-        "memory" => node.likely.1 + pod.likely.1,
-        _ => node.requested.get(name) + pod.requests.get(name),
+fn guessed(pod: &PodFacts, node: &NodeInfo, resource: &Resource) -> (i64, i64) {
+    let taken = match resource {
+        Resource::Cpu => node.likely.0 + pod.likely.0,
+        Resource::Memory => node.likely.1 + pod.likely.1,
+        other => node.requested.get(other) + pod.requests.get(other),
     };
-    (node.allocatable.get(name), taken)
+    (node.allocatable.get(resource), taken)
 }
 
 fn fullness(cycle: &Cycle, node: &NodeInfo) -> i64 {
     let Packing { resources, shape } = &cycle.profile.fit.packing;
     let (mut sum, mut weights) = (0, 0);
-    for Weighted { name, weight } in resources {
+    for Weighted { resource, weight } in resources {
         // What a pod does not ask for says nothing about where it should be.
-        if !matches!(name.as_str(), "cpu" | "memory") && cycle.pod.requests.get(name) == 0 {
+        if !resource.always_counts() && cycle.pod.requests.get(resource) == 0 {
             continue;
         }
-        let (have, taken) = guessed(&cycle.pod, node, name);
+        let (have, taken) = guessed(&cycle.pod, node, resource);
         if have <= 0 {
             continue;
         }
