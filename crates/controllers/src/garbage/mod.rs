@@ -53,8 +53,33 @@ pub struct View {
     pub item: Option<Item>,
     /// Its owners, and what is known of them.
     pub owners: Vec<(OwnerReference, Owner)>,
-    /// What it owns.
-    pub dependents: Vec<Item>,
+    /// What it owns, where that is to be let go of.
+    pub orphans: Vec<Item>,
+    /// Whether it owns anything, where that must go before it.
+    pub owns: bool,
+    /// Whether something that it owns keeps it from going.
+    pub blocked: bool,
+    /// Whether something that it owns waits for what that owns.
+    pub awaits: bool,
+}
+
+impl View {
+    /// What is owned is looked at only as far as it matters: it may be thousands, each change of which wakes the owner.
+    fn new<'a, I>(item: Item, owners: Vec<(OwnerReference, Owner)>, dependents: impl Fn() -> I) -> Self
+    where
+        I: Iterator<Item = &'a Item>,
+    {
+        let mut view = Self { owners, ..Self::default() };
+        if item.deleting && item.is_held_by(ORPHAN) {
+            view.orphans = dependents().cloned().collect();
+        } else if item.deleting {
+            view.blocked = item.is_held_by(FOREGROUND) && dependents().any(|other| blocks(other, &item));
+        } else if view.owners.iter().any(|(_, owner)| matches!(owner, Owner::Waiting | Owner::Unseen)) {
+            view.owns = dependents().next().is_some();
+            view.awaits = dependents().any(Item::waits);
+        }
+        Self { item: Some(item), ..view }
+    }
 }
 
 #[async_trait]
@@ -85,8 +110,7 @@ impl Controller for GarbageCollector {
         let Some(item) = graph.get(uid).cloned() else { return View::default() };
         let owners = item.owners.iter().map(|owner| (owner.clone(), self.shared.owner(&graph, &item, owner)));
         let owners = owners.collect();
-        let dependents = graph.dependents(uid).cloned().collect();
-        View { item: Some(item), owners, dependents }
+        View::new(item, owners, || graph.dependents(uid))
     }
 
     async fn observe(&self, _uid: &Uid, view: &mut View) -> Result<(), Error> {
@@ -140,12 +164,9 @@ pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
     if item.deleting {
         if item.is_held_by(ORPHAN) {
             // Let go of every dependent first, then of the object.
-            plan.actions
-                .extend(view.dependents.iter().map(|dependent| without_owners(dependent, &[&item.uid])));
+            plan.actions.extend(view.orphans.iter().map(|orphan| without_owners(orphan, &[&item.uid])));
             plan.then(without_finalizer(item, ORPHAN));
-        } else if item.is_held_by(FOREGROUND)
-            && !view.dependents.iter().any(|dependent| blocks(dependent, item))
-        {
+        } else if item.is_held_by(FOREGROUND) && !view.blocked {
             plan.then(without_finalizer(item, FOREGROUND));
         }
         return plan;
@@ -170,11 +191,11 @@ pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
         if !drop.is_empty() {
             plan.then(without_owners(item, &drop));
         }
-    } else if !waiting.is_empty() && !view.dependents.is_empty() {
+    } else if !waiting.is_empty() && view.owns {
         // Its owner waits for it, so it in turn waits for its own. A dependent that waits already would make a circle of
         // waiting: then this one no longer blocks.
         let blocks = item.owners.iter().any(|owner| owner.block_owner_deletion == Some(true));
-        if blocks && view.dependents.iter().any(Item::waits) {
+        if blocks && view.awaits {
             // That makes another version of it, which is deleted on the next look.
             plan.then(unblocking(item));
         } else {

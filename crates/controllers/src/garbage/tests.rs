@@ -51,7 +51,7 @@ fn going(uid: &str, owners: &[&str], finalizers: &[&str]) -> Item {
 fn check(item: &Item, states: &[Owner], dependents: &[Item], expected: &[&str]) {
     assert_eq!(item.owners.len(), states.len());
     let owners = item.owners.iter().cloned().zip(states.iter().copied()).collect();
-    let view = View { item: Some(item.clone()), owners, dependents: dependents.to_vec() };
+    let view = View::new(item.clone(), owners, || dependents.iter());
     let planned = plan(&view, Timestamp::UNIX_EPOCH);
     let mut done: Vec<String> = planned.actions.iter().map(short).collect();
     done.extend(planned.requeue_at.map(|_| "again".to_owned()));
