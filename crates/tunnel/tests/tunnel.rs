@@ -1,5 +1,7 @@
 //! Both ends over memory: what arrives, what waits, what is left when one end goes, and peers that mean harm.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

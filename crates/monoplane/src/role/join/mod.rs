@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::k8s::api::core::v1::Node;
 use auth::bootstrap_token::Token;
 use client::{Ambient, Api, Client};
+use pki::Credential;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -136,6 +137,21 @@ impl Joined {
             self.node
         );
         Ok(())
+    }
+
+    /// The server that was joined.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The certificate (PEM) of the servers' authority, and what the node proves to them that it is itself by.
+    ///
+    /// # Errors
+    /// When it has none: it is being renewed, or somebody took it away.
+    pub fn proof(&self) -> Result<(String, Credential)> {
+        let (_, authority) = self.files.joined().context("this node has joined no server")?;
+        let held = self.files.held(Certificate::Kubelet, &self.node, self.ambient.clock.now());
+        Ok((authority, held.context("the node's certificate is missing")?.0))
     }
 
     /// Whether the machine has everything by which a node runs, so that it need not wait for its server.
