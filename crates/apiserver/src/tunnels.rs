@@ -180,8 +180,11 @@ pub(crate) fn serve(
         return Err(Status::no_such_path());
     }
     let node = call.user.node().map(str::to_owned);
-    let node = node.ok_or_else(|| Status::bad_request("a tunnel leads to the node that asks for it, and this is none"))?;
-    let wanted = call.parts.headers.get(UPGRADE).is_some_and(|wanted| wanted.as_bytes() == PROTOCOL.as_bytes());
+    let node = node.ok_or_else(|| {
+        Status::bad_request("a tunnel leads to the node that asks for it, and this is none")
+    })?;
+    let wanted =
+        call.parts.headers.get(UPGRADE).is_some_and(|wanted| wanted.as_bytes() == PROTOCOL.as_bytes());
     let client = client_of(call.parts)?;
     if !wanted {
         return Err(Status::bad_request(format!("want an upgrade to {PROTOCOL}")));

@@ -49,6 +49,7 @@ impl Switch {
             name: format!("{}-{number}", self.mark),
             switch: self.namespace(),
             port: format!("port{number}"),
+            router: None,
             address: Ipv4Addr::new(10, 99, 0, number),
         };
         let Host { name, switch, port, .. } = &host;
@@ -79,7 +80,7 @@ impl Switch {
             overlay: None,
         };
         let address = route(format!("/run/netns/{}", router.name), config, format!("/run/netns/{name}"));
-        Host { name, address, ..router }
+        Host { router: Some(router.name.clone()), name, address, ..router }
     }
 
     fn namespace(&self) -> String {
@@ -99,6 +100,8 @@ pub struct Host {
     name: String,
     switch: String,
     port: String,
+    /// The network of the router that it is behind.
+    router: Option<String>,
     address: Ipv4Addr,
 }
 
@@ -124,6 +127,20 @@ impl Host {
     /// Plugs it in again.
     pub fn plug(&self) {
         ip(&format!("-n {} link set {} up", self.switch, self.port));
+    }
+
+    /// The router in front of it forgets all connections that go through it, and tells nobody.
+    pub fn forget(&self) {
+        let router = self.router.as_deref().expect("a router");
+        // It takes no packet for the beginning of a connection that is none, as most do.
+        let strict = "echo 0 > /proc/sys/net/netfilter/nf_conntrack_tcp_loose";
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{router}")).args(["--", "sh", "-c", strict]);
+        assert!(command.status().expect("nsenter runs").success(), "connections cannot be forgotten");
+        // What it showed its own address for went by this interface.
+        ip(&format!("-n {router} link set {INTERFACE} down"));
+        ip(&format!("-n {router} link set {INTERFACE} up"));
+        ip(&format!("-n {router} route replace default via {ROUTER}"));
     }
 
     /// Has another address from now on, and no more the one before.

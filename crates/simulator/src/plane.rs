@@ -127,7 +127,12 @@ impl Server {
                 registry: registry.clone(),
                 authenticators: Authenticators::new(client_verifier(authority)?, TokenFile::default()),
                 admission: admission::Chain::standard(clock.clone(), random.clone()),
-                dialer: Arc::new(HttpsDialer::new(authority, kubelet_client, tunnels.clone(), clock.clone())?),
+                dialer: Arc::new(HttpsDialer::new(
+                    authority,
+                    kubelet_client,
+                    tunnels.clone(),
+                    clock.clone(),
+                )?),
                 tunnels,
                 outgoing,
                 clock,

@@ -88,7 +88,9 @@ impl Plane {
                     registry.clone(),
                 ),
                 admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
-                dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, tunnels.clone(), clock.clone()).unwrap()),
+                dialer: Arc::new(
+                    HttpsDialer::new(&authority, kubelet_client, tunnels.clone(), clock.clone()).unwrap(),
+                ),
                 tunnels,
                 outgoing,
                 clock: clock.clone(),

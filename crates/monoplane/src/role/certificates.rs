@@ -221,7 +221,8 @@ mod tests {
         let registry = registry::Registry::open(store, options).await.unwrap();
         let verifier = client_verifier(&authority).unwrap();
         let tunnels = Tunnels::new(clock.clone());
-        let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), tunnels.clone(), clock.clone()).unwrap();
+        let dialer =
+            HttpsDialer::new(&authority, kubelet_client.clone(), tunnels.clone(), clock.clone()).unwrap();
         let (keys, random) = (certificates.token_keys(now).unwrap(), Arc::new(SystemRandom::default()));
         let accounts = Arc::new(ServiceAccounts::new("https://test", keys, random, registry.clone()));
         let connector = egress::Connector::new(egress::Policy::default());

@@ -33,6 +33,7 @@ mod encryption;
 mod etcd;
 mod finding;
 mod helm;
+mod hidden;
 mod hostile;
 mod image_volumes;
 mod ingress;

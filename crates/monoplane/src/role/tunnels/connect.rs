@@ -65,24 +65,19 @@ impl Door {
         stream.set_nodelay(true)?;
         let stream = self.0.connect(ServerName::try_from(host.to_owned())?, stream).await.context("TLS")?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut connection = std::pin::pin!(connection.with_upgrades());
         let request = Request::get(PATH)
             .header(HOST, authority.as_str())
             .header(USER_AGENT, "kubelet")
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, PROTOCOL)
             .body(Empty::<Bytes>::new())?;
-        let mut response = tokio::select! {
-            biased;
-            response = sender.send_request(request) => response?,
-            ended = &mut connection => {
-                ended?;
-                anyhow::bail!("the server closed the connection");
-            }
-        };
+        // The connection ends by giving itself away, or because nothing more is asked on it.
+        let asked = async move { sender.send_request(request).await.map(|response| response.map(drop)) };
+        let (response, ended) = tokio::join!(asked, connection.with_upgrades());
+        let mut response = response?;
         let status = response.status();
         ensure!(status == StatusCode::SWITCHING_PROTOCOLS, "the server wants no tunnel: {status}");
-        connection.await?;
+        ended?;
         Ok(TokioIo::new(hyper::upgrade::on(&mut response).await?))
     }
 }

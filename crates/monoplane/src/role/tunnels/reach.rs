@@ -63,7 +63,10 @@ mod tests {
     #[test]
     fn only_the_node_and_its_pods_are_reached() {
         let reach = Reach {
-            addresses: vec!["192.0.2.7".parse().expect("an address"), "2001:db8::7".parse().expect("an address")],
+            addresses: vec![
+                "192.0.2.7".parse().expect("an address"),
+                "2001:db8::7".parse().expect("an address"),
+            ],
             kubelet: "0.0.0.0:10250".parse().expect("an address"),
             pods: vec!["10.42.3.0/24".parse().expect("a range"), "fd00:42::/64".parse().expect("a range")],
         };
