@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use network::{Config, Network};
@@ -78,8 +78,9 @@ impl Switch {
             services6: None,
             overlay: None,
         };
-        let address = route(format!("/run/netns/{}", router.name), config, format!("/run/netns/{name}"));
-        Host { name, address, ..router }
+        let host = Host { name, ..router.clone() };
+        let address = route(router.namespace(), config, host.namespace());
+        Host { address, ..host }
     }
 
     fn namespace(&self) -> String {
@@ -95,6 +96,7 @@ impl Drop for Switch {
 }
 
 /// The network of one machine.
+#[derive(Clone)]
 pub struct Host {
     name: String,
     switch: String,
@@ -108,11 +110,16 @@ impl Host {
         self.address
     }
 
+    /// Where the namespace is found.
+    pub fn namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
     /// A program in this network.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         // Its own mounts: /sys/fs/cgroup stays what it is.
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command.arg(format!("--net={}", self.namespace().display())).arg("--").arg(program);
         command
     }
 
@@ -141,12 +148,12 @@ impl Host {
 }
 
 /// Makes a router of a namespace, with one machine behind it, whose address is given: what carries pods carries it, too.
-fn route(router: String, config: Config, behind: String) -> Ipv4Addr {
+fn route(router: PathBuf, config: Config, behind: PathBuf) -> Ipv4Addr {
     let work = move || {
         setns(File::open(router).expect("a namespace"), CloneFlags::CLONE_NEWNET).expect("root");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let attached = runtime.block_on(async {
-            Network::open(config).await.expect("a network").attach("machine", Path::new(&behind)).await
+            Network::open(config).await.expect("a network").attach("machine", &behind).await
         });
         match attached.expect("a machine")[0] {
             IpAddr::V4(address) => address,

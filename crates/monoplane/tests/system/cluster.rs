@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::containers::{IMAGE, give_image, pod};
 
 /// A cluster of one machine; `None` without root.
-fn cluster(flags: &[&str]) -> Option<Cluster> {
+pub(crate) fn cluster(flags: &[&str]) -> Option<Cluster> {
     if !is_root() {
         eprintln!("skipped: machines of a cluster need root");
         return None;
@@ -19,7 +19,7 @@ fn cluster(flags: &[&str]) -> Option<Cluster> {
 }
 
 /// A machine that has joined, and has the image.
-fn joined(cluster: &mut Cluster, name: &str) -> Machine {
+pub(crate) fn joined(cluster: &mut Cluster, name: &str) -> Machine {
     let machine = cluster.join(name, &[]);
     give_image(|words| machine.monoplane(words));
     machine
@@ -42,14 +42,14 @@ fn client(name: &str, node: &str) -> String {
     pod(name, "sleep 100000", &format!("  nodeName: {node}\n"))
 }
 
-fn ready(plane: &Plane, pods: &[&str]) {
+pub(crate) fn ready(plane: &Plane, pods: &[&str]) {
     for pod in pods {
         let said = plane.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]);
         assert!(said.ok, "{said:?}\n{}", plane.kubectl(&["describe", "pod", pod]).out);
     }
 }
 
-fn text(object: &Value, pointer: &str) -> String {
+pub(crate) fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
