@@ -23,6 +23,8 @@ pub(crate) struct Switch {
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
 /// The interface of every machine.
 const INTERFACE: &str = "eth0";
+/// An address on the switch that nobody has.
+const NOBODY: &str = "02:00:00:00:00:01";
 
 impl Switch {
     pub(crate) fn new() -> Self {
@@ -131,6 +133,22 @@ impl Host {
     /// Plugs it in again.
     pub fn plug(&self) {
         ip(&format!("-n {} link set {} up", self.switch, self.port));
+    }
+
+    /// Loses everything that it and another say to each other, silently; what they say to others arrives.
+    pub fn cut(&self, other: &Self) {
+        for (at, far) in [(self, other), (other, self)] {
+            let words =
+                format!("neigh replace {} lladdr {NOBODY} dev {INTERFACE} nud permanent", far.address);
+            ip(&format!("-n {} {words}", at.name));
+        }
+    }
+
+    /// Loses nothing of that any more.
+    pub fn mend(&self, other: &Self) {
+        for (at, far) in [(self, other), (other, self)] {
+            ip(&format!("-n {} neigh del {} dev {INTERFACE}", at.name, far.address));
+        }
     }
 
     /// Has another address from now on, and no more the one before.

@@ -80,7 +80,7 @@ async fn live(
     let containers = pods::open(layout, &marks, network.clone(), registries, &placements, ambient).await?;
     let resolver = text("/etc/resolv.conf");
     let services = services::Parts {
-        kubeconfig: &prepared.proxy_kubeconfig,
+        client: prepared.proxy.clone(),
         node: &prepared.node,
         network: &network,
         resolver: &resolver,
@@ -89,6 +89,9 @@ async fn live(
         outside: listener.local_addr()?.ip(),
     };
     let (services, gateway) = services::start(services, stop).await?;
+    if let Some(joined) = &prepared.joined {
+        joined.follow(prepared.proxy.clone(), &services)?;
+    }
     let link = tunnelled.then(|| LinkAddress::of(&marks.plane).to_string());
     let options = kubelet::Options {
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
