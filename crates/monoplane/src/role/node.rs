@@ -82,7 +82,7 @@ async fn live(
     let resolver = text("/etc/resolv.conf");
     let kubelet_at = listener.local_addr()?;
     let services = services::Parts {
-        kubeconfig: &prepared.proxy_kubeconfig,
+        client: prepared.proxy.clone(),
         node: &prepared.node,
         network: &network,
         resolver: &resolver,
@@ -91,6 +91,9 @@ async fn live(
         outside: kubelet_at.ip(),
     };
     let (services, gateway) = services::start(services, stop).await?;
+    if let Some(joined) = &prepared.joined {
+        joined.follow(prepared.proxy.clone(), &services)?;
+    }
     let link = tunnelled.then(|| LinkAddress::of(&marks.plane).to_string());
     let options = kubelet::Options {
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
@@ -133,8 +136,7 @@ fn tunnels(
         let pods: Ranges = prepared.pod_cidr.parse().context("the range of this node's pods")?;
         let pods: Result<_, _> = pods.cidrs().iter().map(|range| range.parse()).collect();
         let parts = tunnels::Parts {
-            client: prepared.client.clone(),
-            server: joined.server().to_owned(),
+            servers: joined.servers().clone(),
             door: tunnels::Door::new(&authority, credential)?,
             reach: tunnels::Reach { addresses: addresses.to_vec(), kubelet, pods: pods? },
             ambient: prepared.ambient.clone(),

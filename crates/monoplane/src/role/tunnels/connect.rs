@@ -49,16 +49,15 @@ impl Door {
     ///
     /// # Errors
     /// When there is no way to the server, or it does not want a tunnel.
-    pub async fn connect(&self, server: &str, ambient: &Ambient) -> Result<impl Duplex + use<>> {
+    pub async fn connect(&self, server: &Uri, ambient: &Ambient) -> Result<impl Duplex + use<>> {
         tokio::select! {
             connected = self.ask(server) => connected,
             () = ambient.clock.sleep(PATIENCE) => anyhow::bail!("no answer in time"),
         }
     }
 
-    async fn ask(&self, server: &str) -> Result<impl Duplex + use<>> {
-        let uri: Uri = server.parse()?;
-        let authority = uri.authority().context("no host")?;
+    async fn ask(&self, server: &Uri) -> Result<impl Duplex + use<>> {
+        let authority = server.authority().context("no host")?;
         let (host, port) = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(443));
         let stream = TcpStream::connect((host, port)).await.context("connecting")?;
         // What comes out of a terminal is small, and somebody waits for it.
