@@ -98,7 +98,8 @@ async fn prepare(plane: &Plane, address: &str, port: u16) {
     admin.patch("/api/v1/nodes/one/status", "merge-patch", &status).await.ok();
     let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "one", "containers": [{"name": "c", "image": "i"}]}});
     admin.post("/api/v1/namespaces/default/pods", &pod).await.ok();
-    let status = json!({"status": {"phase": "Running", "podIP": "10.42.7.9", "podIPs": [{"ip": "10.42.7.9"}]}});
+    let status =
+        json!({"status": {"phase": "Running", "podIP": "10.42.7.9", "podIPs": [{"ip": "10.42.7.9"}]}});
     admin.patch("/api/v1/namespaces/default/pods/p/status", "merge-patch", &status).await.ok();
 }
 
@@ -119,13 +120,12 @@ async fn a_node_that_cannot_be_reached_is_asked_through_its_tunnel() {
     let serving = plane.authority.kubelet_serving("one", &names, plane.clock.now()).unwrap();
     let port = kubelet(&plane, &serving).await;
     prepare(&plane, NOWHERE, 10250).await;
-    // What is asked while there is no tunnel waits for one as long as nobody answers.
-    let (admin, early) = (Asker::admin(&plane), Asker::admin(&plane));
-    let (log, node) = tokio::join!(early.get(LOG), Node::start(&plane, "one", port));
+    let (admin, node) = (Asker::admin(&plane), Node::start(&plane, "one", port).await);
+    until_tunnels(&plane, 1).await;
+    let log = admin.get(LOG).await;
     let expected = (200, "kube-apiserver-kubelet-client /containerLogs/default/p/c\n");
     assert_eq!((log.code, log.text()), expected);
     assert_eq!(node.asked(), [format!("{NOWHERE}:10250")]);
-    until_tunnels(&plane, 1).await;
     let metrics = admin.get("/api/v1/nodes/one/proxy/metrics").await;
     assert_eq!(metrics.text(), "kube-apiserver-kubelet-client /metrics\n");
     assert_eq!(node.asked(), [format!("{NOWHERE}:10250")]);
@@ -182,7 +182,8 @@ async fn a_tunnel_leads_to_the_node_that_keeps_it_and_no_other() {
 async fn only_nodes_keep_tunnels() {
     let directory = directory();
     let plane = start(directory.path()).await;
-    let refused = async |who: &Identity, headers: &[(&str, &str)]| asked(&plane, who, headers).await.err().unwrap();
+    let refused =
+        async |who: &Identity, headers: &[(&str, &str)]| asked(&plane, who, headers).await.err().unwrap();
     let node = Identity::Node("one".to_owned());
     let (code, message) = refused(&Identity::Proxy("one".to_owned()), &UPGRADE).await;
     assert!(code == 403 && message.contains("cannot get path \"/monoplane/tunnel\""), "{message}");
