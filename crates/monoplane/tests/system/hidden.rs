@@ -22,6 +22,7 @@ fn cluster() -> Option<(Cluster, Machine)> {
     let mut hidden = cluster.hidden_machine();
     let words = cluster.invitation(&["--node-name", "hidden"]);
     hidden.run(&words);
+    give_image(|words| cluster.server.monoplane(words));
     give_image(|words| hidden.monoplane(words));
     cluster.wait_until_ready("hidden");
     let named = "{name: web, labels: {app: web}}";
@@ -91,6 +92,20 @@ fn proxied(plane: &Plane) {
     assert!(metrics.contains("\nmonoplane_node_tunnels 1\n"), "more tunnels than servers, or none");
 }
 
+/// What docs/cluster.md says of pods behind a router.
+fn pods_there(plane: &Plane) {
+    let says = |from: &str, script: &str| {
+        plane.kubectl(&["exec", from, "--", "/bin/busybox", "sh", "-c", script]).ok
+    };
+    let api = "echo | /bin/busybox nc -w 2 kubernetes.default.svc.cluster.local 443";
+    eventually("they find the API by its name", || says("web", api).then_some(()));
+    let own = "/bin/busybox timeout 2 /bin/busybox wget -qO- http://web.default.svc.cluster.local/";
+    eventually("and Services on their own machine", || says("web", own).then_some(()));
+    plane.apply(&pod("here", "sleep 100000", "  nodeName: test-node\n"));
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "pod/here", "--timeout=60s"]);
+    assert!(!says("here", own), "pods of other machines reach them after all: tell it in the docs");
+}
+
 #[test]
 fn a_node_that_nobody_reaches_answers_as_any_other() {
     let Some((mut cluster, mut hidden)) = cluster() else { return };
@@ -117,6 +132,7 @@ fn a_node_that_nobody_reaches_answers_as_any_other() {
         });
     }
     assert!(lines.next().is_some_and(|line| line.starts_with("tick ")), "it goes on meanwhile");
+    pods_there(plane);
     drop(following);
     assert!(lines.count() < 100);
 
