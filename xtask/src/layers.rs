@@ -12,7 +12,7 @@ use crate::house::{self, Room};
 /// The floors, lowest first. A crate may depend on floors below its own.
 const FLOORS: [&[&str]; 6] = [
     &["apimachinery", "disk", "clock", "container", "instruments"],
-    &["api", "cel", "store", "runtime", "effects", "pki", "egress", "streams"],
+    &["api", "cel", "store", "runtime", "effects", "pki", "egress", "streams", "tunnel"],
     &["client", "auth", "expressions", "capabilities", "images"],
     &["registry", "admission", "sandbox", "wasm", "durable", "network"],
     &["apiserver", "controllers", "scheduler", "metrics", "kubelet", "proxy", "gateway"],
@@ -41,7 +41,7 @@ const IMPURE_WORDS: [&str; 9] = [
 ];
 
 /// Rooms that know nothing of Kubernetes objects.
-const PLAIN: [&str; 10] = [
+const PLAIN: [&str; 11] = [
     "sandbox",
     "container",
     "images",
@@ -52,6 +52,7 @@ const PLAIN: [&str; 10] = [
     "store",
     "disk",
     "streams",
+    "tunnel",
 ];
 const KUBERNETES: [&str; 7] =
     ["apimachinery", "api", "client", "registry", "kube", "kube-core", "k8s-openapi"];

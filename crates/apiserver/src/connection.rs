@@ -49,6 +49,11 @@ impl Connection {
         self.certified.as_ref().filter(|certified| now.as_second() <= certified.not_after).map(|it| &it.user)
     }
 
+    /// When the client's certificate, if it has one, is none any more.
+    pub(crate) fn certified_until(&self) -> Option<Timestamp> {
+        self.certified.as_ref().and_then(|certified| Timestamp::from_second(certified.not_after).ok())
+    }
+
     /// The address that the client connects from; `None` in memory.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer

@@ -256,6 +256,8 @@ pub(crate) fn page(server: &ApiServer) -> String {
     page.sample(&[("request_kind", "mutating")], writes);
     page.family("apiserver_longrunning_requests", Kind::Gauge, "Watches, logs and streams being served.");
     page.sample(&[], streams);
+    page.family("monoplane_node_tunnels", Kind::Gauge, "Tunnels that nodes keep to this server.");
+    page.sample(&[], server.tunnels.count());
     objects(server, &mut page);
     page.family("kubernetes_build_info", Kind::Gauge, "Of which version the server is.");
     page.sample(&[("major", "1"), ("minor", "36"), ("git_version", crate::path::GIT_VERSION)], 1);

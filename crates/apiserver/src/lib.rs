@@ -36,6 +36,7 @@ mod server;
 mod service_accounts;
 mod shape;
 pub mod tls;
+pub mod tunnels;
 mod verb;
 mod watch;
 
@@ -48,3 +49,4 @@ pub use in_memory::InMemory;
 pub use outgoing::{CallError, Outgoing, Place, Post, Server, Trust, Webhook};
 pub use server::{ApiServer, Limits, Options};
 pub use service_accounts::ServiceAccounts;
+pub use tunnels::Tunnels;

@@ -33,6 +33,7 @@ use crate::query::Query;
 use crate::relay::headers::ask_upgrade;
 use crate::request_info::{RequestInfo, ResourceInfo, resolve};
 use crate::respond::{self, Answer};
+use crate::tunnels::{self, Tunnels};
 use crate::{health, incoming, path, relay, verb};
 
 /// Bounds on what clients can ask for at once.
@@ -67,6 +68,8 @@ pub struct Options {
     pub admission: Plugins,
     /// The way to the kubelets, for logs and streams.
     pub dialer: Arc<dyn NodeDialer>,
+    /// The tunnels that nodes keep.
+    pub tunnels: Arc<Tunnels>,
     /// The way to webhooks and to the servers of aggregated APIs.
     pub outgoing: Arc<Outgoing>,
     /// Time.
@@ -86,6 +89,7 @@ pub struct ApiServer {
     pub(crate) authorization: Arc<Authorization>,
     pub(crate) admission: Plugins,
     pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
@@ -128,7 +132,7 @@ impl ApiServer {
     pub fn start(options: Options, tasks: &Tasks) -> Arc<Self> {
         let authorization = Arc::new(Authorization::default());
         authorization.follow(&options.registry, &options.clock, tasks);
-        options.outgoing.resolve_in(&options.registry);
+        options.outgoing.resolve_in(&options.registry, &options.tunnels);
         let (registry, clock, asked) = (&options.registry, &options.clock, authorization.clone());
         let webhooks = start_webhooks(
             registry,
@@ -147,6 +151,7 @@ impl ApiServer {
             authorization,
             admission: admission.with_webhooks(webhooks).with_policies(policies),
             dialer: options.dialer,
+            tunnels: options.tunnels,
             outgoing: options.outgoing,
             clock: options.clock,
             random: options.random,
@@ -260,7 +265,11 @@ impl ApiServer {
         let aggregated = self.aggregation.table();
         let remote = aggregated.of_path(parts.uri.path());
         let upgrades = remote.is_some() && ask_upgrade(&parts.headers);
-        let long = upgrades || matches!(&info, RequestInfo::Resource(info) if info.is_long_running());
+        let long = match &info {
+            _ if upgrades => true,
+            RequestInfo::Resource(info) => info.is_long_running(),
+            RequestInfo::Path { .. } => tunnels::is_asked_for(parts.uri.path()),
+        };
         let permit = self.admit_in_flight(&parts.method, long)?;
         self.authorize(&user, &info, parts, query).await?;
         let warnings = Warnings::default();
@@ -278,7 +287,7 @@ impl ApiServer {
             let body = relay::onward(self, body);
             aggregation::proxy::serve(self, &call, remote, body, (patience, permit)).boxed().await
         } else if long {
-            self.stream(call, info, body, permit).await
+            self.stream(call, info, body, (connection, permit)).await
         } else {
             let lasts = self.time_of(query)?;
             let answered = self.work_within(lasts, call, body, info).await;
@@ -328,7 +337,7 @@ impl ApiServer {
         call: Call<'_>,
         info: RequestInfo<'_>,
         body: B,
-        permit: OwnedSemaphorePermit,
+        (connection, permit): (&Connection, OwnedSemaphorePermit),
     ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -340,7 +349,7 @@ impl ApiServer {
                 verb::proxied(self, call, info, body, permit).boxed().await
             }
             RequestInfo::Resource(info) => verb::dispatch_stream(self, call, info, permit).boxed().await,
-            RequestInfo::Path { .. } => Err(Status::no_such_path()),
+            RequestInfo::Path { .. } => tunnels::serve(self, &call, connection.certified_until(), permit),
         }
     }
 

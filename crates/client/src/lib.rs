@@ -22,6 +22,7 @@ mod message;
 mod queue;
 mod reader;
 pub mod reflector;
+mod servers;
 mod sharing;
 mod store;
 pub mod transport;
@@ -35,6 +36,7 @@ pub use key::ObjectKey;
 pub use message::message;
 pub use queue::{WorkQueue, Working};
 pub use reader::Reader;
+pub use servers::Servers;
 pub use sharing::Sharing;
 pub use store::{Index, Store, by_controller_uid, by_label, by_namespace};
 

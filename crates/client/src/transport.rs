@@ -5,11 +5,19 @@
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use kube::Client;
-use kube::client::Body;
+use kube::client::{Body, ConfigExt};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use std::path::Path;
-use tower::BoxError;
+use std::time::Duration;
+use tower::{BoxError, Layer};
+
+use crate::servers::{Connector, Servers};
+
+/// A peer that has acknowledged nothing for twice as long, asked meanwhile whether it is there, is not.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +39,30 @@ pub async fn from_kubeconfig_file(path: &Path, agent: &'static str) -> Result<Cl
     connect(Kubeconfig::read_from(path)?, Some(agent)).await
 }
 
+/// The same for somebody with a certificate, over whichever of the servers takes a connection; which of them the file names
+/// is no matter. A connection on which nothing comes back is given up.
+///
+/// # Errors
+/// As of [`from_kubeconfig_file`].
+pub async fn from_kubeconfig_file_over(
+    path: &Path,
+    agent: &'static str,
+    servers: &Servers,
+) -> Result<Client, TransportError> {
+    let config = configured(Kubeconfig::read_from(path)?, Some(agent)).await?;
+    let mut sockets = HttpConnector::new();
+    sockets.enforce_http(false);
+    sockets.set_nodelay(true);
+    sockets.set_keepalive(Some(SILENCE));
+    sockets.set_keepalive_interval(Some(SILENCE));
+    sockets.set_tcp_user_timeout(Some(2 * SILENCE));
+    let each = config.rustls_https_connector_with_connector(sockets)?;
+    let connector = Connector { servers: servers.clone(), each };
+    let sender = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let service = config.base_uri_layer().layer(config.extra_headers_layer()?.layer(sender));
+    Ok(Client::new(service, config.default_namespace))
+}
+
 /// The host of the API that the current context of a kubeconfig file leads to.
 ///
 /// # Errors
@@ -50,12 +82,16 @@ pub async fn from_kubeconfig(text: &str) -> Result<Client, TransportError> {
 }
 
 async fn connect(kubeconfig: Kubeconfig, agent: Option<&'static str>) -> Result<Client, TransportError> {
+    Ok(Client::try_from(configured(kubeconfig, agent).await?)?)
+}
+
+async fn configured(kubeconfig: Kubeconfig, agent: Option<&'static str>) -> Result<Config, TransportError> {
     // Two providers linked into one binary would make rustls panic when asked to choose: choose here.
     // An error only says that another part of the process has already chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.headers.extend(agent.map(|agent| (USER_AGENT, HeaderValue::from_static(agent))));
-    Ok(Client::try_from(config)?)
+    Ok(config)
 }
 
 /// A client whose requests are handed to `service` in this process: no socket, no TLS, the same HTTP. The service is the

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -150,6 +151,23 @@ impl Connector {
 
     /// The same with a server whose certificate is to be for `name`, whatever name or address it is reached at.
     pub async fn connect_tls_for(&self, name: &str, host: &str, port: u16) -> Result<TlsStream, Error> {
+        let stream = self.connect(host, port).await?;
+        self.secure(name, host, stream).await
+    }
+
+    /// Speaks TLS over a connection to `host`, whose certificate is to be for `name`.
+    ///
+    /// # Errors
+    /// When it is not, or no TLS is spoken there.
+    pub async fn secure<S>(
+        &self,
+        name: &str,
+        host: &str,
+        stream: S,
+    ) -> Result<tokio_rustls::client::TlsStream<S>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let (name, host) = (bare(name), bare(host));
         let failed = |source| Error::Tls { host: host.into(), source };
         let name = ServerName::try_from(name.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
@@ -160,14 +178,20 @@ impl Connector {
                 self.shared.tls.get_or_init(|| config).clone()
             }
         };
-        let stream = self.connect(host, port).await?;
-        match timeout(self.shared.timeout, tokio_rustls::TlsConnector::from(config).connect(name, stream))
-            .await
-        {
+        let handshake = tokio_rustls::TlsConnector::from(config).connect(name, stream);
+        match timeout(self.shared.timeout, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(self.timed_out("the TLS handshake with", host)),
         }
+    }
+
+    /// Whether it would connect to `host`, for who reaches it by another way.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn judge(&self, host: &str, port: u16) -> Result<(), Error> {
+        self.addresses(bare(host), port).await.map(drop)
     }
 
     /// The addresses of `host` that may be used: at least one.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use network::{Config, Network};
@@ -23,6 +23,8 @@ pub(crate) struct Switch {
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
 /// The interface of every machine.
 const INTERFACE: &str = "eth0";
+/// An address on the switch that nobody has.
+const NOBODY: &str = "02:00:00:00:00:01";
 
 impl Switch {
     pub(crate) fn new() -> Self {
@@ -49,6 +51,7 @@ impl Switch {
             name: format!("{}-{number}", self.mark),
             switch: self.namespace(),
             port: format!("port{number}"),
+            router: None,
             address: Ipv4Addr::new(10, 99, 0, number),
         };
         let Host { name, switch, port, .. } = &host;
@@ -78,8 +81,9 @@ impl Switch {
             services6: None,
             overlay: None,
         };
-        let address = route(format!("/run/netns/{}", router.name), config, format!("/run/netns/{name}"));
-        Host { name, address, ..router }
+        let host = Host { name, ..router.clone() };
+        let address = route(router.namespace(), config, host.namespace());
+        Host { router: Some(router.name), address, ..host }
     }
 
     fn namespace(&self) -> String {
@@ -95,10 +99,13 @@ impl Drop for Switch {
 }
 
 /// The network of one machine.
+#[derive(Clone)]
 pub struct Host {
     name: String,
     switch: String,
     port: String,
+    /// The network of the router that it is behind.
+    router: Option<String>,
     address: Ipv4Addr,
 }
 
@@ -108,11 +115,16 @@ impl Host {
         self.address
     }
 
+    /// Where the namespace is found.
+    pub fn namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
     /// A program in this network.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         // Its own mounts: /sys/fs/cgroup stays what it is.
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command.arg(format!("--net={}", self.namespace().display())).arg("--").arg(program);
         command
     }
 
@@ -124,6 +136,36 @@ impl Host {
     /// Plugs it in again.
     pub fn plug(&self) {
         ip(&format!("-n {} link set {} up", self.switch, self.port));
+    }
+
+    /// The router in front of it forgets all connections that go through it, and tells nobody.
+    pub fn forget(&self) {
+        let router = self.router.as_deref().expect("a router");
+        // It takes no packet for the beginning of a connection that is none, as most do.
+        let strict = "echo 0 > /proc/sys/net/netfilter/nf_conntrack_tcp_loose";
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{router}")).args(["--", "sh", "-c", strict]);
+        assert!(command.status().expect("nsenter runs").success(), "connections cannot be forgotten");
+        // What it showed its own address for went by this interface.
+        ip(&format!("-n {router} link set {INTERFACE} down"));
+        ip(&format!("-n {router} link set {INTERFACE} up"));
+        ip(&format!("-n {router} route replace default via {ROUTER}"));
+    }
+
+    /// Loses everything that it and another say to each other, silently; what they say to others arrives.
+    pub fn cut(&self, other: &Self) {
+        for (at, far) in [(self, other), (other, self)] {
+            let words =
+                format!("neigh replace {} lladdr {NOBODY} dev {INTERFACE} nud permanent", far.address);
+            ip(&format!("-n {} {words}", at.name));
+        }
+    }
+
+    /// Loses nothing of that any more.
+    pub fn mend(&self, other: &Self) {
+        for (at, far) in [(self, other), (other, self)] {
+            ip(&format!("-n {} neigh del {} dev {INTERFACE}", at.name, far.address));
+        }
     }
 
     /// Has another address from now on, and no more the one before.
@@ -141,12 +183,12 @@ impl Host {
 }
 
 /// Makes a router of a namespace, with one machine behind it, whose address is given: what carries pods carries it, too.
-fn route(router: String, config: Config, behind: String) -> Ipv4Addr {
+fn route(router: PathBuf, config: Config, behind: PathBuf) -> Ipv4Addr {
     let work = move || {
         setns(File::open(router).expect("a namespace"), CloneFlags::CLONE_NEWNET).expect("root");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let attached = runtime.block_on(async {
-            Network::open(config).await.expect("a network").attach("machine", Path::new(&behind)).await
+            Network::open(config).await.expect("a network").attach("machine", &behind).await
         });
         match attached.expect("a machine")[0] {
             IpAddr::V4(address) => address,

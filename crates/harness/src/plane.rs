@@ -120,6 +120,11 @@ impl Plane {
         &mut self.machine
     }
 
+    /// The machine's network, if it has one of its own.
+    pub fn host(&self) -> &Host {
+        self.machine.host()
+    }
+
     /// A program in the plane's network.
     pub fn command(&self, program: &str) -> Command {
         self.machine.command(program)

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::tls::{HttpsDialer, Presented, client_verifier};
-use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, Outgoing};
+use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, Outgoing, Tunnels};
 use auth::TokenFile;
 use clock::{Clock, Random, Tasks};
 use jiff::Timestamp;
@@ -121,12 +121,19 @@ impl Server {
         let registry = Registry::open(store, options).await.map_err(said).context("opening the registry")?;
         let authority = &foundation.authority;
         let kubelet_client = Presented::new(&authority.client(&Identity::KubeletClient, beginning())?)?;
+        let tunnels = Tunnels::new(clock.clone());
         let api = ApiServer::start(
             Options {
                 registry: registry.clone(),
                 authenticators: Authenticators::new(client_verifier(authority)?, TokenFile::default()),
                 admission: admission::Chain::standard(clock.clone(), random.clone()),
-                dialer: Arc::new(HttpsDialer::new(authority, kubelet_client, clock.clone())?),
+                dialer: Arc::new(HttpsDialer::new(
+                    authority,
+                    kubelet_client,
+                    tunnels.clone(),
+                    clock.clone(),
+                )?),
+                tunnels,
                 outgoing,
                 clock,
                 random,

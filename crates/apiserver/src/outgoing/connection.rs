@@ -18,8 +18,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Outgoing, Place, Server, Trust, services};
+use super::services::{self, Endpoint};
+use super::{Outgoing, Place, Server, Trust};
 use crate::body::{BodyError, Sending};
+use crate::dial::Duplex;
 use crate::tls::Presented;
 
 /// Connections kept to one server.
@@ -88,30 +90,39 @@ impl Peer {
     /// A new connection, driven by a task of the client's.
     async fn connect(&self, outgoing: &Outgoing) -> Result<SendRequest<Sending>, SendError> {
         let connector = self.connector.as_ref().map_err(|why| SendError::of(why))?;
-        let name = self.server.place.server_name();
         let mut last = None;
-        for (host, port) in self.places(outgoing).await.map_err(SendError::Failed)? {
-            let connected = match self.server.trust {
-                Trust::Plain => match connector.connect(&host, port).await {
-                    Ok(stream) => Ok(speak(outgoing, stream).await?),
-                    Err(error) => Err(error),
-                },
-                _ => match connector.connect_tls_for(&name, &host, port).await {
-                    Ok(stream) => Ok(speak(outgoing, stream).await?),
-                    Err(error) => Err(error),
-                },
-            };
-            match connected {
+        for endpoint in self.places(outgoing).await.map_err(SendError::Failed)? {
+            match self.connect_to(outgoing, connector, &endpoint).await {
                 Ok(sender) => return Ok(sender),
-                Err(error) => last = Some(why(&error, &name)),
+                Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| SendError::of(&"no address to connect to")))
     }
 
-    async fn places(&self, outgoing: &Outgoing) -> Result<Vec<(String, u16)>, String> {
+    async fn connect_to(
+        &self,
+        outgoing: &Outgoing,
+        connector: &Connector,
+        endpoint: &Endpoint,
+    ) -> Result<SendRequest<Sending>, SendError> {
+        let name = self.server.place.server_name();
+        let stream = outgoing.reach(connector, endpoint, &name).await?;
+        if self.server.trust == Trust::Plain {
+            return speak(outgoing, stream).await;
+        }
+        let stream = connector.secure(&name, &endpoint.host, stream).await;
+        speak(outgoing, stream.map_err(|error| why(&error, &name))?).await
+    }
+
+    async fn places(&self, outgoing: &Outgoing) -> Result<Vec<Endpoint>, String> {
         match &self.server.place {
-            Place::Host { host, port } | Place::Reported { host, port } => Ok(vec![(host.clone(), *port)]),
+            Place::Host { host, port } => {
+                Ok(vec![Endpoint { host: host.clone(), port: *port, node: String::new() }])
+            }
+            Place::Reported { host, port, node } => {
+                Ok(vec![Endpoint { host: host.clone(), port: *port, node: node.clone() }])
+            }
             Place::Service { namespace, name, port } => {
                 let registry = outgoing.registry.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
                 let registry = registry.ok_or("Services are not known yet")?;
@@ -127,6 +138,28 @@ impl Peer {
             request.headers_mut().insert(header::HOST, host.map_err(|error| SendError::of(&error))?);
         }
         Ok(())
+    }
+}
+
+impl Outgoing {
+    /// A connection to an endpoint: through its node's tunnel if there is one.
+    async fn reach(
+        &self,
+        connector: &Connector,
+        endpoint: &Endpoint,
+        name: &str,
+    ) -> Result<Box<dyn Duplex>, SendError> {
+        let Endpoint { host, port, node } = endpoint;
+        let failed = |error: egress::Error| why(&error, name);
+        let tunnels = self.tunnels.get().filter(|tunnels| tunnels.has(node));
+        let Some(tunnels) = tunnels else {
+            return Ok(Box::new(connector.connect(host, *port).await.map_err(failed)?));
+        };
+        connector.judge(host, *port).await.map_err(failed)?;
+        let opened = tunnels.open(node, host, *port).await;
+        let opened = opened.unwrap_or_else(|| Err("the tunnel of its node has just ended".to_owned()));
+        let at = Place::Host { host: host.clone(), port: *port }.authority();
+        Ok(Box::new(opened.map_err(|error| SendError::Failed(format!("dial tcp {at}: connect: {error}")))?))
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod services;
 mod trust;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use clock::{Clock, Tasks};
 use egress::Connector;
@@ -26,6 +26,7 @@ pub use trust::Trust;
 
 use crate::body::Sending;
 use crate::tls::Presented;
+use crate::tunnels::Tunnels;
 use connection::Peer;
 
 /// Peers to which connections are kept, as many as upstream keeps clients for.
@@ -49,6 +50,8 @@ pub enum Place {
         host: String,
         /// Port.
         port: u16,
+        /// The node.
+        node: String,
     },
     /// A port of a Service: one of its ready endpoints is asked.
     Service {
@@ -65,10 +68,10 @@ impl Place {
     /// Host and port, as a URL shows them.
     pub(crate) fn authority(&self) -> String {
         match self {
-            Self::Host { host, port } | Self::Reported { host, port } if host.contains(':') => {
+            Self::Host { host, port } | Self::Reported { host, port, .. } if host.contains(':') => {
                 format!("[{host}]:{port}")
             }
-            Self::Host { host, port } | Self::Reported { host, port } => format!("{host}:{port}"),
+            Self::Host { host, port } | Self::Reported { host, port, .. } => format!("{host}:{port}"),
             Self::Service { namespace, name, port } => format!("{name}.{namespace}.svc:{port}"),
         }
     }
@@ -145,6 +148,7 @@ pub struct Outgoing {
     /// What a server is shown that wants to know who we are.
     identity: Option<Arc<Presented>>,
     registry: Mutex<Weak<Registry>>,
+    tunnels: OnceLock<Arc<Tunnels>>,
     peers: Mutex<Peers>,
 }
 
@@ -176,12 +180,15 @@ impl Outgoing {
             tasks: tasks.child(),
             identity,
             registry: Mutex::default(),
+            tunnels: OnceLock::new(),
             peers: Mutex::default(),
         })
     }
 
-    /// Looks Services and their endpoints up in this registry from now on.
-    pub(crate) fn resolve_in(&self, registry: &Arc<Registry>) {
+    /// Looks Services and their endpoints up in this registry from now on, and reaches pods through these tunnels.
+    pub(crate) fn resolve_in(&self, registry: &Arc<Registry>, tunnels: &Arc<Tunnels>) {
+        // Once set, they are the same.
+        self.tunnels.get_or_init(|| tunnels.clone());
         *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(registry);
     }
 

@@ -8,19 +8,29 @@ use serde_json::Value;
 /// Endpoints of which one after the other is tried.
 const TRIED: usize = 3;
 
-/// Hosts and ports to try, in that order. `turn` spreads calls over the endpoints.
+/// Where one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Its node's name, if it is known.
+    pub(crate) node: String,
+}
+
+/// Endpoints to try, in that order. `turn` spreads calls over the endpoints.
 pub(super) async fn endpoints(
     registry: &Registry,
     (namespace, name, port): (&str, &str, u16),
     turn: usize,
-) -> Result<Vec<(String, u16)>, String> {
+) -> Result<Vec<Endpoint>, String> {
     let kinds = registry.kinds();
     let services = kinds.lookup("", "v1", "services").ok_or("Services are not served")?;
     let not_found = || format!("service {name:?} not found");
     let service = registry.known(services, namespace, name).ok_or_else(not_found)?.tree();
     let spec = &service["spec"];
     if spec["type"] == "ExternalName" {
-        return Ok(vec![(spec["externalName"].as_str().unwrap_or_default().to_owned(), port)]);
+        let host = spec["externalName"].as_str().unwrap_or_default().to_owned();
+        return Ok(vec![Endpoint { host, port, node: String::new() }]);
     }
     let ports = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
     let found = ports.iter().find(|each| each["port"] == port);
@@ -59,11 +69,11 @@ pub(crate) fn in_turn(
     family: &str,
     turn: usize,
     is_fit: impl Fn(&Value) -> bool,
-) -> Vec<(String, u16)> {
+) -> Vec<Endpoint> {
     let mut ready = Vec::new();
     for preferred in [true, false] {
         let of_family = slices.iter().filter(|slice| (slice["addressType"] == family) == preferred);
-        let mut found: Vec<(String, u16)> =
+        let mut found: Vec<Endpoint> =
             of_family.flat_map(|slice| of_slice(slice, port_name, &is_fit)).collect();
         if !found.is_empty() {
             let count = found.len();
@@ -75,7 +85,7 @@ pub(crate) fn in_turn(
     ready
 }
 
-fn of_slice(slice: &Value, port_name: &str, is_fit: impl Fn(&Value) -> bool) -> Vec<(String, u16)> {
+fn of_slice(slice: &Value, port_name: &str, is_fit: impl Fn(&Value) -> bool) -> Vec<Endpoint> {
     let mut ports = slice["ports"].as_array().into_iter().flatten();
     let port = ports.find_map(|port| {
         let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok())?;
@@ -84,7 +94,11 @@ fn of_slice(slice: &Value, port_name: &str, is_fit: impl Fn(&Value) -> bool) -> 
     let Some(port) = port else { return Vec::new() };
     let endpoints = slice["endpoints"].as_array().into_iter().flatten();
     let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false && is_fit(endpoint));
-    ready.filter_map(|endpoint| Some((endpoint["addresses"][0].as_str()?.to_owned(), port))).collect()
+    let at = |endpoint: &Value| {
+        let host = endpoint["addresses"][0].as_str()?.to_owned();
+        Some(Endpoint { host, port, node: endpoint["nodeName"].as_str().unwrap_or_default().to_owned() })
+    };
+    ready.filter_map(at).collect()
 }
 
 #[cfg(test)]
@@ -106,7 +120,7 @@ mod tests {
             ]}),
         ];
         let at = |turn| in_turn(&slices, "web", "IPv4", turn, |_| true);
-        let one = |host: &str, port| (host.to_owned(), port);
+        let one = |host: &str, port| Endpoint { host: host.to_owned(), port, node: String::new() };
         assert_eq!(at(0), [one("10.0.0.1", 8443), one("10.0.0.3", 8443), one("fd00::1", 7)]);
         assert_eq!(at(1), [one("10.0.0.3", 8443), one("10.0.0.1", 8443), one("fd00::1", 7)]);
         assert!(in_turn(&slices, "none", "IPv4", 0, |_| true).is_empty());

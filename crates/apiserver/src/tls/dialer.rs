@@ -1,5 +1,5 @@
-//! The direct way to kubelets: HTTPS, with the server's own client certificate, to a serving certificate of the plane's
-//! authority that names the address dialled.
+//! The way to kubelets: HTTPS, with the server's own client certificate, to a serving certificate of the plane's authority that
+//! names the address dialled. Through the node's tunnel if it has one, for then its address may be another machine's here.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,8 @@ use tokio_rustls::TlsConnector;
 use super::Presented;
 use super::config::{TlsError, provider, roots};
 use crate::body::{BodyError, Sending};
-use crate::dial::{DialError, NodeAddress, NodeAnswer, NodeDialer, NodeReply};
+use crate::dial::{DialError, Duplex, NodeAddress, NodeAnswer, NodeDialer, NodeReply};
+use crate::tunnels::Tunnels;
 
 /// How long connecting and the head of the answer may take; the body may go on for as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Dials kubelets over HTTPS.
 pub struct HttpsDialer {
     connector: TlsConnector,
+    tunnels: Arc<Tunnels>,
     clock: Arc<dyn Clock>,
 }
 
@@ -48,21 +50,21 @@ impl HttpsDialer {
     pub fn new(
         authority: &Authority,
         client: Arc<Presented>,
+        tunnels: Arc<Tunnels>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(authority)?)
             .with_client_cert_resolver(client);
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), clock })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), tunnels, clock })
     }
 
     /// Sends a request over a connection of its own; gives the answer's head, and what drives the connection.
     async fn ask(&self, node: &NodeAddress, mut request: Request<Sending>) -> Result<Sent, DialError> {
         let failed = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
         let host = node.host.trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, node.port)).await.map_err(|error| failed(&error))?;
-        stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        let stream = self.connect(&node.name, host, node.port).await?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
         let tls = self.connector.connect(name, stream).await.map_err(|error| failed(&error))?;
         let (mut sender, connection) =
@@ -89,6 +91,30 @@ impl HttpsDialer {
             }
         };
         Ok(Sent { response, connection: (!has_ended).then_some(driving), sender })
+    }
+
+    /// Whichever way there is. A tunnel that comes while nobody answers is taken: its node may just have lost it.
+    async fn connect(&self, node: &str, host: &str, port: u16) -> Result<Box<dyn Duplex>, DialError> {
+        let direct = async {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        if !self.tunnels.has(node) {
+            tokio::select! {
+                biased;
+                () = self.tunnels.arrival(node) => {}
+                stream = direct => {
+                    let stream = stream.map_err(|error| DialError::Unreachable(error.to_string()))?;
+                    return Ok(Box::new(stream));
+                }
+            }
+        }
+        match self.tunnels.open(node, host, port).await {
+            Some(Ok(stream)) => Ok(Box::new(stream)),
+            Some(Err(why)) => Err(DialError::Unreachable(why)),
+            None => Err(DialError::Unreachable("its tunnel has just ended".to_owned())),
+        }
     }
 
     async fn patiently<T>(

@@ -22,6 +22,7 @@ mod proxy;
 mod served;
 mod sockets;
 mod tokens;
+mod tunnels;
 mod webhooks;
 
 use std::path::Path;

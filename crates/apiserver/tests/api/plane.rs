@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, Outgoing, ServiceAccounts};
+use apiserver::{ApiServer, Authenticators, Connection, Limits, Options, Outgoing, ServiceAccounts, Tunnels};
 use auth::TokenFile;
 use clock::{Clock, SystemClock, SystemRandom, Tasks};
 use pki::{Authority, Identity};
@@ -76,6 +76,7 @@ impl Plane {
         let verifier = client_verifier(&authority).unwrap();
         let kubelet_client = authority.client(&Identity::KubeletClient, now).unwrap();
         let kubelet_client = Presented::new(&kubelet_client).unwrap();
+        let tunnels = Tunnels::new(clock.clone());
         let server = ApiServer::start(
             Options {
                 registry: registry.clone(),
@@ -87,7 +88,10 @@ impl Plane {
                     registry.clone(),
                 ),
                 admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
-                dialer: Arc::new(HttpsDialer::new(&authority, kubelet_client, clock.clone()).unwrap()),
+                dialer: Arc::new(
+                    HttpsDialer::new(&authority, kubelet_client, tunnels.clone(), clock.clone()).unwrap(),
+                ),
+                tunnels,
                 outgoing,
                 clock: clock.clone(),
                 random: Arc::new(SystemRandom::default()),

@@ -101,6 +101,7 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),
     same("system:monoplane:nodeproxy", &[Group(NODES)]),
+    same("system:monoplane:tunnel", &[Group(NODES)]),
     // What kubeadm binds when it makes a cluster, under the same names: who holds one of its tokens may have a node's
     // certificate, and a node may renew its own.
     BindingSpec { name: "kubeadm:kubelet-bootstrap", role: "system:node-bootstrapper", subjects: JOINING },

@@ -157,6 +157,8 @@ pub(super) const ROLES: &[RoleSpec] = &[
         "system:monoplane:nodeproxy",
         &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/nodeproxy"])],
     ),
+    // A node keeps a way to itself.
+    role("system:monoplane:tunnel", &[get(&["/monoplane/tunnel"])]),
     // As kubeadm's: who joins must not take the name of a machine that is there.
     role("kubeadm:get-nodes", &[rule(&["get"], CORE, &["nodes"])]),
     role("system:monoplane:edge", EDGE),

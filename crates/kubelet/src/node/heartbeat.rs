@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::k8s::api::coordination::v1::{Lease, LeaseSpec};
 use api::k8s::api::core::v1::{Node, NodeStatus};
 use api::k8s::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
+use client::kube::api::GetParams;
 use client::{Ambient, Api, Backoff, Client, Error, ObjectMeta, Patch, PatchParams, PostParams, write};
 use serde_json::json;
 use tokio::sync::watch;
@@ -97,7 +98,8 @@ impl Heartbeat {
         Standing { trouble, pressure }
     }
 
-    /// Renews the Lease, and reports the status when it changes or has not been reported for long; for ever.
+    /// Renews the Lease, and reports the status when it changes, has not been reported for long, or is another where it was
+    /// reported (of a node that was not heard of for long others say so); for ever.
     pub(crate) async fn run(&self, mut node: Node) {
         let clock = &self.ambient.clock;
         let mut pressure = self.pressure.clone();
@@ -106,24 +108,25 @@ impl Heartbeat {
         let (mut lease, mut renewed) = (None, None);
         loop {
             if renewed.is_none_or(|at| clock.monotonic().since(at) >= RENEW) {
-                match self.renew(lease.take(), &node).await {
+                match self.timely(self.renew(lease.take(), &node)).await {
                     Ok(renewed) => lease = Some(renewed),
-                    Err(error) => tracing::warn!(%error, "the node's lease could not be renewed"),
+                    Err(error) => tracing::warn!(error, "the node's lease could not be renewed"),
                 }
                 renewed = Some(clock.monotonic());
             }
             let standing = self.standing().await;
             let images = images::of(&self.runtimes).await;
-            if told.as_ref() != Some(&standing) || images != here || clock.monotonic() - reported >= REPORT {
-                match self.report_fresh(&standing).await {
-                    Ok(fresh) => {
-                        (node, reported, told) = (fresh, clock.monotonic(), Some(standing));
-                        here = images;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the node's status could not be reported");
-                        told = None;
-                    }
+            let is_due =
+                told.as_ref() != Some(&standing) || images != here || clock.monotonic() - reported >= REPORT;
+            match self.timely(self.report_unless_said(&standing, is_due)).await {
+                Ok(None) => {}
+                Ok(Some(fresh)) => {
+                    (node, reported, told) = (fresh, clock.monotonic(), Some(standing));
+                    here = images;
+                }
+                Err(error) => {
+                    tracing::warn!(error, "the node's status could not be reported");
+                    told = None;
                 }
             }
             let pause = if told.is_some() { RENEW } else { AGAIN };
@@ -135,13 +138,28 @@ impl Heartbeat {
         }
     }
 
-    async fn report_fresh(&self, standing: &Standing) -> Result<Node, Error> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        match nodes.get_opt(&self.description.name).await? {
-            Some(node) => self.report(node.status.as_ref(), standing).await,
-            // Somebody deleted it, and this machine is still here.
-            None => self.try_register().await,
+    /// What was asked of the API, unless it takes too long: a connection on which nothing comes back is given up.
+    async fn timely<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+        tokio::select! {
+            answer = asked => answer.map_err(|error| error.to_string()),
+            () = self.ambient.clock.sleep(RENEW) => Err(format!("no answer within {RENEW:?}")),
         }
+    }
+
+    /// Reports, if that is due or the API has it otherwise; then the node is given.
+    async fn report_unless_said(&self, standing: &Standing, is_due: bool) -> Result<Option<Node>, Error> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = match nodes.get_with(&self.description.name, &GetParams::any()).await {
+            Ok(node) => node,
+            // Somebody deleted it, and this machine is still here.
+            Err(error) if write::is_not_found(&error) => return self.try_register().await.map(Some),
+            Err(error) => return Err(error),
+        };
+        let status = node.status.as_ref();
+        if !is_due && status.is_some_and(|said| self.description.is_said(said, standing)) {
+            return Ok(None);
+        }
+        self.report(status, standing).await.map(Some)
     }
 
     async fn renew(&self, known: Option<Lease>, node: &Node) -> Result<Lease, Error> {

@@ -165,6 +165,18 @@ impl Description {
         }
     }
 
+    /// Whether a status has the conditions that hold, whenever that was said.
+    pub(crate) fn is_said(&self, status: &NodeStatus, standing: &Standing) -> bool {
+        let said = status.conditions.as_deref().unwrap_or_default();
+        self.conditions(None, standing, Timestamp::UNIX_EPOCH).iter().all(|condition| {
+            let same = |said: &NodeCondition| {
+                let both = [said, condition].map(|one| (&one.status, &one.reason, &one.message));
+                said.type_ == condition.type_ && both[0] == both[1]
+            };
+            said.iter().any(same)
+        })
+    }
+
     fn conditions(
         &self,
         before: Option<&NodeStatus>,
@@ -247,6 +259,19 @@ mod tests {
         assert_eq!(of("Ready").last_transition_time, Some(Time(later)));
         assert_eq!(of("DiskPressure").last_transition_time, Some(Time(first)));
         assert_eq!(of("DiskPressure").last_heartbeat_time, Some(Time(later)));
+    }
+
+    #[test]
+    fn what_others_have_said_meanwhile_is_noticed() {
+        let standing = Standing::default();
+        let mut status = description().status(None, &standing, Timestamp::UNIX_EPOCH);
+        assert!(description().is_said(&status, &standing));
+        let short = Standing { pressure: ["MemoryPressure"].into(), ..Standing::default() };
+        assert!(!description().is_said(&status, &short));
+        let ready = status.conditions.as_mut().unwrap().iter_mut().find(|c| c.type_ == "Ready").unwrap();
+        "Unknown".clone_into(&mut ready.status);
+        assert!(!description().is_said(&status, &standing));
+        assert!(!description().is_said(&NodeStatus::default(), &standing));
     }
 
     #[test]

@@ -183,7 +183,7 @@ mod tests {
     use std::path::Path;
 
     use apiserver::tls::{HttpsDialer, client_verifier};
-    use apiserver::{Authenticators, Limits, Options, Outgoing};
+    use apiserver::{Authenticators, Limits, Options, Outgoing, Tunnels};
     use clap::Parser;
     use clock::{ManualClock, SystemRandom, Tasks};
     use store::{Embedded, History};
@@ -220,7 +220,9 @@ mod tests {
         let options = registry::Options::new(clock.clone(), Arc::new(SystemRandom::default()));
         let registry = registry::Registry::open(store, options).await.unwrap();
         let verifier = client_verifier(&authority).unwrap();
-        let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), clock.clone()).unwrap();
+        let tunnels = Tunnels::new(clock.clone());
+        let dialer =
+            HttpsDialer::new(&authority, kubelet_client.clone(), tunnels.clone(), clock.clone()).unwrap();
         let (keys, random) = (certificates.token_keys(now).unwrap(), Arc::new(SystemRandom::default()));
         let accounts = Arc::new(ServiceAccounts::new("https://test", keys, random, registry.clone()));
         let connector = egress::Connector::new(egress::Policy::default());
@@ -231,6 +233,7 @@ mod tests {
                     .with_service_accounts(accounts.clone()),
                 admission: admission::Chain::standard(clock.clone(), Arc::new(SystemRandom::default())),
                 dialer: Arc::new(dialer),
+                tunnels,
                 outgoing: Outgoing::new(connector, None, clock.clone(), &Tasks::default()),
                 clock,
                 random: Arc::new(SystemRandom::default()),

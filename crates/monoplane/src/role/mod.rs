@@ -30,6 +30,7 @@ pub mod server;
 mod service_cidr;
 mod services;
 pub mod storage;
+mod tunnels;
 
 pub use certificates::EVERY;
 

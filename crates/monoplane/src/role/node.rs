@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
+use clock::Tasks;
 use kubelet::{Dns, Machine, Runtimes, Sysctls};
 use network::overlay::LinkAddress;
 use sandbox::MachineGroups;
@@ -16,7 +17,7 @@ use super::join::Joined;
 use super::marks::Marks;
 use super::preparing::Prepared;
 use super::{end_with_parent, stop_on_signal};
-use super::{pods, registries, services};
+use super::{pods, registries, services, tunnels};
 use crate::flags::{Node, Overlay};
 use crate::layout::{Layout, make_directory};
 use crate::notify;
@@ -79,16 +80,20 @@ async fn live(
     let registries = registries::of_node(layout, machine)?;
     let containers = pods::open(layout, &marks, network.clone(), registries, &placements, ambient).await?;
     let resolver = text("/etc/resolv.conf");
+    let kubelet_at = listener.local_addr()?;
     let services = services::Parts {
-        kubeconfig: &prepared.proxy_kubeconfig,
+        client: prepared.proxy.clone(),
         node: &prepared.node,
         network: &network,
         resolver: &resolver,
         ambient,
         placements,
-        outside: listener.local_addr()?.ip(),
+        outside: kubelet_at.ip(),
     };
     let (services, gateway) = services::start(services, stop).await?;
+    if let Some(joined) = &prepared.joined {
+        joined.follow(prepared.proxy.clone(), &services)?;
+    }
     let link = tunnelled.then(|| LinkAddress::of(&marks.plane).to_string());
     let options = kubelet::Options {
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
@@ -103,6 +108,7 @@ async fn live(
         ..options(flags, layout, listener, &prepared)?
     };
     let (clock, addresses) = (ambient.clock.clone(), options.addresses.clone());
+    let tunnels = tunnels(&prepared, &addresses, kubelet_at, stop)?;
     let Prepared { client, joined, credentials, .. } = prepared;
     let kubelet = async { kubelet::run(options, stop.clone()).await.context("the kubelet") };
     let ended = match &joined {
@@ -112,8 +118,32 @@ async fn live(
             joined.guard(kubelet, joined.until_changed(&client, &addresses, moves), stop).await
         }
     };
+    tunnels.stop().await;
     services.stop().await;
     ended
+}
+
+/// Starts what lets the servers of a node that has joined reach it.
+fn tunnels(
+    prepared: &Prepared,
+    addresses: &[IpAddr],
+    kubelet: SocketAddr,
+    stop: &CancellationToken,
+) -> Result<Tasks> {
+    let tasks = Tasks::under(stop);
+    if let Some(joined) = &prepared.joined {
+        let (authority, credential) = joined.proof()?;
+        let pods: Ranges = prepared.pod_cidr.parse().context("the range of this node's pods")?;
+        let pods: Result<_, _> = pods.cidrs().iter().map(|range| range.parse()).collect();
+        let parts = tunnels::Parts {
+            servers: joined.servers().clone(),
+            door: tunnels::Door::new(&authority, credential)?,
+            reach: tunnels::Reach { addresses: addresses.to_vec(), kubelet, pods: pods? },
+            ambient: prepared.ambient.clone(),
+        };
+        tasks.spawn("tunnels", tunnels::keep(parts, tasks.clone()));
+    }
+    Ok(tasks)
 }
 
 /// What follows from the flags and from what the node is.

@@ -2,7 +2,7 @@
 //! before knows all that without anybody's help.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ pub struct Prepared {
     pub address: IpAddr,
     /// Its pods' addresses.
     pub pod_cidr: String,
-    /// The proxy's kubeconfig.
-    pub proxy_kubeconfig: PathBuf,
+    /// The API, as the node's proxy.
+    pub proxy: Client,
 }
 
 impl Prepared {
@@ -66,9 +66,7 @@ impl Prepared {
         let files = ["kubelet.pem", "ca.crt"].map(|file| folder.join(file));
         let kubeconfigs = [kubeconfig.clone(), proxy_kubeconfig.clone()];
         let credentials = Credentials::read(files.into_iter().chain(kubeconfigs));
-        let client = client::transport::from_kubeconfig_file(&kubeconfig, "kubelet")
-            .await
-            .with_context(|| format!("reading {}", kubeconfig.display()))?;
+        let client = connected(joined.as_ref(), &kubeconfig, "kubelet").await?;
         let address = address(flags, joined.as_ref(), &ambient).await;
         let remembered = Marks::read(layout)?.map(|marks| marks.pod_cidr).filter(|cidr| !cidr.is_empty());
         let known = flags.machine.pod_cidr.clone().or(remembered);
@@ -80,6 +78,7 @@ impl Prepared {
         if let Some(joined) = &joined {
             joined.equip(&client, &[address]).await?;
         }
+        let proxy = connected(joined.as_ref(), &proxy_kubeconfig, "kube-proxy").await?;
         let serving = serving(&folder)?;
         let pod_cidr = match known {
             Some(known) if flags.machine.pod_cidr.is_some() => known,
@@ -91,8 +90,17 @@ impl Prepared {
                 "the range {pod_cidr} of the node {node} (spec.podCIDRs) cannot be its pods': {why}"
             )
         })?;
-        Ok(Self { ambient, credentials, client, joined, serving, node, address, pod_cidr, proxy_kubeconfig })
+        Ok(Self { ambient, credentials, client, joined, serving, node, address, pod_cidr, proxy })
     }
+}
+
+/// The API as a kubeconfig says; where there are several servers, whichever serves.
+async fn connected(joined: Option<&Joined>, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
+    if let Some(joined) = joined {
+        return joined.client(kubeconfig, agent).await;
+    }
+    let client = client::transport::from_kubeconfig_file(kubeconfig, agent).await;
+    client.with_context(|| format!("reading {}", kubeconfig.display()))
 }
 
 /// The kubelet's serving certificate, and who may call it: the API server under its own certificate, nobody else.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use apimachinery::cidr::Cidr;
 use apiserver::tls::{HttpsDialer, Listener, Presented, Sockets, client_verifier, server_config};
-use apiserver::{ApiServer, Authenticators, Extension, InMemory, Limits, Options, Outgoing, ServiceAccounts};
+use apiserver::{
+    ApiServer, Authenticators, Extension, InMemory, Limits, Options, Outgoing, ServiceAccounts, Tunnels,
+};
 use auth::TokenFile;
 use client::Ambient;
 use clock::{Panicked, Tasks};
@@ -82,7 +84,9 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
 
     let verifier = client_verifier(&authority)?;
     let kubelet_client = Presented::new(&authority.client(&Identity::KubeletClient, now)?)?;
-    let dialer = HttpsDialer::new(&authority, kubelet_client.clone(), ambient.clock.clone())?;
+    let tunnels = Tunnels::new(ambient.clock.clone());
+    let dialer =
+        HttpsDialer::new(&authority, kubelet_client.clone(), tunnels.clone(), ambient.clock.clone())?;
     let (keys, random) = (certificates.token_keys(now)?, ambient.random.clone());
     let accounts = Arc::new(ServiceAccounts::new(ISSUER, keys, random, registry.clone()));
     let server = ApiServer::start(
@@ -96,6 +100,7 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
             .with_bootstrap_tokens(registry.clone()),
             admission: admission::Chain::standard(ambient.clock.clone(), ambient.random.clone()),
             dialer: Arc::new(dialer),
+            tunnels,
             outgoing,
             clock: ambient.clock.clone(),
             random: ambient.random.clone(),

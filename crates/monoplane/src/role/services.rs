@@ -2,11 +2,10 @@
 //! here.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use client::Ambient;
+use client::{Ambient, Client};
 use clock::Tasks;
 use network::overlay::{Overlay, Peer};
 use network::policies::Filter;
@@ -25,8 +24,8 @@ const PORT: u16 = 53;
 
 /// What Services on a node take.
 pub struct Parts<'a> {
-    /// The proxy's identity.
-    pub kubeconfig: &'a Path,
+    /// The API, as the proxy.
+    pub client: Client,
     /// The node.
     pub node: &'a str,
     /// The network that it is in.
@@ -45,11 +44,8 @@ pub struct Parts<'a> {
 /// they stop.
 ///
 /// # Errors
-/// When the kubeconfig cannot be read, or somebody else answers DNS on that address.
+/// When somebody else answers DNS on that address.
 pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
-    let client = client::transport::from_kubeconfig_file(parts.kubeconfig, "kube-proxy")
-        .await
-        .with_context(|| format!("reading {}", parts.kubeconfig.display()))?;
     let tasks = Tasks::under(stop);
     let network = parts.network;
     let gateway = IpAddr::V4(network.subnet.gateway());
@@ -67,7 +63,7 @@ pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<(Tasks,
     let runtime = Handle::current();
     let overlay = Overlay::open(network).context("the way to other machines")?;
     let options = proxy::Options {
-        client,
+        client: parts.client,
         ambient: parts.ambient.clone(),
         node: parts.node.to_owned(),
         domain: DOMAIN.to_owned(),

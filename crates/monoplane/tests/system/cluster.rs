@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::containers::{IMAGE, give_image, pod};
 
 /// A cluster of one machine; `None` without root.
-fn cluster(flags: &[&str]) -> Option<Cluster> {
+pub(crate) fn cluster(flags: &[&str]) -> Option<Cluster> {
     if !is_root() {
         eprintln!("skipped: machines of a cluster need root");
         return None;
@@ -19,7 +19,7 @@ fn cluster(flags: &[&str]) -> Option<Cluster> {
 }
 
 /// A machine that has joined, and has the image.
-fn joined(cluster: &mut Cluster, name: &str) -> Machine {
+pub(crate) fn joined(cluster: &mut Cluster, name: &str) -> Machine {
     let machine = cluster.join(name, &[]);
     give_image(|words| machine.monoplane(words));
     machine
@@ -42,14 +42,14 @@ fn client(name: &str, node: &str) -> String {
     pod(name, "sleep 100000", &format!("  nodeName: {node}\n"))
 }
 
-fn ready(plane: &Plane, pods: &[&str]) {
+pub(crate) fn ready(plane: &Plane, pods: &[&str]) {
     for pod in pods {
         let said = plane.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]);
         assert!(said.ok, "{said:?}\n{}", plane.kubectl(&["describe", "pod", pod]).out);
     }
 }
 
-fn text(object: &Value, pointer: &str) -> String {
+pub(crate) fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -171,36 +171,36 @@ fn forwarded(plane: &Plane) {
     assert_eq!(got.trim(), "web");
 }
 
-/// Three that bear a lost node for a second.
-fn herd() -> String {
+/// Three that bear a lost node for a second, and do this.
+pub(crate) fn herd(kind: &str, name: &str, script: &str, more: &str) -> String {
     let bears = |key: &str| {
         format!(
             "{{key: node.kubernetes.io/{key}, operator: Exists, effect: NoExecute, tolerationSeconds: 1}}"
         )
     };
     format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: herd}}\nspec:\n  replicas: 3\n  \
-         selector: {{matchLabels: {{app: herd}}}}\n  template:\n    metadata: {{labels: {{app: herd}}}}\n    spec:\n      \
+        "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  replicas: 3\n  \
+         selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    spec:\n      \
          terminationGracePeriodSeconds: 1\n      tolerations: [{}, {}]\n      topologySpreadConstraints:\n      \
          - {{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, \
-         labelSelector: {{matchLabels: {{app: herd}}}}}}\n      containers:\n      - name: main\n        image: '{IMAGE}'\n        \
-         imagePullPolicy: Never\n        command: [/bin/busybox, sleep, '100000']\n",
+         labelSelector: {{matchLabels: {{app: {name}}}}}}}\n      containers:\n      - name: main\n        image: '{IMAGE}'\n        \
+         imagePullPolicy: Never\n        command: [/bin/busybox, sh, -c]\n        args: ['{script}']\n{more}",
         bears("not-ready"),
         bears("unreachable")
     )
 }
 
-/// The nodes of the pods that run, and are to stay.
-fn nodes_of_herd(plane: &Plane) -> Vec<String> {
-    let pods = plane.get(&["pods", "-l", "app=herd"]);
+/// The nodes of the pods of an application that run, and are to stay.
+pub(crate) fn nodes_of(plane: &Plane, app: &str) -> Vec<String> {
+    let pods = plane.get(&["pods", "-l", &format!("app={app}")]);
     let stays =
         |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running";
     let items = pods["items"].as_array().cloned().unwrap_or_default();
     items.iter().filter(stays).map(|pod| text(pod, "/spec/nodeName")).collect()
 }
 
-/// How many processes of the herd a machine runs.
-fn sleepers(machine: &Machine) -> usize {
+/// How many pods a machine runs.
+pub(crate) fn sleepers(machine: &Machine) -> usize {
     let containers = machine.data().join("node/containers");
     std::fs::read_dir(containers.join("sandboxes")).map_or(0, Iterator::count)
 }
@@ -210,26 +210,26 @@ fn pods_of_a_lost_machine_move_and_none_is_doubled_when_it_is_back() {
     let Some(mut cluster) = cluster(&["--node-monitor-grace-period", "15s"]) else { return };
     let (one, two) = (joined(&mut cluster, "one"), joined(&mut cluster, "two"));
     let plane = &cluster.server;
-    plane.apply(&herd());
+    plane.apply(&herd("Deployment", "herd", "exec sleep 100000", ""));
     plane.kubectl_ok(&["rollout", "status", "deployment/herd", "--timeout=60s"]);
-    let spread: BTreeSet<String> = nodes_of_herd(plane).into_iter().collect();
+    let spread: BTreeSet<String> = nodes_of(plane, "herd").into_iter().collect();
     assert_eq!(spread.len(), 3, "{spread:?}");
     two.host().unplug();
     eventually("its pods have moved", || {
-        let nodes = nodes_of_herd(plane);
+        let nodes = nodes_of(plane, "herd");
         (nodes.len() == 3 && !nodes.contains(&"two".to_owned())).then_some(())
     });
     assert_eq!(sleepers(&two), 1, "nobody could tell it to end its pod");
     two.host().plug();
     cluster.wait_until_ready("two");
     eventually("it has ended what runs elsewhere", || (sleepers(&two) == 0).then_some(()));
-    assert_eq!(nodes_of_herd(plane).len(), 3);
+    assert_eq!(nodes_of(plane, "herd").len(), 3);
 
     // And one that is to go leaves in order.
     let drained = plane.kubectl_ok(&["drain", "one", "--ignore-daemonsets", "--force", "--timeout=60s"]);
     assert!(drained.contains("drained"), "{drained}");
     eventually("its pods are elsewhere", || {
-        let nodes = nodes_of_herd(plane);
+        let nodes = nodes_of(plane, "herd");
         (nodes.len() == 3 && !nodes.contains(&"one".to_owned())).then_some(())
     });
     eventually("and ended here", || (sleepers(&one) == 0).then_some(()));

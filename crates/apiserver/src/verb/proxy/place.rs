@@ -11,7 +11,8 @@ use registry::Part;
 use serde_json::Value;
 
 use super::super::{On, kubelet};
-use crate::outgoing::{Place, Server, Trust, services};
+use crate::outgoing::services::{self, Endpoint};
+use crate::outgoing::{Place, Server, Trust};
 use crate::relay::To;
 
 /// A name's parts; what it does not say is empty.
@@ -35,7 +36,7 @@ impl<'a> Named<'a> {
     }
 
     /// A port at an address that a node has reported.
-    fn at(&self, host: String, port: &str) -> Result<To, Status> {
+    fn at(&self, host: String, port: &str, node: String) -> Result<To, Status> {
         let is_secured = self.scheme == "https";
         let port = match port {
             "" if is_secured => 443,
@@ -47,7 +48,7 @@ impl<'a> Named<'a> {
         };
         // As upstream: nobody knows what the certificate of a pod should be.
         let trust = if is_secured { Trust::Anything } else { Trust::Plain };
-        Ok(To::Server(Server { place: Place::Reported { host, port }, trust, shown_who: false }))
+        Ok(To::Server(Server { place: Place::Reported { host, port, node }, trust, shown_who: false }))
     }
 }
 
@@ -69,7 +70,7 @@ pub(super) async fn find(on: &On<'_>) -> Result<To, Status> {
 pub(super) fn authority(to: &To) -> String {
     match to {
         To::Server(server) => server.place.authority(),
-        To::Kubelet(node) => Place::Reported { host: node.host.clone(), port: node.port }.authority(),
+        To::Kubelet(node) => Place::Host { host: node.host.clone(), port: node.port }.authority(),
     }
 }
 
@@ -78,7 +79,7 @@ async fn node(on: &On<'_>, named: &Named<'_>) -> Result<To, Status> {
     let node = kubelet::of_node(on, named.name).await?;
     match named.port {
         port if port.is_empty() || port == node.port.to_string() => Ok(To::Kubelet(node)),
-        port => named.at(node.host, port),
+        port => named.at(node.host, port, node.name),
     }
 }
 
@@ -92,7 +93,8 @@ async fn pod(on: &On<'_>, named: &Named<'_>) -> Result<To, Status> {
         "" => ports.next().map(|port| port.to_string()).unwrap_or_default(),
         port => port.to_owned(),
     };
-    named.at(address.to_string(), &port)
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+    named.at(address.to_string(), &port, node)
 }
 
 /// The addresses that a pod was given.
@@ -126,8 +128,8 @@ async fn service(on: &On<'_>, named: &Named<'_>) -> Result<To, Status> {
     }
     let turn = usize::try_from(on.server.random.u64() >> 32).unwrap_or_default();
     let ready = services::in_turn(&slices, port, services::family(&service), turn, |each| is_pods(on, each));
-    let (host, port) = ready.into_iter().next().ok_or_else(|| none(on.name))?;
-    named.at(host, &port.to_string())
+    let Endpoint { host, port, node } = ready.into_iter().next().ok_or_else(|| none(on.name))?;
+    named.at(host, &port.to_string(), node)
 }
 
 /// What a Service calls its port of that number.
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn schemes_and_ports() {
-        let at = |id, port: &str| Named::parse(id).unwrap().at("fd00::1".to_owned(), port);
+        let at = |id, port: &str| Named::parse(id).unwrap().at("fd00::1".to_owned(), port, String::new());
         let reached = |id, port| match at(id, port) {
             Ok(To::Server(server)) => (server.place.authority(), server.trust),
             _ => panic!("{id}"),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use http::Uri;
 use jiff::Timestamp;
 use pki::{Credential, Held, Identity};
 
@@ -58,6 +59,7 @@ pub struct Files(PathBuf);
 
 const AUTHORITY: &str = "ca.crt";
 const SERVER: &str = "server";
+const SERVERS: &str = "servers";
 
 impl Files {
     /// In a node's folder.
@@ -77,6 +79,21 @@ impl Files {
     pub fn join(&self, server: &str, authority: &str) -> Result<()> {
         keep_file(&self.0.join(AUTHORITY), authority.as_bytes(), 0o644)?;
         keep_file(&self.0.join(SERVER), server.as_bytes(), 0o600)
+    }
+
+    /// Servers that the plane was said to have, as far as they are remembered.
+    pub fn remembered(&self) -> Vec<Uri> {
+        let text = self.text(SERVERS).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Remembers them.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn remember(&self, servers: &[Uri]) -> Result<()> {
+        let text: String = servers.iter().map(|server| format!("{server}\n")).collect();
+        keep_file(&self.0.join(SERVERS), text.as_bytes(), 0o600)
     }
 
     /// A certificate for this node with its key, if there is one that is valid; damaged ones are none.
@@ -162,6 +179,11 @@ mod tests {
         std::fs::write(directory.path().join("kubelet-client.pem"), &credential.certificate_pem).unwrap();
         assert!(!held("one", now), "half of it is missing");
         files.keep(Certificate::Kubelet, "one", &credential).unwrap();
+        assert!(files.remembered().is_empty());
+        let servers: Vec<Uri> =
+            ["https://192.0.2.1:6443/", "https://[2001:db8::1]:1/"].map(|text| text.parse().unwrap()).into();
+        files.remember(&servers).unwrap();
+        assert_eq!(files.remembered(), servers);
         files.forget().unwrap();
         files.forget().unwrap();
         assert!(!held("one", now) && files.joined().is_some());

@@ -6,15 +6,20 @@
 mod discover;
 mod files;
 mod request;
+mod servers;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::k8s::api::core::v1::Node;
 use auth::bootstrap_token::Token;
-use client::{Ambient, Api, Client};
+use client::{Ambient, Api, Client, Servers};
+use clock::Tasks;
+use http::Uri;
+use pki::Credential;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +41,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub struct Joined {
     node: String,
     server: String,
+    /// It, and all that there are beside it.
+    servers: Servers,
     files: Files,
     ambient: Ambient,
 }
@@ -52,7 +59,12 @@ impl Joined {
         else {
             return Ok(None);
         };
-        let joined = Self { node: node.to_owned(), server, files, ambient: ambient.clone() };
+        let uri: Uri = server.parse().with_context(|| format!("the server {server}"))?;
+        let mut all = servers::with(&uri, files.remembered());
+        // What was said last is asked first.
+        all.rotate_right(1);
+        let servers = Servers::new(all);
+        let joined = Self { node: node.to_owned(), server, servers, files, ambient: ambient.clone() };
         if let Some((_, authority)) = &before {
             joined.is_of(flags, authority)?;
         }
@@ -138,6 +150,21 @@ impl Joined {
         Ok(())
     }
 
+    /// The servers that there are.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// The certificate (PEM) of the servers' authority, and what the node proves to them that it is itself by.
+    ///
+    /// # Errors
+    /// When it has none: it is being renewed, or somebody took it away.
+    pub fn proof(&self) -> Result<(String, Credential)> {
+        let (_, authority) = self.files.joined().context("this node has joined no server")?;
+        let held = self.files.held(Certificate::Kubelet, &self.node, self.ambient.clock.now());
+        Ok((authority, held.context("the node's certificate is missing")?.0))
+    }
+
     /// Whether the machine has everything by which a node runs, so that it need not wait for its server.
     pub fn is_equipped(&self) -> bool {
         let now = self.ambient.clock.now();
@@ -171,15 +198,33 @@ impl Joined {
         }
     }
 
-    /// The address by which this machine reaches its server, and so others may reach it. `None` while there is no way.
+    /// A client of whichever server takes connections, as a kubeconfig says.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn client(&self, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
+        let client = client::transport::from_kubeconfig_file_over(kubeconfig, agent, &self.servers).await;
+        client.with_context(|| format!("reading {}", kubeconfig.display()))
+    }
+
+    /// Learns of further servers, as somebody who may look at endpoints.
+    ///
+    /// # Errors
+    /// When it has joined none.
+    pub fn follow(&self, client: Client, tasks: &Tasks) -> Result<()> {
+        let (servers, files) = (self.servers.clone(), self.files.clone());
+        servers::follow(client, self.server.parse()?, servers, files, &self.ambient, tasks);
+        Ok(())
+    }
+
+    /// The address by which this machine reaches a server, and so others may reach it. `None` while there is no way.
     pub async fn address(&self) -> Option<IpAddr> {
-        let server: http::Uri = self.server.parse().ok()?;
-        let host = server.host()?.trim_matches(['[', ']']).to_owned();
-        let at = tokio::net::lookup_host((host, server.port_u16()?)).await.ok()?.next()?;
-        // Nothing is sent by that.
-        let socket = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
-        socket.connect(at).ok()?;
-        Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
+        for server in self.servers.all() {
+            if let Some(address) = way_to(&server).await {
+                return Some(address);
+            }
+        }
+        None
     }
 
     /// Renews what is due, for as long as the node runs; returns when it is to begin anew, and why: it has something new to
@@ -237,4 +282,14 @@ impl Joined {
         let held = self.files.held(which, &self.node, now);
         held.is_none_or(|(_, held)| held.renewal <= now || held.names != self.names(which, addresses))
     }
+}
+
+/// The address of this machine by which it reaches a server.
+async fn way_to(server: &Uri) -> Option<IpAddr> {
+    let host = server.host()?.trim_matches(['[', ']']).to_owned();
+    let at = tokio::net::lookup_host((host, server.port_u16()?)).await.ok()?.next()?;
+    // Nothing is sent by that.
+    let socket = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
+    socket.connect(at).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
 }
