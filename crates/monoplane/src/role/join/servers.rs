@@ -45,8 +45,9 @@ fn told(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
     let port = ports.filter(|port| port.name.as_deref() == Some(PORT)).find_map(|port| port.port);
     let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return BTreeSet::new() };
     let endpoints = slice.endpoints.iter().flatten();
-    let serving = endpoints
-        .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
+    let serving = endpoints.filter(|endpoint| {
+        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+    });
     let addresses = serving.flat_map(|endpoint| &endpoint.addresses);
     addresses.filter_map(|text| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port))).collect()
 }
