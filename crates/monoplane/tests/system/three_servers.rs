@@ -170,7 +170,10 @@ impl All {
     fn load(&self) -> Load {
         let plane = &self.others[0];
         let service = format!("{}:80", text(&plane.get(&["service", "web"]), "/spec/clusterIP"));
-        let load = Load::start(&[Target::new(&network_of(first_process(plane, "client")), &service, "web")]);
+        let target = Target::new(&network_of(first_process(plane, "client")), &service, "web");
+        // After a power cut pods may be where the nodes' tables do not know them yet.
+        eventually("all that serve are known", || (0..30).all(|_| target.answers().is_some()).then_some(()));
+        let load = Load::start(&[target]);
         load.until_more(100);
         load
     }
@@ -210,9 +213,6 @@ fn the_leader_is_killed(all: &mut All) {
     assert_kept(plane, &written);
     eventually("what was made meanwhile is gone", || (pods(plane).len() == before.len()).then_some(()));
     assert_eq!((pods(plane), since(plane)), (before, ready_since), "pods and nodes have noticed nothing");
-    for node in &all.nodes {
-        eventually("the node knows who is left", || (known(node) == 2).then_some(()));
-    }
     all.cluster.server.up();
     lives_of_set(all.lives.path());
 }
@@ -237,9 +237,9 @@ fn all_are_replaced(all: &mut All) {
         node.stop();
         node.exchange(binary);
         node.start();
+        all.cluster.wait_until_ready(name);
         let running = std::fs::read_link(format!("/proc/{}/exe", node.pid())).expect("it runs");
         assert_eq!(running, program);
-        all.cluster.wait_until_ready(name);
         load.until_more(50);
     }
     assert_none_failed(&load.stop());
