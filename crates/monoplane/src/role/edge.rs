@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use apimachinery::quantity::Quantity;
 use capabilities::Stores;
-use client::Ambient;
+use client::{Ambient, Client};
 use clock::Tasks;
 use durable::{FileStorage, Keeper, Parts};
 use egress::{Allowance, Connector, Policy};
@@ -68,25 +68,12 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
     let ambient = Ambient::system();
     let clock = ambient.clock.clone();
     let name = flags.edge_name.clone().unwrap_or_else(crate::up::host_name);
-    let entering = Joined::enter(Kind::Edge, &flags.join, layout, &name, &ambient);
-    let Some(joined) = stop.run_until_cancelled(entering).await else { return Ok(()) };
-    let joined = joined?;
-    let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
-    let credentials = Credentials::read([kubeconfig.clone()]);
-    let client = connected(joined.as_ref(), &kubeconfig, AGENT).await?;
     let maxima = maxima(&flags.outbound.component_max)?;
-    let egress = Connector::new(policy(flags, &kubeconfig, joined.as_ref()).await?);
     let tasks = Tasks::under(&stop);
-    if let Some(joined) = joined {
-        joined.follow(client.clone(), &tasks)?;
-        let client = client.clone();
-        // What it writes then the guard of the credentials sees.
-        tasks.spawn("certificate of the edge", async move {
-            loop {
-                joined.until_changed(&client, &[], false).await;
-            }
-        });
-    }
+    let entering = enter(flags, layout, &name, &ambient, &tasks);
+    let Some(entered) = stop.run_until_cancelled(entering).await else { return Ok(()) };
+    let Entered { client, credentials, policy } = entered?;
+    let egress = Connector::new(policy);
 
     let key = MacKey::load_or_create(&folder.join("artifacts.key")).context("opening the artifacts' key")?;
     let compiler = Compiler::new("/proc/self/exe", ["compile-component"], CompileLimits::default());
@@ -136,6 +123,39 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
     keeper.stop().await;
     tasks.stop().await;
     served
+}
+
+/// What is known of the API.
+struct Entered {
+    client: Client,
+    credentials: Credentials,
+    policy: Policy,
+}
+
+/// Joins the plane, where it is to, and keeps what that takes.
+async fn enter(
+    flags: &Edge,
+    layout: &Layout,
+    name: &str,
+    ambient: &Ambient,
+    tasks: &Tasks,
+) -> Result<Entered> {
+    let joined = Joined::enter(Kind::Edge, &flags.join, layout, name, ambient).await?;
+    let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| layout.edge().join("kubeconfig"));
+    let credentials = Credentials::read([kubeconfig.clone()]);
+    let client = connected(joined.as_ref(), &kubeconfig, AGENT).await?;
+    let policy = policy(flags, &kubeconfig, joined.as_ref()).await?;
+    if let Some(joined) = joined {
+        joined.follow(client.clone(), tasks)?;
+        let client = client.clone();
+        // What it writes then the guard of the credentials sees.
+        tasks.spawn("certificate of the edge", async move {
+            loop {
+                joined.until_changed(&client, &[], false).await;
+            }
+        });
+    }
+    Ok(Entered { client, credentials, policy })
 }
 
 async fn policy(flags: &Edge, kubeconfig: &Path, joined: Option<&Joined>) -> Result<Policy> {

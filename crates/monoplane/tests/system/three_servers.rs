@@ -183,8 +183,33 @@ impl All {
 fn nodes_go_on_through_the_loss_and_replacement_of_servers_and_of_power() {
     let Some(mut all) = start() else { return };
     the_leader_is_killed(&mut all);
+    a_server_falls_silent(&all);
     all_are_replaced(&mut all);
     the_power_goes(&mut all);
+}
+
+/// Controllers make pods, the scheduler places them, and nodes say what becomes of them.
+fn work_goes_on(plane: &Plane) {
+    plane.kubectl_ok(&["create", "deployment", "late", "--image=none.test/none", "--replicas=2"]);
+    let late = || {
+        let late = plane.get(&["pods", "-l", "app=late"]);
+        late["items"].as_array().cloned().unwrap_or_default()
+    };
+    let waits = |pod: &&Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].is_object();
+    eventually("work goes on", || (late().iter().filter(waits).count() == 2).then_some(()));
+    plane.kubectl_ok(&["delete", "deployment", "late"]);
+    eventually("what was made meanwhile is gone", || late().is_empty().then_some(()));
+}
+
+/// Nobody is told that the connections to a server lead nowhere.
+fn a_server_falls_silent(all: &All) {
+    let [silent, plane] = &all.others;
+    let (before, ready_since) = (pods(plane), since(plane));
+    silent.host().unplug();
+    work_goes_on(plane);
+    assert_eq!((pods(plane), since(plane)), (before, ready_since), "pods and nodes have noticed nothing");
+    silent.host().plug();
+    eventually("it knows of all again", || (pods(silent) == pods(plane)).then_some(()));
 }
 
 fn the_leader_is_killed(all: &mut All) {
@@ -198,20 +223,12 @@ fn the_leader_is_killed(all: &mut All) {
     at_other.until_more(100);
     let plane = &all.others[0];
     eventually("another leads", || leader(plane).filter(|leader| leader != "10.99.0.1:6443"));
-    plane.kubectl_ok(&["create", "deployment", "late", "--image=none.test/none", "--replicas=2"]);
-    eventually("the controllers and the scheduler work", || {
-        let late = plane.get(&["pods", "-l", "app=late"]);
-        let late = late["items"].as_array().cloned().unwrap_or_default();
-        let waits = |pod: &&Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].is_object();
-        (late.iter().filter(waits).count() == 2).then_some(())
-    });
-    plane.kubectl_ok(&["delete", "deployment", "late"]);
+    work_goes_on(plane);
     load.until_more(100);
     assert_none_failed(&load.stop());
     let written = [at_leader.stop(), at_other.stop()];
     assert_eq!(written[1].failures, Vec::<String>::new());
     assert_kept(plane, &written);
-    eventually("what was made meanwhile is gone", || (pods(plane).len() == before.len()).then_some(()));
     assert_eq!((pods(plane), since(plane)), (before, ready_since), "pods and nodes have noticed nothing");
     all.cluster.server.up();
     lives_of_set(all.lives.path());

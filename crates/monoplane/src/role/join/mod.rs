@@ -241,10 +241,7 @@ impl Joined {
     }
 
     /// A client of whichever server takes connections, as a kubeconfig says.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn client(&self, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
+    async fn client(&self, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
         let client = client::transport::from_kubeconfig_file_over(kubeconfig, agent, &self.servers).await;
         client.with_context(|| format!("reading {}", kubeconfig.display()))
     }
