@@ -18,6 +18,9 @@ pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
 /// Group of the tokens by which nodes join: kubeadm's.
 pub const NODES: &str = "system:bootstrappers:kubeadm:default-node-token";
 
+/// Group of those by which edges join.
+pub const EDGES: &str = "system:bootstrappers:monoplane:edges";
+
 const USER_PREFIX: &str = "system:bootstrap:";
 const ID_LENGTH: usize = 6;
 const SECRET_LENGTH: usize = 16;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{Attributes, Authorizer, Decision, UserInfo};
 
 /// The group of all edges.
-const EDGES: &str = "system:monoplane:edges";
+pub(crate) const EDGES: &str = "system:monoplane:edges";
 
 /// Whether this is an edge.
 pub fn is_edge(user: &UserInfo) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::etcd::Etcd;
 use crate::host::{Host, Switch};
 use crate::machine::Machine;
 use crate::plane::Plane;
@@ -24,6 +25,24 @@ impl Cluster {
         let mut switch = Switch::new();
         let server = Plane::start_on(switch.plug_in(), binary, flags);
         Self { server, binary: binary.into(), machines: 0, switch }
+    }
+
+    /// The same over an etcd on a machine of its own: further servers may share it.
+    pub fn start_over_etcd(binary: &str, flags: &[&str]) -> (Self, Etcd) {
+        let mut switch = Switch::new();
+        let host = switch.plug_in();
+        let etcd = Etcd::start_on(switch.plug_in());
+        let servers = etcd.endpoints().join(",");
+        let flags = [&["--etcd-servers", &servers], flags].concat();
+        let server = Plane::start_on(host, binary, &flags);
+        (Self { server, binary: binary.into(), machines: 0, switch }, etcd)
+    }
+
+    /// Another server over the same etcd, with the flags of the first.
+    pub fn another_server(&mut self) -> Plane {
+        self.machines += 1;
+        let mark = format!("{}-{}", std::process::id(), self.machines);
+        Plane::start_beside(&self.server, self.switch.plug_in(), mark, &self.binary)
     }
 
     /// Another machine, which runs nothing yet: see [`Machine::run`].
@@ -54,15 +73,32 @@ impl Cluster {
         machine
     }
 
-    /// The words of a node that joins with a new token, and these further flags.
-    pub fn invitation(&self, flags: &[&str]) -> Vec<String> {
-        let said = self.server.monoplane(&["token", "create"]);
+    /// An edge beside a node, which joins the plane under this name, with these further flags.
+    pub fn join_edge(&mut self, node: &Machine, name: &str, flags: &[&str]) -> Machine {
+        let mut machine = self.machine_at(node.host().clone());
+        let mut words = self.told(&["token", "create", "--edge"]);
+        words.extend(
+            ["--edge-name", name, "--log", "info"].iter().chain(flags).map(|word| (*word).to_owned()),
+        );
+        machine.run(&words);
+        machine
+    }
+
+    /// What a verb says to run.
+    fn told(&self, words: &[&str]) -> Vec<String> {
+        let said = self.server.monoplane(words);
         let told = said.out.trim().strip_prefix("monoplane ");
         let told = told.unwrap_or_else(|| panic!("no command to join with: {said:?}"));
+        told.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The words of a node that joins with a new token, and these further flags.
+    pub fn invitation(&self, flags: &[&str]) -> Vec<String> {
         // How full this machine's disk is has nothing to do with what is tested.
         let own =
             ["--image-gc-high-threshold", "100", "--eviction-hard", "memory.available<20Mi", "--log", "info"];
-        told.split_whitespace().chain(own).chain(flags.iter().copied()).map(str::to_owned).collect()
+        let more = own.into_iter().chain(flags.iter().copied()).map(str::to_owned);
+        self.told(&["token", "create"]).into_iter().chain(more).collect()
     }
 
     /// Waits until a node says that it is ready.

@@ -1,18 +1,22 @@
 //! Real etcd servers.
 
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
+use crate::host::Host;
 use crate::plane::tools;
 use crate::wait::{eventually, kill};
 
-/// A cluster of etcd servers on free ports of loopback. Dropping it ends them.
+/// A cluster of etcd servers on free ports of loopback, or of a machine. Dropping it ends them.
 pub struct Etcd {
     members: Vec<Member>,
     flags: Vec<String>,
     scheme: &'static str,
+    /// The machine that they run on, if not this one.
+    host: Option<Host>,
 }
 
 struct Member {
@@ -31,20 +35,25 @@ impl Etcd {
 
     /// So many servers.
     pub fn cluster(members: usize) -> Self {
-        Self::launch(members, "http", &[])
+        Self::launch(members, "http", &[], None)
     }
 
     /// One server with further flags.
     pub fn start_with(flags: &[&str]) -> Self {
-        Self::launch(1, "http", flags)
+        Self::launch(1, "http", flags, None)
     }
 
     /// One server with further flags, among them those of TLS for its clients.
     pub fn start_tls(flags: &[&str]) -> Self {
-        Self::launch(1, "https", flags)
+        Self::launch(1, "https", flags, None)
     }
 
-    fn launch(members: usize, scheme: &'static str, flags: &[&str]) -> Self {
+    /// One server on a machine, at whose address it is reached.
+    pub(crate) fn start_on(host: Host) -> Self {
+        Self::launch(1, "http", &[], Some(host))
+    }
+
+    fn launch(members: usize, scheme: &'static str, flags: &[&str], host: Option<Host>) -> Self {
         let members = (0..members)
             .map(|number| Member {
                 name: format!("member{number}"),
@@ -54,7 +63,7 @@ impl Etcd {
                 child: None,
             })
             .collect();
-        let mut etcd = Self { members, flags: flags.iter().map(|f| (*f).to_owned()).collect(), scheme };
+        let mut etcd = Self { members, flags: flags.iter().map(|f| (*f).to_owned()).collect(), scheme, host };
         for number in 0..etcd.members.len() {
             etcd.spawn(number);
         }
@@ -65,14 +74,17 @@ impl Etcd {
     }
 
     fn spawn(&mut self, number: usize) {
+        let at = self.address();
         let peers: Vec<_> =
-            self.members.iter().map(|each| format!("{}=http://127.0.0.1:{}", each.name, each.peer)).collect();
+            self.members.iter().map(|each| format!("{}=http://{at}:{}", each.name, each.peer)).collect();
         let member = &mut self.members[number];
-        let client = format!("{}://127.0.0.1:{}", self.scheme, member.client);
-        let peer = format!("http://127.0.0.1:{}", member.peer);
+        let client = format!("{}://{at}:{}", self.scheme, member.client);
+        let peer = format!("http://{at}:{}", member.peer);
         let program = tools().join("etcd");
         assert!(program.exists(), "{} is missing: run `cargo xtask tools`", program.display());
-        let child = Command::new(program)
+        let mut command =
+            self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program));
+        let child = command
             .args([
                 "--name",
                 &member.name,
@@ -102,12 +114,22 @@ impl Etcd {
 
     fn wait(&self, number: usize) {
         let port = self.members[number].client;
-        eventually("etcd listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        eventually("etcd listens", || match &self.host {
+            None => std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop),
+            Some(host) => host.listens(port).then_some(()),
+        });
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address)
     }
 
     /// Where clients find them.
     pub fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|each| format!("{}://127.0.0.1:{}", self.scheme, each.client)).collect()
+        self.members
+            .iter()
+            .map(|each| format!("{}://{}:{}", self.scheme, self.address(), each.client))
+            .collect()
     }
 
     /// Ends a server as a power cut would end its process.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -54,12 +54,7 @@ impl Switch {
             router: None,
             address: Ipv4Addr::new(10, 99, 0, number),
         };
-        let Host { name, switch, port, .. } = &host;
-        ip(&format!("netns add {name}"));
-        ip(&format!("-n {switch} link add {port} type veth peer name {INTERFACE} netns {name}"));
-        ip(&format!("-n {switch} link set {port} master switch up"));
-        ip(&format!("-n {name} link set lo up"));
-        host.configure();
+        host.make();
         host
     }
 
@@ -128,6 +123,32 @@ impl Host {
         command
     }
 
+    /// Whether somebody listens on a port of its address.
+    pub(crate) fn listens(&self, port: u16) -> bool {
+        let (namespace, at) = (self.namespace(), (self.address, port));
+        let asking = std::thread::spawn(move || {
+            enter(&namespace);
+            TcpStream::connect(at).is_ok()
+        });
+        asking.join().expect("an end")
+    }
+
+    fn make(&self) {
+        let Self { name, switch, port, .. } = self;
+        ip(&format!("netns add {name}"));
+        ip(&format!("-n {switch} link add {port} type veth peer name {INTERFACE} netns {name}"));
+        ip(&format!("-n {switch} link set {port} master switch up"));
+        ip(&format!("-n {name} link set lo up"));
+        self.configure();
+    }
+
+    /// Is as after a power cut: nothing is left of what was made in it.
+    pub fn begin_anew(&self) {
+        ip(&format!("netns del {}", self.name));
+        ip(&format!("-n {} link del {}", self.switch, self.port));
+        self.make();
+    }
+
     /// Pulls the cable.
     pub fn unplug(&self) {
         ip(&format!("-n {} link set {} down", self.switch, self.port));
@@ -185,7 +206,7 @@ impl Host {
 /// Makes a router of a namespace, with one machine behind it, whose address is given: what carries pods carries it, too.
 fn route(router: PathBuf, config: Config, behind: PathBuf) -> Ipv4Addr {
     let work = move || {
-        setns(File::open(router).expect("a namespace"), CloneFlags::CLONE_NEWNET).expect("root");
+        enter(&router);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let attached = runtime.block_on(async {
             Network::open(config).await.expect("a network").attach("machine", &behind).await
@@ -197,6 +218,11 @@ fn route(router: PathBuf, config: Config, behind: PathBuf) -> Ipv4Addr {
     };
     // A thread is in its own namespace.
     std::thread::spawn(work).join().expect("a router")
+}
+
+/// This thread alone goes there.
+fn enter(namespace: &Path) {
+    setns(File::open(namespace).expect("a namespace"), CloneFlags::CLONE_NEWNET).expect("root");
 }
 
 #[track_caller]

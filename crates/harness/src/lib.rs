@@ -31,7 +31,7 @@ pub use http::{Answer, send};
 pub use machine::{Machine, Said};
 pub use manifest::component;
 pub use oci::Registry;
-pub use plane::{Plane, tools};
+pub use plane::{Plane, copy_all, tools};
 pub use redis::Redis;
 pub use wait::{PATIENCE, eventually, is_root, kill};
 pub use webhook::{Heard, Webhook};

@@ -69,13 +69,17 @@ impl Machine {
         let log = std::fs::File::create(self.log_file()).expect("a log file");
         let mut command = self.command(&self.binary);
         let (verb, flags) = self.words.split_first().expect("a verb");
-        command.arg(verb).arg("--data-dir").arg(self.data()).args(marks(&self.mark)).args(flags);
+        command.arg(verb).arg("--data-dir").arg(self.data());
+        if verb != "edge" {
+            command.args(marks(&self.mark));
+        }
+        command.args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().expect("monoplane starts"));
     }
 
     /// Runs another binary from the next start on.
-    pub(crate) fn exchange(&mut self, binary: &str) {
+    pub fn exchange(&mut self, binary: &str) {
         self.binary = binary.into();
     }
 
@@ -112,6 +116,11 @@ impl Machine {
     pub fn is_running(&mut self) -> bool {
         let process = self.process.as_mut();
         process.is_some_and(|process| process.try_wait().expect("it can be looked at").is_none())
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// Runs the binary itself on the data directory.

@@ -10,6 +10,9 @@ use crate::host::Host;
 use crate::machine::{Machine, Said};
 use crate::wait::{eventually, kill};
 
+/// The keys of Secrets, beside a plane's data.
+const KEYS: &str = "encryption-keys.json";
+
 /// A running plane. Dropping it stops it and removes what it made.
 pub struct Plane {
     machine: Machine,
@@ -42,6 +45,18 @@ impl Plane {
         Self::launch(&std::env::temp_dir(), binary, flags, Some(host), false)
     }
 
+    /// Another server of a plane that keeps its state in etcd, with the authority and the keys of the first.
+    pub(crate) fn start_beside(first: &Self, host: Host, mark: String, binary: &Path) -> Self {
+        let machine = Machine::new(&std::env::temp_dir(), binary, mark, Some(host));
+        copy_all(&first.data().join("server/pki"), &machine.data().join("server/pki"));
+        let keys = [first.data(), machine.data()].map(|data| data.join(KEYS));
+        std::fs::copy(&keys[0], &keys[1]).expect("the keys of Secrets");
+        let mut plane =
+            Self { machine, flags: first.flags.clone(), number: first.number, dual: first.dual, alone: true };
+        plane.up();
+        plane
+    }
+
     fn launch(parent: &Path, binary: &str, flags: &[&str], host: Option<Host>, dual: bool) -> Self {
         let (number, alone) = (std::process::id(), host.is_some());
         let machine = Machine::new(parent, Path::new(binary), number.to_string(), host);
@@ -54,7 +69,7 @@ impl Plane {
     /// Starts `up` (again).
     pub fn up(&mut self) {
         let _ = std::fs::remove_file(self.data().join("processes.json"));
-        let keys = self.data().join("encryption-keys.json");
+        let keys = self.data().join(KEYS);
         let mut words: Vec<String> = ["up", "--node-name", "test-node"].map(str::to_owned).into();
         // They go with the plane.
         words.extend(["--encryption-keys".to_owned(), keys.display().to_string()]);
@@ -224,6 +239,23 @@ impl Plane {
     /// The end of the plane's log, for a failing test's message.
     pub fn log(&self) -> String {
         self.machine.log()
+    }
+}
+
+/// A directory as it is, but for what is being written meanwhile, under a name that begins with a dot.
+pub fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy_all(&from.join(&name), &to.join(&name)),
+            false => {
+                std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
+            }
+        }
     }
 }
 

@@ -279,7 +279,7 @@ pub struct Outbound {
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub egress_allow: Vec<String>,
     /// Networks that components and their stores may not reach: other nodes', and what else is the plane's own. This
-    /// machine's own addresses, the API's and (with `up`) those of Services are refused without being named
+    /// machine's own addresses, the API's and those of Services are refused without being named
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub egress_refuse: Vec<String>,
     /// The most that Components may ask for in spec.limits, as FIELD=VALUE [default: memory=1Gi, requestBody=64Mi,
@@ -388,9 +388,16 @@ pub struct Edge {
     /// Kubeconfig with the edge's own identity [default: <data-dir>/edge/kubeconfig]
     #[arg(long, value_name = "FILE")]
     pub edge_kubeconfig: Option<PathBuf>,
-    /// Address to listen on (a socket passed by a supervisor is used instead)
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
-    pub bind_address: IpAddr,
+    /// How it joins a plane, where it was issued no kubeconfig. Beside it a node has to run that has joined: by that it reaches pods
+    #[command(flatten)]
+    pub join: Join,
+    /// Addresses that Services get, as the API server was told: components may not reach them
+    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = service_cidr)]
+    pub service_cidr: String,
+    /// Address to listen on (a socket passed by a supervisor is used instead) [default: every one where it joins a plane, else
+    /// 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind_address: Option<IpAddr>,
     /// Port to listen on (HTTP)
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,

@@ -1,4 +1,4 @@
-//! `monoplane token`: what a machine shows once, to become a node of this plane.
+//! `monoplane token`: what a machine shows once, to become a node or an edge of this plane.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
-use auth::bootstrap_token::{NAMESPACE, NODES, SECRET_PREFIX, SECRET_TYPE};
+use auth::bootstrap_token::{EDGES, NAMESPACE, NODES, SECRET_PREFIX, SECRET_TYPE};
 use clap::{Args, Subcommand};
 use client::kube::config::Kubeconfig;
 use client::{Ambient, Api, Client, DeleteParams, ListParams, ObjectMeta, PostParams};
@@ -24,7 +24,7 @@ pub enum Token {
     Create(Create),
     /// Show the tokens, without their secrets
     List(AtDataDir),
-    /// Take a token away: nobody joins with it any more. Nodes that have stay
+    /// Take a token away: nobody joins with it any more. Who has stays
     Delete(Delete),
 }
 
@@ -37,6 +37,9 @@ pub struct Create {
     /// How long machines can join with it; 0s: for ever
     #[arg(long, default_value = "24h", value_name = "TIME", value_parser = crate::flags::time)]
     ttl: Duration,
+    /// Let them join as edges, instead of as nodes
+    #[arg(long)]
+    edge: bool,
 }
 
 /// Flags of `token delete`.
@@ -65,13 +68,14 @@ pub fn run(verb: &Token, kubeconfig: Option<PathBuf>) -> Result<()> {
         None => Layout::new(at)?.read_endpoints()?.kubeconfig,
     };
     verbs::run(Some(kubeconfig), async |client, out| match verb {
-        Token::Create(flags) => create(client, flags.ttl, out).await,
+        Token::Create(flags) => create(client, flags, out).await,
         Token::List(_) => list(client, out).await,
         Token::Delete(flags) => delete(client, &flags.id).await,
     })
 }
 
-async fn create(client: &Client, ttl: Duration, out: &mut dyn Write) -> Result<()> {
+async fn create(client: &Client, flags: &Create, out: &mut dyn Write) -> Result<()> {
+    let (ttl, (verb, group)) = (flags.ttl, if flags.edge { ("edge", EDGES) } else { ("node", NODES) });
     let (server, pin) = server(client).await?;
     let ambient = Ambient::system();
     let (id, secret) = (ambient.random.suffix(6), ambient.random.suffix(16));
@@ -82,7 +86,7 @@ async fn create(client: &Client, ttl: Duration, out: &mut dyn Write) -> Result<(
         ("token-secret", secret.clone()),
         ("usage-bootstrap-authentication", "true".to_owned()),
         ("usage-bootstrap-signing", "true".to_owned()),
-        ("auth-extra-groups", NODES.to_owned()),
+        ("auth-extra-groups", group.to_owned()),
     ];
     if !ttl.is_zero() {
         data.push(("expiration", apimachinery::time::format(end)));
@@ -97,7 +101,7 @@ async fn create(client: &Client, ttl: Duration, out: &mut dyn Write) -> Result<(
         ..Secret::default()
     };
     secrets.create(&PostParams::default(), &object).await.context("making the token")?;
-    writeln!(out, "monoplane node --join {server} --token {id}.{secret} --ca-hash {pin}")?;
+    writeln!(out, "monoplane {verb} --join {server} --token {id}.{secret} --ca-hash {pin}")?;
     Ok(())
 }
 

@@ -2,11 +2,14 @@
 
 use super::table::BindingSpec;
 use super::table::Who::{self, Group, ServiceAccount, User};
+use crate::bootstrap_token;
+use crate::edge::EDGES;
 use crate::user::{AUTHENTICATED, NODES, UNAUTHENTICATED};
 
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
-const JOINING: &[Who] = &[Group(crate::bootstrap_token::NODES)];
+const JOINING: &[Who] = &[Group(bootstrap_token::NODES)];
+const JOINING_EDGES: &[Who] = &[Group(bootstrap_token::EDGES)];
 
 /// A binding of the same name as its role, as upstream's are.
 const fn same(role: &'static str, subjects: &'static [Who]) -> BindingSpec {
@@ -116,7 +119,15 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
         subjects: &[Group(NODES)],
     },
     same("kubeadm:get-nodes", JOINING),
-    same("system:monoplane:edge", &[Group("system:monoplane:edges")]),
+    same("system:monoplane:edge", &[Group(EDGES)]),
+    // Who holds a token for edges may have an edge's certificate, and an edge may renew its own.
+    BindingSpec {
+        name: "system:monoplane:edge-bootstrap",
+        role: "system:node-bootstrapper",
+        subjects: JOINING_EDGES,
+    },
+    same("system:monoplane:edgeclient", JOINING_EDGES),
+    same("system:monoplane:selfedgeclient", &[Group(EDGES)]),
     same("system:monoplane:bootstrap", &[Group(super::BOOTSTRAP_GROUP)]),
     BindingSpec {
         name: "monoplane:cluster-admins",

@@ -159,6 +159,14 @@ pub(super) const ROLES: &[RoleSpec] = &[
     ),
     // A node keeps a way to itself.
     role("system:monoplane:tunnel", &[get(&["/monoplane/tunnel"])]),
+    role(
+        "system:monoplane:edgeclient",
+        &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/edgeclient"])],
+    ),
+    role(
+        "system:monoplane:selfedgeclient",
+        &[rule(CREATE, CERTIFICATES, &["certificatesigningrequests/selfedgeclient"])],
+    ),
     // As kubeadm's: who joins must not take the name of a machine that is there.
     role("kubeadm:get-nodes", &[rule(&["get"], CORE, &["nodes"])]),
     role("system:monoplane:edge", EDGE),
@@ -243,6 +251,8 @@ const EDGE: &[RuleSpec] = &[
     rule(READ, &["networking.k8s.io"], &["ingressclasses", "ingresses"]),
     rule(&["patch", "update"], &["networking.k8s.io"], &["ingresses/status"]),
     rule(&["create", "patch"], &["", "events.k8s.io"], &["events"]),
+    // One that has joined renews its certificate.
+    rule(&["create", "get"], CERTIFICATES, &["certificatesigningrequests"]),
 ];
 
 /// What the server installs at each start, and nothing else.

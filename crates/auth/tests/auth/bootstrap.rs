@@ -5,7 +5,7 @@ use auth::bootstrap::{
     role_bindings, roles,
 };
 use auth::rbac::{Objects, Policy};
-use auth::{Authorizer, UserInfo};
+use auth::{Authorizer, UserInfo, bootstrap_token};
 use serde_json::{Value, json};
 
 use crate::{request, user};
@@ -139,6 +139,30 @@ fn the_tables_are_whole() {
         .map(|subject| subject["name"].clone())
         .collect();
     assert_eq!(privileged, ["system:masters", "monoplane:cluster-admins"]);
+}
+
+#[test]
+fn tokens_and_certificates_let_their_holders_be_what_they_are_for_and_nothing_else() {
+    let policy = policy(Vec::new());
+    let holders = [
+        ("system:bootstrap:abcdef", bootstrap_token::NODES, ["nodeclient"].as_slice()),
+        ("system:bootstrap:abcdef", bootstrap_token::EDGES, &["edgeclient"]),
+        ("system:node:one", "system:nodes", &["selfnodeclient", "nodeproxy"]),
+        ("system:monoplane:edge:one", "system:monoplane:edges", &["selfedgeclient"]),
+    ];
+    for (name, group, rights) in holders {
+        let who = user(name, &[group]);
+        let may = |what: &str| {
+            let request = format!("create certificates.k8s.io/certificatesigningrequests{what}");
+            granted(&policy, &who, &request)
+        };
+        // A node's own is the node authorizer's matter.
+        assert_eq!(may(""), group != "system:nodes", "{name} {group}");
+        for right in ["nodeclient", "selfnodeclient", "nodeproxy", "edgeclient", "selfedgeclient"] {
+            assert_eq!(may(&format!("/{right}")), rights.contains(&right), "{name} {group} {right}");
+        }
+        assert!(!granted(&policy, &who, "list /secrets a"), "{name} {group}");
+    }
 }
 
 #[test]

@@ -35,11 +35,17 @@ const ANY: Right = ("nodeclient", "Auto approving kubelet client certificate aft
 
 const PROXY: Right =
     ("nodeproxy", "Auto approving client certificate of the node's proxy after SubjectAccessReview.");
+const SELF_EDGE: Right =
+    ("selfedgeclient", "Auto approving self client certificate of an edge after SubjectAccessReview.");
+const EDGE: Right = ("edgeclient", "Auto approving client certificate of an edge after SubjectAccessReview.");
 /// What is said of a kubelet's as a server.
 const SERVING: &str = "Auto approving kubelet serving certificate for the node's own name and addresses.";
 
 /// Whom proxies speak for.
 const PROXIES: &str = "system:kube-proxy";
+/// What names of edges begin with, and their group.
+const EDGE_PREFIX: &str = "system:monoplane:edge:";
+const EDGES: &str = "system:monoplane:edges";
 
 /// The controller; see the module. Keys are names of requests.
 pub struct Approving {
@@ -69,24 +75,45 @@ fn undecided(request: &CertificateSigningRequest) -> Option<SigningRequest> {
 /// The rights, each of which would do.
 fn rights(request: &CertificateSigningRequest) -> Vec<Right> {
     let Some(asked) = undecided(request) else { return Vec::new() };
+    let is_own = request.spec.username.as_deref() == Some(asked.common_name.as_str());
     match request.spec.signer_name.as_str() {
         KUBELET_CLIENT if kubelet_faults(&asked, &usages(request), false).is_ok() => {
-            let is_own = request.spec.username.as_deref() == Some(asked.common_name.as_str());
-            if is_own { vec![SELF, ANY] } else { vec![ANY] }
+            if is_own {
+                vec![SELF, ANY]
+            } else {
+                vec![ANY]
+            }
         }
         CLIENT if is_of_proxy(&asked, &usages(request)) => vec![PROXY],
+        CLIENT if is_of_edge(&asked, &usages(request)) => {
+            if is_own {
+                vec![SELF_EDGE, EDGE]
+            } else {
+                vec![EDGE]
+            }
+        }
         _ => Vec::new(),
     }
 }
 
 /// Whether it is exactly a proxy's: its name, and nothing beside.
 fn is_of_proxy(asked: &SigningRequest, usages: &BTreeSet<&str>) -> bool {
-    let is_bare = asked.organisations.is_empty()
-        && asked.dns_names.is_empty()
+    asked.common_name == PROXIES && asked.organisations.is_empty() && is_bare_client(asked, usages)
+}
+
+/// Whether it is exactly an edge's: a name, the group, and nothing beside.
+fn is_of_edge(asked: &SigningRequest, usages: &BTreeSet<&str>) -> bool {
+    let is_named = asked.common_name.strip_prefix(EDGE_PREFIX).is_some_and(|name| !name.is_empty());
+    is_named && asked.organisations == [EDGES] && is_bare_client(asked, usages)
+}
+
+/// Whether it is for a client, and for no other names.
+fn is_bare_client(asked: &SigningRequest, usages: &BTreeSet<&str>) -> bool {
+    asked.dns_names.is_empty()
         && asked.emails.is_empty()
         && asked.addresses.is_empty()
-        && asked.uris.is_empty();
-    asked.common_name == PROXIES && is_bare && *usages == BTreeSet::from(["client auth", "digital signature"])
+        && asked.uris.is_empty()
+        && *usages == BTreeSet::from(["client auth", "digital signature"])
 }
 
 impl Approving {
@@ -241,6 +268,24 @@ mod tests {
         assert!(!fine(|asked| asked.common_name = "kubernetes-admin".to_owned(), &usages));
         assert!(!fine(|asked| asked.dns_names.push("kubernetes".to_owned()), &usages));
         assert!(!fine(|_| {}, &BTreeSet::from(["client auth", "digital signature", "server auth"])));
+    }
+
+    #[test]
+    fn an_edge_may_ask_for_an_edges_certificate_and_for_nothing_more() {
+        let usages = BTreeSet::from(["client auth", "digital signature"]);
+        let fine = |name: &str, groups: &[&str], usages: &BTreeSet<&str>| {
+            let mut asked = SigningRequest::default();
+            asked.common_name = name.to_owned();
+            asked.organisations = groups.iter().map(|group| (*group).to_owned()).collect();
+            is_of_edge(&asked, usages)
+        };
+        let name = "system:monoplane:edge:one";
+        assert!(fine(name, &[EDGES], &usages));
+        assert!(!fine(EDGE_PREFIX, &[EDGES], &usages));
+        assert!(!fine(name, &[], &usages));
+        assert!(!fine(name, &[EDGES, "system:nodes"], &usages));
+        assert!(!fine("system:node:one", &[EDGES], &usages));
+        assert!(!fine(name, &[EDGES], &BTreeSet::from(["client auth", "digital signature", "server auth"])));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Heartbeat {
     /// What was asked of the API, unless it takes too long: a connection on which nothing comes back is given up.
     async fn timely<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
         tokio::select! {
-            answer = asked => answer.map_err(|error| error.to_string()),
+            answer = asked => answer.map_err(|error| client::message(&error)),
             () = self.ambient.clock.sleep(RENEW) => Err(format!("no answer within {RENEW:?}")),
         }
     }

@@ -80,7 +80,7 @@ impl Overlay {
 /// How a machine joins a plane: `monoplane token create` on the server prints all of it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Join {
-    /// The API server of the plane to join. Once it has joined, the node needs this no more, unless the server has moved
+    /// The API server of the plane to join. Once the machine has joined it needs this no more, unless the server has moved
     #[arg(long, value_name = "https://HOST:PORT", value_parser = server)]
     pub join: Option<String>,
     /// What proves that this machine may: needed once, and again if it was away for so long that its certificate expired

@@ -1,7 +1,8 @@
 //! The edge: gateway, component host and durable worker, put together. `wasm` and `durable` meet here, and only through
 //! `effects`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use apimachinery::quantity::Quantity;
 use capabilities::Stores;
-use client::Ambient;
+use client::{Ambient, Client};
+use clock::Tasks;
 use durable::{FileStorage, Keeper, Parts};
 use egress::{Allowance, Connector, Policy};
 use gateway::Maxima;
@@ -17,11 +19,15 @@ use ipnet::IpNet;
 use wasm::{CompileLimits, Compiler, Host, MacKey};
 
 use super::credentials::Credentials;
+use super::join::{Joined, Kind, connected};
 use super::{confine, descriptors, end_with_parent, inbound, stop_on_signal};
 use crate::flags::Edge;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::up::child::inherited_or_bound;
+
+/// Whose writes these are.
+const AGENT: &str = "monoplane-edge";
 
 /// Runs the edge until it is told to stop.
 ///
@@ -36,7 +42,8 @@ pub fn run(flags: &Edge) -> Result<()> {
         );
     }
     let layout = Layout::new(&flags.at)?;
-    let at = |port| SocketAddr::new(flags.bind_address, port);
+    let address = listens_at(flags, &layout);
+    let at = |port| SocketAddr::new(address, port);
     let (listeners, _) = inherited_or_bound([at(flags.http_port), at(flags.https_port)])?;
     // The gateway serves on threads of its own; what is left here is little.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -45,20 +52,28 @@ pub fn run(flags: &Edge) -> Result<()> {
     outcome
 }
 
+fn listens_at(flags: &Edge, layout: &Layout) -> IpAddr {
+    let usual = match Joined::is_meant(Kind::Edge, &flags.join, layout) {
+        true => Ipv4Addr::UNSPECIFIED,
+        false => Ipv4Addr::LOCALHOST,
+    };
+    flags.bind_address.unwrap_or(usual.into())
+}
+
 async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener; 2]) -> Result<()> {
     let [plain, encrypted] = listeners;
     let stop = stop_on_signal()?;
     let folder = layout.edge();
     make_directory(&folder, 0o700)?;
-    let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
-    let credentials = Credentials::read([kubeconfig.clone()]);
-    let client = client::transport::from_kubeconfig_file(&kubeconfig, "monoplane-edge")
-        .await
-        .with_context(|| format!("reading {}", kubeconfig.display()))?;
     let ambient = Ambient::system();
     let clock = ambient.clock.clone();
+    let name = flags.edge_name.clone().unwrap_or_else(crate::up::host_name);
     let maxima = maxima(&flags.outbound.component_max)?;
-    let egress = Connector::new(policy(flags, &kubeconfig).await?);
+    let tasks = Tasks::under(&stop);
+    let entering = enter(flags, layout, &name, &ambient, &tasks);
+    let Some(entered) = stop.run_until_cancelled(entering).await else { return Ok(()) };
+    let Entered { client, credentials, policy } = entered?;
+    let egress = Connector::new(policy);
 
     let key = MacKey::load_or_create(&folder.join("artifacts.key")).context("opening the artifacts' key")?;
     let compiler = Compiler::new("/proc/self/exe", ["compile-component"], CompileLimits::default());
@@ -87,11 +102,11 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
         listeners: vec![plain],
         tls_listeners: vec![encrypted],
         default_certificate: inbound::certificate(&flags.inbound)?,
-        addresses: inbound::addresses(&flags.inbound, flags.bind_address)?,
+        addresses: inbound::addresses(&flags.inbound, listens_at(flags, layout))?,
         trusted: inbound::trusted(&flags.inbound)?,
         client,
         ambient,
-        node: flags.edge_name.clone(),
+        node: Some(name),
         host,
         stores: Arc::new(Stores::new()),
         egress,
@@ -106,10 +121,44 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
         async { gateway::serve_and_tell(options, notify::ready, stop.clone()).await.context("the gateway") };
     let served = credentials.guard(serving, &stop, &*clock).await;
     keeper.stop().await;
+    tasks.stop().await;
     served
 }
 
-async fn policy(flags: &Edge, kubeconfig: &Path) -> Result<Policy> {
+/// What is known of the API.
+struct Entered {
+    client: Client,
+    credentials: Credentials,
+    policy: Policy,
+}
+
+/// Joins the plane, where it is to, and keeps what that takes.
+async fn enter(
+    flags: &Edge,
+    layout: &Layout,
+    name: &str,
+    ambient: &Ambient,
+    tasks: &Tasks,
+) -> Result<Entered> {
+    let joined = Joined::enter(Kind::Edge, &flags.join, layout, name, ambient).await?;
+    let kubeconfig = flags.edge_kubeconfig.clone().unwrap_or_else(|| layout.edge().join("kubeconfig"));
+    let credentials = Credentials::read([kubeconfig.clone()]);
+    let client = connected(joined.as_ref(), &kubeconfig, AGENT).await?;
+    let policy = policy(flags, &kubeconfig, joined.as_ref()).await?;
+    if let Some(joined) = joined {
+        joined.follow(client.clone(), tasks)?;
+        let client = client.clone();
+        // What it writes then the guard of the credentials sees.
+        tasks.spawn("certificate of the edge", async move {
+            loop {
+                joined.until_changed(&client, &[], false).await;
+            }
+        });
+    }
+    Ok(Entered { client, credentials, policy })
+}
+
+async fn policy(flags: &Edge, kubeconfig: &Path, joined: Option<&Joined>) -> Result<Policy> {
     let mut policy = Policy::default();
     for text in &flags.outbound.egress_allow {
         match text.parse::<Allowance>() {
@@ -117,12 +166,16 @@ async fn policy(flags: &Edge, kubeconfig: &Path) -> Result<Policy> {
             Err(error) => bail!("--egress-allow: {error}"),
         }
     }
-    for text in &flags.outbound.egress_refuse {
+    for text in flags.service_cidr.split(',').chain(flags.outbound.egress_refuse.iter().map(String::as_str)) {
         let network =
             text.parse().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error));
         policy.refuse.push(network.with_context(|| format!("--egress-refuse {text}"))?);
     }
-    if let Some(host) = client::transport::host_in_kubeconfig_file(kubeconfig).await? {
+    let host = client::transport::host_in_kubeconfig_file(kubeconfig).await?;
+    let servers = joined.map(|joined| joined.servers().all()).unwrap_or_default();
+    let hosts: BTreeSet<String> =
+        servers.iter().filter_map(|server| server.host().map(str::to_owned)).chain(host).collect();
+    for host in hosts {
         match tokio::net::lookup_host((host.trim_matches(['[', ']']), 0)).await {
             Ok(addresses) => policy.refuse.extend(addresses.map(|address| IpNet::from(address.ip()))),
             Err(error) => tracing::warn!(host, %error, "the API's addresses are not known, and not refused"),

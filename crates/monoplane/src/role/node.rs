@@ -13,7 +13,7 @@ use sandbox::MachineGroups;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::join::Joined;
+use super::join::{Joined, Kind};
 use super::marks::Marks;
 use super::preparing::Prepared;
 use super::{end_with_parent, stop_on_signal};
@@ -42,7 +42,7 @@ pub fn run(flags: &Node) -> Result<()> {
 }
 
 fn listens_at(flags: &Node, layout: &Layout) -> IpAddr {
-    let usual = match Joined::is_meant(&flags.join, layout) {
+    let usual = match Joined::is_meant(Kind::Node, &flags.join, layout) {
         true => Ipv4Addr::UNSPECIFIED,
         false => Ipv4Addr::LOCALHOST,
     };

@@ -14,7 +14,7 @@ use pki::Credential;
 
 use super::credentials::Credentials;
 use super::endpoints;
-use super::join::Joined;
+use super::join::{Joined, Kind, connected};
 use super::marks::Marks;
 use crate::flags::Node;
 use crate::layout::Layout;
@@ -59,7 +59,7 @@ impl Prepared {
     pub async fn new(flags: &Node, layout: &Layout) -> Result<Self> {
         let (ambient, folder) = (Ambient::system(), layout.node());
         let node = flags.machine.node_name.clone().unwrap_or_else(crate::up::host_name);
-        let joined = Joined::enter(&flags.join, layout, &node, &ambient).await?;
+        let joined = Joined::enter(Kind::Node, &flags.join, layout, &node, &ambient).await?;
         let kubeconfig = flags.node_kubeconfig.clone().unwrap_or_else(|| folder.join("kubeconfig"));
         let proxy_kubeconfig =
             flags.proxy_kubeconfig.clone().unwrap_or_else(|| folder.join("proxy.kubeconfig"));
@@ -92,15 +92,6 @@ impl Prepared {
         })?;
         Ok(Self { ambient, credentials, client, joined, serving, node, address, pod_cidr, proxy })
     }
-}
-
-/// The API as a kubeconfig says; where there are several servers, whichever serves.
-async fn connected(joined: Option<&Joined>, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
-    if let Some(joined) = joined {
-        return joined.client(kubeconfig, agent).await;
-    }
-    let client = client::transport::from_kubeconfig_file(kubeconfig, agent).await;
-    client.with_context(|| format!("reading {}", kubeconfig.display()))
 }
 
 /// The kubelet's serving certificate, and who may call it: the API server under its own certificate, nobody else.

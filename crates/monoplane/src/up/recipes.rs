@@ -164,9 +164,10 @@ impl Recipes<'_> {
         if !self.flags.outbound.component_max.is_empty() {
             push(&mut words, "--component-max", self.flags.outbound.component_max.join(","));
         }
-        let mut refuse = self.flags.outbound.egress_refuse.clone();
-        refuse.push(self.flags.api.service_cidr.clone());
-        push(&mut words, "--egress-refuse", refuse.join(","));
+        push(&mut words, "--service-cidr", &self.flags.api.service_cidr);
+        if !self.flags.outbound.egress_refuse.is_empty() {
+            push(&mut words, "--egress-refuse", self.flags.outbound.egress_refuse.join(","));
+        }
         if self.flags.outbound.allow_files {
             words.push("--allow-files".into());
         }

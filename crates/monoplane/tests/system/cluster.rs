@@ -20,7 +20,12 @@ pub(crate) fn cluster(flags: &[&str]) -> Option<Cluster> {
 
 /// A machine that has joined, and has the image.
 pub(crate) fn joined(cluster: &mut Cluster, name: &str) -> Machine {
-    let machine = cluster.join(name, &[]);
+    joined_with(cluster, name, &[])
+}
+
+/// The same with further flags.
+fn joined_with(cluster: &mut Cluster, name: &str, flags: &[&str]) -> Machine {
+    let machine = cluster.join(name, flags);
     give_image(|words| machine.monoplane(words));
     machine
 }
@@ -75,7 +80,13 @@ fn asked(machine: &Machine, url: &str) -> Option<String> {
 const SERVICES: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, type: NodePort, \
      ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}\n---\n\
      apiVersion: v1\nkind: Service\nmetadata: {name: near}\nspec: {selector: {app: web}, type: NodePort, \
-     externalTrafficPolicy: Local, ports: [{port: 80, targetPort: 8080, nodePort: 30081}]}\n";
+     externalTrafficPolicy: Local, ports: [{port: 80, targetPort: 8080, nodePort: 30081}]}\n---\n\
+     apiVersion: v1\nkind: Service\nmetadata: {name: six}\nspec: {selector: {app: web}, ipFamilies: [IPv6], \
+     ports: [{port: 80, targetPort: 8080}]}\n";
+
+/// Addresses of both families for Services, and for pods.
+const BOTH: [&str; 4] =
+    ["--service-cidr", "10.43.0.0/16,fd43::/112", "--cluster-cidr", "10.42.0.0/16,fd42::/56"];
 
 const FRIENDS: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: friends}\nspec:\n  \
      podSelector: {matchLabels: {app: web}}\n  ingress: [{from: [{podSelector: {matchLabels: {friend: 'yes'}}}]}]\n";
@@ -100,8 +111,9 @@ fn a_machine_behind_a_router_reaches_others_and_is_not_reached() {
 
 #[test]
 fn pods_of_three_machines_are_one_network() {
-    let Some(mut cluster) = cluster(&[]) else { return };
-    let (one, two) = (joined(&mut cluster, "one"), joined(&mut cluster, "two"));
+    let Some(mut cluster) = cluster(&BOTH) else { return };
+    let (one, two) =
+        (joined_with(&mut cluster, "one", &BOTH[..2]), joined_with(&mut cluster, "two", &BOTH[..2]));
     let outsider = cluster.machine();
     let plane = &cluster.server;
     let nodes = plane.get(&["nodes"]);
@@ -126,6 +138,15 @@ fn pods_of_three_machines_are_one_network() {
             Some(address(from)),
             "pods keep their addresses"
         );
+    }
+    let six = text(&plane.get(&["pod", "web"]), "/status/podIPs/1/ip");
+    assert!(six.starts_with("fd42:0:0:1:") || six.starts_with("fd42:0:0:2:"), "{six}");
+    let own = text(&plane.get(&["pod", "client"]), "/status/podIPs/1/ip");
+    for place in [format!("[{six}]:8080"), "six".to_owned()] {
+        let who = eventually("it is reached over IPv6", || {
+            fetched(plane, "client", &format!("http://{place}/cgi-bin/who"))
+        });
+        assert_eq!(who.trim_start_matches('['), own, "{place}");
     }
     // More than any packet carries, there and through the API.
     let large = "wget -qO- http://web/large | wc -c";
@@ -152,7 +173,9 @@ fn pods_of_three_machines_are_one_network() {
     });
     plane.kubectl_ok(&["label", "pod", "client", "friend=yes"]);
     eventually("a friend is not", || fetched(plane, "client", "http://web/"));
-    assert_eq!(fetched(plane, "here", "http://web/"), None);
+    for name in ["web", "six"] {
+        assert_eq!(fetched(plane, "here", &format!("http://{name}/")), None, "{name}");
+    }
 }
 
 /// A port of a pod elsewhere, by way of the API.

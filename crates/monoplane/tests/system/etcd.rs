@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use harness::{eventually, tools};
+use harness::{copy_all, eventually, tools};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -131,23 +131,6 @@ impl Drop for Server {
 /// The authorities and the keys of tokens.
 fn copy_keys(from: &Path, to: &Path) {
     copy_all(&from.join("server/pki"), &to.join("server/pki"));
-}
-
-/// A directory as it is, but for what is being written meanwhile, under a name that begins with a dot.
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with('.') {
-            continue;
-        }
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy_all(&from.join(&name), &to.join(&name)),
-            false => {
-                std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
-            }
-        }
-    }
 }
 
 fn tail(path: &Path) -> String {

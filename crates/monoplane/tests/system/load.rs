@@ -30,18 +30,18 @@ impl Target {
     pub(crate) fn answers(&self) -> Option<()> {
         let target = self.clone();
         let asking = std::thread::spawn(move || {
-            target.enter();
+            enter(&target.network);
             connect(target.address).and_then(|connection| ask(connection, &target.host, false)).is_ok()
         });
         asking.join().expect("an end").then_some(())
     }
+}
 
-    /// This thread alone goes to the network.
-    fn enter(&self) {
-        let network = std::fs::File::open(&self.network).expect("a network");
-        let network = std::os::fd::AsFd::as_fd(&network);
-        move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).expect("entering it");
-    }
+/// This thread alone goes to the network.
+pub(crate) fn enter(network: &Path) {
+    let network = std::fs::File::open(network).expect("a network");
+    let network = std::os::fd::AsFd::as_fd(&network);
+    move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).expect("entering it");
 }
 
 /// The network that a process is in.
@@ -73,7 +73,7 @@ impl Load {
         let clients = each.map(|(target, keep)| {
             let (stop, requests) = (stop.clone(), requests.clone());
             std::thread::spawn(move || {
-                target.enter();
+                enter(&target.network);
                 ask_all_the_time(&target, keep, &stop, &requests)
             })
         });

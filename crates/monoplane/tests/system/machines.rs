@@ -35,7 +35,7 @@ fn rolled(plane: &Plane) {
 }
 
 #[track_caller]
-fn assert_none_failed(all: &[Seen]) {
+pub(crate) fn assert_none_failed(all: &[Seen]) {
     for seen in all {
         assert!(seen.failures.is_empty() && seen.requests > 0, "{seen:?}");
     }
@@ -46,6 +46,7 @@ fn pods_of_three_machines_are_replaced_and_moved_without_a_failed_request() {
     let Some(mut cluster) = cluster(&["--node-monitor-grace-period", "15s"]) else { return };
     let (one, two) = (joined(&mut cluster, "one"), joined(&mut cluster, "two"));
     let outsider = cluster.machine();
+    let mut edges = [cluster.join_edge(&one, "one", &[]), cluster.join_edge(&two, "two", &[])];
     let plane = &cluster.server;
     plane.apply(&[rolling::manifest("one"), ingress("web.test"), idle("client", "two")].join("\n---\n"));
     rolled(plane);
@@ -59,8 +60,12 @@ fn pods_of_three_machines_are_replaced_and_moved_without_a_failed_request() {
         Target::new(&client, &format!("{}:80", text(&spec, "/clusterIP")), "web"),
         Target::new(&outside, &format!("{}:{}", one.host().address(), spec["ports"][0]["nodePort"]), "web"),
         Target::new(&outside, "10.99.0.1:8080", "web.test"),
+        Target::new(&outside, &format!("{}:8080", one.host().address()), "web.test"),
+        Target::new(&outside, &format!("{}:8080", two.host().address()), "web.test"),
     ];
-    eventually("the Ingress is served", || targets[2].answers());
+    for target in &targets {
+        eventually("the Ingress is served", || target.answers());
+    }
     let load = Load::start(&targets);
     load.until_more(400);
     for version in ["two", "one"] {
@@ -76,12 +81,26 @@ fn pods_of_three_machines_are_replaced_and_moved_without_a_failed_request() {
     for seen in &all {
         assert_eq!(seen.versions.iter().map(String::as_str).collect::<Vec<_>>(), ["one", "two"], "{seen:?}");
     }
+    an_edge_is_killed(&mut edges, &targets[2..]);
     cut_off(&cluster, &two);
+}
+
+/// Of three edges the last one dies, under load on the others; it needs no token to be back.
+fn an_edge_is_killed([_, last]: &mut [Machine; 2], targets: &[Target]) {
+    let load = Load::start(&targets[..2]);
+    load.until_more(100);
+    last.kill();
+    assert_eq!(targets[2].answers(), None);
+    load.until_more(100);
+    assert_none_failed(&load.stop());
+    let words = ["edge", "--edge-name", "two", "--log", "info"];
+    last.run(&words.map(str::to_owned));
+    eventually("it serves again", || targets[2].answers());
 }
 
 /// A set of which none may run twice at once: as long as it lives, each signs what is kept of its name in a folder that all
 /// machines of this test share.
-fn set(lives: &Path) -> String {
+pub(crate) fn set(lives: &Path) -> String {
     let script = "life=$(cat /proc/sys/kernel/random/uuid); \
                   while true; do echo $life >> /lives/$HOSTNAME; sleep 0.2; done";
     let volumes = format!(
@@ -94,7 +113,7 @@ fn set(lives: &Path) -> String {
 
 /// How many lives each of the set has had, one after the other.
 #[track_caller]
-fn lives_of_set(lives: &Path) -> [usize; 3] {
+pub(crate) fn lives_of_set(lives: &Path) -> [usize; 3] {
     [0, 1, 2].map(|number| {
         let signed = std::fs::read_to_string(lives.join(format!("set-{number}"))).expect("it has lived");
         let mut lives: Vec<&str> = signed.lines().collect();

@@ -67,6 +67,7 @@ mod sets;
 mod static_pods;
 mod streams;
 mod streams_kube;
+mod three_servers;
 mod upgrade;
 mod user_namespaces;
 mod volumes;

@@ -18,11 +18,10 @@ fn pid(record: &Path) -> Option<u32> {
     record["pid"].as_u64()?.try_into().ok().filter(|_| !ended)
 }
 
-/// Ends all processes at once and empties what is in memory. Whether this machine has any for it.
-fn reboot(plane: &mut Plane) -> bool {
-    let sandboxes = plane.data().join("node/containers/sandboxes");
+/// Ends all processes of pods at once and empties what is in memory, on a machine with this data. Whether it has any for it.
+pub(crate) fn lose_power(data: &Path) -> bool {
+    let sandboxes = data.join("node/containers/sandboxes");
     let Ok(memory) = std::fs::read_link(&sandboxes) else { return false };
-    plane.kill_everything();
     let sandboxes = directories(&sandboxes);
     let shims = sandboxes.iter().map(|sandbox| sandbox.join("shim.json"));
     let containers = sandboxes.iter().flat_map(|sandbox| directories(&sandbox.join("containers")));
@@ -52,7 +51,8 @@ fn after_a_reboot_pods_run_again_or_have_failed_as_their_policy_says() {
     for name in ["pod/done", "pod/clean"] {
         plane.kubectl_ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", name, "--timeout=60s"]);
     }
-    if !reboot(&mut plane) {
+    plane.kill_everything();
+    if !lose_power(plane.data()) {
         return;
     }
     plane.up();

@@ -1,4 +1,4 @@
-//! What a joined node keeps of who it is: in its folder, each file whole or not there.
+//! What a joined node or edge keeps of who it is: in its folder, each file whole or not there.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use pki::{Credential, Held, Identity};
 
 use crate::layout::keep_file;
 
-/// A certificate that a node has.
+/// A certificate that a node or an edge has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
     /// Of the kubelet, as a client.
@@ -18,6 +18,8 @@ pub enum Certificate {
     Proxy,
     /// Of the kubelet's server.
     Serving,
+    /// Of an edge.
+    Edge,
 }
 
 impl Certificate {
@@ -27,14 +29,16 @@ impl Certificate {
             Self::Proxy => "proxy-client.pem",
             // As a server hands it out to its own node.
             Self::Serving => "kubelet.pem",
+            Self::Edge => "edge-client.pem",
         }
     }
 
     /// Whom it speaks for.
-    pub fn identity(self, node: &str) -> Identity {
+    pub fn identity(self, name: &str) -> Identity {
         match self {
-            Self::Kubelet | Self::Serving => Identity::Node(node.to_owned()),
-            Self::Proxy => Identity::Proxy(node.to_owned()),
+            Self::Kubelet | Self::Serving => Identity::Node(name.to_owned()),
+            Self::Proxy => Identity::Proxy(name.to_owned()),
+            Self::Edge => Identity::Edge(name.to_owned()),
         }
     }
 
@@ -42,7 +46,7 @@ impl Certificate {
     pub fn signer(self) -> &'static str {
         match self {
             Self::Kubelet => "kubernetes.io/kube-apiserver-client-kubelet",
-            Self::Proxy => "kubernetes.io/kube-apiserver-client",
+            Self::Proxy | Self::Edge => "kubernetes.io/kube-apiserver-client",
             Self::Serving => "kubernetes.io/kubelet-serving",
         }
     }
@@ -62,7 +66,7 @@ const SERVER: &str = "server";
 const SERVERS: &str = "servers";
 
 impl Files {
-    /// In a node's folder.
+    /// In a node's or an edge's folder.
     pub fn at(folder: &Path) -> Self {
         Self(folder.to_owned())
     }
@@ -96,11 +100,11 @@ impl Files {
         keep_file(&self.0.join(SERVERS), text.as_bytes(), 0o600)
     }
 
-    /// A certificate for this node with its key, if there is one that is valid; damaged ones are none.
-    pub fn held(&self, which: Certificate, node: &str, now: Timestamp) -> Option<(Credential, Held)> {
+    /// A certificate for this name with its key, if there is one that is valid; damaged ones are none.
+    pub fn held(&self, which: Certificate, name: &str, now: Timestamp) -> Option<(Credential, Held)> {
         let credential = Credential::from_pem(&self.text(which.file())?).ok()?;
         let held = Held::read(&credential).ok()?;
-        let fits = held.common_name == which.identity(node).common_name() && held.not_after > now;
+        let fits = held.common_name == which.identity(name).common_name() && held.not_after > now;
         fits.then_some((credential, held))
     }
 
@@ -108,23 +112,23 @@ impl Files {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep(&self, which: Certificate, node: &str, credential: &Credential) -> Result<()> {
+    pub fn keep(&self, which: Certificate, name: &str, credential: &Credential) -> Result<()> {
         keep_file(&self.0.join(which.file()), credential.to_pem().as_bytes(), 0o600)?;
-        self.kubeconfig(which, node, credential)
+        self.kubeconfig(which, name, credential)
     }
 
     /// Writes the kubeconfig of a client, for the server that was joined.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn kubeconfig(&self, which: Certificate, node: &str, credential: &Credential) -> Result<()> {
+    pub fn kubeconfig(&self, which: Certificate, name: &str, credential: &Credential) -> Result<()> {
         let file = match which {
-            Certificate::Kubelet => "kubeconfig",
+            Certificate::Kubelet | Certificate::Edge => "kubeconfig",
             Certificate::Proxy => "proxy.kubeconfig",
             Certificate::Serving => return Ok(()),
         };
-        let (server, authority) = self.joined().context("this node has joined no server")?;
-        let text = pki::kubeconfig(&authority, &server, &which.identity(node).common_name(), credential);
+        let (server, authority) = self.joined().context("this machine has joined no server")?;
+        let text = pki::kubeconfig(&authority, &server, &which.identity(name).common_name(), credential);
         keep_file(&self.0.join(file), text.as_bytes(), 0o600)
     }
 
@@ -133,7 +137,7 @@ impl Files {
     /// # Errors
     /// When a file cannot be removed.
     pub fn forget(&self) -> Result<()> {
-        for which in [Certificate::Kubelet, Certificate::Proxy, Certificate::Serving] {
+        for which in [Certificate::Kubelet, Certificate::Proxy, Certificate::Serving, Certificate::Edge] {
             let path = self.0.join(which.file());
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

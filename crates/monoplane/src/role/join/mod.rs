@@ -1,5 +1,5 @@
-//! How a machine becomes a node of a plane that runs elsewhere, and stays one: by a token it gets a certificate, by that the
-//! others; it renews them by itself, and says so when it has another address.
+//! How a machine becomes a node or an edge of a plane that runs elsewhere, and stays one: by a token it gets a certificate, by
+//! that a node gets the others; it renews them by itself, and says so when it has another address.
 //!
 //! Begin with [`Joined::enter`].
 
@@ -19,7 +19,7 @@ use auth::bootstrap_token::Token;
 use client::{Ambient, Api, Client, Servers};
 use clock::Tasks;
 use http::Uri;
-use pki::Credential;
+use pki::{Credential, Held};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -37,9 +37,56 @@ const FIRST: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again to renew something.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A node of a plane that runs elsewhere.
+/// What a machine joins as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A node.
+    Node,
+    /// An edge.
+    Edge,
+}
+
+impl Kind {
+    fn files(self, layout: &Layout) -> Files {
+        Files::at(&match self {
+            Self::Node => layout.node(),
+            Self::Edge => layout.edge(),
+        })
+    }
+
+    /// What it gets by a token.
+    fn first(self) -> Certificate {
+        match self {
+            Self::Node => Certificate::Kubelet,
+            Self::Edge => Certificate::Edge,
+        }
+    }
+
+    /// What it gets by that.
+    fn others(self) -> &'static [Certificate] {
+        match self {
+            Self::Node => &[Certificate::Proxy, Certificate::Serving],
+            Self::Edge => &[],
+        }
+    }
+
+    fn all(self) -> impl Iterator<Item = Certificate> {
+        std::iter::once(self.first()).chain(self.others().iter().copied())
+    }
+
+    /// How tokens for it are made.
+    fn token(self) -> &'static str {
+        match self {
+            Self::Node => "monoplane token create",
+            Self::Edge => "monoplane token create --edge",
+        }
+    }
+}
+
+/// A node or an edge of a plane that runs elsewhere.
 pub struct Joined {
-    node: String,
+    kind: Kind,
+    name: String,
     server: String,
     /// It, and all that there are beside it.
     servers: Servers,
@@ -48,12 +95,18 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// The node that the flags make of this machine, or that it was made before; `None` where it was issued what it needs.
+    /// What the flags make of this machine, or what it was made before; `None` where it was issued what it needs.
     ///
     /// # Errors
     /// When it cannot join.
-    pub async fn enter(flags: &Join, layout: &Layout, node: &str, ambient: &Ambient) -> Result<Option<Self>> {
-        let files = Files::at(&layout.node());
+    pub async fn enter(
+        kind: Kind,
+        flags: &Join,
+        layout: &Layout,
+        name: &str,
+        ambient: &Ambient,
+    ) -> Result<Option<Self>> {
+        let files = kind.files(layout);
         let before = files.joined();
         let Some(server) = flags.join.clone().or_else(|| before.as_ref().map(|(server, _)| server.clone()))
         else {
@@ -64,27 +117,31 @@ impl Joined {
         // What was said last is asked first.
         all.rotate_right(1);
         let servers = Servers::new(all);
-        let joined = Self { node: node.to_owned(), server, servers, files, ambient: ambient.clone() };
+        let (name, ambient) = (name.to_owned(), ambient.clone());
+        let joined = Self { kind, name, server, servers, files, ambient };
         if let Some((_, authority)) = &before {
             joined.is_of(flags, authority)?;
         }
-        let now = ambient.clock.now();
-        match (before, joined.files.held(Certificate::Kubelet, node, now)) {
+        match (before, joined.held(kind.first())) {
             (Some((_, authority)), Some(_)) => joined.files.join(&joined.server, &authority)?,
             _ => joined.be_admitted(flags).await?,
         }
-        for which in [Certificate::Kubelet, Certificate::Proxy] {
-            if let Some((credential, _)) = joined.files.held(which, node, now) {
+        for which in kind.all() {
+            if let Some((credential, _)) = joined.held(which) {
                 // The server may be another one than before.
-                joined.files.kubeconfig(which, node, &credential)?;
+                joined.files.kubeconfig(which, &joined.name, &credential)?;
             }
         }
         Ok(Some(joined))
     }
 
-    /// Whether the flags, or what is kept, make this machine a node of a plane that runs elsewhere.
-    pub fn is_meant(flags: &Join, layout: &Layout) -> bool {
-        flags.join.is_some() || Files::at(&layout.node()).joined().is_some()
+    fn held(&self, which: Certificate) -> Option<(Credential, Held)> {
+        self.files.held(which, &self.name, self.ambient.clock.now())
+    }
+
+    /// Whether the flags, or what is kept, make this machine one of a plane that runs elsewhere.
+    pub fn is_meant(kind: Kind, flags: &Join, layout: &Layout) -> bool {
+        flags.join.is_some() || kind.files(layout).joined().is_some()
     }
 
     /// What a machine keeps of another plane is no use in this one.
@@ -95,17 +152,18 @@ impl Joined {
         }
     }
 
-    /// Gets the node's certificate by a token.
+    /// Gets the first certificate by a token.
     async fn be_admitted(&self, flags: &Join) -> Result<()> {
-        let (server, node) = (&self.server, &self.node);
+        let (server, name, first) = (&self.server, &self.name, self.kind.first());
         let text = match &flags.token_file {
             Some(file) => {
                 std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?
             }
             None => flags.token.clone().with_context(|| {
                 format!(
-                    "this machine has no valid certificate of {server}: it needs --token and --ca-hash; `monoplane token \
-                     create` on the server prints the whole command"
+                    "this machine has no valid certificate of {server}: it needs --token and --ca-hash; `{}` on the server prints \
+                     the whole command",
+                    self.kind.token()
                 )
             })?,
         };
@@ -119,18 +177,19 @@ impl Joined {
         let user = json!({ "token": text.trim() });
         let client =
             client::transport::from_kubeconfig(&discover::kubeconfig(server, &cluster, &user)).await?;
-        self.is_free(&client).await?;
-        let names = BTreeSet::new();
-        let credential = certificate(&client, Certificate::Kubelet, node, &names, &self.ambient).await?;
+        if self.kind == Kind::Node {
+            self.is_free(&client).await?;
+        }
+        let credential = certificate(&client, first, name, &BTreeSet::new(), &self.ambient).await?;
         self.files.forget()?;
         self.files.join(server, &authority)?;
-        self.files.keep(Certificate::Kubelet, node, &credential)
+        self.files.keep(first, name, &credential)
     }
 
     /// Nobody takes the name of a node that is there.
     async fn is_free(&self, client: &Client) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
-        let found = match nodes.get_opt(&self.node).await {
+        let found = match nodes.get_opt(&self.name).await {
             Err(client::Error::Api(status)) if status.code == 401 => {
                 bail!("{} does not take the token: it has expired, or was taken away", self.server)
             }
@@ -145,7 +204,7 @@ impl Joined {
             !ready,
             "a node {0} is there already and ready: give this one another name with --node-name, or `kubectl delete node {0}` \
              once that machine is gone",
-            self.node
+            self.name
         );
         Ok(())
     }
@@ -160,16 +219,14 @@ impl Joined {
     /// # Errors
     /// When it has none: it is being renewed, or somebody took it away.
     pub fn proof(&self) -> Result<(String, Credential)> {
-        let (_, authority) = self.files.joined().context("this node has joined no server")?;
-        let held = self.files.held(Certificate::Kubelet, &self.node, self.ambient.clock.now());
+        let (_, authority) = self.files.joined().context("this machine has joined no server")?;
+        let held = self.held(Certificate::Kubelet);
         Ok((authority, held.context("the node's certificate is missing")?.0))
     }
 
-    /// Whether the machine has everything by which a node runs, so that it need not wait for its server.
+    /// Whether the machine has everything by which it runs, so that it need not wait for its server.
     pub fn is_equipped(&self) -> bool {
-        let now = self.ambient.clock.now();
-        let all = [Certificate::Kubelet, Certificate::Proxy, Certificate::Serving];
-        all.iter().all(|which| self.files.held(*which, &self.node, now).is_some())
+        self.kind.all().all(|which| self.held(which).is_some())
     }
 
     /// Gets the certificates that it has not, once the API knows the node by these addresses.
@@ -177,9 +234,9 @@ impl Joined {
     /// # Errors
     /// When one is refused.
     pub async fn equip(&self, client: &Client, addresses: &[IpAddr]) -> Result<()> {
-        for which in [Certificate::Proxy, Certificate::Serving] {
-            if self.files.held(which, &self.node, self.ambient.clock.now()).is_none() {
-                self.renew(client, which, addresses).await?;
+        for which in self.kind.others() {
+            if self.held(*which).is_none() {
+                self.renew(client, *which, addresses).await?;
             }
         }
         Ok(())
@@ -187,22 +244,19 @@ impl Joined {
 
     async fn renew(&self, client: &Client, which: Certificate, addresses: &[IpAddr]) -> Result<()> {
         let names = self.names(which, addresses);
-        let credential = certificate(client, which, &self.node, &names, &self.ambient).await?;
-        self.files.keep(which, &self.node, &credential)
+        let credential = certificate(client, which, &self.name, &names, &self.ambient).await?;
+        self.files.keep(which, &self.name, &credential)
     }
 
     fn names(&self, which: Certificate, addresses: &[IpAddr]) -> BTreeSet<String> {
         match which {
-            Certificate::Serving => pki::kubelet_names(&self.node, addresses.iter().map(IpAddr::to_string)),
+            Certificate::Serving => pki::kubelet_names(&self.name, addresses.iter().map(IpAddr::to_string)),
             _ => BTreeSet::new(),
         }
     }
 
     /// A client of whichever server takes connections, as a kubeconfig says.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn client(&self, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
+    async fn client(&self, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
         let client = client::transport::from_kubeconfig_file_over(kubeconfig, agent, &self.servers).await;
         client.with_context(|| format!("reading {}", kubeconfig.display()))
     }
@@ -219,7 +273,9 @@ impl Joined {
 
     /// The address by which this machine reaches a server, and so others may reach it. `None` while there is no way.
     pub async fn address(&self) -> Option<IpAddr> {
-        for server in self.servers.all() {
+        // In this order whichever is in use: who has several ways must not move for that.
+        let joined = self.server.parse().ok();
+        for server in joined.into_iter().chain(self.servers.all()) {
             if let Some(address) = way_to(&server).await {
                 return Some(address);
             }
@@ -227,7 +283,7 @@ impl Joined {
         None
     }
 
-    /// Renews what is due, for as long as the node runs; returns when it is to begin anew, and why: it has something new to
+    /// Renews what is due, for as long as the role runs; returns when it is to begin anew, and why: it has something new to
     /// prove who it is by, or another address.
     pub async fn until_changed(&self, client: &Client, addresses: &[IpAddr], moves: bool) -> &'static str {
         let mut pause = FIRST;
@@ -237,7 +293,7 @@ impl Joined {
             if moves && self.address().await.is_some_and(|now| Some(&now) != addresses.first()) {
                 return "it has another address";
             }
-            for which in [Certificate::Kubelet, Certificate::Proxy, Certificate::Serving] {
+            for which in self.kind.all() {
                 if !self.is_due(which, addresses) {
                     continue;
                 }
@@ -245,11 +301,7 @@ impl Joined {
                     Ok(()) => return "a certificate has been renewed",
                     Err(error) => {
                         let error = format!("{error:#}");
-                        tracing::warn!(
-                            error,
-                            ?which,
-                            "the node's certificate is not renewed yet; trying again"
-                        );
+                        tracing::warn!(error, ?which, "the certificate is not renewed yet; trying again");
                         pause = AGAIN;
                     }
                 }
@@ -257,31 +309,43 @@ impl Joined {
         }
     }
 
-    /// Runs the node until it ends, or is to begin anew: then it is told to end, in order, and why is given.
+    /// Runs the role until it ends, or is to begin anew: then it is told to end, in order, and why is given.
     ///
     /// # Errors
-    /// The node's own.
+    /// The role's own.
     pub async fn guard(
         &self,
-        node: impl Future<Output = Result<()>>,
+        role: impl Future<Output = Result<()>>,
         changed: impl Future<Output = &'static str>,
         life: &CancellationToken,
     ) -> Result<Option<&'static str>> {
-        let mut node = std::pin::pin!(node);
+        let mut role = std::pin::pin!(role);
         let why = tokio::select! {
-            ended = &mut node => return ended.map(|()| None),
+            ended = &mut role => return ended.map(|()| None),
             why = changed => why,
         };
         life.cancel();
-        node.await?;
+        role.await?;
         Ok(Some(why))
     }
 
     fn is_due(&self, which: Certificate, addresses: &[IpAddr]) -> bool {
         let now = self.ambient.clock.now();
-        let held = self.files.held(which, &self.node, now);
+        let held = self.held(which);
         held.is_none_or(|(_, held)| held.renewal <= now || held.names != self.names(which, addresses))
     }
+}
+
+/// The API as a kubeconfig says; where there are several servers, whichever serves.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn connected(joined: Option<&Joined>, kubeconfig: &Path, agent: &'static str) -> Result<Client> {
+    if let Some(joined) = joined {
+        return joined.client(kubeconfig, agent).await;
+    }
+    let client = client::transport::from_kubeconfig_file(kubeconfig, agent).await;
+    client.with_context(|| format!("reading {}", kubeconfig.display()))
 }
 
 /// The address of this machine by which it reaches a server.

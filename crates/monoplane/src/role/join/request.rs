@@ -16,18 +16,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked for.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Asks for a node's certificate under these names, and waits for it.
+/// Asks for a certificate of a node or an edge under these names, and waits for it.
 ///
 /// # Errors
 /// When it is refused, or does not come.
 pub async fn certificate(
     client: &Client,
     which: Certificate,
-    node: &str,
+    name: &str,
     names: &BTreeSet<String>,
     ambient: &Ambient,
 ) -> Result<Credential> {
-    let application = Application::new(&which.identity(node), names)?;
+    let application = Application::new(&which.identity(name), names)?;
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
     let metadata = ObjectMeta { generate_name: Some("csr-".to_owned()), ..ObjectMeta::default() };
     let spec = CertificateSigningRequestSpec {
@@ -39,13 +39,13 @@ pub async fn certificate(
     let request = CertificateSigningRequest { metadata, spec, status: None };
     let made = requests.create(&PostParams::default(), &request).await;
     let made = made.with_context(|| format!("asking for a certificate of {}", which.signer()))?;
-    let name = made.metadata.name.unwrap_or_default();
+    let made = made.metadata.name.unwrap_or_default();
     let until = ambient.clock.monotonic() + PATIENCE;
     loop {
         let status = requests
-            .get(&name)
+            .get(&made)
             .await
-            .with_context(|| format!("looking at {name}"))?
+            .with_context(|| format!("looking at {made}"))?
             .status
             .unwrap_or_default();
         if let Some(certificate) = status.certificate.filter(|bytes| !bytes.0.is_empty()) {
@@ -55,7 +55,7 @@ pub async fn certificate(
             if matches!(condition.type_.as_str(), "Denied" | "Failed") {
                 let why = condition.message.unwrap_or_default();
                 bail!(
-                    "the request {name} for a certificate of {} is {}: {why}",
+                    "the request {made} for a certificate of {} is {}: {why}",
                     which.signer(),
                     condition.type_
                 );
@@ -63,7 +63,7 @@ pub async fn certificate(
         }
         if ambient.clock.monotonic() > until {
             bail!(
-                "nobody has approved the request {name} for a certificate of {}: `kubectl certificate approve {name}` does",
+                "nobody has approved the request {made} for a certificate of {}: `kubectl certificate approve {made}` does",
                 which.signer()
             );
         }
