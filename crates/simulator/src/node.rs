@@ -124,7 +124,10 @@ impl Kubelet {
                     let key = working.key();
                     let pod = pods.store().get(key);
                     let uid = pod.as_ref().and_then(|pod| pod.uid());
-                    kubelet.end_others(key, uid).into_iter().for_each(|wait| queue.add_after(key.clone(), wait));
+                    kubelet
+                        .end_others(key, uid)
+                        .into_iter()
+                        .for_each(|wait| queue.add_after(key.clone(), wait));
                     let Some(pod) = pod else { continue };
                     match kubelet.sync(&pod).await {
                         Ok(again) => {
@@ -219,7 +222,8 @@ impl Kubelet {
     fn end_others(&self, key: &ObjectKey, uid: Option<String>) -> Option<Duration> {
         let now = self.ambient.clock.monotonic();
         let mut pods = self.pods();
-        let others = pods.iter_mut().filter(|(other, local)| local.key == *key && Some(*other) != uid.as_ref());
+        let others =
+            pods.iter_mut().filter(|(other, local)| local.key == *key && Some(*other) != uid.as_ref());
         let stops: Vec<_> = others
             .map(|(other, local)| {
                 let stops = local.stopped.get_or_insert_with(|| now + self.chance.milliseconds(0, 3_000));
@@ -264,7 +268,9 @@ impl Kubelet {
             () => ("Running", ends.then_some(local.ends)),
         };
         match wanted {
-            "Starting" | "Running" => self.witness.runs(self.name, &local.key, &pod.uid().unwrap_or_default()),
+            "Starting" | "Running" => {
+                self.witness.runs(self.name, &local.key, &pod.uid().unwrap_or_default())
+            }
             _ => self.witness.stops(&pod.uid().unwrap_or_default()),
         }
         self.say(pod, wanted).await?;

@@ -117,7 +117,9 @@ impl Sabotage {
                 let all = json!({ "rollingUpdate": { "maxUnavailable": "100%" } });
                 ("/statefulsets", "updateStrategy", all)
             }
-            Self::DaemonSurge => ("/daemonsets", "rollingUpdate", json!({ "maxSurge": 1, "maxUnavailable": 0 })),
+            Self::DaemonSurge => {
+                ("/daemonsets", "rollingUpdate", json!({ "maxSurge": 1, "maxUnavailable": 0 }))
+            }
             Self::Parallelism => ("/jobs", "parallelism", 6.into()),
             Self::Concurrency => ("/cronjobs", "concurrencyPolicy", "Allow".into()),
             Self::Budget => ("/poddisruptionbudgets", "minAvailable", 0.into()),

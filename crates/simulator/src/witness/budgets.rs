@@ -22,7 +22,8 @@ pub fn respected_by_evictions(history: &History, change: &Change) -> Result<(), 
         let all = || pods(history, &key.namespace, budget);
         let left = all().filter(|pod| is_active(pod) && is_ready(pod)).count();
         let excused = history.lost_otherwise(change.at, |pod| covers(budget, pod));
-        let workloads: BTreeSet<_> = all().chain([&**before]).filter_map(|pod| history.workload(pod)).collect();
+        let workloads: BTreeSet<_> =
+            all().chain([&**before]).filter_map(|pod| history.workload(pod)).collect();
         let expected = workloads.iter().map(|workload| history.fewest_replicas(workload, change.at)).sum();
         let least = least(budget, expected);
         if i64::try_from(left + excused).unwrap_or(i64::MAX) < least {
@@ -41,7 +42,8 @@ pub fn pods<'a>(
     namespace: &'a str,
     budget: &'a Value,
 ) -> impl Iterator<Item = &'a Value> {
-    let there = history.all("pods").filter(move |(key, pod)| key.namespace == namespace && covers(budget, pod));
+    let there =
+        history.all("pods").filter(move |(key, pod)| key.namespace == namespace && covers(budget, pod));
     there.map(|(_, pod)| &**pod)
 }
 

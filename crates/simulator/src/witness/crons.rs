@@ -15,8 +15,9 @@ pub fn not_at_once(history: &History, change: &Change) -> Result<(), String> {
     if policy == "Allow" || !change.is_by("controllers") || !change.by_leader {
         return Ok(());
     }
-    let has_ended =
-        |job| condition(job, "Complete") == "True" || condition(job, "Failed") == "True" || is_terminating(job);
+    let has_ended = |job| {
+        condition(job, "Complete") == "True" || condition(job, "Failed") == "True" || is_terminating(job)
+    };
     let mut jobs = history.controlled("jobs", uid(cron)).filter(|job| history.is_accounted(job));
     match jobs.find(|other| uid(other) != uid(job) && !has_ended(other)) {
         Some(other) => {

@@ -115,7 +115,11 @@ impl fmt::Display for Change {
             }
             ("statefulsets", Some(set)) => {
                 let (wanted, ready) = (number(set, "/spec/replicas"), number(set, "/status/readyReplicas"));
-                write!(f, ": wants {wanted}, {ready} ready, {} updated", number(set, "/status/updatedReplicas"))
+                write!(
+                    f,
+                    ": wants {wanted}, {ready} ready, {} updated",
+                    number(set, "/status/updatedReplicas")
+                )
             }
             ("jobs", Some(job)) => {
                 let count = |what: &str| number(job, &format!("/status/{what}"));

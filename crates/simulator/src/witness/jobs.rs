@@ -44,7 +44,9 @@ pub fn no_more_at_once_than_wanted(history: &History, change: &Change) -> Result
     }
     let (completions, done) = (number(job, "/spec/completions"), history.ends(owner).accounted);
     if at_once + done > completions {
-        return Err(format!("{at_once} pods of a Job, and {done} that succeeded, where {completions} are enough"));
+        return Err(format!(
+            "{at_once} pods of a Job, and {done} that succeeded, where {completions} are enough"
+        ));
     }
     let index = text(pod, INDEX);
     let others = |other: &Value| !index.is_empty() && uid(other) != uid(pod) && text(other, INDEX) == index;

@@ -114,8 +114,7 @@ fn stateful(history: &History, key: &Key, set: &Value) -> Result<(), String> {
     same("observedGeneration", number(set, "/status/observedGeneration"), generation)?;
     same("the number of pods", count(history.controlled("pods", uid(set)).count()), wanted)?;
     for ordinal in 0..wanted {
-        let pod =
-            Key { plural: "pods".to_owned(), name: format!("{}-{ordinal}", key.name), ..key.clone() };
+        let pod = Key { plural: "pods".to_owned(), name: format!("{}-{ordinal}", key.name), ..key.clone() };
         let is_its_own = history.objects.get(&pod).and_then(|pod| controller(pod));
         if is_its_own.is_none_or(|(_, owner)| owner != uid(set)) {
             return Err(format!("there is no pod {ordinal}"));
@@ -164,7 +163,11 @@ fn job(history: &History, job: &Value) -> Result<(), String> {
         return Err("ends of pods are noted and not counted".to_owned());
     }
     let is_held = |pod: &&std::sync::Arc<Value>| pod.pointer("/metadata/finalizers").is_some();
-    same("the number of pods it holds", count(history.controlled("pods", uid(job)).filter(is_held).count()), 0)?;
+    same(
+        "the number of pods it holds",
+        count(history.controlled("pods", uid(job)).filter(is_held).count()),
+        0,
+    )?;
     if !is_complete {
         return Ok(());
     }

@@ -27,7 +27,9 @@ pub fn made_in_order(history: &History, change: &Change) -> Result<(), String> {
     for before in 0..ordinal {
         let key = Key { name: format!("{}-{before}", text(set, "/metadata/name")), ..change.key.clone() };
         if !history.was_lately_ready(&key, change.at) {
-            return Err(format!("pod {ordinal} of an ordered set was made, and pod {before} has not been ready"));
+            return Err(format!(
+                "pod {ordinal} of an ordered set was made, and pod {before} has not been ready"
+            ));
         }
     }
     Ok(())

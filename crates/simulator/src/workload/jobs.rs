@@ -62,7 +62,7 @@ pub fn delete(user: &User) -> BoxFuture<'_, Result<(), Error>> {
 pub fn create_cron(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     async {
         let (namespace, name) = (user.namespace(), format!("{}-cron", user.name()));
-        let mut job = user.job(&name, *user.chance.pick(&[1, 4, 8]));
+        let mut job = user.job(&name, *user.chance.pick(&[1, 6, 12]));
         job["parallelism"] = 1.into();
         let cron = json!({
             "metadata": { "name": name },
