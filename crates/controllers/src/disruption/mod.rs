@@ -7,10 +7,10 @@ mod tests;
 
 use crate::merge::difference;
 use crate::ownership::{controller_ref, is_terminating, selects};
+use crate::percent::scaled;
 use crate::plan::{Action, Plan, merge_status, patch_status, tell};
 use crate::pod::Pod;
 use crate::pods::{is_finished, ready_since};
-use crate::share::scaled;
 use crate::{Controller, World};
 use async_trait::async_trait;
 use client::kube::core::Selector;
