@@ -45,6 +45,7 @@ mod run;
 mod runner;
 mod selected;
 pub mod serviceaccount;
+pub mod serviceaccounttoken;
 pub mod servicecidrs;
 
 pub mod statefulset;

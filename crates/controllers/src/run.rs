@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use tokio_util::sync::CancellationToken;
 
 /// Those that run, with upstream's names of them; two of ours have no counterpart in its kube-controller-manager.
-const CONTROLLERS: [(&[&str], fn(&World)); 37] = [
+const CONTROLLERS: [(&[&str], fn(&World)); 38] = [
     (&["deployment-controller"], start::<crate::deployment::Deployments>),
     (&["replicaset-controller"], start::<crate::replicaset::ReplicaSets>),
     (&["replicationcontroller-controller"], start::<crate::replicationcontroller::ReplicationControllers>),
@@ -27,6 +27,7 @@ const CONTROLLERS: [(&[&str], fn(&World)); 37] = [
         start::<crate::horizontalpodautoscaler::HorizontalPodAutoscalers>,
     ),
     (&["serviceaccount-controller"], start::<crate::serviceaccount::ServiceAccounts>),
+    (&["serviceaccount-token-controller"], start::<crate::serviceaccounttoken::AccountTokens>),
     (&["root-ca-certificate-publisher-controller"], start::<crate::root_ca::RootCa>),
     (&["namespace-controller"], start::<crate::namespace::Namespaces>),
     (&["garbage-collector-controller"], start::<crate::garbage::GarbageCollector>),
