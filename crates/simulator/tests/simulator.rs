@@ -90,16 +90,11 @@ fn a_seed_is_one_history() {
     }
 }
 
-/// Some of the first seeds see the bug, and say what it did.
+/// Some of the first seeds see the bug, and say what it did. Others may see what comes of it.
 fn is_found(sabotage: Sabotage, words: &str) {
-    for seed in 1..=200 {
-        let violation = simulate(seed, Some(sabotage)).unwrap().violation;
-        if let Some(violation) = violation {
-            assert!(violation.contains(words), "seed {seed} found something else: {violation}");
-            return;
-        }
-    }
-    panic!("{sabotage:?} was not found");
+    let sees =
+        |seed| simulate(seed, Some(sabotage)).unwrap().violation.is_some_and(|said| said.contains(words));
+    assert!((1..=100).any(sees), "{sabotage:?} was not found");
 }
 
 #[test]

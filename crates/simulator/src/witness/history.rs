@@ -358,9 +358,13 @@ impl History {
         }
     }
 
-    /// Pods of Jobs, as long as these hold them: what is let go of before its end is no longer theirs.
+    /// Pods of Jobs, as long as these hold them: what is let go of before its end counts for nothing.
     fn take_in_end(&mut self, pod: &Value) {
         let Some(("Job", job)) = controller(pod) else { return };
+        let held = pod.pointer("/metadata/finalizers").and_then(Value::as_array);
+        if !held.into_iter().flatten().any(|held| held == "batch.kubernetes.io/job-tracking") {
+            return;
+        }
         let ended = self.ends.entry(job.to_owned()).or_default();
         match text(pod, "/status/phase") {
             "Succeeded" => ended.succeeded.insert(uid(pod).to_owned()),

@@ -62,6 +62,9 @@ fn node(node: &Value) -> Result<(), String> {
 
 fn pod(pod: &Value) -> Result<(), String> {
     let phase = text(pod, "/status/phase");
+    if is_active(pod) && condition(pod, "DisruptionTarget") == "True" {
+        return Err("about to be disrupted, and nothing comes of it".to_owned());
+    }
     if text(pod, "/spec/restartPolicy") != "Always" {
         let is_over = matches!(phase, "Succeeded" | "Failed");
         return if is_over { Ok(()) } else { Err(format!("{phase}, and should end")) };
