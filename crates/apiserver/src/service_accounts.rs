@@ -1,12 +1,14 @@
 //! The tokens of service accounts: issued, and believed for as long as what they are bound to is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use apimachinery::status::Status;
 use arc_swap::ArcSwap;
 use auth::UserInfo;
-use auth::service_account::{Bound, Claims, Named, Refused};
+use auth::service_account::{Bound, Claims, Named, Refused, SecretClaims};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clock::Random;
 use jiff::{SignedDuration, Timestamp};
 use pki::TokenKeys;
@@ -31,7 +33,24 @@ pub struct ServiceAccounts {
     random: Arc<dyn Random>,
     registry: Arc<Registry>,
     /// Claims whose signature was found good. Cleared when full; all else about a token is looked at each time.
-    verified: Mutex<HashMap<String, Arc<Claims>>>,
+    verified: Mutex<HashMap<String, Arc<Said>>>,
+}
+
+/// What a token of ours says.
+enum Said {
+    /// It was asked for, and ends.
+    Bound(Claims),
+    /// It is kept in a Secret, and ends with it.
+    InSecret(SecretClaims),
+}
+
+impl Said {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        if let Ok(claims) = serde_json::from_slice(bytes) {
+            return Some(Self::Bound(claims));
+        }
+        serde_json::from_slice(bytes).ok().filter(SecretClaims::are_sound).map(Self::InSecret)
+    }
 }
 
 impl std::fmt::Debug for ServiceAccounts {
@@ -75,7 +94,11 @@ impl ServiceAccounts {
 
     /// Whose token this is and for which of the wanted audiences; `None` if it is none of ours.
     pub(crate) fn user(&self, token: &str, wanted: &[String], now: Timestamp) -> Option<Judged> {
-        let claims = self.claims(token)?;
+        let said = self.said(token)?;
+        let claims = match &*said {
+            Said::Bound(claims) => claims,
+            Said::InSecret(claims) => return Some(self.judge_kept(token, claims, wanted, now)),
+        };
         let judged = claims.check(&self.issuer, wanted, now).and_then(|audiences| {
             let there = are_there(&claims.bound, now, &self.registry);
             there.then(|| (Arc::new(claims.user()), audiences)).ok_or(Refused::Invalidated)
@@ -83,21 +106,33 @@ impl ServiceAccounts {
         Some(judged)
     }
 
-    fn claims(&self, token: &str) -> Option<Arc<Claims>> {
+    /// One that is kept in a Secret is for this API, and good while the Secret holds it and its account is there.
+    fn judge_kept(&self, token: &str, claims: &SecretClaims, wanted: &[String], now: Timestamp) -> Judged {
+        let common: Vec<_> = self.audiences.iter().filter(|aud| wanted.contains(aud)).cloned().collect();
+        if common.is_empty() {
+            return Err(Refused::Audience(self.audiences.clone(), wanted.to_vec()));
+        }
+        let account = Named { name: claims.account.clone(), uid: claims.account_uid.clone() };
+        let bound = Bound { namespace: claims.namespace.clone(), account, ..Bound::default() };
+        let is_good = are_there(&bound, now, &self.registry) && is_kept(token, claims, &self.registry);
+        is_good.then(|| (Arc::new(claims.user()), common)).ok_or(Refused::Invalidated)
+    }
+
+    fn said(&self, token: &str) -> Option<Arc<Said>> {
         if let Some(known) = self.remembered().get(token) {
             return Some(known.clone());
         }
         let bytes = self.keys.load().verify(token)?;
-        let claims: Arc<Claims> = Arc::new(serde_json::from_slice(&bytes).ok()?);
+        let said = Arc::new(Said::parse(&bytes)?);
         let mut remembered = self.remembered();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
         }
-        remembered.insert(token.to_owned(), claims.clone());
-        Some(claims)
+        remembered.insert(token.to_owned(), said.clone());
+        Some(said)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Claims>>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Said>>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,4 +184,31 @@ fn are_there(bound: &Bound, now: Timestamp, registry: &Registry) -> bool {
     // A pod's node is told for what it is worth; only a token bound to the node itself ends with it.
     let with_node = pod.is_some() || node.as_ref().is_none_or(|node| is_there("nodes", "", node));
     is_there("serviceaccounts", namespace, account) && one("pods", pod) && one("secrets", secret) && with_node
+}
+
+/// What of a Secret decides whether the token in it is valid.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Kept {
+    metadata: KeptMetadata,
+    data: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct KeptMetadata {
+    deletion_timestamp: Option<Timestamp>,
+    labels: BTreeMap<String, String>,
+}
+
+/// Whether the Secret holds this token, and nobody has marked it as not to be used.
+fn is_kept(token: &str, claims: &SecretClaims, registry: &Registry) -> bool {
+    let kinds = registry.kinds();
+    let Some(kind) = kinds.lookup("", "v1", "secrets") else { return false };
+    let Some(object) = registry.known(kind, &claims.namespace, &claims.secret) else { return false };
+    let Ok(kept) = serde_json::from_slice::<Kept>(object.body()) else { return false };
+    let holds = kept.data.get("token").and_then(|text| STANDARD.decode(text).ok());
+    kept.metadata.deletion_timestamp.is_none()
+        && !kept.metadata.labels.contains_key("kubernetes.io/legacy-token-invalid-since")
+        && holds.as_deref() == Some(token.as_bytes())
 }

@@ -64,6 +64,58 @@ pub struct Named {
     pub uid: String,
 }
 
+/// The issuer that tokens name which are kept in Secrets.
+pub const SECRETS_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// The claims of a token that is kept in a Secret, in upstream's form: for this API alone, and valid as long as the Secret
+/// holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretClaims {
+    /// [`SECRETS_ISSUER`].
+    pub iss: String,
+    /// Whom it speaks for: the account's user name.
+    pub sub: String,
+    /// The namespace of the account and the Secret.
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    /// The Secret.
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    /// The account.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    /// The account, and not another of its name.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+}
+
+impl SecretClaims {
+    /// Those of the token in a Secret.
+    pub fn new(namespace: &str, secret: &str, account: &str, account_uid: &str) -> Self {
+        Self {
+            iss: SECRETS_ISSUER.to_owned(),
+            sub: user_name(namespace, account),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            account: account.to_owned(),
+            account_uid: account_uid.to_owned(),
+        }
+    }
+
+    /// Whether they are such claims, and say the same of the account in both places.
+    pub fn are_sound(&self) -> bool {
+        let is_named = ![&self.namespace, &self.secret, &self.account, &self.account_uid]
+            .into_iter()
+            .any(|name| name.is_empty());
+        self.iss == SECRETS_ISSUER && is_named && self.sub == user_name(&self.namespace, &self.account)
+    }
+
+    /// The user that it speaks for.
+    pub fn user(&self) -> UserInfo {
+        account_user(&self.namespace, &self.account, &self.account_uid, BTreeMap::new())
+    }
+}
+
 /// Why a token that was signed by us is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -124,11 +176,14 @@ impl Claims {
                 say(&format!("{what}-uid"), &named.uid);
             }
         }
-        let groups = vec![ALL.to_owned(), format!("{ALL}:{namespace}")];
-        let user =
-            UserInfo { name: user_name(namespace, &account.name), uid: account.uid.clone(), groups, extra };
-        user.authenticated()
+        account_user(namespace, &account.name, &account.uid, extra)
     }
+}
+
+fn account_user(namespace: &str, name: &str, uid: &str, extra: BTreeMap<String, Vec<String>>) -> UserInfo {
+    let groups = vec![ALL.to_owned(), format!("{ALL}:{namespace}")];
+    let user = UserInfo { name: user_name(namespace, name), uid: uid.to_owned(), groups, extra };
+    user.authenticated()
 }
 
 /// The name under which a service account is known to roles and bindings.
@@ -170,6 +225,26 @@ mod tests {
         assert_eq!(text["kubernetes.io"], bound);
         assert_eq!(text["sub"], "system:serviceaccount:n:a");
         assert_eq!(serde_json::from_value::<Claims>(text).unwrap(), claims());
+    }
+
+    #[test]
+    fn a_token_of_a_secret_says_what_upstreams_does() {
+        let claims = SecretClaims::new("n", "s", "a", "a-uid");
+        let text = serde_json::to_value(&claims).unwrap();
+        let wanted = serde_json::json!({
+            "iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:n:a",
+            "kubernetes.io/serviceaccount/namespace": "n",
+            "kubernetes.io/serviceaccount/secret.name": "s",
+            "kubernetes.io/serviceaccount/service-account.name": "a",
+            "kubernetes.io/serviceaccount/service-account.uid": "a-uid",
+        });
+        assert_eq!(text, wanted);
+        assert!(claims.are_sound());
+        assert!(!SecretClaims { sub: user_name("n", "b"), ..claims.clone() }.are_sound());
+        assert!(!SecretClaims { iss: "us".into(), ..claims.clone() }.are_sound());
+        assert!(!SecretClaims { secret: String::new(), ..claims.clone() }.are_sound());
+        let user = claims.user();
+        assert_eq!((user.name.as_str(), user.uid.as_str()), ("system:serviceaccount:n:a", "a-uid"));
     }
 
     #[test]

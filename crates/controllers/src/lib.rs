@@ -31,6 +31,7 @@ pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
 mod ownership;
+mod percent;
 pub mod plan;
 pub mod pod;
 pub mod podgc;
@@ -44,8 +45,9 @@ mod run;
 mod runner;
 mod selected;
 pub mod serviceaccount;
+pub mod serviceaccounttoken;
 pub mod servicecidrs;
-mod share;
+
 pub mod statefulset;
 mod taints;
 mod template;

@@ -3,7 +3,7 @@
 use crate::plan::{Action, confirm, controller_of, patch};
 use client::kube::core::{Selector, SelectorExt};
 use client::kube::{Resource, ResourceExt};
-use client::{Change, Index, ObjectKey, Reader, WorkQueue};
+use client::{Change, Index, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -18,8 +18,52 @@ pub trait Selecting:
     fn selector(&self) -> Option<Selector>;
 }
 
+/// Has a queue told of owners that change.
+pub(crate) fn wake_for_owners<O: Selecting>(queue: &Arc<WorkQueue<ObjectKey>>, owners: &Reader<O>) {
+    owners.informer().index_by(by_namespace());
+    let add = queue.clone();
+    owners.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
+}
+
+/// Has a queue told of the owners of what changes, and of those that may adopt it; then [`owned`] and [`orphans`] find it.
+pub(crate) fn wake_for_owned<O, K>(queue: &Arc<WorkQueue<ObjectKey>>, owners: &Reader<O>, owned: &Reader<K>)
+where
+    O: Selecting,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    owned.informer().index_by(by_controller_uid()).index_by(by_orphans());
+    let (add, all) = (queue.clone(), owners.clone());
+    owned.informer().on_change(move |change| wake(&add, &all, change));
+}
+
+/// What an owner controls.
+pub(crate) fn owned<K>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    of.by_index("controller-uid", owner.meta().uid.as_deref().unwrap_or_default())
+}
+
+/// What nobody controls in an owner's namespace.
+pub(crate) fn orphans<K>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    of.by_index("orphans-in", owner.meta().namespace.as_deref().unwrap_or_default())
+}
+
+/// What an owner controls, and what it might adopt.
+pub(crate) fn owned_and_orphans<K>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut found = owned(of, owner);
+    found.extend(orphans(of, owner));
+    found
+}
+
 /// The objects of a namespace that nobody controls.
-pub(crate) fn by_orphans<K: Resource>() -> Index<K> {
+fn by_orphans<K: Resource>() -> Index<K> {
     Index::new("orphans-in", |object: &K| match controller_ref(object) {
         None => object.namespace().into_iter().collect(),
         Some(_) => Vec::new(),
@@ -27,7 +71,7 @@ pub(crate) fn by_orphans<K: Resource>() -> Index<K> {
 }
 
 /// An object concerns its owner, its former owner, and, as an orphan, whoever may adopt it. Owners are indexed by namespace.
-pub(crate) fn wake<O, K>(queue: &WorkQueue<ObjectKey>, owners: &Reader<O>, change: &Change<K>)
+fn wake<O, K>(queue: &WorkQueue<ObjectKey>, owners: &Reader<O>, change: &Change<K>)
 where
     O: Selecting,
     K: Resource,

@@ -9,6 +9,57 @@ use clock::{Panicked, Tasks};
 use std::sync::OnceLock;
 use tokio_util::sync::CancellationToken;
 
+/// Those that run, with upstream's names of them; two of ours have no counterpart in its kube-controller-manager.
+const CONTROLLERS: [(&[&str], fn(&World)); 38] = [
+    (&["deployment-controller"], start::<crate::deployment::Deployments>),
+    (&["replicaset-controller"], start::<crate::replicaset::ReplicaSets>),
+    (&["replicationcontroller-controller"], start::<crate::replicationcontroller::ReplicationControllers>),
+    (&["statefulset-controller"], start::<crate::statefulset::StatefulSets>),
+    (&["daemonset-controller"], start::<crate::daemonset::DaemonSets>),
+    (&["disruption-controller"], start::<crate::disruption::Disruptions>),
+    (&["job-controller"], start::<crate::job::Jobs>),
+    (&["cronjob-controller"], start::<crate::cronjob::CronJobs>),
+    (&["ttl-after-finished-controller"], start::<crate::ttlafterfinished::TtlAfterFinished>),
+    (&["ttl-controller"], start::<crate::ttl::NodeTtl>),
+    (&["clusterrole-aggregation-controller"], start::<crate::clusterroles::ClusterRoles>),
+    (
+        &["horizontal-pod-autoscaler-controller"],
+        start::<crate::horizontalpodautoscaler::HorizontalPodAutoscalers>,
+    ),
+    (&["serviceaccount-controller"], start::<crate::serviceaccount::ServiceAccounts>),
+    (&["serviceaccount-token-controller"], start::<crate::serviceaccounttoken::AccountTokens>),
+    (&["root-ca-certificate-publisher-controller"], start::<crate::root_ca::RootCa>),
+    (&["namespace-controller"], start::<crate::namespace::Namespaces>),
+    (&["garbage-collector-controller"], start::<crate::garbage::GarbageCollector>),
+    (&["node-ipam-controller"], start::<crate::nodeipam::NodeIpam>),
+    (
+        &["node-lifecycle-controller", "taint-eviction-controller"],
+        start::<crate::nodelifecycle::NodeLifecycle>,
+    ),
+    (&["pod-garbage-collector-controller"], start::<crate::podgc::PodGarbage>),
+    (&["endpointslice-controller"], start::<crate::endpointslice::EndpointSlices>),
+    (&["endpoints-controller"], start::<crate::endpoints::Endpoints>),
+    (&["endpointslice-mirroring-controller"], start::<crate::endpointslicemirroring::Mirroring>),
+    (&[], start::<crate::cluster_dns::ClusterDns>),
+    (&["persistentvolume-binder-controller"], start::<crate::volume::Binder>),
+    (&[], start::<crate::volume::local::LocalVolumes>),
+    (&["ephemeral-volume-controller"], start::<crate::ephemeral::EphemeralVolumes>),
+    (&["persistentvolumeclaim-protection-controller"], start::<crate::protection::Claims>),
+    (&["persistentvolume-protection-controller"], start::<crate::protection::Volumes>),
+    (&["volumeattributesclass-protection-controller"], start::<crate::protection::AttributesClasses>),
+    (&["resourcequota-controller"], start::<crate::resourcequota::Quotas>),
+    (&["certificatesigningrequest-approving-controller"], start::<crate::certificates::approving::Approving>),
+    (&["certificatesigningrequest-signing-controller"], start::<crate::certificates::signing::Signing>),
+    (&["certificatesigningrequest-cleaner-controller"], start::<crate::certificates::cleaning::Cleaning>),
+    (&["token-cleaner-controller"], start::<crate::bootstrap::token_cleaner::TokenCleaner>),
+    (&["bootstrap-signer-controller"], start::<crate::bootstrap::signer::BootstrapSigner>),
+    (&["service-cidr-controller"], start::<crate::servicecidrs::ServiceCidrs>),
+    (
+        &["validatingadmissionpolicy-status-controller"],
+        start::<crate::validatingadmissionpolicystatus::PolicyStatus>,
+    ),
+];
+
 /// How the controllers run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -57,43 +108,9 @@ async fn lead(
 ) -> Result<(), Panicked> {
     let tasks = Tasks::under(&leading);
     let world = World::new(client, ambient, settings, tasks.clone());
-    start::<crate::deployment::Deployments>(&world);
-    start::<crate::replicaset::ReplicaSets>(&world);
-    start::<crate::replicationcontroller::ReplicationControllers>(&world);
-    start::<crate::statefulset::StatefulSets>(&world);
-    start::<crate::daemonset::DaemonSets>(&world);
-    start::<crate::disruption::Disruptions>(&world);
-    start::<crate::job::Jobs>(&world);
-    start::<crate::cronjob::CronJobs>(&world);
-    start::<crate::ttlafterfinished::TtlAfterFinished>(&world);
-    start::<crate::ttl::NodeTtl>(&world);
-    start::<crate::clusterroles::ClusterRoles>(&world);
-    start::<crate::horizontalpodautoscaler::HorizontalPodAutoscalers>(&world);
-    start::<crate::serviceaccount::ServiceAccounts>(&world);
-    start::<crate::root_ca::RootCa>(&world);
-    start::<crate::namespace::Namespaces>(&world);
-    start::<crate::garbage::GarbageCollector>(&world);
-    start::<crate::nodeipam::NodeIpam>(&world);
-    start::<crate::nodelifecycle::NodeLifecycle>(&world);
-    start::<crate::podgc::PodGarbage>(&world);
-    start::<crate::endpointslice::EndpointSlices>(&world);
-    start::<crate::endpoints::Endpoints>(&world);
-    start::<crate::endpointslicemirroring::Mirroring>(&world);
-    start::<crate::cluster_dns::ClusterDns>(&world);
-    start::<crate::volume::Binder>(&world);
-    start::<crate::volume::local::LocalVolumes>(&world);
-    start::<crate::ephemeral::EphemeralVolumes>(&world);
-    start::<crate::protection::Claims>(&world);
-    start::<crate::protection::Volumes>(&world);
-    start::<crate::protection::AttributesClasses>(&world);
-    start::<crate::resourcequota::Quotas>(&world);
-    start::<crate::certificates::approving::Approving>(&world);
-    start::<crate::certificates::signing::Signing>(&world);
-    start::<crate::certificates::cleaning::Cleaning>(&world);
-    start::<crate::bootstrap::token_cleaner::TokenCleaner>(&world);
-    start::<crate::bootstrap::signer::BootstrapSigner>(&world);
-    start::<crate::servicecidrs::ServiceCidrs>(&world);
-    start::<crate::validatingadmissionpolicystatus::PolicyStatus>(&world);
+    for (_, start) in CONTROLLERS {
+        start(&world);
+    }
     let outcome = tokio::select! {
         biased;
         () = leading.cancelled() => Ok(()),
@@ -105,4 +122,33 @@ async fn lead(
 
 fn start<C: Controller>(world: &World) {
     Runner::<C>::new(world).start();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// What is between backquotes.
+    fn quoted(text: &str) -> impl Iterator<Item = &str> {
+        text.split('`').skip(1).step_by(2)
+    }
+
+    #[test]
+    fn the_page_names_those_that_run_and_no_others() {
+        let page = include_str!("../../../docs/kubernetes.md");
+        let table = page.lines().skip_while(|line| !line.starts_with("| controller | here |")).skip(2);
+        let (mut there, mut missing) = (BTreeSet::new(), BTreeSet::new());
+        for row in table.take_while(|line| line.starts_with('|')) {
+            let mut cells = row.split('|').skip(1).map(str::trim);
+            let (names, here) = (cells.next().unwrap(), cells.next().unwrap());
+            assert!(here.starts_with("yes") || here.starts_with("not there"), "neither yes nor no: {row}");
+            let list = if here.starts_with("yes") { &mut there } else { &mut missing };
+            quoted(names).for_each(|name| assert!(list.insert(name), "named twice: {name}"));
+        }
+        let run: BTreeSet<_> = CONTROLLERS.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+        assert_eq!(run, there, "docs/kubernetes.md says so of what runs");
+        assert_eq!(missing.intersection(&run).count(), 0);
+        assert!(missing.contains("selinux-warning-controller"), "the table was not read");
+    }
 }

@@ -65,6 +65,8 @@ pub struct Settings {
     pub root_ca: Option<String>,
     /// Who signs certificates for those who ask; nobody does without.
     pub signer: Option<Arc<pki::Signer>>,
+    /// Who signs the tokens that are kept in Secrets; none are without.
+    pub tokens: Option<Arc<pki::TokenSigner>>,
     /// The longest life of a certificate that is signed, and that of one whose request names none.
     pub certificate_life: SignedDuration,
     /// What is divided among nodes for their pods, one range a family; nothing is without.
@@ -89,6 +91,7 @@ impl Default for Settings {
         Self {
             root_ca: None,
             signer: None,
+            tokens: None,
             certificate_life: SignedDuration::from_hours(365 * 24),
             pod_ranges: Vec::new(),
             service_ranges: Vec::new(),

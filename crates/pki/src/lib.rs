@@ -34,4 +34,4 @@ pub use kubeconfig::kubeconfig;
 pub use master_keys::MasterKeys;
 pub use request::{SigningRequest, expiry};
 pub use signing::Signer;
-pub use token_keys::TokenKeys;
+pub use token_keys::{TokenKeys, TokenSigner};

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -38,6 +39,31 @@ pub struct TokenKeys {
 struct Key {
     id: String,
     pair: EcdsaKeyPair,
+}
+
+/// The keys as whoever signs with them holds them: they are exchanged while they are in use.
+#[derive(Debug)]
+pub struct TokenSigner(RwLock<Arc<TokenKeys>>);
+
+impl TokenSigner {
+    /// Signs with these keys.
+    pub fn new(keys: TokenKeys) -> Self {
+        Self(RwLock::new(Arc::new(keys)))
+    }
+
+    /// Signs with these from now on.
+    pub fn renew(&self, keys: TokenKeys) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// As [`TokenKeys::sign`].
+    ///
+    /// # Errors
+    /// When there is no randomness to sign with.
+    pub fn sign(&self, claims: &[u8]) -> Result<String, Error> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        keys.sign(claims)
+    }
 }
 
 impl std::fmt::Debug for TokenKeys {

@@ -40,6 +40,8 @@ pub struct Sent {
     /// With what.
     pub body: Bytes,
     answer: AtomicU8,
+    /// Cancelled when its sender waits no longer.
+    given_up: CancellationToken,
 }
 
 const UNDER_WAY: u8 = 0;
@@ -49,7 +51,10 @@ const LOST: u8 = 2;
 impl Sent {
     /// Whether its sender will never learn that it was done.
     pub fn is_lost(&self) -> bool {
-        self.answer.load(Ordering::Relaxed) == LOST
+        match self.answer.load(Ordering::Relaxed) {
+            UNDER_WAY => self.given_up.is_cancelled(),
+            answer => answer == LOST,
+        }
     }
 
     /// Whether it asks for a change.
@@ -106,14 +111,22 @@ impl Link {
         let body = body.collect().await.map_err(|_| Reset)?.to_bytes();
         let (answer, answered) = oneshot::channel();
         let (world, process) = (self.world.clone(), self.process.clone());
-        world.tasks.spawn("network", self.carry(parts, body, answer));
+        let given_up = CancellationToken::new();
+        let _waits = given_up.clone().drop_guard();
+        world.tasks.spawn("network", self.carry(parts, body, answer, given_up));
         let answered = answered.await;
         process.thawed().await;
         answered.unwrap_or(Err(Reset))
     }
 
     /// Carries a request to the server and its answer back.
-    async fn carry(self, parts: Parts, body: Bytes, answer: oneshot::Sender<Result<Sending, Reset>>) {
+    async fn carry(
+        self,
+        parts: Parts,
+        body: Bytes,
+        answer: oneshot::Sender<Result<Sending, Reset>>,
+        given_up: CancellationToken,
+    ) {
         let (parts, body) = self.world.tampered(&self.process, parts, body);
         let sent = Arc::new(Sent {
             process: self.process.clone(),
@@ -121,6 +134,7 @@ impl Link {
             path: parts.uri.path().to_owned(),
             body: body.clone(),
             answer: AtomicU8::new(UNDER_WAY),
+            given_up,
         });
         let outcome = self.there_and_back(parts, body, &sent).await;
         // An answer that it went wrong leaves it open whether it happened.

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::chance::Chance;
 use crate::link::client;
 use crate::process::Process;
+use crate::witness::Witness;
 use crate::world::World;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -66,6 +67,7 @@ impl Machine {
             client: client(world, &process, Identity::Node(self.name.to_owned()), "kubelet"),
             ambient: process.ambient(world.seed),
             chance: Chance::of(world.seed, &part),
+            witness: world.witness.clone(),
             pods: Mutex::default(),
         });
         kubelet.start(&tasks);
@@ -78,13 +80,15 @@ impl Machine {
         if let Some((process, tasks)) = running {
             process.killed.cancel();
             tasks.stop().await;
+            self.world.witness.stops_all(self.name);
         }
     }
 }
 
 /// What the kubelet knows of a pod and the API does not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Local {
+    key: ObjectKey,
     runs: Instant,
     ready: Instant,
     /// For a pod that ends by itself.
@@ -98,6 +102,8 @@ struct Kubelet {
     client: Client,
     ambient: Ambient,
     chance: Chance,
+    witness: Arc<Witness>,
+    /// By UID.
     pods: Mutex<BTreeMap<String, Local>>,
 }
 
@@ -116,7 +122,13 @@ impl Kubelet {
                 pods.ready().await;
                 while let Some(working) = queue.next().await {
                     let key = working.key();
-                    let Some(pod) = pods.store().get(key) else { continue };
+                    let pod = pods.store().get(key);
+                    let uid = pod.as_ref().and_then(|pod| pod.uid());
+                    kubelet
+                        .end_others(key, uid)
+                        .into_iter()
+                        .for_each(|wait| queue.add_after(key.clone(), wait));
+                    let Some(pod) = pod else { continue };
                     match kubelet.sync(&pod).await {
                         Ok(again) => {
                             queue.forget(key);
@@ -196,12 +208,33 @@ impl Kubelet {
     /// What is known of a pod; of one that was not, how its life will be.
     fn local(&self, pod: &Pod) -> Local {
         let now = self.ambient.clock.monotonic();
-        *self.pods().entry(pod.uid().unwrap_or_default()).or_insert_with(|| {
+        let new = || {
             let runs = now + self.chance.milliseconds(50, 2_000);
             let ready = runs + self.chance.milliseconds(0, 3_000);
             let ends = ready + self.chance.milliseconds(500, 8_000);
-            Local { runs, ready, ends, succeeds: self.chance.in_a_thousand(900), stopped: None }
-        })
+            let succeeds = self.chance.in_a_thousand(900);
+            Local { key: ObjectKey::of(pod), runs, ready, ends, succeeds, stopped: None }
+        };
+        self.pods().entry(pod.uid().unwrap_or_default()).or_insert_with(new).clone()
+    }
+
+    /// Ends what runs under a name and is no longer in the API; says after what time there is more to end.
+    fn end_others(&self, key: &ObjectKey, uid: Option<String>) -> Option<Duration> {
+        let now = self.ambient.clock.monotonic();
+        let mut pods = self.pods();
+        let others =
+            pods.iter_mut().filter(|(other, local)| local.key == *key && Some(*other) != uid.as_ref());
+        let stops: Vec<_> = others
+            .map(|(other, local)| {
+                let stops = local.stopped.get_or_insert_with(|| now + self.chance.milliseconds(0, 3_000));
+                (other.clone(), *stops)
+            })
+            .collect();
+        for (other, _) in stops.iter().filter(|(_, stops)| *stops <= now) {
+            pods.remove(other);
+            self.witness.stops(other);
+        }
+        stops.into_iter().filter(|(_, stops)| *stops > now).map(|(_, stops)| stops - now).min()
     }
 
     /// Does what is to be done for a pod now; says after what time there is more.
@@ -218,7 +251,10 @@ impl Kubelet {
             }
             return match stopped > now {
                 true => Ok(Some(stopped - now)),
-                false => self.remove(pod).await.map(|()| None),
+                false => {
+                    self.witness.stops(&pod.uid().unwrap_or_default());
+                    self.remove(pod).await.map(|()| None)
+                }
             };
         }
         if matches!(phase, "Succeeded" | "Failed") {
@@ -231,6 +267,12 @@ impl Kubelet {
             () if ends && now >= local.ends => (if local.succeeds { "Succeeded" } else { "Failed" }, None),
             () => ("Running", ends.then_some(local.ends)),
         };
+        match wanted {
+            "Starting" | "Running" => {
+                self.witness.runs(self.name, &local.key, &pod.uid().unwrap_or_default())
+            }
+            _ => self.witness.stops(&pod.uid().unwrap_or_default()),
+        }
         self.say(pod, wanted).await?;
         Ok(next.map(|next| next - now))
     }

@@ -24,7 +24,7 @@ pub const NODES: [&str; 4] = ["node-a", "node-b", "node-c", "node-d"];
 
 /// When every simulation begins.
 pub fn beginning() -> Timestamp {
-    Timestamp::from_second(1_767_322_800).unwrap_or_default()
+    Timestamp::from_second(1_767_322_835).unwrap_or_default()
 }
 
 /// What all simulations of a process have in common: keys, and what every plane's store holds in the beginning. It takes far

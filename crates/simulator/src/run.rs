@@ -95,7 +95,7 @@ async fn live(world: &Arc<World>) -> Result<(), String> {
 
 async fn work(world: &World, user: &User, chance: &Chance) {
     loop {
-        world.clock.sleep(chance.milliseconds(50, 4_000)).await;
+        world.clock.sleep(chance.milliseconds(50, 3_000)).await;
         user.step().await;
         if world.witness.violation().is_some() {
             // What follows would only hide it.

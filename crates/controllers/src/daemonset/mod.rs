@@ -11,7 +11,9 @@ mod status;
 mod tests;
 
 use crate::history::{self, HASH_LABEL, Versioned};
-use crate::ownership::{Selecting, by_orphans, claim, is_terminating, selector, wake};
+use crate::ownership::{
+    Selecting, claim, is_terminating, owned_and_orphans, selector, wake_for_owned, wake_for_owners,
+};
 use crate::plan::{Announce, Plan, create, delete, patch, patch_status, tell};
 use crate::pod::{Phase, Pod};
 use crate::pods::{available_at, is_finished, ready_since};
@@ -20,7 +22,7 @@ use async_trait::async_trait;
 use backoff::Backoff;
 use client::kube::ResourceExt;
 use client::kube::core::Selector;
-use client::{Change, EventType, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
+use client::{Change, EventType, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, PodTemplateSpec};
@@ -89,15 +91,9 @@ impl Controller for DaemonSets {
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
         let (sets, pods) = (world.reader::<DaemonSet>(), world.pods());
         let (nodes, revisions) = (world.reader::<Node>(), world.reader::<ControllerRevision>());
-        sets.informer().index_by(by_namespace());
-        pods.informer().index_by(by_controller_uid()).index_by(by_orphans());
-        revisions.informer().index_by(by_controller_uid()).index_by(by_orphans());
-        let add = queue.clone();
-        sets.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), sets.clone());
-        pods.informer().on_change(move |change| wake(&add, &all, change));
-        let (add, all) = (queue.clone(), sets.clone());
-        revisions.informer().on_change(move |change| wake(&add, &all, change));
+        wake_for_owners(queue, &sets);
+        wake_for_owned(queue, &sets, &pods);
+        wake_for_owned(queue, &sets, &revisions);
         let (add, all) = (queue.clone(), sets.clone());
         nodes.informer().on_change(move |change| wake_for_node(&add, &all, change));
         Self { sets, nodes, pods, revisions }
@@ -105,11 +101,8 @@ impl Controller for DaemonSets {
 
     fn view(&self, key: &ObjectKey) -> View {
         let Some(set) = self.sets.get(key) else { return View::default() };
-        let uid = set.uid().unwrap_or_default();
-        let mut pods = self.pods.by_index("controller-uid", &uid);
-        pods.extend(self.pods.by_index("orphans-in", &key.namespace));
-        let mut revisions = self.revisions.by_index("controller-uid", &uid);
-        revisions.extend(self.revisions.by_index("orphans-in", &key.namespace));
+        let pods = owned_and_orphans(&self.pods, &*set);
+        let revisions = owned_and_orphans(&self.revisions, &*set);
         let namesake = self.revisions.get(&ObjectKey::new(&key.namespace, history::name_of(&*set)));
         View { set: Some(set), nodes: self.nodes.list(), pods, revisions, namesake }
     }

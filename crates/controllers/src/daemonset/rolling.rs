@@ -3,8 +3,8 @@
 use super::Daemon;
 use super::nodes::Fit;
 use crate::ownership::is_terminating;
+use crate::percent::scaled;
 use crate::pod::Pod;
-use crate::share::scaled;
 use k8s_openapi::api::apps::v1::RollingUpdateDaemonSet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;

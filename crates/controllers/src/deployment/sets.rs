@@ -1,8 +1,8 @@
 //! The ReplicaSets of a Deployment: which is the new one, what it would look like, and what their annotations record.
 
 use super::View;
+use crate::percent::scaled;
 use crate::plan::controller_of;
-use crate::share::scaled;
 use crate::template::{hash, pruned};
 use client::kube::ResourceExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};

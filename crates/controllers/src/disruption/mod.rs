@@ -7,10 +7,10 @@ mod tests;
 
 use crate::merge::difference;
 use crate::ownership::{controller_ref, is_terminating, selects};
+use crate::percent::scaled;
 use crate::plan::{Action, Plan, merge_status, patch_status, tell};
 use crate::pod::Pod;
 use crate::pods::{is_finished, ready_since};
-use crate::share::scaled;
 use crate::{Controller, World};
 use async_trait::async_trait;
 use client::kube::core::Selector;
@@ -86,7 +86,15 @@ impl Controller for Disruptions {
         budgets.informer().on_change(move |change| add.add(Key::Budget(ObjectKey::of(&**change.object()))));
         let (add, all) = (queue.clone(), budgets.clone());
         pods.informer().on_change(move |change| wake(&add, &all, change));
-        Self { budgets, pods, workloads: Workloads::of(world), client: world.client().clone() }
+        let (workloads, add, all) = (Workloads::of(world), queue.clone(), budgets.clone());
+        workloads.on_resize(move |namespace| {
+            for budget in all.informer().store().by_index("namespace", namespace) {
+                if counts_scales(&budget) {
+                    add.add(Key::Budget(ObjectKey::of(&*budget)));
+                }
+            }
+        });
+        Self { budgets, pods, workloads, client: world.client().clone() }
     }
 
     fn view(&self, key: &Key) -> View {

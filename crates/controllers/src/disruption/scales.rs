@@ -80,6 +80,14 @@ impl Workloads {
         }
     }
 
+    /// Calls with the namespace of whatever comes, goes or changes its size: the pods may have been heard of before it.
+    pub(super) fn on_resize(&self, resized: impl Fn(&str) + Clone + Send + Sync + 'static) {
+        watch(&self.deployments, |found| found.spec.as_ref()?.replicas, resized.clone());
+        watch(&self.replica_sets, |found| found.spec.as_ref()?.replicas, resized.clone());
+        watch(&self.stateful_sets, |found| found.spec.as_ref()?.replicas, resized.clone());
+        watch(&self.replication_controllers, |found| found.spec.as_ref()?.replicas, resized);
+    }
+
     /// The sizes of what controls these pods, as far as they are known.
     pub(super) fn scales(&self, pods: &[Arc<Pod>]) -> Scales {
         let mut scales = Scales::default();
@@ -129,6 +137,24 @@ impl Workloads {
         };
         Some(scale)
     }
+}
+
+fn watch<K>(reader: &Reader<K>, size: fn(&K) -> Option<i32>, resized: impl Fn(&str) + Send + Sync + 'static)
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    reader.informer().on_change(move |change| {
+        let of = |found: Option<&Arc<K>>| found.map(|found| (found.meta().uid.clone(), size(found)));
+        if of(change.before()) != of(change.after()) {
+            resized(change.object().meta().namespace.as_deref().unwrap_or_default());
+        }
+    });
 }
 
 fn sized<K>(reader: &Reader<K>, key: &ObjectKey, owner: &OwnerReference, size: fn(&K) -> Option<i32>) -> Scale

@@ -16,14 +16,17 @@ mod tally;
 mod tests;
 
 use crate::merge::difference;
-use crate::ownership::{Selecting, by_orphans, controller_ref, is_terminating, selector, selects, wake};
+use crate::ownership::{
+    Selecting, controller_ref, is_terminating, orphans, owned, selector, selects, wake_for_owned,
+    wake_for_owners,
+};
 use crate::plan::{Plan, confirm, controller_of, patch, patch_status, tell};
 use crate::pod::Pod;
 use crate::pods::{is_active, is_finished};
 use crate::{Controller, World};
 use client::kube::ResourceExt;
 use client::kube::core::Selector;
-use client::{Index, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
+use client::{Index, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use pods::{announced_delete, is_tracked, untrack};
@@ -86,15 +89,13 @@ impl Controller for Jobs {
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
         let (jobs, pods) = (world.reader::<Job>(), world.pods());
-        jobs.informer().index_by(by_namespace());
-        pods.informer().index_by(by_controller_uid()).index_by(by_orphans()).index_by(by_job());
+        wake_for_owners(queue, &jobs);
+        wake_for_owned(queue, &jobs, &pods);
+        pods.informer().index_by(by_job());
         let add = queue.clone();
-        jobs.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), jobs.clone());
         pods.informer().on_change(move |change| {
             let both = change.before().into_iter().chain(change.after());
             both.filter_map(|pod| job_of(pod)).for_each(|key| add.add(key));
-            wake(&add, &all, change);
         });
         Self { jobs, pods }
     }
@@ -104,9 +105,8 @@ impl Controller for Jobs {
         let uid = job.as_ref().and_then(|job| job.uid());
         let mut strays = self.pods.by_index("job", &key.to_string());
         strays.retain(|pod| uid.is_none() || controller_ref(&**pod).map(|owner| &owner.uid) != uid.as_ref());
-        let of = |uid: &String| self.pods.by_index("controller-uid", uid);
         let (pods, orphans) = match &job {
-            Some(_) => (uid.iter().flat_map(of).collect(), self.pods.by_index("orphans-in", &key.namespace)),
+            Some(job) => (owned(&self.pods, &**job), orphans(&self.pods, &**job)),
             None => (Vec::new(), Vec::new()),
         };
         View { job, pods, orphans, strays }

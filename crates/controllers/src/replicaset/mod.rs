@@ -5,7 +5,10 @@ mod tests;
 mod victims;
 
 use crate::merge::difference;
-use crate::ownership::{Selecting, by_orphans, claim, controller_ref, is_terminating, selector, wake};
+use crate::ownership::{
+    Selecting, claim, controller_ref, is_terminating, orphans, owned, selector, wake_for_owned,
+    wake_for_owners,
+};
 use crate::plan::{Announce, Attempt, Failure, Plan, create, delete, patch_status};
 use crate::pod::Pod;
 use crate::pods::{available_at, from_template, is_active, is_finished, ready_since};
@@ -13,7 +16,7 @@ use crate::{Controller, World};
 use async_trait::async_trait;
 use client::kube::ResourceExt;
 use client::kube::core::Selector;
-use client::{ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
+use client::{ObjectKey, Reader, WorkQueue, by_controller_uid};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -110,12 +113,9 @@ impl<K: Replicated> Controller for Replicas<K> {
 
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
         let (sets, pods) = (world.reader::<K>(), world.pods());
-        sets.informer().index_by(by_controller_uid()).index_by(by_namespace());
-        pods.informer().index_by(by_controller_uid()).index_by(by_orphans());
-        let add = queue.clone();
-        sets.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), sets.clone());
-        pods.informer().on_change(move |change| wake(&add, &all, change));
+        sets.informer().index_by(by_controller_uid());
+        wake_for_owners(queue, &sets);
+        wake_for_owned(queue, &sets, &pods);
         Self { sets, pods }
     }
 
@@ -123,9 +123,7 @@ impl<K: Replicated> Controller for Replicas<K> {
         let Some(set) = self.sets.get(key) else {
             return View { set: None, pods: Vec::new(), orphans: Vec::new(), related: Vec::new() };
         };
-        let uid = set.uid().unwrap_or_default();
-        let pods = self.pods.by_index("controller-uid", &uid);
-        let orphans = self.pods.by_index("orphans-in", &key.namespace);
+        let (pods, orphans) = (owned(&self.pods, &*set), orphans(&self.pods, &*set));
         let wanted = usize::try_from(set.replicas()).unwrap_or(0);
         let related = if pods.len() > wanted { self.related(&set) } else { Vec::new() };
         View { set: Some(set), pods, orphans, related }

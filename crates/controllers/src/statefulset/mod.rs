@@ -10,14 +10,17 @@ mod status;
 mod tests;
 
 use crate::history::{self, Versioned};
-use crate::ownership::{Selecting, by_orphans, claim, claim_if, is_terminating, selector, selects, wake};
+use crate::ownership::{
+    Selecting, claim, claim_if, is_terminating, orphans, owned, owned_and_orphans, selector, selects,
+    wake_for_owned, wake_for_owners,
+};
 use crate::plan::{Plan, patch_status};
 use crate::pod::Pod;
 use crate::{Controller, World};
 use async_trait::async_trait;
 use client::kube::ResourceExt;
 use client::kube::core::Selector;
-use client::{Change, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
+use client::{Change, ObjectKey, Reader, WorkQueue};
 use identity::{Ordinal, ordinal};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
@@ -81,15 +84,9 @@ impl Controller for StatefulSets {
     fn wire(world: &World, queue: &Arc<WorkQueue<ObjectKey>>) -> Self {
         let (sets, pods) = (world.reader::<StatefulSet>(), world.pods());
         let (revisions, claims) = (world.reader::<ControllerRevision>(), world.reader());
-        sets.informer().index_by(by_namespace());
-        pods.informer().index_by(by_controller_uid()).index_by(by_orphans());
-        revisions.informer().index_by(by_controller_uid()).index_by(by_orphans());
-        let add = queue.clone();
-        sets.informer().on_change(move |change| add.add(ObjectKey::of(&**change.object())));
-        let (add, all) = (queue.clone(), sets.clone());
-        pods.informer().on_change(move |change| wake(&add, &all, change));
-        let (add, all) = (queue.clone(), sets.clone());
-        revisions.informer().on_change(move |change| wake(&add, &all, change));
+        wake_for_owners(queue, &sets);
+        wake_for_owned(queue, &sets, &pods);
+        wake_for_owned(queue, &sets, &revisions);
         let (add, all) = (queue.clone(), sets.clone());
         claims.informer().on_change(move |change| wake_user(&add, &all, change));
         Self { sets, pods, revisions, claims }
@@ -97,12 +94,10 @@ impl Controller for StatefulSets {
 
     fn view(&self, key: &ObjectKey) -> View {
         let Some(set) = self.sets.get(key) else { return View::default() };
-        let uid = set.uid().unwrap_or_default();
-        let mut pods = self.pods.by_index("orphans-in", &key.namespace);
+        let mut pods = orphans(&self.pods, &*set);
         pods.retain(|pod| ordinal(&set, pod).is_some());
-        pods.extend(self.pods.by_index("controller-uid", &uid));
-        let mut revisions = self.revisions.by_index("controller-uid", &uid);
-        revisions.extend(self.revisions.by_index("orphans-in", &key.namespace));
+        pods.extend(owned(&self.pods, &*set));
+        let revisions = owned_and_orphans(&self.revisions, &*set);
         let namesake = self.revisions.get(&ObjectKey::new(&key.namespace, history::name_of(&*set)));
         let claims = self.claims(&set, &pods);
         View { set: Some(set), pods, revisions, namesake, claims }

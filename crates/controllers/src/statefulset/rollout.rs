@@ -9,10 +9,10 @@ use super::status::{counted, is_available, is_ready, is_rolling, min_ready, writ
 use super::{View, lacking};
 use crate::history;
 use crate::ownership::is_terminating;
+use crate::percent::scaled;
 use crate::plan::{Action, Announce, Lists, Patch, Plan, create, delete, patch, tell};
 use crate::pod::{Phase, Pod};
 use crate::pods::{available_at, is_finished};
-use crate::share::scaled;
 use client::EventType;
 use client::kube::{Resource, ResourceExt};
 use jiff::Timestamp;

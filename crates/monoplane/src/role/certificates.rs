@@ -11,7 +11,7 @@ use apiserver::tls::Presented;
 use apiserver::{ApiServer, Connection, InMemory, ServiceAccounts};
 use clock::Clock;
 use jiff::Timestamp;
-use pki::{Authority, Credential, Identity, Signer, TokenKeys};
+use pki::{Authority, Credential, Identity, Signer, TokenKeys, TokenSigner};
 
 use super::endpoints;
 use crate::flags::{Part, Server};
@@ -144,6 +144,8 @@ pub struct InUse {
     pub accounts: Arc<ServiceAccounts>,
     /// Who signs certificates for those who ask.
     pub signer: Arc<Signer>,
+    /// Who signs the tokens that are kept in Secrets.
+    pub tokens: Arc<TokenSigner>,
     /// The connections of the roles in this process.
     pub roles: Vec<(Identity, InMemory)>,
 }
@@ -168,6 +170,7 @@ impl InUse {
         self.serving.renew(&self.certificates.serving(&authority, now)?)?;
         self.kubelet_client.renew(&authority.client(&Identity::KubeletClient, now)?)?;
         self.accounts.renew(self.certificates.token_keys(now)?);
+        self.tokens.renew(self.certificates.token_keys(now)?);
         for (identity, role) in &self.roles {
             role.renew(connect(&self.server, &authority, identity, now)?);
         }
@@ -249,7 +252,8 @@ mod tests {
         );
         let roles = vec![(Identity::Scheduler, role)];
         let signer = Arc::new(Signer::new(authority));
-        InUse { certificates, server, serving, kubelet_client, accounts, signer, roles }
+        let tokens = Arc::new(TokenSigner::new(certificates.token_keys(now).unwrap()));
+        InUse { certificates, server, serving, kubelet_client, accounts, signer, tokens, roles }
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use client::Ambient;
 use clock::{Panicked, Tasks};
 use egress::{Connector, Policy};
 use metrics::Metrics;
-use pki::{Authority, Identity, Signer};
+use pki::{Authority, Identity, Signer, TokenSigner};
 use registry::{Registry, defaults};
 use store::Encrypted;
 use tokio::net::TcpListener;
@@ -136,8 +136,15 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
     let identity = storage.is_shared().then(|| identity(&ambient));
     // Opened for it alone: it is exchanged, when it has been renewed, while it is in use.
     let signer = Arc::new(Signer::new(certificates.authority(now)?));
+    let tokens = Arc::new(TokenSigner::new(certificates.token_keys(now)?));
     let scheduling = flags.api.scheduling.config()?;
-    let lead = Lead { identity: identity.clone(), signer: signer.clone(), api: &flags.api, scheduling };
+    let lead = Lead {
+        identity: identity.clone(),
+        signer: signer.clone(),
+        tokens: tokens.clone(),
+        api: &flags.api,
+        scheduling,
+    };
     let mut roles = start_roles(&flags.disable, &server, &authority, &ambient, &working, &lead)?;
     roles.push((Identity::Bootstrap, bootstrap));
     let cidrs = defaults::service_cidrs(&options).map_err(said)?;
@@ -166,8 +173,16 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         .spawn("cluster information", cluster_info::keep(installer.clone(), url, pem, ambient.clock.clone()));
     let clients = authority.certificate_pem().to_owned();
     working.spawn("front proxy", front_proxy.keep(installer.clone(), clients, ambient.clock.clone()));
-    let in_use =
-        InUse { certificates, server: server.clone(), serving, kubelet_client, accounts, signer, roles };
+    let in_use = InUse {
+        certificates,
+        server: server.clone(),
+        serving,
+        kubelet_client,
+        accounts,
+        signer,
+        tokens,
+        roles,
+    };
     working.spawn("certificates", in_use.keep(ambient.clock.clone()));
     working.spawn("encryption", secrets.keep(store, ambient.clock.clone()));
     storage.maintain(&ambient, &working);
@@ -209,6 +224,8 @@ struct Lead<'a> {
     identity: Option<String>,
     /// Who signs certificates.
     signer: Arc<Signer>,
+    /// Who signs the tokens that are kept in Secrets.
+    tokens: Arc<TokenSigner>,
     /// What addresses there are.
     api: &'a Api,
     /// How pods are placed.
@@ -221,6 +238,7 @@ impl Lead<'_> {
         Ok(controllers::Settings {
             root_ca: Some(root_ca),
             signer: Some(self.signer.clone()),
+            tokens: Some(self.tokens.clone()),
             pod_ranges: self.api.pods.ranges().map_err(anyhow::Error::msg)?,
             service_ranges: services.collect(),
             node_grace: self.api.node_monitor_grace_period,

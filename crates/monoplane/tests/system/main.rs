@@ -11,6 +11,7 @@
 
 use harness::Plane;
 
+mod account_tokens;
 mod admission_policies;
 mod aggregated;
 mod anew;

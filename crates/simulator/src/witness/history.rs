@@ -77,6 +77,11 @@ impl Change {
         self.sent.as_ref().is_some_and(|sent| sent.process.name.starts_with(process))
     }
 
+    /// Whether it is an eviction of a pod.
+    pub fn is_eviction(&self) -> bool {
+        self.key.plural == "pods" && self.sent.as_ref().is_some_and(|sent| sent.path.ends_with("/eviction"))
+    }
+
     /// Whether it is what controllers and schedulers do when there is something to do.
     pub(super) fn is_work(&self) -> bool {
         let is_routine = matches!(&*self.key.plural, "leases" | "events");
@@ -107,6 +112,22 @@ impl fmt::Display for Change {
                 let (ready, available) =
                     (number(set, "/status/readyReplicas"), number(set, "/status/availableReplicas"));
                 write!(f, ": wants {wanted}, has {there}, {ready} ready, {available} available")
+            }
+            ("statefulsets", Some(set)) => {
+                let (wanted, ready) = (number(set, "/spec/replicas"), number(set, "/status/readyReplicas"));
+                write!(
+                    f,
+                    ": wants {wanted}, {ready} ready, {} updated",
+                    number(set, "/status/updatedReplicas")
+                )
+            }
+            ("jobs", Some(job)) => {
+                let count = |what: &str| number(job, &format!("/status/{what}"));
+                let (active, succeeded, failed) = (count("active"), count("succeeded"), count("failed"));
+                write!(f, ": {active} active, {succeeded} succeeded, {failed} failed")
+            }
+            ("poddisruptionbudgets", Some(budget)) => {
+                write!(f, ": {} may go", number(budget, "/status/disruptionsAllowed"))
             }
             ("leases", Some(lease)) => write!(f, ": held by {:?}", text(lease, "/spec/holderIdentity")),
             ("events", Some(event)) => write!(f, ": {}", text(event, "/message")),
@@ -170,6 +191,35 @@ impl Bounds {
     }
 }
 
+/// The UIDs of a Job's pods that have ended.
+#[derive(Debug, Default)]
+struct Ended {
+    succeeded: BTreeSet<String>,
+    failed: BTreeSet<String>,
+}
+
+/// How many pods of a Job have ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    /// Those that succeeded.
+    pub succeeded: i64,
+    /// Those that succeeded and that somebody answers for.
+    pub accounted: i64,
+    /// Those that failed, or were deleted before they ended.
+    pub failed: i64,
+}
+
+/// A pod that does not serve any more.
+#[derive(Debug)]
+struct Loss {
+    at: Duration,
+    pod: Arc<Value>,
+    /// The UID of the Deployment, or whatever it was of.
+    workload: Option<String>,
+    by_its_set: bool,
+    by_eviction: bool,
+}
+
 /// Everything that the witness knows.
 #[derive(Debug, Default)]
 pub struct History {
@@ -179,16 +229,22 @@ pub struct History {
     versions: BTreeSet<(String, Revision)>,
     /// UIDs of what there is.
     uids: BTreeSet<String>,
-    /// By the UIDs of ReplicaSets.
+    /// How many pods each workload wants at a time, by its UID.
     replicas: BTreeMap<String, Past<i64>>,
+    /// Whether the next pod of a node may come first, by the UIDs of DaemonSets.
+    surges: BTreeMap<String, Past<bool>>,
+    /// The pods of Jobs that have ended, by the Jobs' UIDs.
+    ends: BTreeMap<String, Ended>,
     /// By the UIDs of Deployments.
     bounds: BTreeMap<String, Past<Bounds>>,
-    /// Who made each pod, and whether he led.
+    /// Who made each pod and each Job, and whether he led.
     makers: BTreeMap<String, (Arc<Sent>, bool)>,
     /// Since when pods are ready, by UID.
     ready: BTreeMap<String, Duration>,
-    /// When a pod of a Deployment was lost that no rollout took away, by the Deployment's UID.
-    losses: BTreeMap<String, Vec<Duration>>,
+    /// When a pod of a name was last seen ready.
+    served: BTreeMap<Key, Duration>,
+    /// The pods that were ready, and then were not any more.
+    lost: Vec<Loss>,
     /// When somebody else last scaled what a Deployment owns, by its UID.
     meddling: BTreeMap<String, Duration>,
 }
@@ -224,16 +280,39 @@ impl History {
         }
         match (&*change.key.plural, &change.after) {
             ("replicasets", Some(set)) => {
-                let past = self.replicas.entry(uid(set).to_owned()).or_default();
-                past.note(change.at, number(set, "/spec/replicas"));
+                self.take_in_size(change.at, set, number(set, "/spec/replicas"));
                 self.take_in_meddling(change);
             }
+            ("statefulsets", Some(set)) => {
+                self.take_in_size(change.at, set, number(set, "/spec/replicas"));
+            }
+            ("daemonsets", Some(set)) => {
+                let surge = number(set, "/spec/updateStrategy/rollingUpdate/maxSurge");
+                self.surges.entry(uid(set).to_owned()).or_default().note(change.at, surge > 0);
+            }
+            ("jobs", Some(job)) => {
+                let is_suspended = job.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true);
+                let at_once = if is_suspended { 0 } else { number(job, "/spec/parallelism") };
+                self.take_in_size(change.at, job, at_once);
+                self.take_in_maker(change);
+            }
             ("deployments", Some(deployment)) => {
+                self.take_in_size(change.at, deployment, number(deployment, "/spec/replicas"));
                 let past = self.bounds.entry(uid(deployment).to_owned()).or_default();
                 past.note(change.at, Bounds::of(deployment));
             }
             ("pods", _) => self.take_in_pod(change),
             _ => {}
+        }
+    }
+
+    fn take_in_size(&mut self, at: Duration, workload: &Value, wanted: i64) {
+        self.replicas.entry(uid(workload).to_owned()).or_default().note(at, wanted);
+    }
+
+    fn take_in_maker(&mut self, change: &Change) {
+        if let (true, Some(object), Some(sent)) = (change.is_new(), &change.after, &change.sent) {
+            self.makers.insert(uid(object).to_owned(), (sent.clone(), change.by_leader));
         }
     }
 
@@ -250,9 +329,7 @@ impl History {
     }
 
     fn take_in_pod(&mut self, change: &Change) {
-        if let (true, Some(pod), Some(sent)) = (change.is_new(), &change.after, &change.sent) {
-            self.makers.insert(uid(pod).to_owned(), (sent.clone(), change.by_leader));
-        }
+        self.take_in_maker(change);
         match &change.after {
             Some(pod) if is_ready(pod) => {
                 self.ready.entry(uid(pod).to_owned()).or_insert(change.at);
@@ -262,22 +339,48 @@ impl History {
                 gone.and_then(|pod| self.ready.remove(uid(pod)));
             }
         }
-        let counted = |pod: &Value| is_active(pod) && is_ready(pod);
-        let (Some(before), after) = (&change.before, &change.after) else { return };
-        let is_lost = counted(before) && !after.as_ref().is_some_and(|after| counted(after));
-        if is_lost
-            && !self.is_taken_by_its_set(change)
-            && let Some(deployment) = self.deployment_of(before)
-        {
-            let deployment = uid(deployment).to_owned();
-            self.losses.entry(deployment).or_default().push(change.at);
+        if [&change.before, &change.after].into_iter().flatten().any(|pod| is_ready(pod)) {
+            self.served.insert(change.key.clone(), change.at);
         }
+        if let Some(pod) = &change.after {
+            self.take_in_end(pod);
+        }
+        let serves = |pod: &Value| is_active(pod) && is_ready(pod);
+        let (Some(before), after) = (&change.before, &change.after) else { return };
+        if serves(before) && !after.as_ref().is_some_and(|after| serves(after)) {
+            self.lost.push(Loss {
+                at: change.at,
+                pod: before.clone(),
+                workload: self.workload(before).map(str::to_owned),
+                by_its_set: self.is_taken_by_its_set(change),
+                by_eviction: change.is_eviction(),
+            });
+        }
+    }
+
+    /// Pods of Jobs, as long as these hold them: what is let go of before its end counts for nothing.
+    fn take_in_end(&mut self, pod: &Value) {
+        let Some(("Job", job)) = controller(pod) else { return };
+        let held = pod.pointer("/metadata/finalizers").and_then(Value::as_array);
+        if !held.into_iter().flatten().any(|held| held == "batch.kubernetes.io/job-tracking") {
+            return;
+        }
+        let ended = self.ends.entry(job.to_owned()).or_default();
+        match text(pod, "/status/phase") {
+            "Succeeded" => ended.succeeded.insert(uid(pod).to_owned()),
+            "Failed" => ended.failed.insert(uid(pod).to_owned()),
+            _ if pods::is_terminating(pod) => ended.failed.insert(uid(pod).to_owned()),
+            _ => false,
+        };
     }
 
     /// Whether a pod was taken away by the controller that wants fewer, and not for its node's sake or with its owner.
     pub(super) fn is_taken_by_its_set(&self, change: &Change) -> bool {
         let Some(before) = change.before.as_ref() else { return false };
-        let set = controller(before).and_then(|(_, set)| self.by_uid("replicasets", set));
+        let set = controller(before).and_then(|(kind, set)| match kind {
+            "StatefulSet" => self.by_uid("statefulsets", set),
+            _ => self.by_uid("replicasets", set),
+        });
         let stays = set.is_some_and(|set| !pods::is_terminating(set));
         // A collection is deleted with its namespace.
         let is_one =
@@ -336,17 +439,66 @@ impl History {
         self.by_uid("deployments", deployment)
     }
 
-    /// The pods of a ReplicaSet that somebody answers for: not those whose maker never learnt that he had made them, nor those
-    /// that a leader made after another had taken over. Such there may be; they go again.
-    pub fn accounted<'a>(&'a self, set: &'a str) -> impl Iterator<Item = &'a Arc<Value>> {
-        self.controlled("pods", set).filter(|pod| is_active(pod)).filter(|pod| {
-            self.makers.get(uid(pod)).is_none_or(|(sent, by_leader)| *by_leader && !sent.is_lost())
-        })
+    /// The UID of what says how many pods there are to be of a pod's kind: its Deployment, or what controls it.
+    pub fn workload<'a>(&'a self, pod: &'a Value) -> Option<&'a str> {
+        match self.deployment_of(pod) {
+            Some(deployment) => Some(uid(deployment)),
+            None => controller(pod).map(|(_, owner)| owner),
+        }
     }
 
-    /// The most replicas that a ReplicaSet wanted lately.
+    /// Whether somebody answers for an object: not its maker, if he never learnt that he had made it, nor one who led no
+    /// longer.
+    pub fn is_accounted(&self, object: &Value) -> bool {
+        self.is_accounted_for(uid(object))
+    }
+
+    fn is_accounted_for(&self, uid: &str) -> bool {
+        self.makers.get(uid).is_none_or(|(sent, by_leader)| *by_leader && !sent.is_lost())
+    }
+
+    /// How many pods of a Job have ended.
+    pub fn ends(&self, job: &str) -> Ends {
+        let Some(ended) = self.ends.get(job) else { return Ends::default() };
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let answered = |uid: &&String| self.is_accounted_for(uid);
+        Ends {
+            succeeded: count(ended.succeeded.len()),
+            accounted: count(ended.succeeded.iter().filter(answered).count()),
+            failed: count(ended.failed.len()),
+        }
+    }
+
+    /// The pods of a workload that somebody answers for: not those whose maker never learnt that he had made them, nor those
+    /// that a leader made after another had taken over. Such there may be; they go again.
+    pub fn accounted<'a>(&'a self, set: &'a str) -> impl Iterator<Item = &'a Arc<Value>> {
+        self.controlled("pods", set).filter(|pod| self.is_accounted(pod))
+    }
+
+    /// The most pods that a workload wanted lately.
     pub fn most_replicas(&self, set: &str, now: Duration) -> i64 {
         self.replicas.get(set).and_then(|past| past.lately(now).max().copied()).unwrap_or(0)
+    }
+
+    /// The fewest pods that a workload wanted lately.
+    pub fn fewest_replicas(&self, workload: &str, now: Duration) -> i64 {
+        self.replicas.get(workload).and_then(|past| past.lately(now).min().copied()).unwrap_or(0)
+    }
+
+    /// The pods that a workload wants.
+    pub fn replicas(&self, workload: &str) -> Option<i64> {
+        self.replicas.get(workload)?.0.last().map(|(_, wanted)| *wanted)
+    }
+
+    /// Whether the next pod of a node might lately come first.
+    pub fn surged_lately(&self, set: &str, now: Duration) -> bool {
+        self.surges.get(set).is_none_or(|past| past.lately(now).any(|surges| *surges))
+    }
+
+    /// Whether a pod of that name was lately ready.
+    pub fn was_lately_ready(&self, pod: &Key, now: Duration) -> bool {
+        let is_ready = self.objects.get(pod).is_some_and(|pod| is_ready(pod));
+        is_ready || self.served.get(pod).is_some_and(|at| *at >= now.saturating_sub(LATELY))
     }
 
     /// The widest bounds of a Deployment lately.
@@ -362,10 +514,20 @@ impl History {
         self.ready.get(uid(pod)).is_some_and(|since| now.saturating_sub(*since) > HEARD)
     }
 
-    /// How many pods of a Deployment were lately lost.
-    pub fn losses(&self, deployment: &str, now: Duration) -> usize {
+    /// How many pods of a workload were lately lost that its sets did not take away.
+    pub fn losses(&self, workload: &str, now: Duration) -> usize {
+        let of = |loss: &&Loss| loss.workload.as_deref() == Some(workload) && !loss.by_its_set;
+        self.lately_lost(now).filter(of).count()
+    }
+
+    /// How many such pods were lately lost that were not evicted.
+    pub fn lost_otherwise(&self, now: Duration, is_such: impl Fn(&Value) -> bool) -> usize {
+        self.lately_lost(now).filter(|loss| !loss.by_eviction && is_such(&loss.pod)).count()
+    }
+
+    fn lately_lost(&self, now: Duration) -> impl Iterator<Item = &Loss> {
         let from = now.saturating_sub(LATELY);
-        self.losses.get(deployment).map_or(0, |losses| losses.iter().filter(|at| **at >= from).count())
+        self.lost.iter().rev().take_while(move |loss| loss.at >= from)
     }
 
     /// Whether somebody else lately scaled what a Deployment owns.

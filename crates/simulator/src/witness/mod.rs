@@ -4,10 +4,15 @@ mod acknowledged;
 mod availability;
 mod bindings;
 mod budgets;
+mod crons;
+mod daemons;
 mod fencing;
 mod history;
+mod jobs;
 mod pods;
+mod running;
 mod settled;
+mod stateful;
 mod surge;
 
 use std::fmt;
@@ -15,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use client::ObjectKey;
 use http::StatusCode;
 use serde_json::Value;
 use store::{Event, Memory, Revision};
@@ -28,11 +34,17 @@ pub use history::{Change, History, Key};
 type Invariant = fn(&History, &Change) -> Result<(), String>;
 
 /// All of them.
-const INVARIANTS: [Invariant; 6] = [
+const INVARIANTS: [Invariant; 12] = [
     bindings::bound_once,
     surge::no_more_pods_than_wanted,
     surge::no_more_wanted_than_may_be,
     availability::no_fewer_than_must_be,
+    stateful::made_in_order,
+    stateful::updated_one_after_the_other,
+    daemons::one_a_node,
+    jobs::no_end_counted_twice,
+    jobs::no_more_at_once_than_wanted,
+    crons::not_at_once,
     budgets::respected_by_evictions,
     fencing::nothing_of_a_stale_leader,
 ];
@@ -48,6 +60,7 @@ pub struct Witness {
 struct State {
     seen: Revision,
     history: History,
+    running: running::Running,
     violation: Option<String>,
     /// What was written last by whom should have nothing left to do.
     last_work: Option<(Duration, String)>,
@@ -118,6 +131,25 @@ impl Witness {
             self.trace.tell(format_args!("VIOLATED {violated}"));
             state.violation.get_or_insert(violated);
         }
+    }
+
+    /// Takes in that a machine runs a pod.
+    pub fn runs(&self, node: &'static str, pod: &ObjectKey, uid: &str) {
+        let mut state = self.state();
+        if let Err(violated) = state.running.begin(node, pod, uid) {
+            self.trace.tell(format_args!("VIOLATED {violated}"));
+            state.violation.get_or_insert(violated);
+        }
+    }
+
+    /// Takes in that a pod does not run any more.
+    pub fn stops(&self, uid: &str) {
+        self.state().running.end(uid);
+    }
+
+    /// Takes in that nothing runs on a machine any more.
+    pub fn stops_all(&self, node: &str) {
+        self.state().running.end_all(node);
     }
 
     /// Takes in that something broke which nobody else would tell of.

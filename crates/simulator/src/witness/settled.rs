@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::history::{controller, uid};
 use super::pods::{condition, is_active, is_ready, is_terminating};
-use super::{History, Key, number, text};
+use super::{History, Key, budgets, daemons, number, text};
 
 /// What is not so.
 pub fn missing(history: &History) -> Vec<String> {
@@ -22,6 +22,11 @@ pub fn missing(history: &History) -> Vec<String> {
             "pods" => pod(object),
             "replicasets" => set(history, object),
             "deployments" => deployment(history, object),
+            "statefulsets" => stateful(history, key, object),
+            "daemonsets" => daemon(history, object),
+            "jobs" => job(history, object),
+            "cronjobs" => cron(history, object),
+            "poddisruptionbudgets" => budgets::is_right(history, &key.namespace, object),
             "nodes" => node(object),
             "endpointslices" => slice(history, key, object),
             _ => Ok(()),
@@ -57,6 +62,9 @@ fn node(node: &Value) -> Result<(), String> {
 
 fn pod(pod: &Value) -> Result<(), String> {
     let phase = text(pod, "/status/phase");
+    if is_active(pod) && condition(pod, "DisruptionTarget") == "True" {
+        return Err("about to be disrupted, and nothing comes of it".to_owned());
+    }
     if text(pod, "/spec/restartPolicy") != "Always" {
         let is_over = matches!(phase, "Succeeded" | "Failed");
         return if is_over { Ok(()) } else { Err(format!("{phase}, and should end")) };
@@ -101,6 +109,90 @@ fn deployment(history: &History, deployment: &Value) -> Result<(), String> {
         ("True", "True") => Ok(()),
         (available, progressing) => Err(format!("Available is {available}, Progressing is {progressing}")),
     }
+}
+
+/// Pods 0 and up, all of the present template.
+fn stateful(history: &History, key: &Key, set: &Value) -> Result<(), String> {
+    let (wanted, generation) = (number(set, "/spec/replicas"), number(set, "/metadata/generation"));
+    same("observedGeneration", number(set, "/status/observedGeneration"), generation)?;
+    same("the number of pods", count(history.controlled("pods", uid(set)).count()), wanted)?;
+    for ordinal in 0..wanted {
+        let pod = Key { plural: "pods".to_owned(), name: format!("{}-{ordinal}", key.name), ..key.clone() };
+        let is_its_own = history.objects.get(&pod).and_then(|pod| controller(pod));
+        if is_its_own.is_none_or(|(_, owner)| owner != uid(set)) {
+            return Err(format!("there is no pod {ordinal}"));
+        }
+    }
+    for status in ["replicas", "readyReplicas", "availableReplicas", "updatedReplicas", "currentReplicas"] {
+        same(status, number(set, &format!("/status/{status}")), wanted)?;
+    }
+    match text(set, "/status/currentRevision") == text(set, "/status/updateRevision") {
+        true => Ok(()),
+        false => Err("it has two revisions".to_owned()),
+    }
+}
+
+/// One pod a node, of the present template.
+fn daemon(history: &History, set: &Value) -> Result<(), String> {
+    let generation = number(set, "/metadata/generation");
+    same("observedGeneration", number(set, "/status/observedGeneration"), generation)?;
+    let nodes: Vec<_> = history.all("nodes").map(|(key, _)| &key.name).collect();
+    let pods: Vec<_> = history.controlled("pods", uid(set)).collect();
+    for node in &nodes {
+        let there = pods.iter().filter(|pod| daemons::target(pod) == **node).count();
+        same(&format!("the number of pods on {node}"), count(there), 1)?;
+    }
+    for status in [
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "updatedNumberScheduled",
+        "numberReady",
+        "numberAvailable",
+    ] {
+        same(status, number(set, &format!("/status/{status}")), count(nodes.len()))?;
+    }
+    same("numberMisscheduled", number(set, "/status/numberMisscheduled"), 0)
+}
+
+/// It has ended, all its pods have, and each of them was counted.
+fn job(history: &History, job: &Value) -> Result<(), String> {
+    let is_complete = condition(job, "Complete") == "True";
+    if !is_complete && condition(job, "Failed") != "True" {
+        return Err("has not ended".to_owned());
+    }
+    same("active", number(job, "/status/active"), 0)?;
+    let uncounted = ["succeeded", "failed"].map(|what| format!("/status/uncountedTerminatedPods/{what}"));
+    if uncounted.iter().any(|list| job.pointer(list).is_some()) {
+        return Err("ends of pods are noted and not counted".to_owned());
+    }
+    let is_held = |pod: &&std::sync::Arc<Value>| pod.pointer("/metadata/finalizers").is_some();
+    same(
+        "the number of pods it holds",
+        count(history.controlled("pods", uid(job)).filter(is_held).count()),
+        0,
+    )?;
+    if !is_complete {
+        return Ok(());
+    }
+    let (succeeded, completions) = (number(job, "/status/succeeded"), number(job, "/spec/completions"));
+    match succeeded >= completions {
+        true => Ok(()),
+        false => Err(format!("complete, and {succeeded} of {completions} have succeeded")),
+    }
+}
+
+/// Nothing of it runs, and no more is kept than it says.
+fn cron(history: &History, cron: &Value) -> Result<(), String> {
+    let active = cron.pointer("/status/active").and_then(Value::as_array).map_or(0, Vec::len);
+    same("active", count(active), 0)?;
+    for (end, limit) in [("Complete", "successfulJobsHistoryLimit"), ("Failed", "failedJobsHistoryLimit")] {
+        let limit = number(cron, &format!("/spec/{limit}"));
+        let kept = history.controlled("jobs", uid(cron)).filter(|job| condition(job, end) == "True").count();
+        if count(kept) > limit {
+            return Err(format!("{kept} Jobs are kept that are {end}, more than {limit}"));
+        }
+    }
+    Ok(())
 }
 
 /// A Service's slices name the pods that serve it, and no others.

@@ -1,6 +1,7 @@
 //! Controllers make no more pods than are wanted, and want no more than they may.
 
 use super::history::{controller, uid};
+use super::pods::is_active;
 use super::{Change, History, number};
 
 /// A ReplicaSet never has more pods than it lately wanted; those left out that nobody answers for.
@@ -12,7 +13,7 @@ pub fn no_more_pods_than_wanted(history: &History, change: &Change) -> Result<()
     if !change.is_by("controllers") || !change.by_leader {
         return Ok(());
     }
-    let there = history.accounted(set).count();
+    let there = history.accounted(set).filter(|pod| is_active(pod)).count();
     let most = history.most_replicas(set, change.at);
     if i64::try_from(there).unwrap_or(i64::MAX) > most {
         return Err(format!("{there} pods where at most {most} were wanted"));

@@ -18,7 +18,8 @@ fn sets() -> ApiResource {
     ApiResource::erase::<ReplicaSet>(&())
 }
 
-fn template(app: &str, version: usize) -> Value {
+/// What the pods of an app are, in one of its versions.
+pub(super) fn template(app: &str, version: usize) -> Value {
     json!({
         "metadata": { "labels": { "app": app } },
         "spec": {
@@ -32,7 +33,7 @@ fn template(app: &str, version: usize) -> Value {
 }
 
 impl User {
-    fn version(&self) -> usize {
+    pub(super) fn version(&self) -> usize {
         self.chance.below(3)
     }
 
@@ -72,11 +73,7 @@ pub fn create(user: &User) -> BoxFuture<'_, Result<(), Error>> {
 
 /// Changes one that there is; where there is none, makes one.
 async fn change(user: &User, spec: impl FnOnce(&str) -> Value) -> Result<(), Error> {
-    let namespace = user.namespace();
-    match user.existing(&deployments(), namespace).await? {
-        Some(name) => user.change(&deployments(), namespace, &name, json!({ "spec": spec(&name) })).await,
-        None => create(user).await,
-    }
+    user.change_or_make(deployments(), spec, create).await
 }
 
 pub fn scale(user: &User) -> BoxFuture<'_, Result<(), Error>> {
@@ -96,16 +93,8 @@ pub fn change_strategy(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     change(user, |_| json!({ "strategy": user.strategy() })).boxed()
 }
 
-async fn remove(user: &User, kind: ApiResource) -> Result<(), Error> {
-    let namespace = user.namespace();
-    match user.existing(&kind, namespace).await? {
-        Some(name) => user.remove(&kind, namespace, &name).await,
-        None => Ok(()),
-    }
-}
-
 pub fn delete(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    remove(user, deployments()).boxed()
+    user.remove_one(deployments()).boxed()
 }
 
 /// One that no Deployment owns.
@@ -126,19 +115,9 @@ pub fn create_set(user: &User) -> BoxFuture<'_, Result<(), Error>> {
 
 /// Whoever owns it: a Deployment takes back what was done to its own.
 pub fn scale_set(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    async {
-        let namespace = user.namespace();
-        match user.existing(&sets(), namespace).await? {
-            Some(name) => {
-                let patch = json!({ "spec": { "replicas": user.chance.below(6) } });
-                user.change(&sets(), namespace, &name, patch).await
-            }
-            None => create_set(user).await,
-        }
-    }
-    .boxed()
+    user.change_or_make(sets(), |_| json!({ "replicas": user.chance.below(6) }), create_set).boxed()
 }
 
 pub fn delete_set(user: &User) -> BoxFuture<'_, Result<(), Error>> {
-    remove(user, sets()).boxed()
+    user.remove_one(sets()).boxed()
 }

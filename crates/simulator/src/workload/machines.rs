@@ -38,12 +38,15 @@ pub fn maintain(user: &User) -> BoxFuture<'_, Result<(), Error>> {
     .boxed()
 }
 
-/// Refusals are for the budgets to make, and the user lets them be.
 async fn drain(user: &User, node: &str) -> Result<(), Error> {
     set_schedulable(user, node, false).await?;
+    evict(user, &ListParams::default().fields(&format!("spec.nodeName={node}"))).await
+}
+
+/// Refusals are for the budgets to make, and the user lets them be.
+pub async fn evict(user: &User, those: &ListParams) -> Result<(), Error> {
     let pods: Api<Pod> = Api::all(user.client.clone());
-    let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    for pod in pods.list(&there).await?.items {
+    for pod in pods.list(those).await?.items {
         let pods: Api<Pod> = Api::namespaced(user.client.clone(), &pod.namespace().unwrap_or_default());
         match pods.evict(&pod.name_any(), &EvictParams::default()).await {
             Err(Error::Api(status)) if matches!(status.code, 404 | 429) => {}

@@ -1,10 +1,14 @@
 //! What people do: a user who wants one thing after another, drawn by the seed. A kind of work is a file with its steps, and
 //! a line in [`STEPS`].
 
+mod budgets;
+mod daemons;
 mod deployments;
+mod jobs;
 mod machines;
 mod namespaces;
 mod objects;
+mod stateful;
 
 use std::sync::Arc;
 
@@ -17,7 +21,7 @@ use client::{Client, Error};
 use clock::Clock;
 use futures::future::BoxFuture;
 use pki::Identity;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::chance::Chance;
 use crate::link::client;
@@ -28,10 +32,10 @@ use crate::world::World;
 type Step = fn(&User) -> BoxFuture<'_, Result<(), Error>>;
 
 /// Each with how often it is done, and how it is called in the trace.
-const STEPS: [(usize, &str, Step); 13] = [
-    (14, "deploys", deployments::create),
-    (14, "scales a deployment", deployments::scale),
-    (14, "rolls out", deployments::roll_out),
+const STEPS: [(usize, &str, Step); 25] = [
+    (10, "deploys", deployments::create),
+    (10, "scales a deployment", deployments::scale),
+    (12, "rolls out", deployments::roll_out),
     (3, "pauses or resumes", deployments::pause),
     (4, "changes a strategy", deployments::change_strategy),
     (4, "deletes a deployment", deployments::delete),
@@ -42,6 +46,18 @@ const STEPS: [(usize, &str, Step); 13] = [
     (5, "makes a dependent", objects::dependent),
     (2, "deletes a namespace", namespaces::delete),
     (6, "cordons, drains or uncordons", machines::maintain),
+    (5, "makes a statefulset", stateful::create),
+    (9, "changes a statefulset", stateful::change),
+    (3, "deletes a statefulset", stateful::delete),
+    (4, "makes a daemonset", daemons::create),
+    (5, "changes a daemonset", daemons::change),
+    (2, "deletes a daemonset", daemons::delete),
+    (7, "makes a job", jobs::create),
+    (4, "changes a job", jobs::change),
+    (2, "deletes a job", jobs::delete),
+    (3, "makes a cronjob", jobs::create_cron),
+    (5, "makes or changes a budget", budgets::change),
+    (5, "evicts pods", budgets::evict),
 ];
 
 /// Where users work.
@@ -75,8 +91,14 @@ impl User {
         for namespace in NAMESPACES {
             self.outcome("makes a namespace", namespaces::create(self, namespace).await);
         }
-        for _ in 0..3 {
+        for _ in 0..2 {
             self.outcome("deploys", deployments::create(self).await);
+        }
+        self.outcome("makes a statefulset", stateful::create(self).await);
+        self.outcome("makes a daemonset", daemons::create(self).await);
+        self.outcome("makes a cronjob", jobs::create_cron(self).await);
+        for _ in 0..2 {
+            self.outcome("makes or changes a budget", budgets::change(self).await);
         }
     }
 
@@ -96,6 +118,7 @@ impl User {
         loop {
             let ended = async {
                 namespaces::create_all(self).await?;
+                jobs::let_all_end(self).await?;
                 machines::uncordon_all(self).await
             };
             match ended.await {
@@ -145,6 +168,29 @@ impl User {
     ) -> Result<(), Error> {
         let api = self.api(resource, namespace);
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    }
+
+    /// Changes what one that there is should be, by a function of its name; where there is none, makes one.
+    async fn change_or_make(
+        &self,
+        resource: ApiResource,
+        spec: impl FnOnce(&str) -> Value,
+        make: Step,
+    ) -> Result<(), Error> {
+        let namespace = self.namespace();
+        match self.existing(&resource, namespace).await? {
+            Some(name) => self.change(&resource, namespace, &name, json!({ "spec": spec(&name) })).await,
+            None => make(self).await,
+        }
+    }
+
+    /// Deletes one, if there is any.
+    async fn remove_one(&self, resource: ApiResource) -> Result<(), Error> {
+        let namespace = self.namespace();
+        match self.existing(&resource, namespace).await? {
+            Some(name) => self.remove(&resource, namespace, &name).await,
+            None => Ok(()),
+        }
     }
 
     async fn remove(&self, resource: &ApiResource, namespace: &str, name: &str) -> Result<(), Error> {
