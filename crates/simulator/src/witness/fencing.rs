@@ -20,7 +20,7 @@ pub fn nothing_of_a_stale_leader(_: &History, change: &Change) -> Result<(), Str
         || sent.path.contains(&format!("/{}/", change.key.name));
     let is_fenced = match sent.method {
         Method::PATCH if sent.path.ends_with("/status") => says("/metadata/uid"),
-        Method::PATCH => says("/metadata/uid") && says("/metadata/resourceVersion"),
+        Method::PATCH => says("/metadata/uid") && (says("/metadata/resourceVersion") || only_lets_go(&body)),
         Method::PUT => says("/metadata/resourceVersion"),
         Method::DELETE => !is_one || says("/preconditions/uid"),
         _ => true,
@@ -29,4 +29,13 @@ pub fn nothing_of_a_stale_leader(_: &History, change: &Change) -> Result<(), Str
         return Ok(());
     }
     Err(format!("{} no longer leads, and its write succeeded unconditionally", sent.process.name))
+}
+
+/// Whether a patch takes finalizers away by their names, and nothing else: whoever does that, and however late, the same is left.
+fn only_lets_go(body: &Value) -> bool {
+    let is_all = |value: &Value, allowed: &[&str]| {
+        value.as_object().is_some_and(|fields| fields.keys().all(|field| allowed.contains(&field.as_str())))
+    };
+    is_all(body, &["apiVersion", "kind", "metadata"])
+        && is_all(&body["metadata"], &["uid", "$deleteFromPrimitiveList/finalizers"])
 }
