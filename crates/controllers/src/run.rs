@@ -9,8 +9,11 @@ use clock::{Panicked, Tasks};
 use std::sync::OnceLock;
 use tokio_util::sync::CancellationToken;
 
+/// Upstream's names of what a controller does, and how it is started.
+type Entry = (&'static [&'static str], fn(&World));
+
 /// Those that run, with upstream's names of them; two of ours have no counterpart in its kube-controller-manager.
-const CONTROLLERS: [(&[&str], fn(&World)); 38] = [
+const CONTROLLERS: [Entry; 38] = [
     (&["deployment-controller"], start::<crate::deployment::Deployments>),
     (&["replicaset-controller"], start::<crate::replicaset::ReplicaSets>),
     (&["replicationcontroller-controller"], start::<crate::replicationcontroller::ReplicationControllers>),
