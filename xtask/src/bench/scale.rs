@@ -28,7 +28,7 @@ const POD_BYTES: usize = 4 << 10;
 /// When a request fails, or something is gone after the kill.
 pub fn run(root: &Path) -> Result<()> {
     println!("\n{PODS} pods of {POD_BYTES} bytes (managedFields included) and {NODES} nodes");
-    measure("the API alone", &plane(root, &["--without", "controllers,scheduler"])?)?;
+    measure("the API alone", &plane(root, &["--disable", "controllers,scheduler"])?)?;
     measure("the API, all controllers and the scheduler", &plane(root, &[])?)
 }
 
