@@ -44,7 +44,7 @@ pub(crate) fn spec_map<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut 
 
 /// Whether the pod refers to an object of that kind.
 pub(crate) fn refers_to(pod: &Value, kind: Referenced) -> bool {
-    auth::node::references("", pod).iter().any(|(found, _, _)| *found == kind)
+    auth::node::references(pod).iter().any(|(found, _)| *found == kind)
 }
 
 /// Whether the pod stands for one that a kubelet runs from a file of its own.

@@ -13,7 +13,7 @@ mod graph;
 pub use graph::{Graph, Reference, excerpt, references};
 
 /// A kind of object that a pod refers to by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Referenced {
     /// A Secret: image pulls, environment, volumes.
     Secret,

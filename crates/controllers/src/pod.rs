@@ -211,14 +211,21 @@ pub struct PodStatus {
     pub restarts: i32,
     /// How often containers were started again, all together.
     pub all_restarts: i32,
-    /// When the last container ended, if all have.
-    pub ended_at: Option<Timestamp>,
-    /// The containers that ended badly, those that run before the others at the end.
+    /// How its containers ended, of those that have: of few pods, so it takes its room apart.
+    pub end: Option<Box<End>>,
+    /// What its containers hold.
+    pub held: Arc<Held>,
+}
+
+/// How a pod's containers ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct End {
+    /// When the last one ended, if all have.
+    pub at: Option<Timestamp>,
+    /// Those that ended badly, those that run before the others at the end.
     pub exits: Box<[Exit]>,
     /// Of a pod that has failed: type and status of its conditions.
     pub conditions: Box<[(Box<str>, Box<str>)]>,
-    /// What its containers hold.
-    pub held: Arc<Held>,
 }
 
 /// A container that ended badly.
@@ -351,7 +358,8 @@ impl From<Told> for PodStatus {
         let exits = all().filter_map(ContainerStatus::exit).collect();
         let ends =
             told.container_statuses.iter().map(|status| Some(status.terminated()?.finished_at.as_ref()?.0));
-        let ended_at = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
+        let at = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
+        let end = Some(End { at, exits, conditions }).filter(|end| *end != End::default());
         let held = |mut statuses: Vec<ContainerStatus>| {
             statuses.retain(|status| status.allocated_resources.is_some());
             for status in &mut statuses {
@@ -368,9 +376,7 @@ impl From<Told> for PodStatus {
             disrupted_since: disrupted.map(|(at, ..)| at),
             restarts: restarts.unwrap_or(0),
             all_restarts,
-            ended_at,
-            exits,
-            conditions,
+            end: end.map(Box::new),
             held: Arc::new(Held {
                 container_statuses: held(told.container_statuses),
                 init_container_statuses: held(told.init_container_statuses),
@@ -473,7 +479,7 @@ mod tests {
         };
         assert_eq!(disrupted("EvictionByEvictionAPI"), Some(Timestamp::UNIX_EPOCH));
         assert_eq!(disrupted("TerminationByKubelet"), None, "its node will see to it");
-        assert!(pod.status.conditions.is_empty(), "kept of those that failed alone");
+        assert_eq!(pod.status.end, None, "kept of those that failed alone");
         let unheard: Pod = from_value(json!({ "spec": null, "status": { "phase": "Lost" } })).unwrap();
         assert_eq!((unheard.status.phase, unheard.status.ready_since), (Phase::Unknown, None));
     }
@@ -489,13 +495,14 @@ mod tests {
             { "name": "d", "restartCount": 1, "state": ended(0, "2026-01-02T03:04:09Z") },
         ]);
         let read: Pod = from_value(one.clone()).unwrap();
-        assert_eq!(*read.status.exits, [Exit { container: "c".into(), code: 7 }]);
-        assert_eq!(read.status.ended_at, Some("2026-01-02T03:04:09Z".parse().unwrap()));
+        let end = read.status.end.unwrap();
+        assert_eq!(*end.exits, [Exit { container: "c".into(), code: 7 }]);
+        assert_eq!(end.at, Some("2026-01-02T03:04:09Z".parse().unwrap()));
         assert_eq!((read.status.all_restarts, read.status.restarts), (4, 3));
-        assert_eq!(read.status.conditions[1], ("Ready".into(), "True".into()));
+        assert_eq!(end.conditions[1], ("Ready".into(), "True".into()));
         assert_eq!(read.metadata.annotations.unwrap().len(), 2);
         one["status"]["containerStatuses"][1]["state"] = json!({ "running": {} });
-        assert_eq!(from_value::<Pod>(one).unwrap().status.ended_at, None, "one still runs");
+        assert_eq!(from_value::<Pod>(one).unwrap().status.end.unwrap().at, None, "one still runs");
     }
 
     #[test]

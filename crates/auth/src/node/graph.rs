@@ -1,5 +1,7 @@
-use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use apimachinery::excerpt::Excerpt;
 use serde_json::Value;
@@ -7,11 +9,13 @@ use serde_json::Value;
 use super::{Referenced, Related};
 
 /// Which pods are bound to which node, and what they refer to. Fed with pods as they come and go; copy-free reads.
+///
+/// There is one of these for each pod of the cluster: nothing is kept twice, and nobody counts. A node's pods are few, so
+/// whether one of them refers to an object is seen by looking at them.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    pods: HashMap<(String, String), Bound>,
-    /// How many of a node's pods refer to the object.
-    references: HashMap<(String, Reference), usize>,
+    pods: HashSet<Pod>,
+    nodes: HashMap<Arc<str>, Vec<Pod>>,
 }
 
 /// What of a pod a [`Graph`] looks at, its name and namespace included.
@@ -38,13 +42,49 @@ pub fn excerpt() -> &'static Excerpt {
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
-/// An object that a pod refers to: its kind, its namespace and its name.
-pub type Reference = (Referenced, String, String);
+/// An object that a pod refers to, in the pod's own namespace: its kind and its name.
+pub type Reference = (Referenced, Box<str>);
 
+/// A pod that is bound to a node; the same as another of its name.
 #[derive(Clone, Debug)]
+struct Pod(Arc<Bound>);
+
+#[derive(Debug)]
 struct Bound {
-    node: String,
-    references: HashSet<Reference>,
+    /// `namespace/name`.
+    key: Box<str>,
+    node: Arc<str>,
+    references: Box<[Reference]>,
+}
+
+impl Pod {
+    fn namespace(&self) -> &str {
+        self.0.key.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+}
+
+impl Borrow<str> for Pod {
+    fn borrow(&self) -> &str {
+        &self.0.key
+    }
+}
+
+impl Hash for Pod {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for Pod {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Pod {}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
 }
 
 impl Graph {
@@ -55,36 +95,33 @@ impl Graph {
         // A mirror pod stands for a file on the node: whoever can write that file may not gain secrets by it.
         let annotations = pod.pointer("/metadata/annotations");
         let mirror = annotations.is_some_and(|annotations| annotations.get(MIRROR).is_some());
-        let references = if mirror { HashSet::new() } else { references(namespace, pod) };
-        for reference in &references {
-            *self.references.entry((node.to_owned(), reference.clone())).or_default() += 1;
-        }
-        let bound = Bound { node: node.to_owned(), references };
-        self.pods.insert((namespace.to_owned(), name.to_owned()), bound);
+        let references =
+            if mirror { Box::default() } else { references(pod).into_iter().collect::<Box<[Reference]>>() };
+        let node = self.nodes.get_key_value(node).map_or_else(|| Arc::from(node), |(node, _)| node.clone());
+        let pod = Pod(Arc::new(Bound { key: key(namespace, name).into(), node, references }));
+        self.nodes.entry(pod.0.node.clone()).or_default().push(pod.clone());
+        self.pods.insert(pod);
     }
 
     /// Forgets a pod.
     pub fn remove(&mut self, namespace: &str, name: &str) {
-        let Some(bound) = self.pods.remove(&(namespace.to_owned(), name.to_owned())) else { return };
-        for reference in bound.references {
-            let key = (bound.node.clone(), reference);
-            if let Some(count) = self.references.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.references.remove(&key);
-                }
-            }
+        let Some(pod) = self.pods.take(key(namespace, name).as_str()) else { return };
+        let Some(pods) = self.nodes.get_mut(&pod.0.node) else { return };
+        pods.retain(|other| *other != pod);
+        if pods.is_empty() {
+            self.nodes.remove(&pod.0.node);
         }
     }
 }
 
 impl Related for Graph {
     fn pod_is_on(&self, node: &str, namespace: &str, pod: &str) -> bool {
-        self.pods.get(&(namespace.to_owned(), pod.to_owned())).is_some_and(|bound| bound.node == node)
+        self.pods.get(key(namespace, pod).as_str()).is_some_and(|pod| *pod.0.node == *node)
     }
 
     fn is_referenced(&self, node: &str, kind: Referenced, namespace: &str, name: &str) -> bool {
-        self.references.contains_key(&(node.to_owned(), (kind, namespace.to_owned(), name.to_owned())))
+        let pods = self.nodes.get(node).into_iter().flatten().filter(|pod| pod.namespace() == namespace);
+        pods.flat_map(|pod| &*pod.0.references).any(|(of, named)| *of == kind && **named == *name)
     }
 }
 
@@ -107,11 +144,11 @@ const PLACES: &[(&str, &str, Referenced)] = &[
 ];
 
 /// The objects that a pod refers to.
-pub fn references(namespace: &str, pod: &Value) -> HashSet<Reference> {
-    let mut found = HashSet::new();
+pub fn references(pod: &Value) -> BTreeSet<Reference> {
+    let mut found = BTreeSet::new();
     let mut add = |kind, name: Option<&str>| {
         if let Some(name) = name.filter(|name| !name.is_empty()) {
-            found.insert((kind, namespace.to_owned(), name.to_owned()));
+            found.insert((kind, name.into()));
         }
     };
     let Some(spec) = pod.get("spec") else { return found };

@@ -35,5 +35,6 @@ pub(super) fn ended_at(pod: &Pod) -> Timestamp {
     let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
     let deleted = pod.metadata.deletion_timestamp.as_ref().and_then(|at| at.0.checked_sub(grace).ok());
     let created = pod.creation_timestamp().map(|at| at.0);
-    pod.status.ended_at.or(deleted).or(created).unwrap_or(Timestamp::UNIX_EPOCH)
+    let ended = pod.status.end.as_ref().and_then(|end| end.at);
+    ended.or(deleted).or(created).unwrap_or(Timestamp::UNIX_EPOCH)
 }

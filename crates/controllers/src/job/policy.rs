@@ -43,8 +43,9 @@ pub(super) fn judge(policy: Option<&PodFailurePolicy>, pod: &Pod) -> Verdict {
 /// What about the pod fits the rule, in upstream's words.
 fn fits(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     let name = || format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    let end = pod.status.end.as_ref()?;
     if let Some(codes) = &rule.on_exit_codes {
-        let exit = pod.status.exits.iter().find(|exit| {
+        let exit = end.exits.iter().find(|exit| {
             codes.container_name.as_deref().is_none_or(|name| *name == *exit.container)
                 && has(codes, exit.code)
         })?;
@@ -52,7 +53,7 @@ fn fits(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
         return Some(format!("Container {container} for pod {} failed with exit code {code}", name()));
     }
     let patterns = rule.on_pod_conditions.as_ref()?;
-    let (kind, _) = pod.status.conditions.iter().find(|(kind, status)| {
+    let (kind, _) = end.conditions.iter().find(|(kind, status)| {
         patterns.iter().any(|pattern| {
             *pattern.type_ == **kind && pattern.status.as_deref().unwrap_or("True") == &**status
         })
