@@ -46,6 +46,9 @@ enum Task {
         /// Seconds of load a figure
         #[arg(long, default_value_t = 8)]
         seconds: u32,
+        /// Of `scheduler`, only the figure of this name: leases, plain, affinity, anti-affinity, spread or deployment
+        #[arg(long)]
+        only: Option<String>,
         /// Take the dev build, to see that a benchmark runs; its figures mean nothing
         #[arg(long)]
         dev: bool,
@@ -58,6 +61,9 @@ enum Task {
         /// Seconds of load a figure
         #[arg(long)]
         seconds: u32,
+        /// Only the figure of this name
+        #[arg(long)]
+        only: Option<String>,
     },
     /// What takes too long for every change: kill storms, fuzzing, property tests with many cases
     #[command(subcommand)]
@@ -96,11 +102,11 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     match Arguments::parse().command {
         Task::Test { filter } => test::run(root, &filter)?,
-        Task::Bench { families, seconds, dev } => {
+        Task::Bench { families, seconds, only, dev } => {
             let build = if dev { bench::Build::Dev } else { bench::Build::Release };
-            bench::run(root, &families, seconds, build)?;
+            bench::run(root, &families, seconds, only.as_deref(), build)?;
         }
-        Task::Inside { family, seconds } => bench::inside(root, family, seconds)?,
+        Task::Inside { family, seconds, only } => bench::inside(root, family, seconds, only.as_deref())?,
         Task::Soak(soak) => soak::run(root, &soak)?,
         Task::Tools => tools::install(root)?,
         Task::Guests { check } => guests::run(check)?,

@@ -8,10 +8,13 @@ use crate::{Ambient, Backoff};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use kube::api::{Api, ListParams, ObjectList, PartialObjectMeta, WatchEvent, WatchParams};
-use kube::core::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::api::{Api, ListParams, ObjectList, ObjectMeta, WatchEvent, WatchParams};
+use kube::core::{DynamicResourceScope, Request, Status};
 use kube::{Error, Resource};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -75,6 +78,69 @@ pub struct Whole<K>(pub Api<K>);
 /// Metadata alone, as `PartialObjectMetadata`: all that a garbage collector needs of any kind, custom ones included.
 pub struct MetadataOnly<K>(pub Api<K>);
 
+/// Of an object's metadata, who it is and what becomes of it. What is only for people to read is left out, and so is who
+/// manages what: often the largest part, it would be made of each change of anything, for nobody.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Metadata {
+    /// With the other members empty.
+    #[serde(deserialize_with = "identity")]
+    pub metadata: ObjectMeta,
+}
+
+fn identity<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Identity {
+        deletion_timestamp: Option<Time>,
+        finalizers: Option<Vec<String>>,
+        name: Option<String>,
+        namespace: Option<String>,
+        owner_references: Option<Vec<OwnerReference>>,
+        resource_version: Option<String>,
+        uid: Option<String>,
+    }
+    let read = Identity::deserialize(reader)?;
+    Ok(ObjectMeta {
+        deletion_timestamp: read.deletion_timestamp,
+        finalizers: read.finalizers,
+        name: read.name,
+        namespace: read.namespace,
+        owner_references: read.owner_references,
+        resource_version: read.resource_version,
+        uid: read.uid,
+        ..ObjectMeta::default()
+    })
+}
+
+impl Resource for Metadata {
+    type DynamicType = ();
+    type Scope = DynamicResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "PartialObjectMetadata".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "meta.k8s.io".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "partialobjectmetadatas".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
 impl<K> Source for Whole<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -94,23 +160,28 @@ where
     }
 }
 
-impl<K> Source for MetadataOnly<K>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    PartialObjectMeta<K>: Resource,
-{
-    type Object = PartialObjectMeta<K>;
+impl<K: Resource + Clone + Send + Sync> Source for MetadataOnly<K> {
+    type Object = Metadata;
 
-    fn list<'a>(&'a self, params: &'a ListParams) -> BoxFuture<'a, Result<ObjectList<Self::Object>, Error>> {
-        self.0.list_metadata(params).boxed()
+    fn list<'a>(&'a self, params: &'a ListParams) -> BoxFuture<'a, Result<ObjectList<Metadata>, Error>> {
+        async move {
+            let request = Request::new(self.0.resource_url()).list_metadata(params);
+            self.0.clone().into_client().request(request.map_err(Error::BuildRequest)?).await
+        }
+        .boxed()
     }
 
     fn watch<'a>(
         &'a self,
         params: &'a WatchParams,
         version: &'a str,
-    ) -> BoxFuture<'a, Result<WatchStream<Self::Object>, Error>> {
-        async move { Ok(self.0.watch_metadata(params, version).await?.boxed()) }.boxed()
+    ) -> BoxFuture<'a, Result<WatchStream<Metadata>, Error>> {
+        async move {
+            let request = Request::new(self.0.resource_url()).watch_metadata(params, version);
+            let client = self.0.clone().into_client();
+            Ok(client.request_events::<Metadata>(request.map_err(Error::BuildRequest)?).await?.boxed())
+        }
+        .boxed()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a writer hands over.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 /// The name of an ordered map in the file: lower-case letters, digits and underscores.
@@ -46,6 +48,7 @@ pub struct Batch {
     emptied: Vec<Emptied>,
     ops: Vec<Op>,
     size: usize,
+    patience: Duration,
 }
 
 impl Batch {
@@ -72,6 +75,13 @@ impl Batch {
         self
     }
 
+    /// How long it may wait for others to share their sync with; it does not wait unless this is said. One that does not wait
+    /// takes along all that do.
+    pub fn wait(&mut self, patience: Duration) -> &mut Self {
+        self.patience = patience;
+        self
+    }
+
     fn push(&mut self, op: Op) -> &mut Self {
         self.size += op.key.len() + op.value.as_ref().map_or(0, Bytes::len);
         self.ops.push(op);
@@ -91,6 +101,11 @@ impl Batch {
     /// Every table that it names.
     pub(crate) fn tables(&self) -> impl Iterator<Item = Table> {
         self.emptied.iter().map(|emptied| emptied.table).chain(self.ops.iter().map(|op| op.table))
+    }
+
+    /// How long it may wait for others.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Bytes of its keys and values.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -176,7 +176,8 @@ impl Disk {
     }
 }
 
-/// Empties the queue until it is closed: everything that came in while one group was being synced is the next group.
+/// Empties the queue until it is closed: everything that came in while one group was being synced is the next group, and so is
+/// what comes while all that is in it may wait.
 struct Writer {
     engine: Box<dyn Engine>,
     requests: Receiver<Request>,
@@ -192,15 +193,19 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        while self.closing.is_none() {
+        let mut abandoned = false;
+        while self.closing.is_none() && !abandoned {
             match self.next() {
                 Ok(first) => self.take(first),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => abandoned = true,
             }
             while self.closing.is_none() && self.group.bytes < GROUP_BYTES {
                 let Ok(next) = self.requests.try_recv() else { break };
                 self.take(next);
+            }
+            if !abandoned && self.may_wait() {
+                continue;
             }
             let is_idle = self.group.batches.is_empty();
             if self.failed.is_none()
@@ -221,12 +226,20 @@ impl Writer {
         }
     }
 
-    /// Waits for a request; while space is being given back, only for a moment.
+    /// Waits for a request; while space is being given back or somebody waits for company, only for a while.
     fn next(&self) -> Result<Request, RecvTimeoutError> {
-        match self.shrinking {
+        let pause = self.shrinking.as_ref().map(|_| PAUSE);
+        let wait = self.group.due.map(|due| due.saturating_duration_since(Instant::now()));
+        match wait.or(pause) {
             None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(_) => self.requests.recv_timeout(PAUSE),
+            Some(wait) => self.requests.recv_timeout(wait),
         }
+    }
+
+    /// Whether nobody in the group minds if more come first.
+    fn may_wait(&self) -> bool {
+        let has_room = self.closing.is_none() && self.failed.is_none() && self.group.bytes < GROUP_BYTES;
+        has_room && self.group.due.is_some_and(|due| due > Instant::now())
     }
 
     fn take(&mut self, request: Request) {
@@ -290,6 +303,8 @@ struct Group {
     batches: Vec<Batch>,
     waiting: Vec<(Done, OwnedSemaphorePermit)>,
     bytes: usize,
+    /// When the first of them has waited for as long as it may.
+    due: Option<Instant>,
 }
 
 impl Group {
@@ -300,12 +315,14 @@ impl Group {
             return;
         }
         self.bytes += batch.size();
+        let due = Instant::now() + batch.patience();
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         self.batches.push(batch);
         self.waiting.push((done, room));
     }
 
     fn finish(&mut self, result: &Result<(), Error>) {
-        self.bytes = 0;
+        (self.bytes, self.due) = (0, None);
         self.batches.clear();
         for (done, room) in self.waiting.drain(..) {
             drop(room);

@@ -1,6 +1,7 @@
 //! One embedded engine behind a small trait: ordered maps of bytes in one file, atomic batches, group commit.
 //!
-//! Owns: the queue in front of the file (many writers share one fsync), snapshots, and SQLite, which does the storing.
+//! Owns: the queue in front of the file (many writers share one fsync, and one that says so waits a little for others to share
+//! it with), snapshots, and SQLite, which does the storing.
 //! A full device is waited for: what is queued stays queued, in order, and is written when there is room again. Space that
 //! is free in the file goes back to the file system in small steps between groups, when the owner says so ([`Disk::shrink`]).
 //! Never does: interpret what it stores, retry a failed fsync, or let two owners open one file. Only `store`, the durable

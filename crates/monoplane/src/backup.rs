@@ -135,7 +135,7 @@ async fn empty(store: &Etcd) -> Result<()> {
             return Ok(());
         }
         let writes = page.entries.into_iter().map(|entry| Write::Delete(entry.key)).collect();
-        store.commit(Txn { expect: Vec::new(), writes }).await?;
+        store.commit(Txn { expect: Vec::new(), writes, ..Txn::default() }).await?;
     }
 }
 

@@ -72,8 +72,11 @@ async fn plain(directory: &std::path::Path) -> f64 {
         let (store, value) = (store.clone(), value.clone());
         async move {
             let key = Bytes::from(format!("/registry/core/configmaps/default/c{index:08}"));
-            let txn =
-                Txn { expect: vec![(key.clone(), Expect::Absent)], writes: vec![Write::Put(key, value)] };
+            let txn = Txn {
+                expect: vec![(key.clone(), Expect::Absent)],
+                writes: vec![Write::Put(key, value)],
+                ..Txn::default()
+            };
             store.commit(txn).await.unwrap();
         }
     });

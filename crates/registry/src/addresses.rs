@@ -63,7 +63,10 @@ impl Registry {
                 return Ok(());
             }
             let writes = page.entries.into_iter().map(|entry| Write::Delete(entry.key)).collect();
-            self.store.commit(Txn { expect: Vec::new(), writes }).await.map_err(unavailable)?;
+            self.store
+                .commit(Txn { expect: Vec::new(), writes, ..Txn::default() })
+                .await
+                .map_err(unavailable)?;
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is particular to a kind, as one same-shaped file a kind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::field::FieldError;
 use apimachinery::meta::NameRule;
@@ -207,6 +208,12 @@ pub(crate) trait Strategy: Send + Sync + 'static {
     /// What to say about a value that the client chose and somebody else has.
     fn taken(&self, claim: &str, _object: &Value) -> FieldError {
         FieldError::internal(&apimachinery::field::Path::new("spec"), format!("{claim} is taken"))
+    }
+
+    /// How long the change of an object in this namespace may wait for other writes to share a sync with, where nobody waits
+    /// for it.
+    fn patience(&self, _namespace: &str) -> Duration {
+        Duration::ZERO
     }
 
     /// One row of its tables.

@@ -2,6 +2,7 @@
 //! writer is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::json;
 use apimachinery::status::Status;
@@ -215,11 +216,13 @@ impl Registry {
     ) -> Result<Arc<Item>, Error> {
         let resource = &kind.resource;
         let key = resource.store_key(&draft.namespace, &draft.name);
-        let expect = match requires {
-            Requires::Absent => Expect::Absent,
-            Requires::Revision(revision) => Expect::ModRevision(revision),
+        let (expect, patience) = match requires {
+            Requires::Absent => (Expect::Absent, Duration::ZERO),
+            Requires::Revision(revision) => {
+                (Expect::ModRevision(revision), kind.strategy.patience(&draft.namespace))
+            }
         };
-        let mut txn = Txn { expect: vec![(key.clone(), expect)], writes: Vec::with_capacity(1) };
+        let mut txn = Txn { expect: vec![(key.clone(), expect)], writes: Vec::with_capacity(1), patience };
         txn.writes.push(Write::Put(key.clone(), draft.encoded.stored.clone()));
         let stamp = |claim: &mut Value| {
             meta::begin(claim, self.options.clock.now(), self.options.random.as_ref());
@@ -248,6 +251,7 @@ impl Registry {
         let mut txn = Txn {
             expect: vec![(key.clone(), Expect::ModRevision(item.revision))],
             writes: vec![Write::Delete(key.clone())],
+            ..Txn::default()
         };
         claims.add_to(&mut txn, |_| key.clone());
         let committed = self.store.commit(txn).await?;

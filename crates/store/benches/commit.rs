@@ -73,7 +73,11 @@ async fn write(store: Embedded, writer: u64, count: u64, key: fn(u64, u64) -> St
         let start = Instant::now();
         let current = store.get(&key, None).await.unwrap();
         let expect = current.map_or(Expect::Absent, |entry| Expect::ModRevision(entry.mod_revision));
-        let txn = Txn { expect: vec![(key.clone(), expect)], writes: vec![Write::Put(key, value.clone())] };
+        let txn = Txn {
+            expect: vec![(key.clone(), expect)],
+            writes: vec![Write::Put(key, value.clone())],
+            ..Txn::default()
+        };
         store.commit(txn).await.unwrap();
         times.push(start.elapsed());
     }

@@ -72,6 +72,7 @@ impl<S: Store + ?Sized> Encrypted<S> {
                     let txn = Txn {
                         expect: vec![(entry.key.clone(), Expect::ModRevision(entry.mod_revision))],
                         writes: vec![Write::Put(entry.key.clone(), shared.sealed(&entry.key, value)?)],
+                        ..Txn::default()
                     };
                     match shared.inner.commit(txn).await {
                         Ok(_) => renewed += 1,

@@ -1,5 +1,7 @@
 //! The seam: what `registry` asks of a store, and what every backend promises.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -52,6 +54,9 @@ pub struct Txn {
     pub expect: Vec<(Bytes, Expect)>,
     /// Applied in order. May not be empty, nor name a key twice.
     pub writes: Vec<Write>,
+    /// How much later it may become durable, and its commit return, if that makes it cheaper: a backend may let it wait for
+    /// others, or take no notice.
+    pub patience: Duration,
 }
 
 impl Txn {

@@ -74,11 +74,12 @@ impl Build {
     }
 }
 
-/// Runs the families, all of them when none is named.
+/// Runs the families, all of them when none is named; of the scheduler's figures only one, when that is named.
 ///
 /// # Errors
 /// When a server cannot be started, or answers wrongly.
-pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Result<()> {
+pub fn run(root: &Path, families: &[Family], seconds: u32, only: Option<&str>, build: Build) -> Result<()> {
+    ensure!(only.is_none() || families == [Family::Scheduler], "only `scheduler` has figures to choose from");
     tools::install(root)?;
     let wanted = |family| families.is_empty() || families.contains(&family);
     if wanted(Family::Hop) {
@@ -100,13 +101,13 @@ pub fn run(root: &Path, families: &[Family], seconds: u32, build: Build) -> Resu
         api::run(root, seconds)?;
     }
     if wanted(Family::Watch) {
-        optimised(root, Family::Watch, seconds)?;
+        optimised(root, Family::Watch, seconds, None)?;
     }
     if wanted(Family::Scale) {
-        optimised(root, Family::Scale, seconds)?;
+        optimised(root, Family::Scale, seconds, None)?;
     }
     if wanted(Family::Scheduler) {
-        optimised(root, Family::Scheduler, seconds)?;
+        optimised(root, Family::Scheduler, seconds, only)?;
     }
     if wanted(Family::Components) {
         components::run(root, seconds)?;
@@ -132,24 +133,25 @@ fn apart(family: Family, seconds: u32) -> Result<()> {
 }
 
 /// Runs a family whose load this program makes itself from a release build of it, which leaves the processors to what is measured.
-fn optimised(root: &Path, family: Family, seconds: u32) -> Result<()> {
+fn optimised(root: &Path, family: Family, seconds: u32, only: Option<&str>) -> Result<()> {
     tools::run(tools::cargo().args(["build", "--release", "-p", "xtask"]).current_dir(root))?;
     let name = family.to_possible_value().context("a family without a name")?;
     let mut inside = Command::new(root.join("target/release/xtask"));
-    tools::run(inside.args(["inside", name.get_name(), "--seconds", &seconds.to_string()]))
+    inside.args(["inside", name.get_name(), "--seconds", &seconds.to_string()]);
+    tools::run(inside.args(only.into_iter().flat_map(|only| ["--only", only])))
 }
 
 /// What [`apart`] and [`optimised`] run.
 ///
 /// # Errors
 /// As [`run`]'s.
-pub fn inside(root: &Path, family: Family, seconds: u32) -> Result<()> {
+pub fn inside(root: &Path, family: Family, seconds: u32, only: Option<&str>) -> Result<()> {
     match family {
         Family::Hop => loopback().and_then(|()| hop::measure(seconds)),
         Family::Gateway => loopback().and_then(|()| gateway::run(root, seconds)),
         Family::Watch => watch::run(root, seconds),
         Family::Scale => scale::run(root),
-        Family::Scheduler => scheduler::run(root),
+        Family::Scheduler => scheduler::run(root, only),
         other => bail!("{other:?} runs in the program that was asked for it"),
     }
 }

@@ -1,9 +1,11 @@
 //! How soon pods get a node in a cluster of 5,000, by what they ask of one another; and what the nodes' leases cost.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use harness::Plane;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ const WRITERS: u32 = 16;
 const DEPLOYED: u32 = 10_000;
 /// How often a kubelet renews its lease.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Connections over which leases are renewed: so many that none has to wait for the answer before it is its turn again.
+const HEARTS: u32 = 50;
 const HOST: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -32,6 +36,8 @@ enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 4] = [Self::Plain, Self::Affinity, Self::AntiAffinity, Self::Spread];
+
     /// Its name, and how many pods of it there are.
     fn size(self) -> (&'static str, u32) {
         match self {
@@ -62,11 +68,15 @@ impl Kind {
     }
 }
 
-/// Makes the nodes, and measures from the first create until the last pod is bound.
+/// Makes the nodes, and measures from the first create until the last pod is bound; or only the figure that is named.
 ///
 /// # Errors
-/// When a request fails, or a pod gets no node.
-pub fn run(root: &Path) -> Result<()> {
+/// When a request fails, or a pod gets no node, or there is no such figure.
+pub fn run(root: &Path, only: Option<&str>) -> Result<()> {
+    let figures = || ["leases", "deployment"].into_iter().chain(Kind::ALL.map(|kind| kind.size().0));
+    if let Some(other) = only.filter(|only| !figures().any(|figure| figure == *only)) {
+        bail!("there is no figure {other:?}, but {}", figures().collect::<Vec<_>>().join(", "));
+    }
     let plane = plane(root, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let api = Api::new(&plane, TOKEN)?;
@@ -76,35 +86,57 @@ pub fn run(root: &Path) -> Result<()> {
     rule();
     runtime.block_on(async {
         make_nodes(&api).await?;
-        let mut beating = beating(&api);
+        let beats = Arc::default();
+        let mut beating = beating(&api, &beats);
         tokio::select! {
-            measured = measure(&plane, &api) => measured,
+            measured = measure(&plane, &api, &beats, only) => measured,
             // They beat for ever, unless a request fails.
             Some(beat) = beating.join_next() => beat?,
         }
     })
 }
 
-async fn measure(plane: &Plane, api: &Api) -> Result<()> {
+async fn measure(plane: &Plane, api: &Api, beats: &AtomicU64, only: Option<&str>) -> Result<()> {
     // What was made settles first.
     tokio::time::sleep(HEARTBEAT).await;
-    let (before, began) = (busy(plane)?, Instant::now());
+    let wanted = |figure| only.is_none_or(|only| only == figure);
+    if wanted("leases") {
+        leases(plane, beats).await?;
+    }
+    for kind in Kind::ALL {
+        let (name, count) = kind.size();
+        if wanted(name) {
+            let took = pods(api, kind).await?;
+            println!(
+                "{:<72} {:>9.0} /s",
+                format!("{count} pods, {name}"),
+                f64::from(count) / took.as_secs_f64()
+            );
+        }
+    }
+    if wanted("deployment") {
+        let took = deployment(api).await?;
+        println!(
+            "{:<72} {:>9.1} s",
+            format!("a Deployment of {DEPLOYED}, from create to all bound"),
+            took.as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+/// What renewing costs while nothing else happens.
+async fn leases(plane: &Plane, beats: &AtomicU64) -> Result<()> {
+    let (before, beaten, began) = (busy(plane)?, beats.load(Ordering::Relaxed), Instant::now());
     tokio::time::sleep(3 * HEARTBEAT).await;
-    let share = 100.0 * (busy(plane)? - before) / began.elapsed().as_secs_f64();
+    let (seconds, beaten) = (began.elapsed().as_secs_f64(), beats.load(Ordering::Relaxed) - beaten);
+    let share = 100.0 * (busy(plane)? - before) / seconds;
+    // Fewer would be a figure of something else.
+    let due = seconds * f64::from(NODES) / HEARTBEAT.as_secs_f64();
+    ensure!(f64::from(u32::try_from(beaten)?) > 0.95 * due, "{beaten} leases were renewed of {due:.0}");
     println!(
         "{:<72} {share:>9.1} % of a core",
         "idle nodes that renew their leases, in the server's process"
-    );
-    for kind in [Kind::Plain, Kind::Affinity, Kind::AntiAffinity, Kind::Spread] {
-        let (name, count) = kind.size();
-        let took = pods(api, kind).await?;
-        println!("{:<72} {:>9.0} /s", format!("{count} pods, {name}"), f64::from(count) / took.as_secs_f64());
-    }
-    let took = deployment(api).await?;
-    println!(
-        "{:<72} {:>9.1} s",
-        format!("a Deployment of {DEPLOYED}, from create to all bound"),
-        took.as_secs_f64()
     );
     Ok(())
 }
@@ -167,20 +199,23 @@ fn lease(name: &str) -> Value {
     json!({ "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now() })
 }
 
-/// Renews every lease once in each heartbeat, evenly.
-fn beating(api: &Api) -> JoinSet<Result<()>> {
-    const HEARTS: u32 = 4;
+/// Renews every lease once in each heartbeat, evenly, and counts.
+fn beating(api: &Api, beats: &Arc<AtomicU64>) -> JoinSet<Result<()>> {
     let mut hearts = JoinSet::new();
+    let began = tokio::time::Instant::now();
     for heart in 0..HEARTS {
-        let api = api.clone();
+        let (api, beats) = (api.clone(), beats.clone());
         hearts.spawn(async move {
             let mut connection = api.connect().await?;
-            let mut tick = tokio::time::interval(HEARTBEAT * HEARTS / NODES);
+            // No two at the same time: nodes do not know of one another.
+            let first = began + HEARTBEAT * heart / NODES;
+            let mut tick = tokio::time::interval_at(first, HEARTBEAT * HEARTS / NODES);
             for number in (heart..NODES).step_by(HEARTS as usize).cycle() {
                 tick.tick().await;
                 let name = format!("node-{number}");
                 let renewed = json!({ "spec": { "renewTime": now() } }).to_string();
                 connection.must(Method::PATCH, &format!("{LEASES}/{name}"), renewed).await?;
+                beats.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         });

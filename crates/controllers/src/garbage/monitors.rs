@@ -4,8 +4,8 @@ use super::Owner;
 use super::graph::{Graph, Item, KindName, Uid, name_of};
 use client::discovery::{Served, served};
 use client::kube::Client;
-use client::kube::api::{Api, DynamicObject, PartialObjectMeta};
-use client::reflector::{MetadataOnly, Selection, Sink, reflect};
+use client::kube::api::{Api, DynamicObject};
+use client::reflector::{Metadata, MetadataOnly, Selection, Sink, reflect};
 use client::{Ambient, ObjectKey, Sharing, WorkQueue};
 use clock::Tasks;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -215,12 +215,12 @@ impl IntoGraph {
     }
 }
 
-impl Sink<PartialObjectMeta<DynamicObject>> for IntoGraph {
+impl Sink<Metadata> for IntoGraph {
     fn listing(&mut self) {
         self.unlisted = self.shared.graph().names(&self.name);
     }
 
-    fn apply(&mut self, object: PartialObjectMeta<DynamicObject>) {
+    fn apply(&mut self, object: Metadata) {
         if !self.unlisted.is_empty() {
             self.unlisted.remove(&name_of(&ObjectKey::of(&object)));
         }
@@ -230,7 +230,7 @@ impl Sink<PartialObjectMeta<DynamicObject>> for IntoGraph {
         }
     }
 
-    fn delete(&mut self, object: PartialObjectMeta<DynamicObject>) {
+    fn delete(&mut self, object: Metadata) {
         self.change(|graph| graph.forget(&self.name, &name_of(&ObjectKey::of(&object))));
     }
 

@@ -1,5 +1,8 @@
 //! Nodes that fall silent: said so, tainted, and in time emptied.
 
+mod heard;
+mod lease;
+
 use crate::plan::{Plan, delete, merge_status, patch, patch_status, tell};
 use crate::pod::Pod;
 use crate::pods::{is_finished, node as node_of, ready_since};
@@ -7,11 +10,12 @@ use crate::taints::{leaves_at, wanted};
 use crate::{Controller, Settings, World};
 use client::kube::{Api, ResourceExt};
 use client::reflector::Selection;
-use client::{EventType, ObjectKey, Reader, WorkQueue};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::Lease;
+use client::{Change, EventType, ObjectKey, Reader, WorkQueue};
+use heard::{Heard, silent_from};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lease::Lease;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +30,7 @@ const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPr
 /// The controller; see the module. Keys are names of nodes.
 pub struct NodeLifecycle {
     nodes: Reader<Node>,
-    leases: Reader<Lease>,
+    heard: Arc<Heard>,
     pods: Reader<Pod>,
     settings: Arc<Settings>,
 }
@@ -35,8 +39,8 @@ pub struct NodeLifecycle {
 pub struct View {
     /// The node, unless it is gone.
     pub node: Option<Arc<Node>>,
-    /// Its sign of life.
-    pub lease: Option<Arc<Lease>>,
+    /// Its last sign of life.
+    pub heard: Option<Timestamp>,
     /// The pods on it.
     pub pods: Vec<Arc<Pod>>,
     /// Whether any node at all is ready.
@@ -45,20 +49,11 @@ pub struct View {
     pub grace: (Duration, Duration),
 }
 
-/// When the node was last heard, by our own clock: a node's may be wrong, and a restart of ours is not its silence.
+/// What it remembers.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Memory {
-    sign: Option<Sign>,
-    heard: Option<Timestamp>,
     /// Since when each pod has been seen under taints that do not say since when they are there.
     tainted: BTreeMap<String, Timestamp>,
-}
-
-/// What changes when a node speaks.
-#[derive(Debug, Clone, PartialEq)]
-struct Sign {
-    renewed: Option<MicroTime>,
-    heartbeat: Option<Time>,
 }
 
 /// The pods on a node.
@@ -82,6 +77,8 @@ impl Controller for NodeLifecycle {
         nodes.informer().index_by(client::Index::new(READY, |node: &Node| {
             is_ready(node).then(String::new).into_iter().collect()
         }));
+        let heard = Arc::new(Heard::default());
+        listen(world, &heard, &nodes, &leases, queue);
         let (add, all) = (queue.clone(), nodes.clone());
         nodes.informer().on_change(move |change| {
             add.add(change.object().name_any());
@@ -93,21 +90,19 @@ impl Controller for NodeLifecycle {
             }
         });
         let add = queue.clone();
-        leases.informer().on_change(move |change| add.add(change.object().name_any()));
-        let add = queue.clone();
         pods.informer().on_change(move |change| {
             let moved = change.before().map(|pod| node_of(pod)) != change.after().map(|pod| node_of(pod));
             if let Some(pod) = change.after().filter(|pod| moved && !node_of(pod).is_empty()) {
                 add.add(node_of(pod).to_owned());
             }
         });
-        Self { nodes, leases, pods, settings: world.settings().clone() }
+        Self { nodes, heard, pods, settings: world.settings().clone() }
     }
 
     fn view(&self, name: &String) -> View {
         View {
             node: self.nodes.get(&ObjectKey::cluster(name)),
-            lease: self.leases.get(&ObjectKey::new(LEASES, name)),
+            heard: self.heard.last(name),
             pods: self.pods.by_index("node", name),
             some_ready: count_ready(&self.nodes) > 0,
             grace: (self.settings.node_grace, self.settings.node_startup_grace),
@@ -117,6 +112,47 @@ impl Controller for NodeLifecycle {
     fn plan(_name: &String, view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
         plan(view, memory, now)
     }
+}
+
+/// Hears what nodes say: in their leases all the time, and now and then in their statuses. Where a key is not woken, its last
+/// plan has asked for another look at the end of the silence that it would bear, and that one sees what was said meanwhile.
+fn listen(
+    world: &World,
+    heard: &Arc<Heard>,
+    nodes: &Reader<Node>,
+    leases: &Reader<Lease>,
+    queue: &Arc<WorkQueue<String>>,
+) {
+    let borne = world.settings().node_grace.min(world.settings().node_startup_grace);
+    let (ears, clock) = (heard.clone(), world.ambient().clock.clone());
+    nodes.informer().on_change(move |change| {
+        let name = change.object().name_any();
+        let beat = |node: &Arc<Node>| ready_condition(conditions(node))?.last_heartbeat_time.clone();
+        match change {
+            Change::Deleted(_) => ears.forget(&name),
+            Change::Updated { old, new } if beat(old) != beat(new) => {
+                // Every change of a node wakes its key.
+                ears.note(&name, borne, || clock.now());
+            }
+            _ => ears.meet(&name, || clock.now()),
+        }
+    });
+    let (ears, clock) = (heard.clone(), world.ambient().clock.clone());
+    let (add, known) = (queue.clone(), nodes.clone());
+    leases.informer().on_change(move |change| {
+        let name = change.object().name_any();
+        match change.after() {
+            Some(lease) if lease.is_renewed(change.before().map(|before| &**before)) => {
+                if ears.note(&name, borne, || clock.now()) {
+                    add.add(name);
+                }
+            }
+            Some(_) => {}
+            // The node's own end has come before, or will be heard of.
+            None if known.informer().store().get(&ObjectKey::cluster(&name)).is_none() => ears.forget(&name),
+            None => {}
+        }
+    });
 }
 
 fn ready_condition(conditions: &[NodeCondition]) -> Option<&NodeCondition> {
@@ -140,17 +176,8 @@ pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
     // A pod that cannot be written must not keep the others of its node from being written.
     let mut plan = Plan::independent();
     let Some(node) = view.node.as_deref() else { return plan };
-    let sign = Sign {
-        renewed: view.lease.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.clone()),
-        heartbeat: ready_condition(conditions(node))
-            .and_then(|condition| condition.last_heartbeat_time.clone()),
-    };
-    let spoke = memory.sign.as_ref() != Some(&sign);
-    let heard = if spoke { now } else { memory.heard.unwrap_or(now) };
     let grace = if ready_condition(conditions(node)).is_some() { view.grace.0 } else { view.grace.1 };
-    let silent_from = heard
-        .checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX))
-        .unwrap_or(Timestamp::MAX);
+    let silent_from = silent_from(view.heard.unwrap_or(now), grace);
     let current = conditions(node).to_vec();
     let conditions = if now < silent_from {
         plan.look_again(silent_from);
@@ -181,7 +208,7 @@ pub fn plan(view: &View, memory: &Memory, now: Timestamp) -> Plan<Memory> {
         let message = format!("Node {} status is now: NodeNotReady", node.name_any());
         plan.then(tell(node, EventType::Normal, "NodeNotReady", message));
     }
-    plan.memory = Some(Memory { sign: Some(sign), heard: Some(heard), tainted });
+    plan.memory = Some(Memory { tainted });
     plan
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::plan::Action;
+use jiff::SignedDuration;
 use serde_json::{Value, from_value};
 
 const START: &str = "2026-01-02T03:04:05Z";
@@ -21,7 +22,7 @@ fn node(ready: Option<&str>, taints: Value) -> Node {
 fn view(node: Node, pods: Vec<Pod>, some_ready: bool) -> View {
     View {
         node: Some(Arc::new(node)),
-        lease: None,
+        heard: None,
         pods: pods.into_iter().map(Arc::new).collect(),
         some_ready,
         grace: (Duration::from_secs(50), Duration::from_secs(60)),
@@ -47,31 +48,21 @@ fn bodies(plan: &Plan<Memory>) -> Vec<(String, Value)> {
 
 #[test]
 fn silence_is_measured_from_when_we_heard() {
-    let view = view(node(Some("True"), json!([])), vec![], true);
-    let first = plan(&view, &Memory::default(), at(1000));
-    assert!(first.actions.is_empty(), "a heartbeat that is old by its own clock is new to us");
-    assert_eq!(first.requeue_at, Some(at(1050)));
-    let later = plan(&view, first.memory.as_ref().unwrap(), at(1049));
+    let mut view = view(node(Some("True"), json!([])), vec![], true);
+    let unheard = plan(&view, &Memory::default(), at(1000));
+    assert!(unheard.actions.is_empty(), "a heartbeat that is old by its own clock is new to us");
+    assert_eq!(unheard.requeue_at, Some(at(1050)));
+    view.heard = Some(at(1000));
+    let later = plan(&view, &Memory::default(), at(1049));
     assert!(later.actions.is_empty());
-    let last = plan(&view, later.memory.as_ref().unwrap(), at(1050));
+    assert_eq!(later.requeue_at, Some(at(1050)));
+    let last = plan(&view, &Memory::default(), at(1050));
     let (_, body) = bodies(&last).remove(0);
     let conditions = body["status"]["conditions"].as_array().unwrap();
     assert_eq!(conditions.len(), 4);
     assert!(conditions.iter().all(|condition| condition["status"] == "Unknown"));
     assert_eq!(conditions[0]["reason"], "NodeStatusUnknown");
     assert_eq!(conditions[1]["reason"], "NodeStatusNeverUpdated");
-}
-
-#[test]
-fn a_renewed_lease_is_a_sign_of_life() {
-    let mut view = view(node(Some("True"), json!([])), vec![], true);
-    let lease =
-        |time: &str| Some(Arc::new(from_value::<Lease>(json!({ "spec": { "renewTime": time } })).unwrap()));
-    view.lease = lease("2026-01-02T03:04:05.000000Z");
-    let first = plan(&view, &Memory::default(), at(0));
-    view.lease = lease("2026-01-02T03:04:15.000000Z");
-    let second = plan(&view, first.memory.as_ref().unwrap(), at(40));
-    assert_eq!(second.requeue_at, Some(at(90)));
 }
 
 #[test]

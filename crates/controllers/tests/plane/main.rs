@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 mod garbage;
+mod nodes;
 mod plane;
 mod workloads;

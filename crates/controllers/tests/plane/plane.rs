@@ -13,6 +13,7 @@ pub(crate) struct Plane {
     pub(crate) api: FakeApi,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) client: Client,
+    pub(crate) settings: Settings,
     cancel: CancellationToken,
     running: tokio::task::JoinHandle<Result<(), clock::Panicked>>,
 }
@@ -24,9 +25,9 @@ impl Plane {
         let api = FakeApi::new(ambient.clone());
         let settings = Settings { root_ca: Some("PEM".into()), ..Settings::default() };
         let (client, cancel) = (api.client(), CancellationToken::new());
-        let running =
-            tokio::spawn(run(api.client(), ambient, Options { identity: None, settings }, cancel.clone()));
-        Self { api, clock, client, cancel, running }
+        let options = Options { identity: None, settings: settings.clone() };
+        let running = tokio::spawn(run(api.client(), ambient, options, cancel.clone()));
+        Self { api, clock, client, settings, cancel, running }
     }
 
     pub(crate) async fn stop(self) {

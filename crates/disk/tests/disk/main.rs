@@ -1,6 +1,7 @@
 //! What `disk` promises its owners.
 #![allow(clippy::unwrap_used)]
 
+mod patience;
 mod shrink;
 
 use std::collections::BTreeMap;

@@ -124,7 +124,7 @@ async fn claims_of_an_earlier_release_become_objects() {
     let former = Bytes::from(format!("/allocations/service-addresses/{address}"));
     let owner = Bytes::from_static(b"/registry/core/services/default/web");
     let writes = vec![Write::Put(former, owner)];
-    world.store.commit(Txn { expect: Vec::new(), writes }).await.unwrap();
+    world.store.commit(Txn { expect: Vec::new(), writes, ..Txn::default() }).await.unwrap();
     let world = world.again().await;
     let object = world.get(ADDRESSES, &address).await.unwrap();
     assert_eq!(object["spec"]["parentRef"]["name"], "web");

@@ -21,6 +21,7 @@ mod managing;
 mod model;
 mod network_policies;
 mod networking;
+mod patience;
 mod pod_parts;
 mod refusals;
 mod rules;

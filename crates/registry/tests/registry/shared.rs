@@ -64,7 +64,7 @@ async fn world(server: &harness::Etcd, options: Options) -> (World, Arc<Counted>
 /// Somebody else's keys in the same etcd: revisions of which the registries see no event.
 async fn written_elsewhere(other: &Etcd) {
     let write = Write::Put("/key".into(), "value".into());
-    other.commit(Txn { expect: vec![], writes: vec![write] }).await.unwrap();
+    other.commit(Txn { expect: vec![], writes: vec![write], ..Txn::default() }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -94,7 +94,8 @@ impl Inner {
         }
         let revision = state.assigned + 1;
         let (caller, outcome) = oneshot::channel();
-        let batch = state.record(revision, &changes);
+        let mut batch = state.record(revision, &changes);
+        batch.wait(txn.patience);
         let in_flight = InFlight { revision, changes, caller };
         let finisher = inner.clone();
         let queued = reservation.submit(batch, move |result| finisher.finish(in_flight, result));

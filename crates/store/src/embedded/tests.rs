@@ -44,7 +44,11 @@ impl Engine for Breaking {
 }
 
 fn put(key: &'static str, value: &'static str) -> Txn {
-    Txn { expect: Vec::new(), writes: vec![Write::Put(Bytes::from(key), Bytes::from(value))] }
+    Txn {
+        expect: Vec::new(),
+        writes: vec![Write::Put(Bytes::from(key), Bytes::from(value))],
+        ..Txn::default()
+    }
 }
 
 #[tokio::test]
@@ -115,4 +119,28 @@ async fn a_damaged_row_ends_a_watch_instead_of_being_passed_over() {
     let mut watch = store.watch(Bytes::new(), 0).await.unwrap();
     let first = watch.events.recv().await.unwrap();
     assert!(matches!(&first, Err(Error::Unavailable(why)) if why.contains("malformed")), "{first:?}");
+}
+
+#[tokio::test]
+async fn one_that_is_patient_is_neither_shown_nor_acknowledged_before_it_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, fault) = breaking(directory.path());
+    let patient = Txn { patience: std::time::Duration::from_secs(3600), ..put("k", "1") };
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(patient).await }
+    });
+    while store.inner.state().assigned < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((store.get(b"k", None).await.unwrap(), waiting.is_finished()), (None, false));
+    // Who does not wait takes it along, in the order in which they came.
+    assert_eq!(store.commit(put("k", "2")).await.unwrap().revision, 2);
+    assert_eq!(waiting.await.unwrap().unwrap().revision, 1);
+    assert_eq!(store.get(b"k", Some(1)).await.unwrap().unwrap().value, "1");
+
+    let patient = Txn { patience: std::time::Duration::from_secs(3600), ..put("k", "3") };
+    *fault.lock().unwrap() = Some(disk::Error::Failed("torn".into()));
+    let (patient, other) = tokio::join!(store.commit(patient), store.commit(put("k", "4")));
+    assert!(matches!((patient, other), (Err(Error::Unavailable(_)), Err(Error::Unavailable(_)))));
 }

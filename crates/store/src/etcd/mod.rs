@@ -109,7 +109,7 @@ impl Etcd {
         let theirs = page.revision - store.inner.offset;
         let offset = revision.saturating_sub(theirs).max(store.inner.offset);
         let write = Write::Put(Bytes::from_static(read::OFFSET), offset.to_string().into());
-        store.commit(Txn { expect: Vec::new(), writes: vec![write] }).await?;
+        store.commit(Txn { expect: Vec::new(), writes: vec![write], ..Txn::default() }).await?;
         store.close().await;
         Self::open(options).await
     }

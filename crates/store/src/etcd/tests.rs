@@ -13,7 +13,7 @@ async fn open(server: &harness::Etcd, prefix: &'static [u8]) -> Etcd {
 }
 
 fn put(key: &'static str) -> Txn {
-    Txn { expect: vec![], writes: vec![Write::Put(key.into(), "v".into())] }
+    Txn { expect: vec![], writes: vec![Write::Put(key.into(), "v".into())], ..Txn::default() }
 }
 
 async fn told(watch: &mut Watch) -> Changes {
@@ -52,7 +52,7 @@ async fn watches_pass_what_others_write() {
         assert_eq!(head, first + 2);
         assert_eq!(until(&mut watch, head).await, Vec::<Revision>::new());
         // So does one that changes nothing.
-        let nothing = Txn { expect: vec![], writes: vec![Write::Delete("/none".into())] };
+        let nothing = Txn { expect: vec![], writes: vec![Write::Delete("/none".into())], ..Txn::default() };
         theirs.commit(put("/a")).await.unwrap();
         let unchanged = ours.commit(nothing).await.unwrap().revision;
         assert_eq!(until(&mut watch, unchanged).await, Vec::<Revision>::new());
@@ -72,7 +72,10 @@ async fn a_store_with_an_offset_counts_on_from_there() {
     let before = store.head().await.unwrap();
     let offset = 1000;
     let key = Bytes::from_static(b".offset");
-    store.commit(Txn { expect: vec![], writes: vec![Write::Put(key, "1000".into())] }).await.unwrap();
+    store
+        .commit(Txn { expect: vec![], writes: vec![Write::Put(key, "1000".into())], ..Txn::default() })
+        .await
+        .unwrap();
     let store = open(&server, b"/ours").await;
     assert_eq!(store.head().await.unwrap(), before + 1 + offset);
     let entry = store.get(b"/a", None).await.unwrap().unwrap();

@@ -21,7 +21,7 @@ async fn write(store: impl Store, stop: Arc<AtomicBool>) {
     for round in 0u64.. {
         let value = bytes(format!("{round}:{}", "x".repeat((round % 900) as usize)));
         let writes = (0..WIDTH).map(|key| Write::Put(bytes(format!("/wide/{key}")), value.clone())).collect();
-        store.commit(Txn { expect: vec![], writes }).await.unwrap();
+        store.commit(Txn { expect: vec![], writes, ..Txn::default() }).await.unwrap();
         store.commit(crate::contract::put(format!("/many/{}", round % 700), round)).await.unwrap();
         if stop.load(Ordering::Relaxed) {
             return;

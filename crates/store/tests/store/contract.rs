@@ -55,11 +55,11 @@ pub fn bytes(text: impl ToString) -> Bytes {
 }
 
 pub fn put(key: impl ToString, value: impl ToString) -> Txn {
-    Txn { expect: vec![], writes: vec![Write::Put(bytes(key), bytes(value))] }
+    Txn { expect: vec![], writes: vec![Write::Put(bytes(key), bytes(value))], ..Txn::default() }
 }
 
 pub fn delete(key: impl ToString) -> Txn {
-    Txn { expect: vec![], writes: vec![Write::Delete(bytes(key))] }
+    Txn { expect: vec![], writes: vec![Write::Delete(bytes(key))], ..Txn::default() }
 }
 
 fn when(mut txn: Txn, key: &str, expect: Expect) -> Txn {
@@ -122,6 +122,7 @@ pub async fn a_transaction_is_all_or_nothing(backend: &impl Backend) {
     let refused = Txn {
         expect: vec![(bytes("a"), Expect::ModRevision(1)), (bytes("c"), Expect::ModRevision(9))],
         writes,
+        ..Txn::default()
     };
     assert!(
         matches!(store.commit(refused.clone()).await, Err(Error::Conflict { key, current: None }) if key == "c")
@@ -129,7 +130,7 @@ pub async fn a_transaction_is_all_or_nothing(backend: &impl Backend) {
     assert_eq!((value(&store, "a", None).await.is_some(), value(&store, "b", None).await), (true, None));
 
     let mut watch = store.watch(bytes(""), 1).await.unwrap();
-    let accepted = Txn { expect: refused.expect[..1].to_vec(), writes: refused.writes };
+    let accepted = Txn { expect: refused.expect[..1].to_vec(), writes: refused.writes, ..Txn::default() };
     assert_eq!(store.commit(accepted).await.unwrap().revision, 2);
     assert_eq!((value(&store, "a", None).await, value(&store, "b", None).await.is_some()), (None, true));
     let told = watch.events.recv().await.unwrap().unwrap();
@@ -145,7 +146,7 @@ pub async fn malformed_transactions_are_refused(backend: &impl Backend) {
     let large = vec![Write::Put(bytes("k"), vec![0; store::MAX_TXN_BYTES].into())];
     let many = (0..=store::MAX_TXN_OPS).map(|i| Write::Put(bytes(i), bytes(""))).collect();
     for writes in [vec![], twice, large, many] {
-        let refused = store.commit(Txn { expect: vec![], writes }).await;
+        let refused = store.commit(Txn { expect: vec![], writes, ..Txn::default() }).await;
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     }
     assert_eq!(store.head().await.unwrap(), 0);
@@ -450,8 +451,9 @@ fn step() -> impl Strategy<Value = Step> {
     let revision = 0..20u64;
     let expect = prop_oneof![Just(Expect::Absent), revision.clone().prop_map(Expect::ModRevision)];
     let expects = prop_oneof![3 => Just(vec![]), 2 => prop::collection::vec((key(), expect), 0..3)];
-    let txn =
-        (expects, prop::collection::vec(write(), 0..4)).prop_map(|(expect, writes)| Txn { expect, writes });
+    let patience = prop::sample::select(vec![Duration::ZERO, Duration::from_millis(1)]);
+    let txn = (expects, prop::collection::vec(write(), 0..4), patience)
+        .prop_map(|(expect, writes, patience)| Txn { expect, writes, patience });
     let at = prop::option::of(revision.clone());
     let range = (key(), prop::option::of(key()), 0..4usize, at.clone())
         .prop_map(|(prefix, after, limit, at)| Range { prefix, after, limit, at });

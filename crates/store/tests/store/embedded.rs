@@ -81,7 +81,10 @@ async fn fill(store: &Embedded, round: usize, count: usize) {
 async fn empty(store: &Embedded, round: usize, count: usize) {
     for i in 0..count {
         let key = bytes(format!("{round}/{i}"));
-        store.commit(Txn { expect: vec![], writes: vec![Write::Delete(key)] }).await.unwrap();
+        store
+            .commit(Txn { expect: vec![], writes: vec![Write::Delete(key)], ..Txn::default() })
+            .await
+            .unwrap();
     }
     store.compact(store.head().await.unwrap()).await.unwrap();
 }

@@ -95,7 +95,11 @@ async fn the_backend_sees_what_is_no_secret_and_nothing_else() {
     // A value that was moved does not pass for the one of its new place.
     let moved = kept("secret/a").await;
     inner.commit(put("secret/b", "x")).await.unwrap();
-    let txn = store::Txn { expect: vec![], writes: vec![store::Write::Put(bytes("secret/b"), moved)] };
+    let txn = store::Txn {
+        expect: vec![],
+        writes: vec![store::Write::Put(bytes("secret/b"), moved)],
+        ..store::Txn::default()
+    };
     inner.commit(txn).await.unwrap();
     let error = store.get(b"secret/b", None).await.unwrap_err();
     assert!(matches!(&error, Error::Unavailable(why) if why.contains("secret/b")), "{error}");

@@ -61,7 +61,8 @@ impl Load {
         for writer in self.writers {
             counts.push(writer.await.unwrap());
         }
-        let last = Txn { expect: vec![], writes: vec![Write::Put(bytes("/last"), bytes(""))] };
+        let last =
+            Txn { expect: vec![], writes: vec![Write::Put(bytes("/last"), bytes(""))], ..Txn::default() };
         while self.store.commit(last.clone()).await.is_err() {}
         let page = self.store.range(Range { prefix: bytes("/counter"), ..Range::default() }).await.unwrap();
         let stored: Vec<u64> = page.entries.iter().map(|entry| number(&entry.value)).collect();
@@ -112,8 +113,11 @@ impl Writer {
         while !self.stop.load(Ordering::Relaxed) {
             let expect = revision.map_or(Expect::Absent, Expect::ModRevision);
             let key = bytes(&self.key);
-            let txn =
-                Txn { expect: vec![(key.clone(), expect)], writes: vec![Write::Put(key, bytes(count + 1))] };
+            let txn = Txn {
+                expect: vec![(key.clone(), expect)],
+                writes: vec![Write::Put(key, bytes(count + 1))],
+                ..Txn::default()
+            };
             match self.store.commit(txn).await {
                 Ok(committed) => {
                     self.acknowledged.fetch_add(1, Ordering::Relaxed);

@@ -43,17 +43,22 @@ async fn write(store: Embedded, writer: u64, start: Revision) {
         let value = bytes(format!("{i}:{}", "x".repeat((i % 700) as usize)));
         let writes =
             (0..WIDTH).map(|key| Write::Put(bytes(format!("{writer}/{key}")), value.clone())).collect();
-        let revision = store.commit(Txn { expect: vec![], writes }).await.unwrap().revision;
+        let revision = store.commit(Txn { expect: vec![], writes, ..Txn::default() }).await.unwrap().revision;
         // One call, so that lines of two writers never mix; unlike eprintln! it is not captured by the test runner.
         std::io::stderr().write_all(format!("durable {writer} {i} {revision}\n").as_bytes()).unwrap();
         if i % 25 == 0 && writer == 0 {
             let large = bytes("x".repeat(1 << 20));
             store
-                .commit(Txn { expect: vec![], writes: vec![Write::Put(bytes("large"), large)] })
+                .commit(Txn {
+                    expect: vec![],
+                    writes: vec![Write::Put(bytes("large"), large)],
+                    ..Txn::default()
+                })
                 .await
                 .unwrap();
             let delete = vec![Write::Delete(bytes("large"))];
-            let deleted = store.commit(Txn { expect: vec![], writes: delete }).await.unwrap();
+            let deleted =
+                store.commit(Txn { expect: vec![], writes: delete, ..Txn::default() }).await.unwrap();
             store.compact(deleted.revision.saturating_sub(500)).await.unwrap();
             store.maintain(clock::Instant::default()).await.unwrap();
         }
