@@ -70,7 +70,8 @@ fn nodes_go_on_when_their_server_moves() {
     });
 
     numbered.stop();
-    let words = "node --join https://10.99.0.77:6443 --node-name numbered --log info --image-gc-high-threshold 100";
+    let words =
+        "node --join https://10.99.0.77:6443 --node-name numbered --log info --image-gc-high-threshold 100";
     numbered.run(&words.split(' ').map(str::to_owned).collect::<Vec<_>>());
     cluster.wait_until_ready("numbered");
     answers(plane, pods[1]);
