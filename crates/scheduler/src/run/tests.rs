@@ -13,11 +13,11 @@ fn scheduler() -> Scheduler {
     let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     let ambient = Ambient { clock, random: Arc::new(SeededRandom::new(1)) };
     let client = FakeApi::new(ambient.clone()).client();
-    let tasks = Tasks::default();
+    let (tasks, counts) = (Tasks::default(), Arc::<Instruments>::default());
     Scheduler {
-        world: Mutex::new(World::new(Config::default(), Arc::default())),
+        world: Mutex::new(World::new(Config::default(), counts.clone())),
         wake: Notify::new(),
-        counts: Arc::default(),
+        counts,
         slots: Arc::new(Semaphore::new(1)),
         recorder: EventRecorder::start(client.clone(), "test", None, ambient.clone(), &tasks),
         client,
