@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hashbrown::Equivalent;
 use http::Method;
-use instruments::{Counter, Family, Histogram, Kind, Page};
+use instruments::{Counter, Family, Histogram, Kind, OF_REQUESTS, Page};
 
 use crate::request_info::{RequestInfo, ResourceInfo};
 use crate::server::ApiServer;
@@ -20,32 +20,6 @@ use crate::server::ApiServer;
 const MOST: usize = 8192;
 /// Codes that are told apart for each.
 const CODES: usize = 12;
-/// Nanoseconds: upstream's bounds.
-const BOUNDS: &[u64] = &[
-    5_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    200_000_000,
-    400_000_000,
-    600_000_000,
-    800_000_000,
-    1_000_000_000,
-    1_250_000_000,
-    1_500_000_000,
-    2_000_000_000,
-    3_000_000_000,
-    4_000_000_000,
-    5_000_000_000,
-    6_000_000_000,
-    8_000_000_000,
-    10_000_000_000,
-    15_000_000_000,
-    20_000_000_000,
-    30_000_000_000,
-    45_000_000_000,
-    60_000_000_000,
-];
 /// Those that are labels; a client may make up others.
 const SUBRESOURCES: [&str; 15] = [
     "",
@@ -144,7 +118,7 @@ struct Series {
 
 impl Series {
     fn new() -> Self {
-        Self { codes: Default::default(), took: Histogram::new(BOUNDS) }
+        Self { codes: Default::default(), took: Histogram::new(OF_REQUESTS) }
     }
 
     fn count(&self, code: u16) {

@@ -47,7 +47,8 @@ mod selected;
 pub mod serviceaccount;
 pub mod serviceaccounttoken;
 pub mod servicecidrs;
-
+#[cfg(test)]
+mod stage;
 pub mod statefulset;
 mod taints;
 mod template;

@@ -1,19 +1,16 @@
 //! Who controls what: adoption of orphans that a selector matches, release of what it no longer matches.
 
 use crate::plan::{Action, confirm, controller_of, patch};
+use crate::world::Readable;
 use client::kube::core::{Selector, SelectorExt};
 use client::kube::{Resource, ResourceExt};
 use client::{Change, Index, ObjectKey, Reader, WorkQueue, by_controller_uid, by_namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
-use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 /// A kind whose objects control what their selector selects.
-pub trait Selecting:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
-{
+pub trait Selecting: Readable {
     /// `None` when it selects nothing that a controller may act on.
     fn selector(&self) -> Option<Selector>;
 }
@@ -29,7 +26,7 @@ pub(crate) fn wake_for_owners<O: Selecting>(queue: &Arc<WorkQueue<ObjectKey>>, o
 pub(crate) fn wake_for_owned<O, K>(queue: &Arc<WorkQueue<ObjectKey>>, owners: &Reader<O>, owned: &Reader<K>)
 where
     O: Selecting,
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Readable,
 {
     owned.informer().index_by(by_controller_uid()).index_by(by_orphans());
     let (add, all) = (queue.clone(), owners.clone());
@@ -37,26 +34,17 @@ where
 }
 
 /// What an owner controls.
-pub(crate) fn owned<K>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+pub(crate) fn owned<K: Readable>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>> {
     of.by_index("controller-uid", owner.meta().uid.as_deref().unwrap_or_default())
 }
 
 /// What nobody controls in an owner's namespace.
-pub(crate) fn orphans<K>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+pub(crate) fn orphans<K: Readable>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>> {
     of.by_index("orphans-in", owner.meta().namespace.as_deref().unwrap_or_default())
 }
 
 /// What an owner controls, and what it might adopt.
-pub(crate) fn owned_and_orphans<K>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+pub(crate) fn owned_and_orphans<K: Readable>(of: &Reader<K>, owner: &impl Resource) -> Vec<Arc<K>> {
     let mut found = owned(of, owner);
     found.extend(orphans(of, owner));
     found

@@ -7,22 +7,21 @@
 use crate::plan::{Plan, patch_status};
 use crate::pod::Pod;
 use crate::pods::is_finished;
+use crate::world::Readable;
 use crate::{Controller, World};
 use api::quota::{Amounts, add, concerns, selects, tree, usage};
 use apimachinery::gvk::GroupResource;
 use async_trait::async_trait;
 use client::discovery::served;
 use client::kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use client::kube::{Client, Error, Resource, ResourceExt};
+use client::kube::{Client, Error, ResourceExt};
 use client::{Change, ObjectKey, Reader, WorkQueue, by_namespace};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json, to_value};
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 const PODS: GroupResource = GroupResource::of("", "pods");
@@ -62,14 +61,12 @@ pub struct View {
 type Lower = Option<(String, Timestamp)>;
 
 impl Quotas {
-    fn follow<K>(
+    fn follow<K: Readable>(
         reader: &Reader<K>,
         quotas: &Reader<ResourceQuota>,
         queue: &Arc<WorkQueue<ObjectKey>>,
         matters: fn(&Change<K>) -> bool,
-    ) where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    {
+    ) {
         reader.informer().index_by(by_namespace());
         let (add, quotas) = (queue.clone(), quotas.clone());
         reader.informer().on_change(move |change| {

@@ -19,6 +19,17 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// A kind that there are readers of: its type says all that has to be known.
+pub trait Readable:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
+}
+
+impl<K> Readable for K where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
+}
+
 /// What a reader of any kind can be told.
 trait Absorb: Send + Sync {
     fn wrote(&self, object: DynamicObject);
@@ -142,10 +153,7 @@ impl World {
     }
 
     /// The reader of a kind; the first call starts its informer.
-    pub fn reader<K>(&self) -> Reader<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    {
+    pub fn reader<K: Readable>(&self) -> Reader<K> {
         self.reader_of(Api::all(self.client().clone()), Selection::default())
     }
 
@@ -156,17 +164,15 @@ impl World {
     }
 
     /// The reader of a part of a kind; of one kind all ask for the same part.
-    pub fn reader_of<K>(&self, api: Api<K>, selection: Selection) -> Reader<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    {
+    pub fn reader_of<K: Readable>(&self, api: Api<K>, selection: Selection) -> Reader<K> {
         self.reader_with(api, || InformerOptions { selection, ..InformerOptions::default() })
     }
 
-    fn reader_with<K>(&self, api: Api<K>, options: impl FnOnce() -> InformerOptions<K>) -> Reader<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    {
+    fn reader_with<K: Readable>(
+        &self,
+        api: Api<K>,
+        options: impl FnOnce() -> InformerOptions<K>,
+    ) -> Reader<K> {
         let mut readers = self.readers();
         let known = readers.by_type.iter().find(|(type_id, _)| *type_id == TypeId::of::<K>());
         if let Some(reader) = known.and_then(|(_, any)| any.as_any().downcast_ref::<Reader<K>>()) {

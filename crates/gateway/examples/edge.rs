@@ -101,6 +101,7 @@ async fn gateway(listener: TcpListener) -> Outcome {
         maxima: gateway::Maxima::default(),
         limits: ServerLimits::default(),
         proxy: gateway::ProxyLimits::default(),
+        metrics: None,
     };
     Ok(gateway::serve(options, CancellationToken::new()).await?)
 }

@@ -15,6 +15,7 @@
 mod board;
 mod components;
 mod ingress;
+mod instruments;
 mod joined;
 mod request;
 pub mod routing;
@@ -83,6 +84,8 @@ pub struct Options {
     pub limits: ServerLimits,
     /// Bounds of requests to Services.
     pub proxy: ProxyLimits,
+    /// Where Prometheus may ask what was counted.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Why the gateway could not serve.
@@ -143,7 +146,11 @@ pub async fn serve_and_tell(
         worker: options.worker,
         leaving: CancellationToken::new(),
         random: options.ambient.random.clone(),
+        instruments: Default::default(),
     });
+    if let Some(listener) = options.metrics {
+        instruments::serve(listener, edge.instruments.clone(), &tasks).map_err(Error::Serve)?;
+    }
     send_away(&edge, &options.ambient, options.limits.drain, &stop, &tasks);
     let (client, ambient) = (options.client, options.ambient);
     let node = options.node.as_deref();

@@ -1,6 +1,7 @@
 //! A process of the binary with a data directory of its own, and what cleans up after it.
 
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -67,7 +68,10 @@ impl Machine {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let log = std::fs::File::create(self.log_file()).expect("a log file");
-        let mut command = self.command(&self.binary);
+        let mut command = match self.names().exists() {
+            true => self.naming(),
+            false => self.command(&self.binary),
+        };
         let (verb, flags) = self.words.split_first().expect("a verb");
         command.arg(verb).arg("--data-dir").arg(self.data());
         if verb != "edge" {
@@ -76,6 +80,24 @@ impl Machine {
         command.args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().expect("monoplane starts"));
+    }
+
+    /// What it runs from the next start on finds this address by that name, and no other; later ones at once.
+    pub fn call(&self, name: &str, address: Ipv4Addr) {
+        // In place: it may be bound already.
+        std::fs::write(self.names(), format!("127.0.0.1 localhost\n{address} {name}\n")).expect("a file");
+    }
+
+    fn names(&self) -> PathBuf {
+        self.data().join("hosts")
+    }
+
+    /// The binary, with the names in the place of the machine's own; its mounts are its own, too.
+    fn naming(&self) -> Command {
+        let mut command = self.command("unshare");
+        command.args(["--mount", "--", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+        command.arg(self.names()).arg(&self.binary);
+        command
     }
 
     /// Runs another binary from the next start on.

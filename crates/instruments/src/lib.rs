@@ -13,6 +13,6 @@ mod page;
 mod process;
 
 pub use family::Family;
-pub use number::{Counter, Gauge, Histogram};
+pub use number::{Counter, Gauge, Histogram, OF_REQUESTS};
 pub use page::{Kind, Page, TEXT};
 pub use process::process;

@@ -45,6 +45,33 @@ impl Gauge {
     }
 }
 
+/// Upstream's bounds of requests, to the API and to etcd.
+pub const OF_REQUESTS: &[u64] = &[
+    5_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    400_000_000,
+    600_000_000,
+    800_000_000,
+    1_000_000_000,
+    1_250_000_000,
+    1_500_000_000,
+    2_000_000_000,
+    3_000_000_000,
+    4_000_000_000,
+    5_000_000_000,
+    6_000_000_000,
+    8_000_000_000,
+    10_000_000_000,
+    15_000_000_000,
+    20_000_000_000,
+    30_000_000_000,
+    45_000_000_000,
+    60_000_000_000,
+];
+
 /// How long things took: how many took no longer than each bound, and all together.
 #[derive(Debug)]
 pub struct Histogram {
@@ -69,6 +96,11 @@ impl Histogram {
         let place = self.bounds.partition_point(|bound| *bound < nanoseconds);
         self.counts[place].fetch_add(1, Relaxed);
         self.sum.fetch_add(nanoseconds, Relaxed);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |all, count| all.saturating_add(count.load(Relaxed)))
     }
 
     /// Each bound in seconds, the last infinite, with how many took no longer; and all together in seconds.

@@ -1,6 +1,6 @@
 //! The command line: the one place where flags are named.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -311,6 +311,9 @@ pub struct Inbound {
     /// The largest body of a request to a Service
     #[arg(long, value_name = "QUANTITY", default_value = "1Gi")]
     pub max_request_body: String,
+    /// Where the edge answers Prometheus at /metrics (HTTP) [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_bind_address: Option<SocketAddr>,
 }
 
 /// Flags of `server`.

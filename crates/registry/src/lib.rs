@@ -89,4 +89,4 @@ pub use kind::{Column, Kind, Subresource};
 pub use kinds::{Group, Kinds, version_order};
 pub use object::{Head, List, Object, Row, WatchEvent};
 pub use registry::{Deleted, Limits, Options, Registry, Updated};
-pub use resource::secret_prefixes;
+pub use resource::{group_and_plural, secret_prefixes, stored_kind};

@@ -13,8 +13,25 @@ pub fn secret_prefixes() -> Vec<Bytes> {
     vec![format!("{ROOT}{}/", path(&GroupResource::of("", "secrets"))).into()]
 }
 
+/// What is stored under a key, as `apps/deployments` or `core/pods`; also of a key's beginning, if that says it.
+pub fn stored_kind(key: &[u8]) -> Option<&str> {
+    let rest = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?;
+    let group_end = rest.find('/')?;
+    let plural_end = group_end + 1 + rest.get(group_end + 1..)?.find('/')?;
+    rest.get(..plural_end)
+}
+
+/// The group and the plural of that.
+pub fn group_and_plural(stored_kind: &str) -> (&str, &str) {
+    let (group, plural) = stored_kind.split_once('/').unwrap_or(("", stored_kind));
+    (if group == CORE { "" } else { group }, plural)
+}
+
+/// The group without a name.
+const CORE: &str = "core";
+
 fn path(name: &GroupResource) -> String {
-    let group = if name.group.is_empty() { "core" } else { &name.group };
+    let group = if name.group.is_empty() { CORE } else { &name.group };
     format!("{group}/{}", name.resource)
 }
 

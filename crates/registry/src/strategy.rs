@@ -93,6 +93,18 @@ pub(crate) struct Scale {
     pub(crate) selector: Option<Vec<String>>,
 }
 
+impl Scale {
+    /// Of what keeps so many pods.
+    pub(crate) fn of_workload() -> Self {
+        let path = |path: [&str; 2]| path.map(str::to_owned).into();
+        Self {
+            spec_replicas: path(["spec", "replicas"]),
+            status_replicas: path(["status", "replicas"]),
+            selector: Some(path(["spec", "selector"])),
+        }
+    }
+}
+
 /// A kind's behaviour. The generic code calls these in order: default, (admission), stamp, prepare, validate. Trees come without
 /// unknown fields and with the types that the kind's schema says.
 pub(crate) trait Strategy: Send + Sync + 'static {

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use runtime::Error;
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-    socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    recv, sendmsg, socketpair,
 };
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
@@ -28,6 +29,8 @@ use crate::manager::failed;
 const SHIM_START: Duration = Duration::from_secs(20);
 /// How long a spawner that is waited for may be silent before another one takes its place.
 const SILENCE: Duration = Duration::from_secs(3);
+/// The same for one that has not been heard of yet: its program has to be loaded, and the machine may be busy.
+const FIRST_SILENCE: Duration = Duration::from_secs(8);
 /// How many spawners may end before a start is given up.
 const SPAWNERS: usize = 3;
 /// Most that a shim says before it can be reached.
@@ -49,8 +52,8 @@ struct Running {
 struct State {
     /// Killed when this value goes.
     child: Child,
-    /// When one of its shims was last heard of; before that, when it was started.
-    heard: Instant,
+    /// When one of its shims was last heard of.
+    heard: Option<Instant>,
     replaced: bool,
 }
 
@@ -91,7 +94,7 @@ impl Spawner {
                 // A message that was not read went with its reader, and nobody has this pipe: no shim was forked.
                 Ok(0) | Err(_) if spawner.has_ended() => self.forget(&spawner),
                 Ok(_) => {
-                    spawner.state().heard = Instant::now();
+                    spawner.state().heard = Some(Instant::now());
                     return Ok(words);
                 }
                 Err(error) => return Err(error),
@@ -123,15 +126,16 @@ impl Spawner {
     async fn replace_if_silent(&self, spawner: &Arc<Running>) -> Infallible {
         let asked = Instant::now();
         loop {
-            let silent_since = spawner.state().heard.max(asked);
-            tokio::time::sleep_until(silent_since + SILENCE).await;
-            if spawner.state().heard > silent_since {
+            let heard = spawner.state().heard;
+            let patience = if heard.is_some() { SILENCE } else { FIRST_SILENCE };
+            tokio::time::sleep_until(heard.map_or(asked, |heard| heard.max(asked)) + patience).await;
+            if spawner.state().heard != heard {
                 continue;
             }
             self.forget(spawner);
             if spawner.replace() {
                 tracing::warn!(
-                    "the process that forks shims was silent for {SILENCE:?}: another takes its place"
+                    "the process that forks shims was silent for {patience:?}: another takes its place"
                 );
             }
             return std::future::pending().await;
@@ -150,7 +154,7 @@ impl Spawner {
         let child = command.spawn()?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         // It is no stream: it keeps messages apart. What is used of it here, waiting for room, is the same.
-        let state = State { child, heard: Instant::now(), replaced: false };
+        let state = State { child, heard: None, replaced: false };
         Ok(Running { socket: UnixStream::from_std(ours.into())?, state: Mutex::new(state) })
     }
 }
@@ -169,9 +173,11 @@ impl Running {
         !std::mem::replace(&mut state.replaced, true)
     }
 
-    /// Whether it can fork no more shims. It never says anything, so the end is all that can be read.
+    /// Whether it can fork no more shims. It never says anything, so the end is all that can be read; or, where it left a
+    /// message unread, that the connection was reset. The kernel is asked: what the runtime knows of the socket is older.
     fn has_ended(&self) -> bool {
-        self.state().replaced || matches!(self.socket.try_read(&mut [0]), Ok(0))
+        let read = recv(&self.socket, &mut [0_u8], RecvFlags::DONTWAIT);
+        self.state().replaced || !matches!(read, Err(Errno::AGAIN | Errno::INTR))
     }
 
     /// One message: the directory, and the pipe for the shim's first words, which we then hold no longer.

@@ -53,6 +53,27 @@ pub(crate) enum Event<'a> {
 }
 
 impl Event<'_> {
+    /// What upstream calls it. Of storage and namespaces it is not told apart whether they are new, changed or gone.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Node(_, Aspects::ALL) => "NodeAdd",
+            Self::Node(_, Aspects { cordon: true, .. }) => "NodeUpdateNodeTaint",
+            Self::Node(_, Aspects { allocatable: true, .. }) => "NodeUpdateNodeAllocatable",
+            Self::Node(_, Aspects { labels: true, .. }) => "NodeUpdateNodeLabel",
+            Self::Node(..) => "NodeUpdateNodeTaint",
+            Self::NodeGone => "NodeDelete",
+            Self::PodPlaced(_) => "AssignedPodAdd",
+            Self::PodGone(_) => "AssignedPodDelete",
+            Self::Storage(Storage::Claim) => "PersistentVolumeClaim",
+            Self::Storage(Storage::Volume) => "PersistentVolume",
+            Self::Storage(Storage::Class) => "StorageClass",
+            Self::Storage(Storage::Node) => "CSINode",
+            Self::Storage(Storage::Driver) => "CSIDriver",
+            Self::Storage(Storage::Capacity) => "CSIStorageCapacity",
+            Self::Namespace => "Namespace",
+        }
+    }
+
     /// Whether it is worth asking a plugin: not for each pod that is placed each pod that waits for something else.
     pub(crate) fn may_concern(&self, name: PluginName) -> bool {
         !matches!(self, Self::PodPlaced(_))

@@ -15,6 +15,7 @@ mod census;
 mod config;
 mod cycle;
 mod event;
+mod instruments;
 mod place;
 mod plugins;
 mod pod;
@@ -26,6 +27,7 @@ mod snapshot;
 mod terms;
 mod volumes;
 
+pub use crate::instruments::Instruments;
 pub use config::{Config, ConfigError, Profile};
 pub use place::{Placement, Unplaceable, place};
 pub use plugins::PluginName;

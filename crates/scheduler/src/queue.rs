@@ -4,6 +4,7 @@
 //! decision is being carried out is told of nothing: should that fail, it pauses and is tried again whatever happened.
 
 use crate::event::Event;
+use crate::instruments::{Instruments, Place, Turn};
 use crate::plugins::{self, PluginName};
 use crate::pod::PodFacts;
 use clock::Instant;
@@ -24,14 +25,49 @@ enum Stage {
     Out,
 }
 
+impl Stage {
+    fn place(self) -> Option<Place> {
+        match self {
+            Self::Active => Some(Place::Active),
+            Self::Pausing => Some(Place::Backoff),
+            Self::Waiting => Some(Place::Unschedulable),
+            Self::Out => None,
+        }
+    }
+}
+
+/// Why a pod comes into a queue, besides what happens to the cluster.
+const NEW: &str = "UnschedulablePodAdd";
+const CHANGED: &str = "UnschedulablePodUpdate";
+const FAILED: &str = "ScheduleAttemptFailure";
+const PAUSED: &str = "BackoffComplete";
+const PATIENT: &str = "UnschedulableTimeout";
+
 struct Entry {
     facts: Arc<PodFacts>,
     stage: Stage,
+    came: Instant,
     sequence: u64,
     attempts: u32,
     last_try: Instant,
     hindrances: BTreeSet<PluginName>,
     told: Option<String>,
+}
+
+impl Entry {
+    fn enter(&mut self, stage: Stage, event: &'static str, counts: &Instruments) {
+        self.leave(counts);
+        self.stage = stage;
+        if let Some(place) = stage.place() {
+            counts.entered(place, event);
+        }
+    }
+
+    fn leave(&mut self, counts: &Instruments) {
+        if let Some(place) = std::mem::replace(&mut self.stage, Stage::Out).place() {
+            counts.left(place);
+        }
+    }
 }
 
 /// The queue; see the module. Time is an argument.
@@ -45,11 +81,12 @@ pub(crate) struct Queue {
     /// Those that wait, by what held them back, in the order in which they came; `None`: there was no node to be held back from.
     waiting: BTreeMap<Option<PluginName>, BTreeSet<(u64, Arc<str>)>>,
     sequence: u64,
+    counts: Arc<Instruments>,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
-        Self::new(Duration::from_secs(1), Duration::from_secs(10))
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.counts.forget_pending();
     }
 }
 
@@ -61,7 +98,7 @@ fn reasons(hindrances: &BTreeSet<PluginName>) -> impl Iterator<Item = Option<Plu
 
 impl Queue {
     /// An empty one, in which a pod pauses for so long after its first failure, and never longer than that.
-    pub(crate) fn new(first_pause: Duration, longest_pause: Duration) -> Self {
+    pub(crate) fn new(first_pause: Duration, longest_pause: Duration, counts: Arc<Instruments>) -> Self {
         Self {
             first_pause,
             longest_pause,
@@ -70,25 +107,27 @@ impl Queue {
             timed: BinaryHeap::new(),
             waiting: BTreeMap::new(),
             sequence: 0,
+            counts,
         }
     }
 
     /// A pod that needs a node. One that is here already keeps its place, unless what matters about it changed.
-    pub(crate) fn offer(&mut self, facts: PodFacts) {
+    pub(crate) fn offer(&mut self, facts: PodFacts, now: Instant) {
         let uid = facts.uid.clone();
         match self.entries.get_mut(&uid) {
             Some(entry) => {
                 let same = entry.facts.asks_the_same_as(&facts);
                 entry.facts = Arc::new(facts);
                 if !same && matches!(entry.stage, Stage::Waiting | Stage::Pausing) {
-                    self.activate(&uid);
+                    self.activate(&uid, CHANGED);
                 }
             }
             None => {
                 self.sequence += 1;
                 let entry = Entry {
                     facts: Arc::new(facts),
-                    stage: Stage::Pausing,
+                    stage: Stage::Out,
+                    came: now,
                     sequence: self.sequence,
                     attempts: 0,
                     last_try: Instant::default(),
@@ -96,7 +135,7 @@ impl Queue {
                     told: None,
                 };
                 self.entries.insert(uid.clone(), entry);
-                self.activate(&uid);
+                self.activate(&uid, NEW);
             }
         }
     }
@@ -104,7 +143,9 @@ impl Queue {
     /// A pod that needs none any more.
     pub(crate) fn remove(&mut self, uid: &str) {
         self.stop_waiting(uid);
-        self.entries.remove(uid);
+        if let Some(mut entry) = self.entries.remove(uid) {
+            entry.leave(&self.counts);
+        }
     }
 
     /// A pod that is here, as last heard of.
@@ -123,17 +164,18 @@ impl Queue {
     }
 
     /// The next pod to try: the most important, and of equals the one that came first.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<Arc<PodFacts>> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(Arc<PodFacts>, Turn)> {
         self.wake(now);
         while let Some((_, Reverse(sequence), uid)) = self.active.pop() {
             if let Some(entry) = self.entries.get_mut(&uid)
                 && entry.stage == Stage::Active
                 && entry.sequence == sequence
             {
-                entry.stage = Stage::Out;
+                entry.leave(&self.counts);
                 entry.attempts = entry.attempts.saturating_add(1);
                 entry.last_try = now;
-                return Some(entry.facts.clone());
+                let turn = Turn { began: now, came: entry.came, attempts: entry.attempts };
+                return Some((entry.facts.clone(), turn));
             }
         }
         None
@@ -151,7 +193,7 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(uid) else { return false };
         self.sequence += 1;
         entry.sequence = self.sequence;
-        entry.stage = Stage::Waiting;
+        entry.enter(Stage::Waiting, FAILED, &self.counts);
         for held_back in reasons(&hindrances) {
             let waiting = self.waiting.entry(held_back).or_default();
             waiting.insert((entry.sequence, entry.facts.uid.clone()));
@@ -174,7 +216,7 @@ impl Queue {
     /// It did not work for reasons that have nothing to do with nodes, or the world is being changed for it: it pauses.
     pub(crate) fn pause(&mut self, uid: &str, now: Instant) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        entry.stage = Stage::Pausing;
+        entry.enter(Stage::Pausing, FAILED, &self.counts);
         let until = now + pause(self.first_pause, self.longest_pause, entry.attempts);
         self.timed.push(Reverse((until, entry.facts.uid.clone())));
     }
@@ -200,10 +242,10 @@ impl Queue {
             let Some(entry) = self.entries.get_mut(&uid) else { continue };
             let until = entry.last_try + pause(self.first_pause, self.longest_pause, entry.attempts);
             if until > now {
-                entry.stage = Stage::Pausing;
+                entry.enter(Stage::Pausing, event.label(), &self.counts);
                 self.timed.push(Reverse((until, uid)));
             } else {
-                self.activate(&uid);
+                self.activate(&uid, event.label());
             }
         }
     }
@@ -219,15 +261,15 @@ impl Queue {
         {
             let Some(Reverse((at, uid))) = self.timed.pop() else { return };
             let Some(entry) = self.entries.get(&uid) else { continue };
-            let over = match entry.stage {
+            let (until, event) = match entry.stage {
                 Stage::Pausing => {
-                    at >= entry.last_try + pause(self.first_pause, self.longest_pause, entry.attempts)
+                    (entry.last_try + pause(self.first_pause, self.longest_pause, entry.attempts), PAUSED)
                 }
-                Stage::Waiting => at >= entry.last_try + PATIENCE,
-                Stage::Active | Stage::Out => false,
+                Stage::Waiting => (entry.last_try + PATIENCE, PATIENT),
+                Stage::Active | Stage::Out => continue,
             };
-            if over {
-                self.activate(&uid);
+            if at >= until {
+                self.activate(&uid, event);
             }
         }
     }
@@ -248,10 +290,10 @@ impl Queue {
         }
     }
 
-    fn activate(&mut self, uid: &str) {
+    fn activate(&mut self, uid: &str, event: &'static str) {
         self.stop_waiting(uid);
         if let Some(entry) = self.entries.get_mut(uid) {
-            entry.stage = Stage::Active;
+            entry.enter(Stage::Active, event, &self.counts);
             self.active.push((entry.facts.priority, Reverse(entry.sequence), entry.facts.uid.clone()));
         }
     }
@@ -268,6 +310,10 @@ mod tests {
     use crate::snapshot::NodeInfo;
     use serde_json::{from_value, json};
 
+    fn queue() -> Queue {
+        Queue::new(Duration::from_secs(1), Duration::from_secs(10), Arc::default())
+    }
+
     fn pod(uid: &str, priority: i32) -> PodFacts {
         let pod = json!({ "metadata": { "uid": uid }, "spec": { "priority": priority, "containers": [] } });
         PodFacts::of(&from_value(pod).unwrap())
@@ -276,11 +322,11 @@ mod tests {
     #[test]
     fn a_hint_wakes_only_whom_it_may_help() {
         let start = Instant::default();
-        let mut queue = Queue::default();
+        let mut queue = queue();
         for (uid, by) in
             [("a", vec![PluginName::NodeAffinity]), ("b", vec![PluginName::NodePorts]), ("c", vec![])]
         {
-            queue.offer(pod(uid, 0));
+            queue.offer(pod(uid, 0), Instant::default());
             next(&mut queue, start);
             queue.unplaceable(uid, by.into_iter().collect(), "why", start);
         }
@@ -295,14 +341,14 @@ mod tests {
     }
 
     fn next(queue: &mut Queue, now: Instant) -> Option<String> {
-        queue.next(now).map(|facts| facts.uid.to_string())
+        queue.next(now).map(|(facts, _)| facts.uid.to_string())
     }
 
     #[test]
     fn the_important_and_then_the_early_come_first() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         for (uid, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
-            queue.offer(pod(uid, priority));
+            queue.offer(pod(uid, priority), Instant::default());
         }
         queue.remove("c");
         let order: Vec<_> = std::iter::from_fn(|| next(&mut queue, Instant::default())).collect();
@@ -312,8 +358,8 @@ mod tests {
     #[test]
     fn the_unplaceable_wait_for_what_hindered_them() {
         let start = Instant::default();
-        let mut queue = Queue::default();
-        queue.offer(pod("a", 0));
+        let mut queue = queue();
+        queue.offer(pod("a", 0), Instant::default());
         next(&mut queue, start);
         assert!(queue.unplaceable("a", [PluginName::NodeResourcesFit].into(), "why", start));
         queue.happened(&Event::Storage(Storage::Claim), start + Duration::from_secs(5));
@@ -339,8 +385,8 @@ mod tests {
     #[test]
     fn nobody_waits_for_ever() {
         let start = Instant::default();
-        let mut queue = Queue::default();
-        queue.offer(pod("a", 0));
+        let mut queue = queue();
+        queue.offer(pod("a", 0), Instant::default());
         next(&mut queue, start);
         queue.unplaceable("a", [PluginName::NodeAffinity].into(), "why", start);
         assert_eq!(next(&mut queue, start + Duration::from_secs(299)), None);
@@ -350,13 +396,13 @@ mod tests {
     #[test]
     fn a_pod_that_is_told_of_again_is_tried_again_only_if_it_changed() {
         let start = Instant::default();
-        let mut queue = Queue::default();
-        queue.offer(pod("a", 0));
+        let mut queue = queue();
+        queue.offer(pod("a", 0), Instant::default());
         next(&mut queue, start);
         queue.unplaceable("a", [PluginName::NodeAffinity].into(), "why", start);
-        queue.offer(pod("a", 0));
+        queue.offer(pod("a", 0), Instant::default());
         assert_eq!(next(&mut queue, start), None);
-        queue.offer(pod("a", 1));
+        queue.offer(pod("a", 1), Instant::default());
         assert!(next(&mut queue, start).is_some());
     }
 }

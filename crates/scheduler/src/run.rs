@@ -5,6 +5,7 @@ mod watch;
 mod world;
 
 use crate::config::Config;
+use crate::instruments::Instruments;
 use client::election::{Election, ElectionConfig};
 use client::kube::Client;
 use client::{Ambient, EventRecorder};
@@ -26,6 +27,8 @@ pub struct Options {
     pub identity: Option<String>,
     /// Which pods are ours, and how they are placed.
     pub config: Config,
+    /// What it counts, for whoever shows it.
+    pub instruments: Arc<Instruments>,
 }
 
 /// Schedules until `cancel`: as long as this process holds the lease `kube-system/kube-scheduler`, or at all times
@@ -65,9 +68,10 @@ async fn lead(
     let tasks = Tasks::under(&leading);
     let name = options.config.name().to_owned();
     let scheduler = Arc::new(Scheduler {
-        world: Mutex::new(World::new(options.config)),
+        world: Mutex::new(World::new(options.config, options.instruments.clone())),
         wake: Notify::new(),
         claims_changed: tokio::sync::watch::Sender::new(()),
+        counts: options.instruments,
         slots: Arc::new(Semaphore::new(IN_FLIGHT)),
         recorder: EventRecorder::start(client.clone(), &name, None, ambient.clone(), &tasks),
         client,
@@ -96,6 +100,7 @@ struct Scheduler {
     wake: Notify,
     /// Told whenever a claim changed: for pods that wait for their volumes.
     claims_changed: tokio::sync::watch::Sender<()>,
+    counts: Arc<Instruments>,
     slots: Arc<Semaphore>,
     recorder: EventRecorder,
     client: Client,

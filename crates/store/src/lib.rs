@@ -20,7 +20,7 @@ mod seam;
 pub use backup::{BackupError, BackupReader, BackupWriter, backup, restore};
 pub use embedded::{Embedded, Look};
 pub use encrypted::{Cipher, Encrypted};
-pub use etcd::{Etcd, EtcdOptions, Tls};
+pub use etcd::{Etcd, EtcdOptions, Requests, Tls};
 pub use faulty::{Fault, Faulty};
 pub use history::History;
 pub use memory::Memory;

@@ -1,17 +1,20 @@
 use super::*;
 use crate::plan::{Action, Patch};
+use crate::stage::{
+    Objects, Stage, image, images, is_available, is_leaving, leave, moving, patch, respec, started, typed,
+};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
-use serde_json::{Value, from_value, to_value};
+use serde_json::{Value, from_value};
 use testkit::merge;
 
 /// A world of one DaemonSet and some nodes, in which its plans are carried out and its pods behave.
 struct Sim {
     set: DaemonSet,
     nodes: Vec<Arc<Node>>,
-    pods: BTreeMap<String, Value>,
-    revisions: BTreeMap<String, Value>,
+    pods: Objects,
+    revisions: Objects,
     memory: Memory,
     broken: Option<&'static str>,
     made: usize,
@@ -42,10 +45,6 @@ fn set(more: Value) -> DaemonSet {
     from_value(set).unwrap()
 }
 
-fn image(image: &str) -> Value {
-    json!({ "template": { "spec": { "containers": [{ "name": "c", "image": image }] } } })
-}
-
 fn rolling(unavailable: Value, surge: Value) -> Value {
     json!({ "updateStrategy": { "rollingUpdate": { "maxUnavailable": unavailable, "maxSurge": surge } } })
 }
@@ -55,8 +54,8 @@ impl Sim {
         Self {
             set: set(more),
             nodes: (0..nodes).map(|number| node(&format!("n{number}"), json!({}))).collect(),
-            pods: BTreeMap::new(),
-            revisions: BTreeMap::new(),
+            pods: Objects::new(),
+            revisions: Objects::new(),
             memory: Memory::default(),
             broken: None,
             made: 0,
@@ -65,22 +64,16 @@ impl Sim {
     }
 
     fn respec(&mut self, more: Value) {
-        let mut set = to_value(&self.set).unwrap();
-        merge(&mut set, &json!({ "spec": more }));
-        self.set = from_value(set).unwrap();
-        *self.set.metadata.generation.as_mut().unwrap() += 1;
+        respec(&mut self.set, &more);
     }
 
     fn view(&self) -> View {
-        fn all<K: serde::de::DeserializeOwned>(of: &BTreeMap<String, Value>) -> Vec<Arc<K>> {
-            of.values().map(|value| Arc::new(from_value(value.clone()).unwrap())).collect()
-        }
         let namesake = self.revisions.get(&history::name_of(&self.set));
         View {
             set: Some(Arc::new(self.set.clone())),
             nodes: self.nodes.clone(),
-            pods: all(&self.pods),
-            revisions: all(&self.revisions),
+            pods: typed(&self.pods),
+            revisions: typed(&self.revisions),
             namesake: namesake.map(|value| Arc::new(from_value(value.clone()).unwrap())),
         }
     }
@@ -91,17 +84,34 @@ impl Sim {
         plan
     }
 
-    /// Plans once and carries it out; the number of writes.
-    fn step(&mut self) -> usize {
-        self.step_as_far_as(usize::MAX)
+    /// How many nodes have a pod that serves.
+    fn served(&self) -> usize {
+        let serving = self.pods.values().filter(|pod| is_available(pod)).map(wants);
+        serving.collect::<std::collections::BTreeSet<_>>().len()
     }
 
-    /// Plans once and carries out as much, as if the controller had been killed then; the number of writes.
-    fn step_as_far_as(&mut self, count: usize) -> usize {
-        let actions: Vec<_> = self.plan().actions.into_iter().take(count).collect();
-        let writes = actions.iter().filter(|action| !matches!(action, Action::Tell { .. })).count();
-        actions.into_iter().for_each(|action| self.apply(action));
-        writes
+    fn staying(&self) -> Vec<&Value> {
+        self.pods.values().filter(|pod| !is_leaving(pod)).collect()
+    }
+
+    fn on(&self) -> Vec<String> {
+        let mut on: Vec<_> = self.staying().into_iter().map(wants).collect();
+        on.sort();
+        on
+    }
+
+    fn images(&self) -> String {
+        images(&self.pods)
+    }
+
+    fn status(&self) -> k8s_openapi::api::apps::v1::DaemonSetStatus {
+        self.set.status.clone().unwrap()
+    }
+}
+
+impl Stage for Sim {
+    fn actions(&mut self) -> Vec<Action> {
+        self.plan().actions
     }
 
     fn apply(&mut self, action: Action) {
@@ -123,83 +133,31 @@ impl Sim {
             Action::Patch(Patch { resource, key, body, subresource, .. }) => match resource.kind.as_str() {
                 "DaemonSet" => {
                     assert_eq!(subresource, Some("status"), "this would be a new generation of the set");
-                    let mut value = to_value(&self.set).unwrap();
-                    merge(&mut value, &body);
-                    self.set = from_value(value).unwrap();
+                    patch(&mut self.set, &body);
                 }
                 "Pod" => merge(self.pods.get_mut(&key.name).unwrap(), &body),
                 _ => merge(self.revisions.get_mut(&key.name).unwrap(), &body),
             },
             Action::Delete(delete) if delete.resource.kind == "Pod" => {
-                let deleted = Time(self.now);
-                self.pods.get_mut(&delete.key.name).unwrap()["metadata"]["deletionTimestamp"] =
-                    json!(deleted);
+                leave(&mut self.pods, &delete.key.name, self.now);
             }
             Action::Delete(delete) => drop(self.revisions.remove(&delete.key.name).unwrap()),
             _ => {}
         }
     }
 
-    /// One pod goes on, as chance has it: is placed, starts, or ends; false when none has anywhere to go.
+    /// It is placed, starts, or ends.
     fn pods_move(&mut self, chance: usize) -> bool {
-        let broken = self.broken;
-        let moves = |pod: &Value| {
-            let image = &pod["spec"]["containers"][0]["image"];
-            pod["metadata"].get("deletionTimestamp").is_some()
-                || pod["status"]["phase"] == "Pending" && broken.is_none_or(|broken| *image != broken)
-        };
-        let moving: Vec<_> =
-            self.pods.iter().filter(|(_, pod)| moves(pod)).map(|(name, _)| name.clone()).collect();
-        let Some(name) = moving.get(chance % moving.len().max(1)) else { return false };
-        let pod = self.pods.get_mut(name).unwrap();
-        if pod["metadata"].get("deletionTimestamp").is_some() {
-            self.pods.remove(name);
+        let Some(name) = moving(&self.pods, self.broken, chance) else { return false };
+        let pod = self.pods.get_mut(&name).unwrap();
+        if is_leaving(pod) {
+            self.pods.remove(&name);
         } else if pod["spec"].get("nodeName").is_none() {
             pod["spec"]["nodeName"] = json!(wants(pod));
         } else {
-            let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": Time(self.now) });
-            pod["status"] = json!({ "phase": "Running", "conditions": [ready] });
+            started(pod, self.now);
         }
         true
-    }
-
-    fn settle(&mut self) {
-        for chance in 0..10_000 {
-            let wrote = self.step();
-            if !self.pods_move(chance) && wrote == 0 {
-                return;
-            }
-        }
-        panic!("never at rest");
-    }
-
-    fn is_available(pod: &Value) -> bool {
-        pod["metadata"].get("deletionTimestamp").is_none() && !pod["status"]["conditions"].is_null()
-    }
-
-    /// How many nodes have a pod that serves.
-    fn served(&self) -> usize {
-        let serving = self.pods.values().filter(|pod| Self::is_available(pod)).map(wants);
-        serving.collect::<std::collections::BTreeSet<_>>().len()
-    }
-
-    fn staying(&self) -> Vec<&Value> {
-        self.pods.values().filter(|pod| pod["metadata"].get("deletionTimestamp").is_none()).collect()
-    }
-
-    fn on(&self) -> Vec<String> {
-        let mut on: Vec<_> = self.staying().into_iter().map(wants).collect();
-        on.sort();
-        on
-    }
-
-    fn images(&self) -> String {
-        let images = self.pods.values().map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap());
-        images.collect::<Vec<_>>().join(" ")
-    }
-
-    fn status(&self) -> k8s_openapi::api::apps::v1::DaemonSetStatus {
-        self.set.status.clone().unwrap()
     }
 }
 

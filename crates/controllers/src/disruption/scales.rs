@@ -4,8 +4,9 @@
 use crate::World;
 use crate::ownership::controller_ref;
 use crate::pod::Pod;
+use crate::world::Readable;
 use client::kube::api::{Api, ApiResource, DynamicObject};
-use client::kube::{Client, Error, Resource, ResourceExt};
+use client::kube::{Client, Error, ResourceExt};
 use client::write::is_not_found;
 use client::{ObjectKey, Reader};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -139,16 +140,11 @@ impl Workloads {
     }
 }
 
-fn watch<K>(reader: &Reader<K>, size: fn(&K) -> Option<i32>, resized: impl Fn(&str) + Send + Sync + 'static)
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + serde::de::DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
+fn watch<K: Readable>(
+    reader: &Reader<K>,
+    size: fn(&K) -> Option<i32>,
+    resized: impl Fn(&str) + Send + Sync + 'static,
+) {
     reader.informer().on_change(move |change| {
         let of = |found: Option<&Arc<K>>| found.map(|found| (found.meta().uid.clone(), size(found)));
         if of(change.before()) != of(change.after()) {
@@ -157,16 +153,12 @@ where
     });
 }
 
-fn sized<K>(reader: &Reader<K>, key: &ObjectKey, owner: &OwnerReference, size: fn(&K) -> Option<i32>) -> Scale
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + serde::de::DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
+fn sized<K: Readable>(
+    reader: &Reader<K>,
+    key: &ObjectKey,
+    owner: &OwnerReference,
+    size: fn(&K) -> Option<i32>,
+) -> Scale {
     match reader.get(key).filter(|found| found.meta().uid.as_ref() == Some(&owner.uid)) {
         Some(found) => Scale::Of { uid: owner.uid.clone(), replicas: size(&found).unwrap_or(1) },
         None => Scale::Gone,

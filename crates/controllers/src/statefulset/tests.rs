@@ -1,18 +1,21 @@
 use super::*;
 use crate::plan::{Action, Patch};
+use crate::stage::{
+    Objects, Stage, image, images, is_available, is_leaving, leave, moving, patch, respec, started, typed,
+};
 use identity::{INDEX_LABEL, NAME_LABEL, range};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
-use serde_json::{Value, from_value, to_value};
+use serde_json::{Value, from_value};
 use testkit::merge;
 
 /// A world of one StatefulSet, in which its plans are carried out and its pods behave.
 struct Sim {
     set: StatefulSet,
-    pods: BTreeMap<String, Value>,
-    revisions: BTreeMap<String, Value>,
-    claims: BTreeMap<String, Value>,
+    pods: Objects,
+    revisions: Objects,
+    claims: Objects,
     /// The image that never gets ready.
     broken: Option<&'static str>,
     made: usize,
@@ -45,17 +48,13 @@ fn with_claims(more: Value) -> Value {
     spec
 }
 
-fn image(image: &str) -> Value {
-    json!({ "template": { "spec": { "containers": [{ "name": "c", "image": image }] } } })
-}
-
 impl Sim {
     fn new(more: Value) -> Self {
         Self {
             set: set(more),
-            pods: BTreeMap::new(),
-            revisions: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            pods: Objects::new(),
+            revisions: Objects::new(),
+            claims: Objects::new(),
             broken: None,
             made: 0,
             said: Vec::new(),
@@ -64,48 +63,73 @@ impl Sim {
     }
 
     fn respec(&mut self, more: Value) {
-        let mut set = to_value(&self.set).unwrap();
-        merge(&mut set, &json!({ "spec": more }));
-        self.set = from_value(set).unwrap();
-        *self.set.metadata.generation.as_mut().unwrap() += 1;
+        respec(&mut self.set, &more);
     }
 
     fn view(&self) -> View {
-        fn all<K: serde::de::DeserializeOwned>(of: &BTreeMap<String, Value>) -> Vec<Arc<K>> {
-            of.values().map(|value| Arc::new(from_value(value.clone()).unwrap())).collect()
-        }
-        let claims: Vec<Arc<PersistentVolumeClaim>> = all(&self.claims);
+        let claims: Vec<Arc<PersistentVolumeClaim>> = typed(&self.claims);
         let namesake = self.revisions.get(&history::name_of(&self.set));
         View {
             set: Some(Arc::new(self.set.clone())),
-            pods: all(&self.pods),
-            revisions: all(&self.revisions),
+            pods: typed(&self.pods),
+            revisions: typed(&self.revisions),
             namesake: namesake.map(|value| Arc::new(from_value(value.clone()).unwrap())),
             claims: claims.into_iter().map(|claim| (claim.name_any(), claim)).collect(),
         }
     }
 
-    /// Plans once and carries it out; the number of writes.
-    fn step(&mut self) -> usize {
-        self.step_as_far_as(usize::MAX)
-    }
-
-    /// Plans once and carries out as much, as if the controller had been killed then; the number of writes.
-    fn step_as_far_as(&mut self, count: usize) -> usize {
-        let plan = plan(&self.view(), self.now);
-        let actions: Vec<_> = plan.actions.into_iter().take(count).collect();
-        let writes = actions.iter().filter(|action| !matches!(action, Action::Tell { .. })).count();
-        actions.into_iter().for_each(|action| self.apply(action));
-        writes
-    }
-
-    fn of_kind(&mut self, kind: &str) -> &mut BTreeMap<String, Value> {
+    fn of_kind(&mut self, kind: &str) -> &mut Objects {
         match kind {
             "Pod" => &mut self.pods,
             "ControllerRevision" => &mut self.revisions,
             "PersistentVolumeClaim" => &mut self.claims,
             other => panic!("a {other}"),
         }
+    }
+
+    /// In order, a pod is made when all before it are available; and never before its claims.
+    fn check_order(&self, pod: &Value) {
+        let made: Pod = from_value(pod.clone()).unwrap();
+        let at = ordinal(&self.set, &made).unwrap();
+        if identity::is_ordered(&self.set) {
+            for before in range(&self.set).start..at {
+                let name = identity::pod_name(&self.set, before);
+                assert!(self.is_available(&name), "{name} is not available, and pod {at} is made");
+            }
+        }
+        for template in claims::templates(&self.set) {
+            assert!(self.claims.contains_key(&claims::name(&self.set, template, at)));
+        }
+    }
+
+    fn is_available(&self, name: &str) -> bool {
+        self.pods.get(name).is_some_and(is_available)
+    }
+
+    fn available(&self) -> usize {
+        self.pods.keys().filter(|name| self.is_available(name)).count()
+    }
+
+    fn said(&mut self) -> String {
+        std::mem::take(&mut self.said).join(" ")
+    }
+
+    fn images(&self) -> String {
+        images(&self.pods)
+    }
+
+    fn status(&self) -> k8s_openapi::api::apps::v1::StatefulSetStatus {
+        self.set.status.clone().unwrap()
+    }
+
+    fn names(of: &Objects) -> String {
+        of.keys().cloned().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Stage for Sim {
+    fn actions(&mut self) -> Vec<Action> {
+        plan(&self.view(), self.now).actions
     }
 
     fn apply(&mut self, action: Action) {
@@ -126,17 +150,13 @@ impl Sim {
             Action::Patch(Patch { resource, key, body, subresource, .. }) => {
                 if resource.kind == "StatefulSet" {
                     assert_eq!(subresource, Some("status"), "this would be a new generation of the set");
-                    let mut value = to_value(&self.set).unwrap();
-                    merge(&mut value, &body);
-                    self.set = from_value(value).unwrap();
+                    patch(&mut self.set, &body);
                 } else {
                     merge(self.of_kind(&resource.kind).get_mut(&key.name).unwrap(), &body);
                 }
             }
             Action::Delete(delete) if delete.resource.kind == "Pod" => {
-                let deleted = Time(self.now);
-                self.pods.get_mut(&delete.key.name).unwrap()["metadata"]["deletionTimestamp"] =
-                    json!(deleted);
+                leave(&mut self.pods, &delete.key.name, self.now);
                 self.said.push(format!("-{}", delete.key.name));
             }
             Action::Delete(delete) => {
@@ -146,81 +166,18 @@ impl Sim {
         }
     }
 
-    /// In order, a pod is made when all before it are available; and never before its claims.
-    fn check_order(&self, pod: &Value) {
-        let made: Pod = from_value(pod.clone()).unwrap();
-        let at = ordinal(&self.set, &made).unwrap();
-        if identity::is_ordered(&self.set) {
-            for before in range(&self.set).start..at {
-                let name = identity::pod_name(&self.set, before);
-                assert!(self.is_available(&name), "{name} is not available, and pod {at} is made");
-            }
-        }
-        for template in claims::templates(&self.set) {
-            assert!(self.claims.contains_key(&claims::name(&self.set, template, at)));
-        }
-    }
-
-    fn is_available(&self, name: &str) -> bool {
-        let pod = self.pods.get(name);
-        pod.is_some_and(|pod| {
-            pod["metadata"].get("deletionTimestamp").is_none() && !pod["status"]["conditions"].is_null()
-        })
-    }
-
-    fn available(&self) -> usize {
-        self.pods.keys().filter(|name| self.is_available(name)).count()
-    }
-
-    /// One pod goes on, as chance has it; false when none has anywhere to go.
     fn pods_move(&mut self, chance: usize) -> bool {
-        let broken = self.broken;
-        let moves = |pod: &Value| {
-            let image = &pod["spec"]["containers"][0]["image"];
-            pod["metadata"].get("deletionTimestamp").is_some()
-                || pod["status"]["phase"] == "Pending" && broken.is_none_or(|broken| *image != broken)
-        };
-        let moving: Vec<_> =
-            self.pods.iter().filter(|(_, pod)| moves(pod)).map(|(name, _)| name.clone()).collect();
-        let Some(name) = moving.get(chance % moving.len().max(1)) else { return false };
-        let pod = self.pods.get_mut(name).unwrap();
-        if pod["metadata"].get("deletionTimestamp").is_none() {
-            let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": Time(self.now) });
-            pod["status"] = json!({ "phase": "Running", "conditions": [ready] });
+        let Some(name) = moving(&self.pods, self.broken, chance) else { return false };
+        let pod = self.pods.get_mut(&name).unwrap();
+        if !is_leaving(pod) {
+            started(pod, self.now);
             return true;
         }
         let uid = pod["metadata"]["uid"].clone();
-        self.pods.remove(name);
+        self.pods.remove(&name);
         // What the garbage collector does.
         self.claims.retain(|_, claim| claim["metadata"]["ownerReferences"][0]["uid"] != uid);
         true
-    }
-
-    fn settle(&mut self) {
-        for chance in 0..10_000 {
-            let wrote = self.step();
-            if !self.pods_move(chance) && wrote == 0 {
-                return;
-            }
-        }
-        panic!("never at rest");
-    }
-
-    fn said(&mut self) -> String {
-        std::mem::take(&mut self.said).join(" ")
-    }
-
-    fn images(&self) -> String {
-        let images = self.pods.values().map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap());
-        images.collect::<Vec<_>>().join(" ")
-    }
-
-    fn status(&self) -> k8s_openapi::api::apps::v1::StatefulSetStatus {
-        self.set.status.clone().unwrap()
-    }
-
-    fn names(of: &BTreeMap<String, Value>) -> String {
-        of.keys().cloned().collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -11,6 +11,7 @@ mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ::durable::{Terms, Worker};
 use clock::Random;
@@ -25,6 +26,7 @@ pub(crate) use body::Body;
 pub(crate) use transfer::Upload;
 
 use crate::board::Board;
+use crate::instruments::{Answerer, Instruments};
 use crate::upstream::{Backend, Ways};
 use problem::problem;
 
@@ -54,6 +56,15 @@ pub(crate) enum State {
 }
 
 impl State {
+    fn answerer(&self) -> Answerer {
+        match self {
+            Self::Service(_) => Answerer::Service,
+            Self::Serving(_) => Answerer::Component,
+            Self::Durable(..) => Answerer::Durable,
+            Self::NotReady(_) => Answerer::None,
+        }
+    }
+
     /// Whether a request would not notice the difference.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -111,6 +122,7 @@ pub(crate) struct Edge {
     /// Cancelled when those who still wait for a durable reply have to be sent away, and upgraded connections end.
     pub(crate) leaving: CancellationToken,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) instruments: Arc<Instruments>,
 }
 
 impl Edge {
@@ -120,15 +132,16 @@ impl Edge {
 
     /// Answers a request.
     pub(crate) async fn handle(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
-        let target = match self.find(&request) {
-            Ok(target) => target,
-            Err(reply) => return *reply,
+        let began = Instant::now();
+        let (answerer, reply) = match self.find(&request) {
+            Ok(target) => {
+                headers::tell_origin(request.headers_mut(), &peer.origin);
+                (target.state.answerer(), self.answer_and_log(peer, &target, request).await)
+            }
+            Err(reply) => (Answerer::None, *reply),
         };
-        headers::tell_origin(request.headers_mut(), &peer.origin);
-        if tracing::enabled!(target: "gateway::access", tracing::Level::DEBUG) {
-            return self.answer_logged(peer, &target, request).await;
-        }
-        self.answer(peer, &target, request).await
+        self.instruments.note(answerer, reply.status(), began.elapsed());
+        reply
     }
 
     async fn answer(&self, peer: &Arc<Peer>, target: &Target, request: Request<Incoming>) -> Response<Body> {
@@ -146,16 +159,19 @@ impl Edge {
         }
     }
 
-    /// The access log, a line a request.
-    async fn answer_logged(
+    /// With the access log, a line a request.
+    async fn answer_and_log(
         &self,
         peer: &Arc<Peer>,
         target: &Target,
         request: Request<Incoming>,
     ) -> Response<Body> {
+        if !tracing::enabled!(target: "gateway::access", tracing::Level::DEBUG) {
+            return self.answer(peer, target, request).await;
+        }
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let host = authority::host(&request).map(|host| host.into_owned()).unwrap_or_default();
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let reply = self.answer(peer, target, request).await;
         let (status, elapsed, client) = (reply.status().as_u16(), began.elapsed(), &peer.origin.address);
         tracing::debug!(target: "gateway::access", to = target.name, ?client, host, %method, path, status, ?elapsed);

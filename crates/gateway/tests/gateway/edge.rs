@@ -98,6 +98,7 @@ impl Edge {
                 ..ServerLimits::default()
             },
             proxy: gateway::ProxyLimits::default(),
+            metrics: None,
         };
         change(&mut options);
         let serving = tokio::spawn(gateway::serve(options, stop.clone()));

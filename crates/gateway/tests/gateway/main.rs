@@ -8,6 +8,7 @@ mod edge;
 mod http;
 mod ingress;
 mod kill;
+mod metrics;
 mod relay;
 mod tls;
 mod upstream;

@@ -221,28 +221,43 @@ pub(crate) fn failed(volume: &str, error: &str) -> String {
     format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}")
 }
 
-/// The files of a keyed source: those that `items` name, or all.
-fn select(
-    data: Vec<(&str, &[u8])>,
-    items: Option<&[KeyToPath]>,
-    optional: bool,
+/// A ConfigMap or a Secret that is named, and which of its keys become files.
+struct Keyed<'a> {
+    kind: &'static str,
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
+    optional: Option<bool>,
     mode: u32,
-) -> Result<Vec<File>, String> {
-    let file = |path: &str, bytes: &[u8], mode| Ok(File { path: inside(path)?, bytes: bytes.to_vec(), mode });
-    let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return data.into_iter().map(|(key, bytes)| file(key, bytes, mode)).collect();
-    };
-    let mut files = Vec::new();
-    for item in items {
-        match data.iter().find(|(key, _)| *key == item.key) {
-            Some((_, bytes)) => {
-                files.push(file(&item.path, bytes, item.mode.map_or(mode, |mode| mode as u32))?)
+}
+
+impl Keyed<'_> {
+    /// The files of what it holds, if it is there: those that `items` name, or all.
+    fn files<'d>(
+        &self,
+        data: Option<impl Iterator<Item = (&'d str, &'d [u8])>>,
+    ) -> Result<Vec<File>, String> {
+        let optional = self.optional == Some(true);
+        let Some(data) = data.map(Iterator::collect::<Vec<_>>) else {
+            let missing = format!("{} \"{}\" not found", self.kind, self.name);
+            return if optional { Ok(Vec::new()) } else { Err(missing) };
+        };
+        let file =
+            |path: &str, bytes: &[u8], mode| Ok(File { path: inside(path)?, bytes: bytes.to_vec(), mode });
+        let Some(items) = self.items.filter(|items| !items.is_empty()) else {
+            return data.into_iter().map(|(key, bytes)| file(key, bytes, self.mode)).collect();
+        };
+        let mut files = Vec::new();
+        for item in items {
+            match data.iter().find(|(key, _)| *key == item.key) {
+                Some((_, bytes)) => {
+                    files.push(file(&item.path, bytes, item.mode.map_or(self.mode, |mode| mode as u32))?)
+                }
+                None if optional => {}
+                None => return Err(format!("references non-existent config key: {}", item.key)),
             }
-            None if optional => {}
-            None => return Err(format!("references non-existent config key: {}", item.key)),
         }
+        Ok(files)
     }
-    Ok(files)
 }
 
 fn default_mode(mode: Option<i32>) -> u32 {

@@ -1,34 +1,33 @@
 //! The task that owns one pod: it looks, plans, begins what is to be done and tells, and then waits for something to
 //! happen. It never waits for what it has begun: an operation that ends is one more thing that happens.
 
+mod end;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::k8s::api::node::v1::RuntimeClass;
-use client::{Api, DeleteParams, EventType, ObjectKey, ObjectMeta, Preconditions, Resource, write};
+use client::{Api, EventType, ObjectKey, ObjectMeta, Resource};
 use jiff::{SignedDuration, Timestamp};
 use runtime::{ContainerState, Runtime};
 use tokio::sync::Notify;
 
-use super::admission;
 use super::backoff::Backoff;
 use super::config;
 use super::containers;
 use super::given::Given;
 use super::last_words;
-use super::memory::{EVICTED, Failure, Memory, Waiting};
+use super::memory::{Failure, Memory, Waiting};
 use super::observed::Observed;
 use super::operation::{Began, Operations, Outcome, Refused, Scope, Told};
 use super::plan::{Action, Goal, Plan, UNSUPPORTED, plan};
 use super::probe::Prober;
 use super::recall;
 use super::status::{DEFERRED, INFEASIBLE, Surroundings, status};
-use super::volume;
 use crate::allocation::Verdict;
 use crate::context::Context;
-use crate::eviction::Word;
 use crate::static_pods::{self, mirrored};
 
 /// How long a sandbox that outlived its pod's record has to end.
@@ -379,30 +378,6 @@ impl Worker {
         Ok(observed)
     }
 
-    /// Fails a pod that the node does not take, before anything of it is made.
-    async fn check_admission(&mut self, goal: &Goal, observed: &Observed) -> std::io::Result<()> {
-        let new = *goal == Goal::Run && observed.is_empty() && self.memory.failed.is_none();
-        if !new || self.cx.allocations.has_admitted(&self.assignment.uid) {
-            return Ok(());
-        }
-        let pressure = self.cx.pressure.borrow().clone();
-        let fixed = self.cx.statics.get(&self.assignment.uid).is_some();
-        let refusal = match admission::pressure::refusal(&self.pod, &pressure, fixed)
-            .or_else(|| admission::refusal(&self.pod, &self.cx.admission))
-        {
-            Some(refusal) => Some(refusal),
-            None => {
-                let misplaced = admission::place::check(&self.cx, &self.pod, fixed).await;
-                self.cx.allocations.admit(&self.pod, &self.cx.all_pods(), misplaced)?
-            }
-        };
-        if let Some(refusal) = refusal {
-            self.warn(&refusal.reason, &refusal.message);
-            self.memory.failed = Some(refusal);
-        }
-        Ok(())
-    }
-
     /// The pod with the resources that it has been given; a resize that its spec asks for is decided upon first.
     fn allocated(&mut self, goal: &Goal) -> std::io::Result<Arc<Pod>> {
         let generation = self.pod.metadata.generation;
@@ -438,32 +413,6 @@ impl Worker {
     /// Whether the pod waits for room that others may leave.
     fn is_deferred(&self) -> bool {
         self.memory.resize.pending.as_ref().is_some_and(|pending| pending.reason == DEFERRED)
-    }
-
-    /// Fails the pod if it has run longer than it may; else when that will be.
-    fn check_deadline(&mut self, goal: &Goal, now: Timestamp) -> Option<Timestamp> {
-        let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
-        let started = self.pod.status.as_ref()?.start_time.as_ref()?.0;
-        let deadline = started.checked_add(SignedDuration::from_secs(seconds)).ok()?;
-        if *goal == Goal::Run && now >= deadline && self.memory.failed.is_none() {
-            let message = "Pod was active on the node longer than the specified deadline";
-            self.memory.failed = Some(Waiting::new("DeadlineExceeded", message));
-            self.warn("DeadlineExceeded", message);
-        }
-        (now < deadline).then_some(deadline)
-    }
-
-    /// Fails the pod if it has to leave; takes note if what it left is in the way.
-    fn check_eviction(&mut self, goal: &Goal) {
-        match self.cx.evictions.take(&self.assignment.uid) {
-            Some(Word::Leave(evicted)) if *goal == Goal::Run && self.memory.failed.is_none() => {
-                self.memory.failed = Some(Waiting::new(EVICTED, evicted.message));
-                self.memory.rest_grace = Some(evicted.grace);
-                self.memory.clear = true;
-            }
-            Some(Word::Clear) => self.memory.clear = true,
-            Some(Word::Leave(_)) | None => {}
-        }
     }
 
     /// Events of waiting that has just begun.
@@ -539,38 +488,6 @@ impl Worker {
         }
         // Nothing of it waits for the API.
         true
-    }
-
-    /// Removes what the pod left on the disk, and then its record in the API.
-    async fn depart(&mut self) -> Pass {
-        let (paths, uid) = (self.cx.paths.clone(), self.assignment.uid.clone());
-        let removed = tokio::task::spawn_blocking(move || volume::sweep(&paths, |left| left == uid)).await;
-        self.cx.allocations.forget(&self.assignment.uid);
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(uid = self.assignment.uid, %error, "the pod's directory could not be removed");
-            return self.again(LONG_RETRY);
-        }
-        let (Some(key), Some(_)) = (self.assignment.key.clone(), &self.pod.metadata.deletion_timestamp)
-        else {
-            return Pass::Gone;
-        };
-        let pods: Api<Pod> = Api::namespaced(self.cx.client.clone(), &key.namespace);
-        let preconditions =
-            Preconditions { uid: Some(self.assignment.uid.clone()), ..Preconditions::default() };
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        };
-        match pods.delete(&key.name, &params).await {
-            Ok(_) => Pass::Gone,
-            // Gone, or another pod of that name by now.
-            Err(error) if write::is_not_found(&error) || write::is_conflict(&error) => Pass::Gone,
-            Err(error) => {
-                tracing::warn!(pod = %key, %error, "the pod could not be deleted");
-                self.again(RETRY)
-            }
-        }
     }
 
     fn warn(&self, reason: &str, message: &str) {

@@ -45,7 +45,7 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
 pub fn scheduler(kubeconfig: Option<PathBuf>, flags: &Scheduler) -> Result<()> {
     let ambient = Ambient::system();
     let config = flags.scheduling.config()?;
-    let options = scheduler::Options { identity: turns(flags.apart, &ambient), config };
+    let options = scheduler::Options { identity: turns(flags.apart, &ambient), config, ..Default::default() };
     run(kubeconfig, Part::Scheduler, ambient, |client, ambient, stop| {
         scheduler::run(client, ambient, options, stop)
     })

@@ -98,6 +98,7 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
 
     // The other half is for what stands behind a connection: guests' requests, stores, journals, artifacts.
     let connections = gateway::ServerLimits::default().connections.min(descriptors() / 2);
+    let metrics = inbound::metrics(&flags.inbound)?;
     let options = gateway::Options {
         listeners: vec![plain],
         tls_listeners: vec![encrypted],
@@ -116,6 +117,7 @@ async fn serve(flags: &Edge, layout: &Layout, listeners: [std::net::TcpListener;
         maxima,
         limits: gateway::ServerLimits { connections, ..gateway::ServerLimits::default() },
         proxy: inbound::limits(&flags.inbound)?,
+        metrics,
     };
     let serving =
         async { gateway::serve_and_tell(options, notify::ready, stop.clone()).await.context("the gateway") };

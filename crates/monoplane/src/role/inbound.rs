@@ -1,6 +1,6 @@
 //! What the edge's flags say of clients' connections.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -51,6 +51,12 @@ pub fn limits(flags: &Inbound) -> Result<ProxyLimits> {
     let bytes = text.parse::<Quantity>().ok().and_then(|quantity| u64::try_from(quantity.value()).ok());
     let request_body = bytes.with_context(|| format!("--max-request-body {text}"))?;
     Ok(ProxyLimits { request_body, ..ProxyLimits::default() })
+}
+
+/// Where Prometheus asks.
+pub fn metrics(flags: &Inbound) -> Result<Option<TcpListener>> {
+    let listen = |at| TcpListener::bind(at).with_context(|| format!("--metrics-bind-address {at}"));
+    flags.metrics_bind_address.map(listen).transpose()
 }
 
 #[cfg(test)]

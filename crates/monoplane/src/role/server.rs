@@ -109,6 +109,8 @@ async fn serve(flags: &Server, layout: &Layout, listeners: Vec<std::net::TcpList
         },
         &tasks,
     );
+    let measured = storage.clone();
+    server.measure(move |page| measured.measure(page));
     let bootstrap = connect(&server, &authority, &Identity::Bootstrap, now)?;
     let mut objects = defaults::manifests(&options, address.port()).map_err(said)?;
     objects.push(definitions::ingress_class(!flags.api.no_default_ingress_class));
@@ -275,8 +277,13 @@ fn start_roles(
                 spawn_whole("controllers", controllers::run(client, own, options, stop), tasks);
             }
             Part::Scheduler => {
-                let options =
-                    scheduler::Options { identity: lead.identity.clone(), config: lead.scheduling.clone() };
+                let options = scheduler::Options {
+                    identity: lead.identity.clone(),
+                    config: lead.scheduling.clone(),
+                    ..scheduler::Options::default()
+                };
+                let counted = options.instruments.clone();
+                server.measure(move |page| counted.write(page));
                 spawn_whole("scheduler", scheduler::run(client, own, options, stop), tasks);
             }
             Part::Metrics => server.extend(extension(Metrics::start(client, own, tasks))),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use client::Ambient;
 use clock::{Clock, Tasks};
-use store::{Embedded, Etcd, EtcdOptions, History, Store, Tls};
+use instruments::{Kind, Page};
+use store::{Embedded, Etcd, EtcdOptions, History, Requests, Store, Tls};
 
 use crate::flags;
 use crate::layout::Layout;
@@ -25,7 +26,7 @@ pub enum Storage {
     /// Its own.
     Embedded(Embedded),
     /// A cluster's.
-    Etcd(Etcd),
+    Etcd(Etcd, Arc<Requests>),
 }
 
 impl Storage {
@@ -39,22 +40,37 @@ impl Storage {
             let opened = Embedded::open(&disk::Options::new(&path), History::default());
             return Ok(Self::Embedded(opened.with_context(|| format!("opening {}", path.display()))?));
         }
-        let options = options(flags)?;
+        let requests = Arc::new(Requests::by(registry::stored_kind));
+        let options = EtcdOptions { requests: Some(requests.clone()), ..options(flags)? };
         let opened = Etcd::open(options).await.context("opening the store on etcd")?;
-        Ok(Self::Etcd(opened))
+        Ok(Self::Etcd(opened, requests))
     }
 
     /// As the registry takes it.
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Embedded(store) => Arc::new(store.clone()),
-            Self::Etcd(store) => Arc::new(store.clone()),
+            Self::Etcd(store, _) => Arc::new(store.clone()),
         }
     }
 
     /// Whether other servers may write to it.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Etcd(_))
+        matches!(self, Self::Etcd(..))
+    }
+
+    /// Writes on a page how long the cluster took over requests, if there is one.
+    pub fn measure(&self, page: &mut Page) {
+        let Self::Etcd(_, requests) = self else { return };
+        page.family(
+            "etcd_request_duration_seconds",
+            Kind::Histogram,
+            "How long etcd took, by the operation and by what it is about.",
+        );
+        requests.each(|operation, kind, took| {
+            let (group, resource) = registry::group_and_plural(kind);
+            page.histogram(&[("operation", operation), ("group", group), ("resource", resource)], took);
+        });
     }
 
     /// Returns once only opening it anew can help, and will: reads go on until the disk takes writes again.
@@ -62,7 +78,7 @@ impl Storage {
         let error = match self {
             Self::Embedded(store) => store.failed().await,
             // A cluster comes back by itself.
-            Self::Etcd(_) => std::future::pending().await,
+            Self::Etcd(..) => std::future::pending().await,
         };
         tracing::error!(%error, "the disk failed: nothing is written any more, reads go on");
         loop {
@@ -85,7 +101,7 @@ impl Storage {
                 let now = clock.monotonic();
                 let maintained = match &store {
                     Self::Embedded(store) => store.maintain(now).await,
-                    Self::Etcd(store) => store.maintain(now).await,
+                    Self::Etcd(store, _) => store.maintain(now).await,
                 };
                 if let Err(error) = maintained {
                     tracing::warn!(%error, "store maintenance failed");
@@ -98,7 +114,7 @@ impl Storage {
     pub async fn close(&self) -> Result<()> {
         match self {
             Self::Embedded(store) => store.close().await.context("closing the store"),
-            Self::Etcd(store) => {
+            Self::Etcd(store, _) => {
                 store.close().await;
                 Ok(())
             }
@@ -136,5 +152,5 @@ pub fn options(flags: &flags::Etcd) -> Result<EtcdOptions> {
     let age = flags.etcd_compaction_interval;
     let history = (!age.is_zero()).then_some(History { age, revisions: u64::MAX });
     let prefix = flags.etcd_prefix.trim_end_matches('/').to_owned().into();
-    Ok(EtcdOptions { endpoints: flags.etcd_servers.clone(), tls, prefix, history })
+    Ok(EtcdOptions { endpoints: flags.etcd_servers.clone(), tls, prefix, history, requests: None })
 }

@@ -181,6 +181,9 @@ impl Recipes<'_> {
     fn inbound(&self, words: &mut Vec<OsString>) -> Result<()> {
         let inbound = &self.flags.inbound;
         push(words, "--max-request-body", &inbound.max_request_body);
+        if let Some(address) = inbound.metrics_bind_address {
+            push(words, "--metrics-bind-address", address.to_string());
+        }
         if !inbound.publish_address.is_empty() {
             push(words, "--publish-address", inbound.publish_address.join(","));
         }

@@ -31,7 +31,7 @@ fn joined_with(cluster: &mut Cluster, name: &str, flags: &[&str]) -> Machine {
 }
 
 /// A server of its own name, of a large file, and of who asks.
-fn web(name: &str, node: &str) -> String {
+pub(crate) fn web(name: &str, node: &str) -> String {
     let script = "mkdir -p /www/cgi-bin; hostname > /www/index.html; dd if=/dev/zero of=/www/large bs=1M count=4; \
                   printf \"#!/bin/busybox sh\\necho Content-type: text/plain; echo; echo \\$REMOTE_ADDR\\n\" > /www/cgi-bin/who; \
                   chmod +x /www/cgi-bin/who; echo serving; exec /bin/busybox httpd -f -p 8080 -h /www";

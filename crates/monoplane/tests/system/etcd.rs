@@ -12,6 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::metrics::sample;
+
 /// The keys of Secrets, beside a server's data; servers that share a store share them.
 const SECRETS: &str = "encryption-keys.json";
 
@@ -240,6 +242,8 @@ fn a_plane_moves_to_etcd_and_back_by_backups() {
     assert!(version(&moved) > version(&made), "revisions go on");
     assert!(!second.kubectl(&["get", "configmap", "later"]).status.success());
     second.kubectl_ok(&["create", "configmap", "more"]);
+    assert!(!first.kubectl_ok(&["get", "--raw", "/metrics"]).contains("etcd_request_duration_seconds"));
+    requests_are_counted(&second);
     assert!(latest.is_some());
     ok(&["backup", &path("second"), "--etcd-servers", &servers]);
 
@@ -257,6 +261,23 @@ fn a_plane_moves_to_etcd_and_back_by_backups() {
     assert_eq!(third.get(&["configmap", "kept"])["metadata"]["uid"], made["metadata"]["uid"]);
     third.kubectl_ok(&["get", "configmap", "more"]);
     assert!(!third.kubectl(&["get", "configmap", "later"]).status.success());
+}
+
+/// What etcd was asked for is told by what it is about.
+fn requests_are_counted(server: &Server) {
+    let asked = |operation: &str| {
+        let what = "group=\"scheduling.k8s.io\",resource=\"priorityclasses\"";
+        let named = format!("etcd_request_duration_seconds_count{{operation=\"{operation}\",{what}}}");
+        sample(&server.kubectl_ok(&["get", "--raw", "/metrics"]), &named).unwrap_or_default()
+    };
+    let before = ["create", "update", "delete"].map(asked);
+    server.kubectl_ok(&["create", "priorityclass", "counted", "--value=7"]);
+    server.kubectl_ok(&["label", "priorityclass", "counted", "label=new"]);
+    let [created, updated, deleted] = before;
+    assert_eq!(["create", "update", "delete"].map(asked), [created + 1, updated + 1, deleted]);
+    server.kubectl_ok(&["delete", "priorityclass", "counted"]);
+    assert_eq!(asked("delete"), deleted + 1);
+    assert!(asked("list") > 0, "the cache was filled by something");
 }
 
 fn free_port() -> u16 {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use harness::{Cluster, Machine, Plane, eventually, is_root};
 
 use crate::containers::{give_image, pod};
+use crate::three_servers::known;
 
 /// A clock and a server of its own name.
 const SCRIPT: &str = "mkdir /www; hostname > /www/index.html; /bin/busybox httpd -p 8080 -h /www; \
@@ -19,10 +20,16 @@ fn cluster() -> Option<(Cluster, Machine)> {
         return None;
     }
     let mut cluster = Cluster::start(env!("CARGO_BIN_EXE_monoplane"), &["--disable", "edge"]);
+    give_image(|words| cluster.server.monoplane(words));
+    let hidden = hidden_node(&mut cluster);
+    Some((cluster, hidden))
+}
+
+/// A node that nobody reaches, and its pod.
+fn hidden_node(cluster: &mut Cluster) -> Machine {
     let mut hidden = cluster.hidden_machine();
     let words = cluster.invitation(&["--node-name", "hidden"]);
     hidden.run(&words);
-    give_image(|words| cluster.server.monoplane(words));
     give_image(|words| hidden.monoplane(words));
     cluster.wait_until_ready("hidden");
     let named = "{name: web, labels: {app: web}}";
@@ -33,7 +40,7 @@ fn cluster() -> Option<(Cluster, Machine)> {
     );
     cluster.server.apply(&format!("{web}---\n{SERVICE}"));
     cluster.server.kubectl_ok(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
-    Some((cluster, hidden))
+    hidden
 }
 
 /// A process that is ended with this.
@@ -88,8 +95,11 @@ fn proxied(plane: &Plane) {
     ] {
         assert_eq!(plane.kubectl_ok(&["get", "--raw", path]).trim(), answer, "{path}");
     }
-    let metrics = plane.kubectl_ok(&["get", "--raw", "/metrics"]);
-    assert!(metrics.contains("\nmonoplane_node_tunnels 1\n"), "more tunnels than servers, or none");
+    assert!(has_one_tunnel(plane), "more tunnels than servers, or none");
+}
+
+fn has_one_tunnel(plane: &Plane) -> bool {
+    plane.kubectl_ok(&["get", "--raw", "/metrics"]).contains("\nmonoplane_node_tunnels 1\n")
 }
 
 /// What docs/cluster.md says of pods behind a router.
@@ -148,10 +158,7 @@ fn a_node_that_nobody_reaches_answers_as_any_other() {
     reached_again(&cluster.server);
     // Who followed is told that it is over.
     lines.for_each(drop);
-    eventually("the dead tunnel is gone", || {
-        let metrics = cluster.server.kubectl_ok(&["get", "--raw", "/metrics"]);
-        metrics.contains("\nmonoplane_node_tunnels 1\n").then_some(())
-    });
+    eventually("the dead tunnel is gone", || has_one_tunnel(&cluster.server).then_some(()));
     proxied(&cluster.server);
 
     // Its other connections were forgotten as well.
@@ -164,4 +171,57 @@ fn a_node_that_nobody_reaches_answers_as_any_other() {
     reached_again(&cluster.server);
     cluster.wait_until_ready("hidden");
     port_is_forwarded(&cluster.server);
+}
+
+/// All that kubectl asks of the node's pod, of this server.
+fn answers(plane: &Plane) {
+    let logs = plane.kubectl_ok(&["logs", "--tail=1", "web"]);
+    assert!(logs.starts_with("tick "), "{logs}");
+    let echoed = plane.kubectl_with(&["exec", "-i", "web", "--", "/bin/busybox", "cat"], "here and back");
+    assert_eq!(echoed.out, "here and back", "{echoed:?}");
+    port_is_forwarded(plane);
+    proxied(plane);
+}
+
+#[test]
+fn a_node_that_nobody_reaches_answers_by_every_server() {
+    if !is_root() {
+        return eprintln!("skipped: machines of a cluster need root");
+    }
+    let flags = ["--disable", "node,edge"];
+    let (mut cluster, _etcd) = Cluster::start_over_etcd(env!("CARGO_BIN_EXE_monoplane"), &flags);
+    let mut others = [cluster.another_server(), cluster.another_server()];
+    let mut hidden = hidden_node(&mut cluster);
+    eventually("the node knows all servers", || (known(&hidden) == 3).then_some(()));
+    for server in [&cluster.server, &others[0], &others[1]] {
+        eventually("each has a tunnel", || has_one_tunnel(server).then_some(()));
+        answers(server);
+    }
+
+    // The one that the node joined dies: the others need no time for that.
+    cluster.server.kill_everything_of(&["up", "server"]);
+    others.iter().for_each(answers);
+    // A node that begins anew meanwhile finds those that are left.
+    hidden.kill();
+    hidden.start();
+    for server in &others {
+        reached_again(server);
+        answers(server);
+    }
+    cluster.server.up();
+    reached_again(&cluster.server);
+    answers(&cluster.server);
+
+    // A server has another address from now on; the node hears of it from the others.
+    let moved = &mut others[0];
+    moved.stop();
+    moved.machine().host_mut().move_to(77);
+    moved.up();
+    reached_again(moved);
+    answers(moved);
+    let servers = || std::fs::read_to_string(hidden.data().join("node/servers")).unwrap_or_default();
+    eventually("the node forgets where it was", || {
+        (known(&hidden) == 3 && servers().contains("10.99.0.77")).then_some(())
+    });
+    [&cluster.server, &others[1]].into_iter().for_each(answers);
 }

@@ -12,6 +12,7 @@
 use harness::Plane;
 
 mod account_tokens;
+mod addresses;
 mod admission_policies;
 mod aggregated;
 mod anew;

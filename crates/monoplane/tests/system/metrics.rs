@@ -1,6 +1,8 @@
 //! What nodes and pods use, as `kubectl top` and Prometheus ask for it.
 
-use harness::{Plane, eventually};
+use std::net::TcpListener;
+
+use harness::{Plane, eventually, send};
 use serde_json::Value;
 
 use crate::containers::{IMAGE, plane_with_image};
@@ -111,4 +113,51 @@ fn another_server_may_take_the_api_over_and_give_it_back() {
     plane.kubectl_ok(&["delete", "apiservice", SERVICE]);
     eventually("it is ours again", || (place()? == ("Local".to_owned(), "True".to_owned())).then_some(()));
     plane.kubectl_ok(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
+}
+
+/// A machine of which nothing but its object is there, and a pod that wants one.
+const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: none}\nstatus:\n  \
+     allocatable: {cpu: '1', memory: 1Gi, pods: '10'}\n  capacity: {cpu: '1', memory: 1Gi, pods: '10'}\n";
+const WAITS: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: waits}\nspec:\n  tolerations: [{operator: Exists}]\n  \
+     containers: [{name: main, image: none.test/none}]\n";
+
+/// The sample of a page, by its name and labels.
+pub(crate) fn sample(page: &str, named: &str) -> Option<u64> {
+    page.lines().find_map(|line| line.strip_prefix(named)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn the_scheduler_and_the_gateway_tell_prometheus_what_they_did() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let plane = start(&["--disable", "node", "--metrics-bind-address", &free.to_string()]);
+    let scheduler =
+        |named: &str| sample(&plane.kubectl_ok(&["get", "--raw", "/metrics"]), &format!("scheduler_{named}"));
+    let attempts = |result: &str| {
+        let labels = format!("{{result=\"{result}\",profile=\"default-scheduler\"}}");
+        let count = scheduler(&format!("scheduling_attempt_duration_seconds_count{labels}"));
+        assert_eq!(count, scheduler(&format!("schedule_attempts_total{labels}")).filter(|count| *count > 0));
+        count
+    };
+    let waiting = |queue: &str| scheduler(&format!("pending_pods{{queue=\"{queue}\"}}"));
+    plane.apply(WAITS);
+    eventually("no node takes it", || (waiting("unschedulable") == Some(1)).then_some(()));
+    assert_eq!((attempts("unschedulable"), attempts("scheduled")), (Some(1), None));
+    plane.apply(NODE);
+    eventually("it has a node", || {
+        (plane.get(&["pod", "waits"])["spec"]["nodeName"] == "none").then_some(())
+    });
+    eventually("the attempt is over", || (attempts("scheduled") == Some(1)).then_some(()));
+    assert_eq!(["active", "backoff", "unschedulable"].map(waiting), [Some(0); 3]);
+    let came = |queue: &str, event: &str| {
+        scheduler(&format!("queue_incoming_pods_total{{queue=\"{queue}\",event=\"{event}\"}}"))
+    };
+    assert_eq!(came("active", "UnschedulablePodAdd"), Some(1));
+    assert_eq!(came("unschedulable", "ScheduleAttemptFailure"), attempts("unschedulable"));
+    assert_eq!(scheduler("pod_scheduling_attempts_count"), Some(1));
+
+    let get = |at: &str, host: &str, path: &str| send(at, host, "GET", path, &[], "").expect("an answer");
+    assert_eq!(get(&plane.endpoint("gateway"), "nobody.test", "/").status, 404);
+    let page = get(&free.to_string(), "prometheus.test", "/metrics").body;
+    let named = "monoplane_ingress_requests_total{backend=\"none\",code=\"4xx\"}";
+    assert_eq!(sample(&page, named), Some(1), "{page}");
 }

@@ -128,7 +128,7 @@ fn since(plane: &Plane) -> Vec<(String, Value)> {
 }
 
 /// How many servers a node remembers.
-fn known(node: &Machine) -> usize {
+pub(crate) fn known(node: &Machine) -> usize {
     std::fs::read_to_string(node.data().join("node/servers")).unwrap_or_default().lines().count()
 }
 

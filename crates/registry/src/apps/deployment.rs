@@ -16,17 +16,12 @@ use crate::tree::{at, at_mut, default, default_text, number, object, text};
 struct Deployment;
 
 pub(crate) fn builtin() -> Builtin {
-    let path = |path: &str| path.split('.').map(String::from).collect();
     Builtin {
         name: ("apps", "v1", "Deployment"),
         rules: Rules { generation: Generation::SpecAndAnnotations, status: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::scale(), table::status("Deployment")],
-        scale: Some(Scale {
-            spec_replicas: path("spec.replicas"),
-            status_replicas: path("status.replicas"),
-            selector: Some(path("spec.selector")),
-        }),
+        scale: Some(Scale::of_workload()),
         columns: Column::parse(&[
             "Name",
             "Ready",

@@ -17,17 +17,12 @@ use crate::tree::{default, number, object};
 struct ReplicaSet;
 
 pub(crate) fn builtin() -> Builtin {
-    let path = |path: &str| path.split('.').map(String::from).collect();
     Builtin {
         name: ("apps", "v1", "ReplicaSet"),
         rules: Rules { generation: Generation::Spec, status: true, ..Rules::default() },
         fields: vec![Field::from("status.replicas", &["status.replicas"], "0")],
         subresources: vec![table::scale(), table::status("ReplicaSet")],
-        scale: Some(Scale {
-            spec_replicas: path("spec.replicas"),
-            status_replicas: path("status.replicas"),
-            selector: Some(path("spec.selector")),
-        }),
+        scale: Some(Scale::of_workload()),
         columns: Column::parse(&[
             "Name",
             "Desired:integer",

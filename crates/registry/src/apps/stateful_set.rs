@@ -32,7 +32,6 @@ const COUNTS: [&str; 5] =
 struct StatefulSet;
 
 pub(crate) fn builtin() -> Builtin {
-    let path = |path: &str| path.split('.').map(String::from).collect();
     Builtin {
         name: ("apps", "v1", "StatefulSet"),
         rules: Rules {
@@ -43,11 +42,7 @@ pub(crate) fn builtin() -> Builtin {
         },
         fields: Vec::new(),
         subresources: vec![table::scale(), table::status("StatefulSet")],
-        scale: Some(Scale {
-            spec_replicas: path("spec.replicas"),
-            status_replicas: path("status.replicas"),
-            selector: Some(path("spec.selector")),
-        }),
+        scale: Some(Scale::of_workload()),
         columns: Column::parse(&["Name", "Ready", "Age", "Containers+", "Images+"]),
         strategy: Arc::new(StatefulSet),
     }

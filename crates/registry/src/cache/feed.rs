@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{Applied, Item, Pending};
-use crate::resource::Resource;
+use crate::resource::{Resource, stored_kind};
 
 /// Everything that is an object lies below this key.
 pub(crate) const ROOT: &str = "/registry/";
@@ -194,10 +194,7 @@ impl Feed {
     }
 
     fn resource_of(&self, key: &[u8]) -> Option<&Arc<Resource>> {
-        let rest = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?;
-        let group_end = rest.find('/')?;
-        let plural_end = group_end + 1 + rest.get(group_end + 1..)?.find('/')?;
-        self.resources.get(rest.get(..plural_end)?)
+        self.resources.get(stored_kind(key)?)
     }
 
     /// Reads everything again.

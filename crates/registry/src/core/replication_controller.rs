@@ -20,17 +20,12 @@ const COUNTS: [&str; 5] =
 struct ReplicationController;
 
 pub(crate) fn builtin() -> Builtin {
-    let path = |path: &str| path.split('.').map(String::from).collect();
     Builtin {
         name: ("", "v1", "ReplicationController"),
         rules: Rules { generation: Generation::Spec, status: true, orphans: true, ..Rules::default() },
         fields: vec![Field::from("status.replicas", &["status.replicas"], "0")],
         subresources: vec![table::scale(), table::status("ReplicationController")],
-        scale: Some(Scale {
-            spec_replicas: path("spec.replicas"),
-            status_replicas: path("status.replicas"),
-            selector: Some(path("spec.selector")),
-        }),
+        scale: Some(Scale::of_workload()),
         columns: Column::parse(&[
             "Name",
             "Desired:integer",

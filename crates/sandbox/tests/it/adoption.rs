@@ -288,11 +288,24 @@ fn spawners() -> Vec<i32> {
     children.into_iter().filter(|pid| name(pid).trim() == "shim-spawner").collect()
 }
 
+/// The only one, once those that were killed are gone.
+async fn spawner() -> i32 {
+    let only = async {
+        loop {
+            if let Ok([only]) = <[i32; 1]>::try_from(spawners()) {
+                return only;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), only).await.unwrap_or_else(|_| panic!("{:?}", spawners()))
+}
+
 #[test]
 fn a_spawner_that_is_stuck_or_gone_is_replaced() {
     with_machine(async |machine| {
         let first = machine.run_sandbox().await;
-        let Ok([stuck]) = <[i32; 1]>::try_from(spawners()) else { panic!("{:?}", spawners()) };
+        let stuck = spawner().await;
         signal(stuck, rustix::process::Signal::STOP);
         let pods = (2..6).map(|number| {
             let mut pod = machine.sandbox();
@@ -302,12 +315,23 @@ fn a_spawner_that_is_stuck_or_gone_is_replaced() {
         });
         let started = futures::future::try_join_all(pods).await.unwrap();
         assert_eq!(started.len(), 4);
-        let Ok([next]) = <[i32; 1]>::try_from(spawners()) else { panic!("{:?}", spawners()) };
+        let next = spawner().await;
         assert_ne!(next, stuck);
         // Its shims live on.
         assert_eq!(machine.runtime.sandbox_status(&first).await.unwrap().state, SandboxState::Ready);
-        kill(next);
         machine.runtime.remove_sandbox(&first).await.unwrap();
+        // It dies with what it was asked unread.
+        signal(next, rustix::process::Signal::STOP);
+        let dies = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            kill(next);
+        };
+        let (again, ()) = tokio::join!(machine.run_sandbox(), dies);
+        let last = spawner().await;
+        assert_ne!(last, next);
+        // And it dies between.
+        machine.runtime.remove_sandbox(&again).await.unwrap();
+        kill(last);
         machine.run_sandbox().await;
     });
 }

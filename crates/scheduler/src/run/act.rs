@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::world::{Decision, Nominated};
+use crate::instruments::{Outcome, Turn};
 use crate::place::Placement;
 use crate::pod::{ClaimKey, PodFacts};
 use crate::preempt::Preemption;
@@ -31,8 +32,12 @@ enum VolumeError {
 impl Scheduler {
     pub(super) async fn carry_out(&self, decision: Decision) {
         match decision {
-            Decision::Bind(facts, placement) => self.bind(&facts, &placement).await,
-            Decision::Wait { facts, why, news, nominated } => {
+            Decision::Bind(facts, placement, turn) => {
+                let outcome = self.bind(&facts, &placement).await;
+                self.ended(&facts, outcome, turn);
+            }
+            Decision::Wait { facts, turn, why, news, nominated } => {
+                self.ended(&facts, Outcome::Unschedulable, turn);
                 let message = why.to_string();
                 self.record(&facts, EventType::Warning, "FailedScheduling", message.clone());
                 let node = match &nominated {
@@ -51,7 +56,11 @@ impl Scheduler {
         }
     }
 
-    async fn bind(&self, facts: &PodFacts, placement: &Placement) {
+    fn ended(&self, facts: &PodFacts, outcome: Outcome, turn: Turn) {
+        self.counts.ended(&facts.scheduler_name, outcome, turn, self.ambient.clock.monotonic());
+    }
+
+    async fn bind(&self, facts: &PodFacts, placement: &Placement) -> Outcome {
         let node = &placement.node;
         if !placement.volumes.is_empty()
             && let Err(error) = self.bind_volumes(facts, placement).await
@@ -61,15 +70,19 @@ impl Scheduler {
             self.told(|world, now| {
                 world.not_bound(facts, &placement.volumes, true, now);
             });
-            return;
+            return Outcome::Error;
         }
         match self.bind_pod(facts, node).await {
             Ok(()) => {
                 self.world().snapshot.volumes.release(&placement.volumes);
                 let message = format!("Successfully assigned {}/{} to {node}", facts.namespace, facts.name);
                 self.record(facts, EventType::Normal, "Scheduled", message);
+                Outcome::Scheduled
             }
-            Err(error) => self.not_bound(facts, &placement.volumes, &error),
+            Err(error) => {
+                self.not_bound(facts, &placement.volumes, &error);
+                Outcome::Error
+            }
         }
     }
 

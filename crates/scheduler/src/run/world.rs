@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::event::{Aspects, Event};
+use crate::instruments::{Instruments, Turn};
 use crate::place::{Placement, Unplaceable, attempt};
 use crate::pod::PodFacts;
 use crate::preempt::{Preemption, preempt};
@@ -16,14 +17,16 @@ pub(super) struct World {
     pub(super) config: Config,
     pub(super) snapshot: Snapshot,
     pub(super) queue: Queue,
+    pub(super) counts: Arc<Instruments>,
 }
 
 /// What is to be done about a pod.
 pub(super) enum Decision {
-    Bind(Arc<PodFacts>, Placement),
+    Bind(Arc<PodFacts>, Placement, Turn),
     /// No node takes it as things are.
     Wait {
         facts: Arc<PodFacts>,
+        turn: Turn,
         why: Box<Unplaceable>,
         /// Whether nobody was told yet.
         news: bool,
@@ -41,14 +44,14 @@ pub(super) enum Nominated {
 
 impl Decision {
     pub(super) fn waits_for_volumes(&self) -> bool {
-        matches!(self, Self::Bind(_, placement) if !placement.volumes.is_empty())
+        matches!(self, Self::Bind(_, placement, _) if !placement.volumes.is_empty())
     }
 }
 
 impl World {
-    pub(super) fn new(config: Config) -> Self {
-        let queue = Queue::new(config.first_pause, config.longest_pause);
-        Self { config, snapshot: Snapshot::default(), queue }
+    pub(super) fn new(config: Config, counts: Arc<Instruments>) -> Self {
+        let queue = Queue::new(config.first_pause, config.longest_pause, counts.clone());
+        Self { config, snapshot: Snapshot::default(), queue, counts }
     }
 
     pub(super) fn node_changed(&mut self, name: &str, node: Option<&Node>, now: Instant) {
@@ -84,7 +87,7 @@ impl World {
                 let nominated = facts.nominated.clone();
                 self.snapshot.nominate(&Arc::new(facts.clone()), nominated.as_deref());
             }
-            self.queue.offer(facts);
+            self.queue.offer(facts, now);
         }
     }
 
@@ -143,13 +146,13 @@ impl World {
 
     /// Decides about the next pod, if one is to be decided about.
     pub(super) fn decide(&mut self, now: Instant, chance: u64) -> Option<Decision> {
-        let facts = self.queue.next(now)?;
+        let (facts, turn) = self.queue.next(now)?;
         let profile = self.config.profile(&facts.scheduler_name)?.clone();
         let (cycle, mut why) = match attempt(&facts, &profile, &mut self.snapshot, chance) {
             Ok(placement) => {
                 self.snapshot.volumes.promise(&placement.volumes, &placement.node);
                 self.placed(&placement.node, facts.clone(), now);
-                return Some(Decision::Bind(facts, placement));
+                return Some(Decision::Bind(facts, placement, turn));
             }
             Err(failed) => failed,
         };
@@ -157,7 +160,9 @@ impl World {
         if profile.preempts
             && let Some(cycle) = &cycle
         {
-            match preempt(cycle, &mut self.snapshot, &why, chance) {
+            let preempted = preempt(cycle, &mut self.snapshot, &why, chance);
+            self.counts.preempted(preempted.as_ref().ok().map(|preemption| preemption.victims.len()));
+            match preempted {
                 Ok(preemption) => {
                     preemption.rivals.iter().for_each(|rival| self.snapshot.nominate(rival, None));
                     self.snapshot.nominate(&facts, Some(&preemption.node));
@@ -179,7 +184,7 @@ impl World {
             Nominated::By(_) => self.queue.is_news(&facts.uid, &reason),
             _ => self.queue.unplaceable(&facts.uid, why.by.clone(), &reason, now),
         };
-        Some(Decision::Wait { facts, why, news, nominated })
+        Some(Decision::Wait { facts, turn, why, news, nominated })
     }
 
     /// A binding came to nothing: the place is given back. Whether there was one to give back: where the watch was faster, the

@@ -10,6 +10,7 @@
 mod channel;
 mod messages;
 mod read;
+mod requests;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clock::Tasks;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::history::Maintenance;
-use crate::{Committed, Entry, Error, History, Page, Range, Revision, Scan, Store, Txn, Watch, Write};
+use crate::{
+    Committed, Entry, Error, Expect, History, Page, Range, Revision, Scan, Store, Txn, Watch, Write,
+};
 use channel::{Channel, Repeat};
 use messages::{Done, KeyValue, Member};
+use requests::Operation;
+pub use requests::Requests;
 use stream::Failure;
 pub use tls::Tls;
 
@@ -43,6 +49,8 @@ pub struct EtcdOptions {
     pub prefix: Bytes,
     /// How much history [`Etcd::maintain`] keeps, for all users of the cluster; `None`: somebody else compacts it.
     pub history: Option<History>,
+    /// Where requests are counted, if they are.
+    pub requests: Option<Arc<Requests>>,
 }
 
 /// A store in an etcd cluster. Clones are handles to the same one.
@@ -63,6 +71,7 @@ struct Inner {
     /// Watches are to get as far as this.
     wanted: tokio::sync::watch::Sender<Revision>,
     maintenance: Option<Mutex<Maintenance>>,
+    requests: Option<Arc<Requests>>,
 }
 
 /// The last answer to where the head is.
@@ -89,6 +98,7 @@ impl Etcd {
             asked: AtomicU64::new(0),
             wanted: tokio::sync::watch::Sender::new(0),
             maintenance: options.history.map(|history| Mutex::new(Maintenance::new(history))),
+            requests: options.requests,
         };
         inner.offset = inner.read_offset().await?;
         Ok(Self { inner: Arc::new(inner), tasks })
@@ -162,7 +172,10 @@ impl Inner {
     async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
         txn.check()?;
         let request = messages::txn(&self.prefix, &txn, |revision| self.theirs(revision).unwrap_or(0));
-        let answer = match self.channel.call(messages::TXN, &request, Repeat::IfUnsent).await {
+        let began = Instant::now();
+        let answered = self.channel.call(messages::TXN, &request, Repeat::IfUnsent).await;
+        self.note_writes(&txn, began);
+        let answer = match answered {
             Ok(answer) => answer,
             Err(failure) if is_full(&failure) => return self.settle(&txn).await,
             Err(failure) => return Err(write_failed(failure)),
@@ -183,6 +196,20 @@ impl Inner {
             }
         }
         Err(unavailable("etcd refused a transaction all of whose expectations hold"))
+    }
+
+    fn note_writes(&self, txn: &Txn, began: Instant) {
+        let Some(requests) = &self.requests else { return };
+        for write in &txn.writes {
+            let (operation, key) = match write {
+                Write::Put(key, _) if txn.expect.contains(&(key.clone(), Expect::Absent)) => {
+                    (Operation::Create, key)
+                }
+                Write::Put(key, _) => (Operation::Update, key),
+                Write::Delete(key) => (Operation::Delete, key),
+            };
+            requests.note(operation, key, began);
+        }
     }
 
     /// What became of a transaction of which etcd says that there is no room: the one that fills it up is done all the same.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::Tasks;
+use tokio::time::Instant;
 
 use super::channel::Repeat;
 use super::messages::{Found, RANGE, RangeOf, end_of};
+use super::requests::Operation;
 use super::stream::Failure;
 use super::{Inner, is_compacted, is_future, read_failed, unavailable};
 use crate::{Entry, Error, Page, Range, Revision, Scan};
@@ -119,8 +121,13 @@ impl Inner {
     }
 
     async fn ask(&self, range: RangeOf) -> Result<Found, Failure> {
-        let answer = self.channel.call(RANGE, &range.encode().finish(), Repeat::Always).await?;
-        Ok(Found::decode(answer)?)
+        let began = Instant::now();
+        let answer = self.channel.call(RANGE, &range.encode().finish(), Repeat::Always).await;
+        if let Some(requests) = &self.requests {
+            let operation = if range.end.is_empty() { Operation::Get } else { Operation::List };
+            requests.note(operation, range.key.get(self.prefix.len()..).unwrap_or_default(), began);
+        }
+        Ok(Found::decode(answer?)?)
     }
 
     /// Asks for nothing: what matters is what the answer says beside it.

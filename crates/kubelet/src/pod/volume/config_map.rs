@@ -1,9 +1,11 @@
 //! A ConfigMap's keys as files.
 
-use api::k8s::api::core::v1::{ConfigMapProjection, ConfigMapVolumeSource, KeyToPath};
+use api::k8s::api::core::v1::{ConfigMapProjection, ConfigMapVolumeSource};
 
 use super::files::File;
-use super::{Content, Material, Needs, Volume, default_mode, select};
+use super::{Content, Keyed, Material, Needs, Volume, default_mode};
+
+const KIND: &str = "configmap";
 
 impl Volume for ConfigMapVolumeSource {
     fn needs(&self, needs: &mut Needs) {
@@ -11,8 +13,9 @@ impl Volume for ConfigMapVolumeSource {
     }
 
     fn content(&self, material: &Material<'_>) -> Result<Content, String> {
-        let (items, mode) = (self.items.as_deref(), default_mode(self.default_mode));
-        let files = files(material, &self.name, items, self.optional, mode)?;
+        let Self { name, items, optional, default_mode: mode } = self;
+        let (items, mode) = (items.as_deref(), default_mode(*mode));
+        let files = files(material, &Keyed { kind: KIND, name, items, optional: *optional, mode })?;
         Ok(Content::Files { files, memory: false })
     }
 
@@ -27,21 +30,14 @@ pub(super) fn projection(
     material: &Material<'_>,
     mode: u32,
 ) -> Result<Vec<File>, String> {
-    files(material, &source.name, source.items.as_deref(), source.optional, mode)
+    let ConfigMapProjection { name, items, optional } = source;
+    files(material, &Keyed { kind: KIND, name, items: items.as_deref(), optional: *optional, mode })
 }
 
-fn files(
-    material: &Material<'_>,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    optional: Option<bool>,
-    mode: u32,
-) -> Result<Vec<File>, String> {
-    let optional = optional == Some(true);
-    let Some(map) = material.sources.config_maps.get(name) else {
-        return if optional { Ok(Vec::new()) } else { Err(format!("configmap \"{name}\" not found")) };
-    };
-    let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
-    select(text.chain(binary).collect(), items, optional, mode)
+fn files(material: &Material<'_>, keyed: &Keyed<'_>) -> Result<Vec<File>, String> {
+    keyed.files(material.sources.config_maps.get(keyed.name).map(|map| {
+        let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+        let binary = map.binary_data.iter().flatten();
+        text.chain(binary.map(|(key, value)| (key.as_str(), value.0.as_slice())))
+    }))
 }

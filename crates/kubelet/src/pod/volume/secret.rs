@@ -1,9 +1,11 @@
 //! A Secret's keys as files, in memory.
 
-use api::k8s::api::core::v1::{KeyToPath, SecretProjection, SecretVolumeSource};
+use api::k8s::api::core::v1::{SecretProjection, SecretVolumeSource};
 
 use super::files::File;
-use super::{Content, Material, Needs, Volume, default_mode, select};
+use super::{Content, Keyed, Material, Needs, Volume, default_mode};
+
+const KIND: &str = "secret";
 
 impl Volume for SecretVolumeSource {
     fn needs(&self, needs: &mut Needs) {
@@ -11,9 +13,10 @@ impl Volume for SecretVolumeSource {
     }
 
     fn content(&self, material: &Material<'_>) -> Result<Content, String> {
-        let (items, mode) = (self.items.as_deref(), default_mode(self.default_mode));
-        let name = self.secret_name.as_deref().unwrap_or_default();
-        let files = files(material, name, items, self.optional, mode)?;
+        let Self { secret_name, items, optional, default_mode: mode } = self;
+        let (items, mode) = (items.as_deref(), default_mode(*mode));
+        let name = secret_name.as_deref().unwrap_or_default();
+        let files = files(material, &Keyed { kind: KIND, name, items, optional: *optional, mode })?;
         Ok(Content::Files { files, memory: true })
     }
 
@@ -28,20 +31,12 @@ pub(super) fn projection(
     material: &Material<'_>,
     mode: u32,
 ) -> Result<Vec<File>, String> {
-    files(material, &source.name, source.items.as_deref(), source.optional, mode)
+    let SecretProjection { name, items, optional } = source;
+    files(material, &Keyed { kind: KIND, name, items: items.as_deref(), optional: *optional, mode })
 }
 
-fn files(
-    material: &Material<'_>,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    optional: Option<bool>,
-    mode: u32,
-) -> Result<Vec<File>, String> {
-    let optional = optional == Some(true);
-    let Some(secret) = material.sources.secrets.get(name) else {
-        return if optional { Ok(Vec::new()) } else { Err(format!("secret \"{name}\" not found")) };
-    };
-    let data = secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
-    select(data.collect(), items, optional, mode)
+fn files(material: &Material<'_>, keyed: &Keyed<'_>) -> Result<Vec<File>, String> {
+    keyed.files(material.sources.secrets.get(keyed.name).map(|secret| {
+        secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()))
+    }))
 }
