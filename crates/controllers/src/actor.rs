@@ -225,8 +225,31 @@ impl Actor {
                 uid.into_iter().for_each(|uid| self.world.deleted(&resource, key.clone(), uid));
                 Ok(())
             }
+            Err(error) if self.went_all_the_same(&error, &resource, &key, uid.as_deref()).await => {
+                self.tell_done(announce, &key.name);
+                Ok(())
+            }
             Err(error) => Err(self.tell_failed(announce, error, Attempt::Delete, &resource)),
         }
+    }
+
+    /// Whether what could not be deleted, by an error that leaves it open, is going or gone: whoever believes it undone would
+    /// take another away in its place.
+    async fn went_all_the_same(
+        &self,
+        error: &Error,
+        resource: &ApiResource,
+        key: &ObjectKey,
+        uid: Option<&str>,
+    ) -> bool {
+        let (Some(uid), false) = (uid, is_refusal(error)) else { return false };
+        let Ok(found) = self.api(resource, &key.namespace).get_opt(&key.name).await else { return false };
+        match found.filter(|found| found.metadata.uid.as_deref() == Some(uid)) {
+            Some(found) if found.metadata.deletion_timestamp.is_none() => return false,
+            Some(going) => self.world.wrote(resource, going),
+            None => self.world.deleted(resource, key.clone(), uid.to_owned()),
+        }
+        true
     }
 
     async fn delete_all(&self, resource: ApiResource, namespace: String) -> Result<(), ActError> {
@@ -322,6 +345,11 @@ fn failed(error: Error, attempt: Attempt, resource: &ApiResource) -> ActError {
     ActError { failure: Failure { attempt, plural: resource.plural.clone(), message }, error }
 }
 
+/// Whether the server says that it has not done it. Its own failures and the network's leave that open.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if (400..500).contains(&status.code))
+}
+
 fn first_error(outcomes: Vec<Result<(), ActError>>) -> Result<(), ActError> {
     outcomes.into_iter().collect()
 }
@@ -373,6 +401,31 @@ mod tests {
         let error = actor.perform_independently(actions().collect()).await.unwrap_err();
         assert!(is_conflict(&error.error));
         assert_eq!(names(&api), ["a"], "the other one has gone; this one is not deleted unmarked");
+    }
+
+    #[tokio::test]
+    async fn a_delete_without_an_answer_is_looked_after() {
+        let (api, actor) = actor();
+        let doomed = pod(&api, "a").await;
+        let pods: Api<Pod> = Api::namespaced(api.client(), "x");
+        api.refuse("DELETE", "pods", 500, "InternalError", "who knows");
+        let delete_it = || actor.perform(vec![Action::Delete(delete(&doomed))]);
+        delete_it().await.unwrap_err();
+        api.accept();
+        let hold = client::Patch::Merge(json!({ "metadata": { "finalizers": ["example.com/hold"] } }));
+        pods.patch("a", &PatchParams::default(), &hold).await.unwrap();
+        pods.delete("a", &DeleteParams::default()).await.unwrap();
+        api.refuse("DELETE", "pods", 500, "InternalError", "who knows");
+        delete_it().await.unwrap();
+        let let_go = client::Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        pods.patch("a", &PatchParams::default(), &let_go).await.unwrap();
+        delete_it().await.unwrap();
+        pod(&api, "a").await;
+        delete_it().await.unwrap();
+        assert_eq!(names(&api), ["a"], "another of its name is not meant");
+        api.accept();
+        api.refuse("DELETE", "pods", 403, "Forbidden", "never");
+        delete_it().await.unwrap_err();
     }
 
     #[tokio::test]

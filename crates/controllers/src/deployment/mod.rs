@@ -318,9 +318,8 @@ impl Rollout<'_> {
         old.sort_by_key(|set| sets::revision(set));
         let surplus = old.len().saturating_sub(limit);
         for set in old.into_iter().take(surplus) {
-            let observed = set.status.as_ref().and_then(|status| status.observed_generation);
             let empty = size(set) == 0 && set.status.as_ref().is_none_or(|status| status.replicas == 0);
-            if empty && set.metadata.generation <= observed {
+            if empty && sets::is_observed(set) {
                 self.plan.then(delete(&**set));
             }
         }

@@ -1,6 +1,8 @@
 //! How large each ReplicaSet of a Deployment should be: the arithmetic of scaling and rolling, without objects around it.
 
-use super::sets::{DESIRED, MAX, Sets, annotation, available, bounds, is_rolling, replicas, size};
+use super::sets::{
+    DESIRED, MAX, Sets, annotation, available, bounds, is_observed, is_rolling, replicas, size,
+};
 use client::kube::ResourceExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use std::sync::Arc;
@@ -105,9 +107,12 @@ pub(super) fn next_new_size(deployment: &Deployment, new: i32, total: i32) -> i3
 }
 
 /// How far the old sets may shrink now: first by pods that are not available anyway, then by available ones, as long as
-/// the minimum stays.
+/// the minimum stays. What a set says of itself counts once it has seen its present size: one that was to shrink and now is
+/// to grow may still be taking pods away that it says are available.
 pub(super) fn shrink_old(deployment: &Deployment, sets: &Sets) -> Vec<Resize> {
-    let Some(new) = &sets.new else { return Vec::new() };
+    let Some(new) = sets.new.as_ref().filter(|_| sets.all().all(|set| is_observed(set))) else {
+        return Vec::new();
+    };
     let (_, unavailable) = bounds(deployment);
     let minimum = replicas(deployment) - unavailable;
     let total: i32 = sets.all().map(|set| size(set)).sum();

@@ -97,6 +97,9 @@ impl Sim {
                 let set = self.sets.get_mut(&key.name).unwrap();
                 let mut value = serde_json::to_value(&*set).unwrap();
                 merge(&mut value, &body);
+                if value["spec"] != serde_json::to_value(&set.spec).unwrap() {
+                    value["metadata"]["generation"] = json!(set.metadata.generation.unwrap_or(0) + 1);
+                }
                 *set = from_value(value).unwrap();
             }
             Action::Patch(Patch { body, subresource, .. }) => {
@@ -118,7 +121,12 @@ impl Sim {
         let healthy = |set: &ReplicaSet| broken.as_ref() != Some(&image(set));
         let off = |set: &&mut ReplicaSet| {
             let pods = set.status.as_ref().map_or(0, |status| status.replicas);
-            pods != size(set) || (healthy(set) && available(set) != size(set)) || available(set) > pods
+            let observed = set.status.as_ref().and_then(|status| status.observed_generation);
+            let is_behind = observed < set.metadata.generation;
+            is_behind
+                || pods != size(set)
+                || (healthy(set) && available(set) != size(set))
+                || available(set) > pods
         };
         let mut candidates: Vec<_> = self.sets.values_mut().filter(off).collect();
         if candidates.is_empty() {
@@ -286,6 +294,30 @@ fn scaling_amid_a_rollout_is_shared_in_proportion() {
     sim.respec(spec(15, "v2", rolling(json!(3), json!(2))));
     sim.step();
     assert_eq!((of(&sim, "v1"), of(&sim, "v2")), (11, 7), "upstream's documented example");
+}
+
+/// It was to shrink and now is to grow: until it has seen that, its pods may go that it still says are available.
+#[test]
+fn nothing_old_goes_for_what_a_set_says_that_has_not_seen_its_size() {
+    let strategy = || rolling(json!(1), json!(0));
+    let mut sim = Sim::new(spec(4, "v1", strategy()));
+    sim.settle();
+    sim.respec(spec(4, "v2", strategy()));
+    sim.step();
+    sim.step();
+    let (old, new) =
+        (sim.sets.values().find(|set| image(set) == "v1"), sim.sets.values().find(|set| image(set) == "v2"));
+    let (old, new) = (old.unwrap().name_any(), new.unwrap().name_any());
+    let set = sim.sets.get_mut(&new).unwrap();
+    assert_eq!(size(set), 1);
+    set.status =
+        from_value(json!({ "replicas": 1, "availableReplicas": 1, "observedGeneration": 1 })).unwrap();
+    set.metadata.generation = Some(3);
+    sim.step();
+    assert_eq!(size(&sim.sets[&old]), 4);
+    sim.sets.get_mut(&new).unwrap().status.as_mut().unwrap().observed_generation = Some(3);
+    sim.step();
+    assert_eq!(size(&sim.sets[&old]), 3);
 }
 
 #[test]

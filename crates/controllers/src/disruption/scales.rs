@@ -81,7 +81,8 @@ impl Workloads {
         }
     }
 
-    /// Calls with the namespace of whatever comes, goes or changes its size: the pods may have been heard of before it.
+    /// Calls with the namespace of whatever comes, goes, or changes its size or its owner, whose size counts from then on: the
+    /// pods may have been heard of before it.
     pub(super) fn on_resize(&self, resized: impl Fn(&str) + Clone + Send + Sync + 'static) {
         watch(&self.deployments, |found| found.spec.as_ref()?.replicas, resized.clone());
         watch(&self.replica_sets, |found| found.spec.as_ref()?.replicas, resized.clone());
@@ -146,8 +147,11 @@ fn watch<K: Readable>(
     resized: impl Fn(&str) + Send + Sync + 'static,
 ) {
     reader.informer().on_change(move |change| {
-        let of = |found: Option<&Arc<K>>| found.map(|found| (found.meta().uid.clone(), size(found)));
-        if of(change.before()) != of(change.after()) {
+        let of = |found: &Arc<K>| {
+            let above = controller_ref(&**found).map(|above| above.uid.clone());
+            (found.meta().uid.clone(), above, size(found))
+        };
+        if change.before().map(of) != change.after().map(of) {
             resized(change.object().meta().namespace.as_deref().unwrap_or_default());
         }
     });

@@ -1,7 +1,13 @@
 use super::*;
+use crate::Settings;
+use client::Ambient;
+use client::kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use clock::{ManualClock, SeededRandom, Tasks};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::ReplicationController;
 use proptest::prelude::*;
 use serde_json::from_value;
-use testkit::merge;
+use testkit::{FakeApi, merge};
 
 const START: &str = "2026-01-02T03:04:05Z";
 
@@ -213,6 +219,150 @@ fn a_pod_under_two_budgets_is_told_of() {
         ..View::default()
     };
     assert_eq!(reasons(&plan_pod(&view, now())), ["MultiplePodDisruptionBudgets"]);
+}
+
+/// The controller over a server of its own, where only the keys that wait are looked at.
+struct Wired {
+    api: FakeApi,
+    world: World,
+    queue: Arc<WorkQueue<Key>>,
+    controller: Disruptions,
+}
+
+impl Wired {
+    async fn with(objects: &[(ApiResource, Value)]) -> Self {
+        let clock = Arc::new(ManualClock::new(now()));
+        let ambient = Ambient { clock, random: Arc::new(SeededRandom::new(1)) };
+        let api = FakeApi::new(ambient.clone());
+        for (resource, object) in objects {
+            let object = from_value(object.clone()).unwrap();
+            of_kind(&api, resource).create(&PostParams::default(), &object).await.unwrap();
+        }
+        let world = World::new(api.client(), ambient.clone(), Settings::default(), Tasks::default());
+        let queue = WorkQueue::new(ambient);
+        let controller = Disruptions::wire(&world, &queue);
+        world.ready().await;
+        let wired = Self { api, world, queue, controller };
+        wired.waiting().await;
+        wired
+    }
+
+    /// Changes an object, and says which keys wait once the informers have seen it.
+    async fn after(&self, resource: &ApiResource, name: &str, patch: Value) -> Vec<Key> {
+        let patch = Patch::Merge(patch);
+        let patched =
+            of_kind(&self.api, resource).patch(name, &PatchParams::default(), &patch).await.unwrap();
+        let version = patched.metadata.resource_version;
+        while self.seen(resource, name) != version {
+            tokio::task::yield_now().await;
+        }
+        self.waiting().await
+    }
+
+    fn seen(&self, resource: &ApiResource, name: &str) -> Option<String> {
+        fn version<K>(world: &World, name: &str) -> Option<String>
+        where
+            K: client::kube::Resource<DynamicType = ()>
+                + Clone
+                + serde::de::DeserializeOwned
+                + fmt::Debug
+                + Send
+                + Sync
+                + 'static,
+        {
+            let seen = world.reader::<K>().informer().store().get(&ObjectKey::new("x", name))?;
+            seen.meta().resource_version.clone()
+        }
+        match &*resource.kind {
+            "Deployment" => version::<Deployment>(&self.world, name),
+            "ReplicaSet" => version::<ReplicaSet>(&self.world, name),
+            "StatefulSet" => version::<StatefulSet>(&self.world, name),
+            _ => version::<ReplicationController>(&self.world, name),
+        }
+    }
+
+    async fn waiting(&self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        while !self.queue.is_empty() {
+            keys.extend(self.queue.next().await.map(|working| working.key().clone()));
+        }
+        keys.sort();
+        keys
+    }
+
+    /// How many must be healthy, by what the controller would now write of the budget.
+    fn desired(&self) -> Value {
+        let view = self.controller.view(&guard());
+        status(&plan_budget(&view, now()))["desiredHealthy"].clone()
+    }
+}
+
+fn of_kind(api: &FakeApi, resource: &ApiResource) -> Api<DynamicObject> {
+    Api::namespaced_with(api.client(), "x", resource)
+}
+
+fn guard() -> Key {
+    Key::Budget(ObjectKey::new("x", "guard"))
+}
+
+fn named(name: &str, spec: Value) -> Value {
+    json!({ "metadata": { "name": name, "namespace": "x" }, "spec": spec })
+}
+
+/// A budget that counts what there should be, and one that does not.
+fn two_budgets() -> [(ApiResource, Value); 2] {
+    let budgets = ApiResource::erase::<PodDisruptionBudget>(&());
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    [
+        (budgets.clone(), named("guard", json!({ "maxUnavailable": 1, "selector": selector }))),
+        (budgets, named("number", json!({ "minAvailable": 1, "selector": selector }))),
+    ]
+}
+
+/// Nothing but a workload's size says how many pods are expected: no pod changes where it is set, nor has to afterwards.
+#[tokio::test]
+async fn a_budget_is_counted_again_when_the_size_of_a_workload_changes() {
+    let kinds = [
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<ReplicaSet>(&()),
+        ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<ReplicationController>(&()),
+    ];
+    for kind in kinds {
+        let mut objects = two_budgets().to_vec();
+        objects.push((kind.clone(), named("web", json!({ "replicas": 5 }))));
+        let wired = Wired::with(&objects).await;
+        let resized = wired.after(&kind, "web", json!({ "spec": { "replicas": 9 } })).await;
+        assert_eq!(resized, [guard()], "{}", kind.kind);
+        let said = wired.after(&kind, "web", json!({ "status": { "replicas": 5 } })).await;
+        assert_eq!(said, [], "what {} says of itself changes no size", kind.kind);
+    }
+}
+
+#[tokio::test]
+async fn the_size_that_counts_is_that_of_the_deployment_from_when_it_has_the_set() {
+    let (sets, deployments) = (ApiResource::erase::<ReplicaSet>(&()), ApiResource::erase::<Deployment>(&()));
+    let mut objects = two_budgets().to_vec();
+    objects.push((sets.clone(), named("web-1", json!({ "replicas": 5 }))));
+    objects.push((deployments.clone(), named("web", json!({ "replicas": 9 }))));
+    let wired = Wired::with(&objects).await;
+    let uid = |plural: &str| wired.api.objects(plural)[0]["metadata"]["uid"].clone();
+    let owner = |kind: &str, name: &str, uid: Value| json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true }]);
+    let references = owner("ReplicaSet", "web-1", uid("replicasets"));
+    let pod =
+        json!({ "metadata": { "name": "p", "labels": { "app": "web" }, "ownerReferences": references } });
+    let pods = of_kind(&wired.api, &ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()));
+    pods.create(&PostParams::default(), &from_value(pod).unwrap()).await.unwrap();
+    while wired.world.pods().get(&ObjectKey::new("x", "p")).is_none() {
+        tokio::task::yield_now().await;
+    }
+    wired.waiting().await;
+    assert_eq!(wired.desired(), 4);
+    let above = json!({ "metadata": { "ownerReferences": owner("Deployment", "web", uid("deployments")) } });
+    assert_eq!(wired.after(&sets, "web-1", above).await, [guard()]);
+    assert_eq!(wired.desired(), 8);
+    assert_eq!(wired.after(&deployments, "web", json!({ "spec": { "replicas": 3 } })).await, [guard()]);
+    assert_eq!(wired.desired(), 2);
 }
 
 proptest! {

@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 pub use graph::{Item, Uid};
 
+/// When to look again at what no watch tells of.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
 /// The controller; see the module. Keys are UIDs.
 pub struct GarbageCollector {
     shared: Arc<Shared>,
@@ -61,6 +64,9 @@ pub struct View {
     pub blocked: bool,
     /// Whether something that it owns waits for what that owns.
     pub awaits: bool,
+    /// Whether only the server's word says that an owner is there. A watch that begins after the owner's end will never tell
+    /// of it.
+    pub hearsay: bool,
 }
 
 impl View {
@@ -120,6 +126,7 @@ impl Controller for GarbageCollector {
                 None => Owner::Unknowable,
                 Some(kind) => self.ask(&kind, namespace_of_owner(&kind, item), reference).await?,
             };
+            view.hearsay |= matches!(owner, Owner::Solid | Owner::Waiting);
         }
         Ok(())
     }
@@ -161,6 +168,9 @@ fn namespace_of_owner<'a>(kind: &Served, item: &'a Item) -> &'a str {
 pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
     let mut plan = Plan::default();
     let Some(item) = &view.item else { return plan };
+    if view.hearsay {
+        plan.look_again(now.checked_add(AGAIN).ok());
+    }
     if item.deleting {
         if item.is_held_by(ORPHAN) {
             // Let go of every dependent first, then of the object.
@@ -182,7 +192,7 @@ pub fn plan(view: &View, now: Timestamp) -> Plan<()> {
     }
     if view.owners.iter().any(|(_, owner)| matches!(owner, Owner::Unknowable | Owner::Unseen)) {
         // Its kind may be served again: until somebody knows, nothing is deleted.
-        plan.look_again(now.checked_add(SignedDuration::from_secs(30)).ok());
+        plan.look_again(now.checked_add(AGAIN).ok());
         return plan;
     }
     let (gone, waiting) = (those(Owner::Gone), those(Owner::Waiting));

@@ -1,7 +1,13 @@
 use super::graph::{Graph, KindName};
 use super::*;
-use client::kube::api::ApiResource;
+use crate::Settings;
+use client::Ambient;
+use client::kube::api::{ApiResource, DeleteParams, PostParams};
+use clock::{ManualClock, SeededRandom, Tasks};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use serde_json::from_value;
 use std::collections::BTreeSet;
+use testkit::FakeApi;
 
 fn kind(name: &str, namespaced: bool) -> Arc<Served> {
     let resource = ApiResource {
@@ -182,4 +188,40 @@ fn what_a_list_leaves_out_is_gone_and_a_kind_out_of_sight_tells_nothing() {
     let again = Item { key: ObjectKey::new("x", "o"), ..item("other", &[]) };
     assert_eq!(graph.set(again), uids(["d"]));
     assert_eq!(graph.owner("x", &reference("o", true)), Owner::Gone);
+}
+
+/// Its watch may begin after it went, and then nothing tells of its end.
+#[tokio::test]
+async fn an_owner_that_no_watch_has_shown_is_asked_for_again() {
+    let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+    let ambient = Ambient { clock: Arc::new(ManualClock::new(now)), random: Arc::new(SeededRandom::new(1)) };
+    let api = FakeApi::new(ambient.clone());
+    let (maps, pods) =
+        (Api::<ConfigMap>::namespaced(api.client(), "x"), Api::<Pod>::namespaced(api.client(), "x"));
+    let owner = from_value(json!({ "metadata": { "name": "owner" } })).unwrap();
+    let owner = maps.create(&PostParams::default(), &owner).await.unwrap().metadata.uid;
+    let references = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner }]);
+    let pod = from_value(json!({ "metadata": { "name": "p", "ownerReferences": references } })).unwrap();
+    let uid: Uid = pods.create(&PostParams::default(), &pod).await.unwrap().metadata.uid.unwrap().into();
+    api.refuse("LIST", "configmaps", 503, "ServiceUnavailable", "not now");
+    let world = World::new(api.client(), ambient.clone(), Settings::default(), Tasks::default());
+    let collector = GarbageCollector::wire(&world, &WorkQueue::new(ambient));
+    while collector.view(&uid).item.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let planned = async || {
+        let mut view = collector.view(&uid);
+        collector.observe(&uid, &mut view).await.unwrap();
+        plan(&view, now)
+    };
+    let there = planned().await;
+    assert_eq!((there.actions.len(), there.requeue_at), (0, now.checked_add(AGAIN).ok()));
+    maps.delete("owner", &DeleteParams::default()).await.unwrap();
+    let gone = planned().await;
+    assert_eq!(gone.actions.iter().map(short_delete).collect::<Vec<_>>(), ["p"]);
+}
+
+fn short_delete(action: &Action) -> &str {
+    let Action::Delete(delete) = action else { panic!("{action:?}") };
+    &delete.key.name
 }

@@ -29,7 +29,7 @@ use client::kube::core::Selector;
 use client::{Index, ObjectKey, Reader, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use pods::{announced_delete, is_tracked, untrack};
+use pods::{announced_delete, is_tracked, untrack, untrack_unended};
 use serde_json::json;
 use std::sync::Arc;
 use tally::{Note, Tally};
@@ -200,9 +200,9 @@ fn run(job: &Job, pods: &[Arc<Pod>], now: Timestamp, plan: &mut Plan<()>) {
     }
     write(job, &tally, written, plan);
     for pod in &change.surplus {
-        // Its end counts for nothing.
+        // Its end, which is to come, counts for nothing.
         if is_tracked(pod) {
-            plan.then(untrack(pod));
+            plan.then(untrack_unended(pod));
         }
         plan.then(announced_delete(job, pod));
     }

@@ -1,4 +1,5 @@
-//! Jobs against a world that crashes between any two writes: no pod's end is counted twice, none is lost, and every Job ends.
+//! Jobs against a world that crashes between any two writes, and goes on between what was seen and what comes of it: no pod's
+//! end is counted twice, none is lost, and every Job ends.
 
 use super::pods::is_tracked;
 use super::{FINALIZER, View, end, plan};
@@ -37,10 +38,12 @@ enum Fate {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The controller plans, and does so many actions before it is killed, from the front or from the back.
+    /// The controller plans, something happens to a pod of which it has not heard, and the controller does so many actions
+    /// before it is killed, from the front or from the back.
     Plan {
         actions: usize,
         backwards: bool,
+        meanwhile: Option<(usize, Fate)>,
     },
     Pod {
         at: usize,
@@ -49,6 +52,16 @@ enum Step {
     Wait {
         seconds: i64,
     },
+}
+
+/// The object is not as an action requires.
+struct Conflict;
+
+/// A pod's next version.
+fn touch(pod: &mut Value) {
+    let version: u64 =
+        pod["metadata"]["resourceVersion"].as_str().map_or(0, |version| version.parse().unwrap());
+    pod["metadata"]["resourceVersion"] = json!((version + 1).to_string());
 }
 
 impl Model {
@@ -76,9 +89,12 @@ impl Model {
         View { job: Some(Arc::new(self.job())), pods, orphans: Vec::new(), strays: Vec::new() }
     }
 
-    fn plan(&mut self, actions: usize, backwards: bool) {
+    fn plan(&mut self, actions: usize, backwards: bool, meanwhile: Option<(usize, Fate)>) {
         let plan = plan(&self.view(), self.now);
         assert!(plan.independent);
+        if let Some((at, fate)) = meanwhile {
+            self.pod(at, fate);
+        }
         // Actions on one object stay in order, objects come in any.
         let mut objects: Vec<(String, Vec<Action>)> = Vec::new();
         for action in plan.actions {
@@ -95,30 +111,46 @@ impl Model {
         if backwards {
             objects.reverse();
         }
-        let all = objects.into_iter().flat_map(|(_, actions)| actions);
-        all.take(actions).for_each(|action| self.act(action));
+        let mut left = actions;
+        for (_, theirs) in objects {
+            for action in theirs {
+                // What is refused ends what was to be done with the object.
+                if left == 0 || self.act(action).is_err() {
+                    break;
+                }
+                left -= 1;
+            }
+        }
     }
 
-    fn act(&mut self, action: Action) {
+    /// Does it, unless the object is not as the action says.
+    fn act(&mut self, action: Action) -> Result<(), Conflict> {
         match action {
             Action::Create(create) => {
                 self.made += 1;
                 let (mut pod, name) = (create.object, format!("p{}", self.made));
                 (pod["metadata"]["name"], pod["metadata"]["uid"]) = (json!(name), json!(name));
                 pod["metadata"]["creationTimestamp"] = json!(self.now);
+                touch(&mut pod);
                 self.pods.insert(name, pod);
             }
             Action::Delete(delete) => {
                 if let Some(pod) = self.pods.get_mut(&delete.key.name) {
                     pod["metadata"]["deletionTimestamp"] = json!(self.now);
+                    touch(pod);
                 }
                 self.sweep();
             }
             Action::Patch(patch) if patch.key.name == "j" => self.patch_status(&patch.body),
             Action::Patch(patch) => {
                 assert_eq!(patch.lists, Lists::ByKey);
-                let Some(pod) = self.pods.get_mut(&patch.key.name) else { return };
+                let Some(pod) = self.pods.get_mut(&patch.key.name) else { return Err(Conflict) };
+                let required = &patch.body["metadata"]["resourceVersion"];
+                if !required.is_null() && *required != pod["metadata"]["resourceVersion"] {
+                    return Err(Conflict);
+                }
                 pod["metadata"]["finalizers"] = json!([]);
+                touch(pod);
                 // One that is let go of before it ended is surplus, and one that was to be counted has been noted.
                 if let Some(end) = self.ended.get(&patch.key.name) {
                     let index =
@@ -139,6 +171,7 @@ impl Model {
             Action::Tell { .. } => {}
             other => panic!("{other:?}"),
         }
+        Ok(())
     }
 
     fn patch_status(&mut self, body: &Value) {
@@ -184,6 +217,7 @@ impl Model {
         let Some((name, pod)) = self.pods.iter_mut().nth(at) else { return };
         let phase = pod["status"]["phase"].as_str().unwrap_or("Pending").to_owned();
         let (runs, deleted) = (phase == "Running", !pod["metadata"]["deletionTimestamp"].is_null());
+        touch(pod);
         let ends = match fate {
             Fate::Starts if phase == "Pending" && !deleted => {
                 pod["status"]["phase"] = json!("Running");
@@ -216,7 +250,7 @@ impl Model {
         self.job["spec"]["suspend"] = json!(false);
         for _ in 0..60 {
             self.now = self.now.checked_add(SignedDuration::from_mins(11)).unwrap();
-            self.plan(usize::MAX, false);
+            self.plan(usize::MAX, false, None);
             for at in 0..self.pods.len() {
                 [Fate::Starts, Fate::Succeeds, Fate::IsEnded].into_iter().for_each(|fate| self.pod(at, fate));
             }
@@ -260,8 +294,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Fate::Starts), 2 => Just(Fate::Succeeds), 2 => Just(Fate::Fails), 1 => Just(Fate::IsDeleted),
         2 => Just(Fate::IsEnded)
     ];
+    let meanwhile = proptest::option::of((0..6_usize, fate.clone()));
     let step = prop_oneof![
-        4 => (0..6_usize, any::<bool>()).prop_map(|(actions, backwards)| Step::Plan { actions, backwards }),
+        4 => (0..6_usize, any::<bool>(), meanwhile)
+            .prop_map(|(actions, backwards, meanwhile)| Step::Plan { actions, backwards, meanwhile }),
         5 => (0..6_usize, fate).prop_map(|(at, fate)| Step::Pod { at, fate }),
         1 => (1..700_i64).prop_map(|seconds| Step::Wait { seconds }),
     ];
@@ -276,7 +312,7 @@ proptest! {
         let mut model = Model::new(spec);
         for step in steps {
             match step {
-                Step::Plan { actions, backwards } => model.plan(actions, backwards),
+                Step::Plan { actions, backwards, meanwhile } => model.plan(actions, backwards, meanwhile),
                 Step::Pod { at, fate } => model.pod(at, fate),
                 Step::Wait { seconds } => {
                     model.now = model.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();

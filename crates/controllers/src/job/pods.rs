@@ -10,7 +10,7 @@ use client::kube::ResourceExt;
 use client::kube::api::ApiResource;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1 as core;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,11 +119,22 @@ pub(super) fn announced_delete(job: &Job, pod: &Pod) -> Delete {
 
 /// Lets go of a pod that is counted, or that nobody will count.
 pub(super) fn untrack(pod: &Pod) -> Action {
+    let_go(pod, json!({ "uid": pod.uid() }))
+}
+
+/// Lets go of a pod that has not ended, as it was seen: should it have ended meanwhile, its end counts, and what was decided
+/// about it is decided anew.
+pub(super) fn untrack_unended(pod: &Pod) -> Action {
+    let_go(pod, json!({ "uid": pod.uid(), "resourceVersion": pod.resource_version() }))
+}
+
+fn let_go(pod: &Pod, mut metadata: Value) -> Action {
+    metadata["$deleteFromPrimitiveList/finalizers"] = json!([FINALIZER]);
     Action::Patch(Patch {
         resource: ApiResource::erase::<Pod>(&()),
         key: ObjectKey::of(pod),
         subresource: None,
-        body: json!({ "metadata": { "uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [FINALIZER] } }),
+        body: json!({ "metadata": metadata }),
         lists: Lists::ByKey,
     })
 }
