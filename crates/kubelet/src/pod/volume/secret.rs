@@ -36,7 +36,9 @@ pub(super) fn projection(
 }
 
 fn files(material: &Material<'_>, keyed: &Keyed<'_>) -> Result<Vec<File>, String> {
-    keyed.files(material.sources.secrets.get(keyed.name).map(|secret| {
-        secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()))
-    }))
+    keyed.files(
+        material.sources.secrets.get(keyed.name).map(|secret| {
+            secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()))
+        }),
+    )
 }
