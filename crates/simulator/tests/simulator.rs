@@ -90,69 +90,71 @@ fn a_seed_is_one_history() {
     }
 }
 
-/// Some of the first seeds see the bug, and say what it did. Others may see what comes of it.
-fn is_found(sabotage: Sabotage, words: &str) {
+/// Some of a hundred seeds see the bug, and say what it did. Others may see what comes of it. The first of them is one that was
+/// seen to find it, which saves the time of those that do not; after a change that makes other histories the search is
+/// longer, and another may be written here.
+fn is_found(sabotage: Sabotage, words: &str, from: u64) {
     let sees =
         |seed| simulate(seed, Some(sabotage)).unwrap().violation.is_some_and(|said| said.contains(words));
-    assert!((1..=100).any(sees), "{sabotage:?} was not found");
+    assert!((from..from + 100).any(sees), "{sabotage:?} was not found");
 }
 
 #[test]
 fn writes_of_a_stale_leader_without_preconditions_are_found() {
-    is_found(Sabotage::Fencing, "its write succeeded unconditionally");
+    is_found(Sabotage::Fencing, "its write succeeded unconditionally", 1);
 }
 
 #[test]
 fn more_surge_than_allowed_is_found() {
-    is_found(Sabotage::Surge, "are the most");
+    is_found(Sabotage::Surge, "are the most", 2);
 }
 
 #[test]
 fn forgetting_what_was_just_written_is_found() {
-    is_found(Sabotage::Memory, "were wanted");
+    is_found(Sabotage::Memory, "were wanted", 2);
 }
 
 #[test]
 fn a_rollout_that_leaves_nothing_available_is_found() {
-    is_found(Sabotage::Unavailable, "must be");
+    is_found(Sabotage::Unavailable, "must be", 2);
 }
 
 #[test]
 fn a_name_that_runs_twice_is_found() {
-    is_found(Sabotage::Force, "runs twice at once");
+    is_found(Sabotage::Force, "runs twice at once", 13);
 }
 
 #[test]
 fn a_statefulset_out_of_order_is_found() {
-    is_found(Sabotage::Order, "has not been ready");
+    is_found(Sabotage::Order, "has not been ready", 2);
 }
 
 #[test]
 fn a_statefulset_that_is_updated_all_at_once_is_found() {
-    is_found(Sabotage::Update, "an update leaves");
+    is_found(Sabotage::Update, "an update leaves", 13);
 }
 
 #[test]
 fn two_daemons_on_a_node_are_found() {
-    is_found(Sabotage::DaemonSurge, "pods of a daemon on");
+    is_found(Sabotage::DaemonSurge, "pods of a daemon on", 4);
 }
 
 #[test]
 fn a_job_that_runs_too_much_at_once_is_found() {
-    is_found(Sabotage::Parallelism, "of a Job at once");
+    is_found(Sabotage::Parallelism, "of a Job at once", 2);
 }
 
 #[test]
 fn a_job_that_counts_an_end_twice_is_found() {
-    is_found(Sabotage::Count, "a Job counts");
+    is_found(Sabotage::Count, "a Job counts", 1);
 }
 
 #[test]
 fn jobs_at_once_that_must_not_be_are_found() {
-    is_found(Sabotage::Concurrency, "a Job begins beside");
+    is_found(Sabotage::Concurrency, "a Job begins beside", 16);
 }
 
 #[test]
 fn an_eviction_against_a_budget_is_found() {
-    is_found(Sabotage::Budget, "an eviction leaves");
+    is_found(Sabotage::Budget, "an eviction leaves", 18);
 }

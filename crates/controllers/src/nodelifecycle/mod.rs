@@ -141,16 +141,16 @@ fn listen(
     let (add, known) = (queue.clone(), nodes.clone());
     leases.informer().on_change(move |change| {
         let name = change.object().name_any();
-        match change.after() {
-            Some(lease) if lease.is_renewed(change.before().map(|before| &**before)) => {
-                if ears.note(&name, borne, || clock.now()) {
-                    add.add(name);
-                }
-            }
-            Some(_) => {}
+        let Some(lease) = change.after() else {
             // The node's own end has come before, or will be heard of.
-            None if known.informer().store().get(&ObjectKey::cluster(&name)).is_none() => ears.forget(&name),
-            None => {}
+            if known.informer().store().get(&ObjectKey::cluster(&name)).is_none() {
+                ears.forget(&name);
+            }
+            return;
+        };
+        let before = change.before().map(|before| &**before);
+        if lease.is_renewed(before) && ears.note(&name, borne, || clock.now()) {
+            add.add(name);
         }
     });
 }
