@@ -183,7 +183,8 @@ fn a_container_on_a_terminal() {
         assert!(said.contains("11 99") && said.contains("got word"), "{said}");
         assert_eq!(session.ended.await.unwrap(), 0);
         let log = machine.log(&id).await;
-        assert!(log.starts_with("begun") && log.contains("got word"), "{log}");
+        // What is typed is echoed, maybe before the program has said anything.
+        assert!(log.contains("begun") && log.contains("got word"), "{log}");
     });
 }
 
