@@ -109,7 +109,13 @@ impl Sandbox {
 
     /// Whether its shim has certainly ended. An error is not knowing.
     pub(crate) fn shim_has_ended(&self) -> io::Result<bool> {
-        files::read_record::<ShimProcess>(&self.files.shim_process())?.has_ended()
+        match files::read_record::<ShimProcess>(&self.files.shim_process()) {
+            // Another process of the node has acted on its end: that is what this rename says.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.files.stopped().exists() => {
+                Ok(true)
+            }
+            shim => shim?.has_ended(),
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {

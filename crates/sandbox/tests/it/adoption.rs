@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use runtime::{ContainerState, NamespaceMode, Runtime, SandboxConfig, SandboxState};
+use sandbox::Containers;
 
 use crate::machine::{Machine, ended, with_machine};
 
@@ -16,6 +17,16 @@ fn shim_file(machine: &Machine, sandbox: &str, field: &str) -> i32 {
     let path = machine.directory.path().join("state/sandboxes").join(sandbox).join("shim.json");
     let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     i32::try_from(shim[field].as_i64().unwrap()).unwrap()
+}
+
+/// Waits for a sandbox's end by the runtime's events.
+async fn not_ready(runtime: &Containers, sandbox: &str) {
+    let told = async {
+        while runtime.sandbox_status(sandbox).await.unwrap().state == SandboxState::Ready {
+            runtime.next_event().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("the sandbox stays ready");
 }
 
 #[test]
@@ -113,12 +124,7 @@ fn a_sandbox_that_loses_its_shim_is_not_ready_and_nothing_of_it_runs_on() {
         let status = machine.ended(&id).await;
         assert_eq!(status.exit_code, 137);
         assert!(status.message.contains("shim"), "{}", status.message);
-        let not_ready = async {
-            while runtime.sandbox_status(&sandbox).await.unwrap().state == SandboxState::Ready {
-                runtime.next_event().await.unwrap();
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), not_ready).await.unwrap();
+        not_ready(runtime, &sandbox).await;
         assert_eq!(runtime.container_status(&done).await.unwrap().exit_code, 5);
         assert!(machine.processes().is_empty());
         runtime.remove_sandbox(&sandbox).await.unwrap();
@@ -136,6 +142,19 @@ fn a_shim_that_died_while_nobody_watched_is_found_out() {
         let status = second.container_status(&id).await.unwrap();
         assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 137));
         assert!(machine.processes().is_empty());
+    });
+}
+
+#[test]
+fn what_another_process_has_stopped_is_found_out() {
+    with_machine(async |machine| {
+        let sandbox = machine.run_sandbox().await;
+        let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
+        let second = machine.reopen().await;
+        assert_eq!(second.sandbox_status(&sandbox).await.unwrap().state, SandboxState::Ready);
+        machine.runtime.stop_sandbox(&sandbox).await.unwrap();
+        not_ready(&second, &sandbox).await;
+        assert_eq!(second.container_status(&id).await.unwrap().state, ContainerState::Exited);
     });
 }
 
@@ -244,12 +263,7 @@ fn a_pod_whose_shared_processes_end_has_ended() {
         let id = machine.start(&sandbox, "while true; do sleep 0.05; done").await;
         kill(shim_file(&machine, &sandbox, "pause_pid"));
         assert_eq!(machine.ended(&id).await.exit_code, 137);
-        let not_ready = async {
-            while machine.runtime.sandbox_status(&sandbox).await.unwrap().state == SandboxState::Ready {
-                machine.runtime.next_event().await.unwrap();
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), not_ready).await.unwrap();
+        not_ready(&machine.runtime, &sandbox).await;
         assert!(machine.processes().is_empty());
     });
 }
