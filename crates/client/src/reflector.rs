@@ -87,7 +87,11 @@ pub struct Metadata {
     pub metadata: ObjectMeta,
 }
 
-fn identity<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error> {
+/// Reads of an object's metadata no more than [`Metadata`] has, for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// When it is not metadata.
+pub fn identity<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Identity {

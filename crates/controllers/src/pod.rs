@@ -400,7 +400,7 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(reader: 
 }
 
 /// Metadata without who manages what, and without what is only for people to read.
-pub(crate) fn metadata<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error> {
+fn metadata<'de, D: Deserializer<'de>>(reader: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
     struct Metadata {

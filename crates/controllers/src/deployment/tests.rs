@@ -1,5 +1,6 @@
 use super::*;
 use crate::plan::{Action, Patch};
+use crate::stage::{Stage, patch};
 use k8s_openapi::api::apps::v1::ReplicaSetStatus;
 use proptest::prelude::*;
 use serde_json::from_value;
@@ -71,15 +72,25 @@ impl Sim {
         }
     }
 
-    /// Plans once and carries it out; the number of writes.
-    fn step(&mut self) -> usize {
+    fn total(&self) -> i32 {
+        self.sets.values().map(size).sum()
+    }
+
+    fn available(&self) -> i32 {
+        self.sets.values().map(available).sum()
+    }
+
+    fn progressing(&self) -> (String, String) {
+        let condition = status::get(self.deployment.status.as_ref().unwrap(), "Progressing").unwrap();
+        (condition.status.clone(), condition.reason.clone().unwrap())
+    }
+}
+
+impl Stage for Sim {
+    fn actions(&mut self) -> Vec<Action> {
         let plan = plan(&self.view(), &self.memory, self.now);
         self.memory = plan.memory.clone().unwrap_or_default();
-        let writes = plan.actions.iter().filter(|action| !matches!(action, Action::Tell { .. })).count();
-        for action in plan.actions {
-            self.apply(action);
-        }
-        writes
+        plan.actions
     }
 
     fn apply(&mut self, action: Action) {
@@ -104,9 +115,7 @@ impl Sim {
             }
             Action::Patch(Patch { body, subresource, .. }) => {
                 assert_eq!(subresource, Some("status"), "this would be a new generation of the deployment");
-                let mut value = serde_json::to_value(&self.deployment).unwrap();
-                merge(&mut value, &body);
-                self.deployment = from_value(value).unwrap();
+                patch(&mut self.deployment, &body);
             }
             Action::Delete(delete) => {
                 self.sets.remove(&delete.key.name);
@@ -149,29 +158,6 @@ impl Sim {
         status.ready_replicas = status.available_replicas;
         status.observed_generation = set.metadata.generation;
         true
-    }
-
-    fn total(&self) -> i32 {
-        self.sets.values().map(size).sum()
-    }
-
-    fn available(&self) -> i32 {
-        self.sets.values().map(available).sum()
-    }
-
-    fn settle(&mut self) {
-        for chance in 0..10_000 {
-            let wrote = self.step();
-            if !self.pods_move(chance) && wrote == 0 {
-                return;
-            }
-        }
-        panic!("never at rest");
-    }
-
-    fn progressing(&self) -> (String, String) {
-        let condition = status::get(self.deployment.status.as_ref().unwrap(), "Progressing").unwrap();
-        (condition.status.clone(), condition.reason.clone().unwrap())
     }
 }
 

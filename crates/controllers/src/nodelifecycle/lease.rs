@@ -1,8 +1,8 @@
 //! A node's lease, in what tells of life.
 
-use crate::pod;
 use client::ObjectMeta;
 use client::kube::Resource;
+use client::reflector::identity;
 use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
@@ -12,8 +12,8 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Lease {
-    /// What every object has.
-    #[serde(deserialize_with = "pod::metadata")]
+    /// Which it is.
+    #[serde(deserialize_with = "identity")]
     pub metadata: ObjectMeta,
     /// What its holder says.
     pub spec: Option<Spec>,

@@ -24,6 +24,7 @@ mod networking;
 mod patience;
 mod pod_parts;
 mod refusals;
+mod remembering;
 mod rules;
 mod services;
 mod sets;

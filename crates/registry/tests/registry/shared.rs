@@ -2,52 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use registry::{ListOptions, Options, WatchEvent};
 use serde_json::json;
-use store::{Committed, Entry, Error, Etcd, EtcdOptions, Page, Range, Revision, Store, Txn, Watch, Write};
+use store::{Etcd, EtcdOptions, Store, Txn, Write};
 
+use crate::remembering::Remembering;
 use crate::world::{World, config_map, names, options, until};
-
-/// A store that counts what it is asked.
-struct Counted {
-    store: Etcd,
-    reads: AtomicU64,
-    commits: AtomicU64,
-}
-
-#[async_trait]
-impl Store for Counted {
-    async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.store.commit(txn).await
-    }
-
-    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, Error> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.get(key, at).await
-    }
-
-    async fn range(&self, range: Range) -> Result<Page, Error> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.range(range).await
-    }
-
-    async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, Error> {
-        self.store.watch(prefix, after).await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        self.store.compact(revision).await
-    }
-
-    async fn head(&self) -> Result<Revision, Error> {
-        self.store.head().await
-    }
-}
 
 async fn etcd(server: &harness::Etcd, prefix: &'static str) -> Etcd {
     let options =
@@ -55,10 +17,9 @@ async fn etcd(server: &harness::Etcd, prefix: &'static str) -> Etcd {
     Etcd::open(options).await.unwrap()
 }
 
-async fn world(server: &harness::Etcd, options: Options) -> (World, Arc<Counted>) {
-    let store = etcd(server, "/plane").await;
-    let counted = Arc::new(Counted { store, reads: AtomicU64::new(0), commits: AtomicU64::new(0) });
-    (World::over(counted.clone(), Options { shared_store: true, ..options }).await, counted)
+async fn world(server: &harness::Etcd, options: Options) -> (World, Arc<Remembering<Etcd>>) {
+    let store = Arc::new(Remembering::new(etcd(server, "/plane").await));
+    (World::over(store.clone(), Options { shared_store: true, ..options }).await, store)
 }
 
 /// Somebody else's keys in the same etcd: revisions of which the registries see no event.
@@ -73,7 +34,7 @@ async fn what_one_has_written_the_other_shows_at_once_from_its_cache() {
     let other = etcd(&server, "/elsewhere").await;
     let worlds = [world(&server, options()).await, world(&server, options()).await];
     let reads = || worlds.iter().map(|(_, store)| store.reads.load(Ordering::Relaxed)).sum::<u64>();
-    let commits = || worlds.iter().map(|(_, store)| store.commits.load(Ordering::Relaxed)).sum::<u64>();
+    let commits = || worlds.iter().map(|(_, store)| store.commits.lock().unwrap().len() as u64).sum::<u64>();
     let before = (reads(), commits());
     const ROUNDS: usize = 60;
     for round in 0..ROUNDS {
