@@ -458,6 +458,10 @@ pub struct Controllers {
     /// Directory of the authority that signs certificates for those who ask, as <data-dir>/server/pki [default: nobody signs]
     #[arg(long, value_name = "DIR")]
     pub signing_pki: Option<PathBuf>,
+    /// Print the ClusterRole and the binding that the controllers need and upstream's API server does not have, for
+    /// `kubectl apply -f -`, and end
+    #[arg(long)]
+    pub print_rbac: bool,
 }
 
 /// Flags of `check`.

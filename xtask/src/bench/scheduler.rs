@@ -21,7 +21,7 @@ const DEPLOYED: u32 = 10_000;
 /// How often a kubelet renews its lease.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Connections over which leases are renewed: so many that none has to wait for the answer before it is its turn again.
-const HEARTS: u32 = 50;
+const HEARTS: u32 = 100;
 const HOST: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";

@@ -1,5 +1,6 @@
 //! Who has which ClusterRole everywhere.
 
+use super::controllers::OUR_ROLE;
 use super::table::BindingSpec;
 use super::table::Who::{self, Group, ServiceAccount, User};
 use crate::bootstrap_token;
@@ -12,11 +13,14 @@ const JOINING: &[Who] = &[Group(bootstrap_token::NODES)];
 const JOINING_EDGES: &[Who] = &[Group(bootstrap_token::EDGES)];
 
 /// A binding of the same name as its role, as upstream's are.
-const fn same(role: &'static str, subjects: &'static [Who]) -> BindingSpec {
+const fn same(role: &'static str, subjects: &'static [Who]) -> BindingSpec<'static> {
     BindingSpec { name: role, role, subjects }
 }
 
-pub(super) const CLUSTER: &[BindingSpec] = &[
+/// What our controllers have beyond upstream's.
+pub(super) const CONTROLLERS: BindingSpec<'static> = same(OUR_ROLE, &[User(CONTROLLER_MANAGER)]);
+
+pub(super) const CLUSTER: &[BindingSpec<'static>] = &[
     same("cluster-admin", &[Group("system:masters")]),
     same("system:monitoring", &[Group("system:monitoring")]),
     same("system:discovery", &[Group(AUTHENTICATED)]),
@@ -30,76 +34,7 @@ pub(super) const CLUSTER: &[BindingSpec] = &[
     same("system:volume-scheduler", &[User(SCHEDULER)]),
     // Kubelets are authorized node by node instead.
     same("system:node", &[]),
-    same(
-        "system:controller:deployment-controller",
-        &[ServiceAccount("kube-system", "deployment-controller")],
-    ),
-    same(
-        "system:controller:replicaset-controller",
-        &[ServiceAccount("kube-system", "replicaset-controller")],
-    ),
-    same(
-        "system:controller:replication-controller",
-        &[ServiceAccount("kube-system", "replication-controller")],
-    ),
-    same(
-        "system:controller:statefulset-controller",
-        &[ServiceAccount("kube-system", "statefulset-controller")],
-    ),
-    same(
-        "system:controller:daemon-set-controller",
-        &[ServiceAccount("kube-system", "daemon-set-controller")],
-    ),
-    same(
-        "system:controller:disruption-controller",
-        &[ServiceAccount("kube-system", "disruption-controller")],
-    ),
-    same(
-        "system:controller:generic-garbage-collector",
-        &[ServiceAccount("kube-system", "generic-garbage-collector")],
-    ),
-    same(
-        "system:controller:horizontal-pod-autoscaler",
-        &[ServiceAccount("kube-system", "horizontal-pod-autoscaler")],
-    ),
-    same("system:controller:namespace-controller", &[ServiceAccount("kube-system", "namespace-controller")]),
-    same(
-        "system:controller:service-account-controller",
-        &[ServiceAccount("kube-system", "service-account-controller")],
-    ),
-    same(
-        "system:controller:certificate-controller",
-        &[ServiceAccount("kube-system", "certificate-controller")],
-    ),
-    same(
-        "system:controller:service-cidrs-controller",
-        &[ServiceAccount("kube-system", "service-cidrs-controller")],
-    ),
-    same("system:controller:node-controller", &[ServiceAccount("kube-system", "node-controller")]),
-    same(
-        "system:controller:resource-claim-controller",
-        &[ServiceAccount("kube-system", "resource-claim-controller")],
-    ),
-    same("system:controller:job-controller", &[ServiceAccount("kube-system", "job-controller")]),
-    same("system:controller:cronjob-controller", &[ServiceAccount("kube-system", "cronjob-controller")]),
-    same(
-        "system:controller:ttl-after-finished-controller",
-        &[ServiceAccount("kube-system", "ttl-after-finished-controller")],
-    ),
-    same("system:controller:ttl-controller", &[ServiceAccount("kube-system", "ttl-controller")]),
-    same(
-        "system:controller:clusterrole-aggregation-controller",
-        &[ServiceAccount("kube-system", "clusterrole-aggregation-controller")],
-    ),
-    same(
-        "system:controller:ephemeral-volume-controller",
-        &[ServiceAccount("kube-system", "ephemeral-volume-controller")],
-    ),
-    same(
-        "system:controller:persistent-volume-binder",
-        &[ServiceAccount("kube-system", "persistent-volume-binder")],
-    ),
-    same("system:monoplane:controllers", &[User(CONTROLLER_MANAGER)]),
+    CONTROLLERS,
     same("system:monoplane:metrics", &[User("system:metrics-server")]),
     // What upstream leaves to network plugins is the proxy's here.
     same("system:monoplane:network", &[User("system:kube-proxy")]),

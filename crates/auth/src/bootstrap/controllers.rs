@@ -1,7 +1,7 @@
 //! Roles of the controllers. Upstream's controllers may run each under its own service account, for which its roles
 //! stand here; ours run as `system:kube-controller-manager`, which `system:monoplane:controllers` gives what they need.
 
-use super::table::{CORE, EVENTS, READ, RoleSpec, RuleSpec, named, role, rule};
+use super::table::{CORE, EVENTS, LIST_WATCH, READ, RoleSpec, RuleSpec, named, role, rule};
 
 const APPS: &[&str] = &["apps", "extensions"];
 const BATCH: &[&str] = &["batch"];
@@ -25,6 +25,13 @@ const SIGN: RuleSpec = named(
         "kubernetes.io/legacy-unknown",
     ],
 );
+
+/// The role of ours.
+pub(super) const OUR_ROLE: &str = "system:monoplane:controllers";
+
+/// What it needs beside its rules here where the API server is upstream's, which knows no lesser right to keep roles that are
+/// made of others.
+pub(super) const ON_UPSTREAM: &[RuleSpec] = &[rule(&["escalate"], RBAC, &["clusterroles"])];
 
 pub(super) const ROLES: &[RoleSpec] = &[
     role(
@@ -71,8 +78,9 @@ pub(super) const ROLES: &[RoleSpec] = &[
                 &["apps"],
                 &["controllerrevisions"],
             ),
-            rule(&["create", "get"], CORE, &["persistentvolumeclaims"]),
+            rule(&["create", "get", "list", "watch"], CORE, &["persistentvolumeclaims"]),
             rule(&["delete", "update"], CORE, &["persistentvolumeclaims"]),
+            rule(&["update"], CORE, &["pods/finalizers"]),
             EVENTS,
         ],
     ),
@@ -117,10 +125,10 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(READ, &["autoscaling"], &["horizontalpodautoscalers"]),
             rule(&["update"], &["autoscaling"], &["horizontalpodautoscalers/status"]),
             rule(&["get", "update"], &["*"], &["*/scale"]),
-            rule(&["list"], CORE, &["pods"]),
-            rule(&["list"], &["metrics.k8s.io"], &["pods"]),
-            rule(&["get", "list"], &["custom.metrics.k8s.io"], &["*"]),
-            rule(&["get", "list"], &["external.metrics.k8s.io"], &["*"]),
+            rule(LIST_WATCH, CORE, &["pods"]),
+            rule(LIST_WATCH, &["metrics.k8s.io"], &["pods"]),
+            rule(READ, &["custom.metrics.k8s.io"], &["*"]),
+            rule(READ, &["external.metrics.k8s.io"], &["*"]),
             EVENTS,
         ],
     ),
@@ -129,7 +137,7 @@ pub(super) const ROLES: &[RoleSpec] = &[
         &[
             rule(&["delete", "get", "list", "watch"], CORE, &["namespaces"]),
             rule(&["update"], CORE, &["namespaces/finalize", "namespaces/status"]),
-            rule(&["delete", "deletecollection", "get", "list"], &["*"], &["*"]),
+            rule(&["delete", "deletecollection", "get", "list", "watch"], &["*"], &["*"]),
         ],
     ),
     role(
@@ -139,10 +147,10 @@ pub(super) const ROLES: &[RoleSpec] = &[
     role(
         "system:controller:node-controller",
         &[
-            rule(&["delete", "get", "list", "patch", "update"], CORE, &["nodes"]),
+            rule(&["delete", "get", "list", "patch", "update", "watch"], CORE, &["nodes"]),
             rule(&["patch", "update"], CORE, &["nodes/status"]),
             rule(&["patch", "update"], CORE, &["pods/status"]),
-            rule(&["delete", "get", "list"], CORE, &["pods"]),
+            rule(&["delete", "get", "list", "watch"], CORE, &["pods"]),
             EVENTS,
         ],
     ),
@@ -177,7 +185,6 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(READ, CORE, &["pods"]),
             rule(&["update"], CORE, &["pods/finalizers"]),
             rule(&["create", "delete", "get", "list", "watch"], DEVICES, &["resourceclaims"]),
-            rule(READ, DEVICES, &["resourceclaimtemplates"]),
             rule(&["patch", "update"], DEVICES, &["resourceclaims", "resourceclaims/status"]),
             rule(&["patch", "update"], DEVICES, &["resourceclaims/binding"]),
             rule(&["patch", "update"], CORE, &["pods/status"]),
@@ -209,7 +216,7 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(&["create", "delete", "get", "list", "patch", "update", "watch"], BATCH, &["jobs"]),
             rule(&["update"], BATCH, &["cronjobs/status"]),
             rule(&["update"], BATCH, &["cronjobs/finalizers"]),
-            rule(&["delete", "list"], CORE, &["pods"]),
+            rule(&["delete", "list", "watch"], CORE, &["pods"]),
             EVENTS,
         ],
     ),
@@ -243,15 +250,15 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(&["update"], CORE, &["persistentvolumeclaims/status"]),
             rule(&["create", "delete", "get", "list", "watch"], CORE, &["pods"]),
             rule(READ, &["storage.k8s.io"], &["storageclasses"]),
-            rule(&["get", "list"], CORE, &["nodes"]),
+            rule(LIST_WATCH, CORE, &["nodes"]),
             rule(&["watch"], CORE, &["events"]),
             EVENTS,
         ],
     ),
-    role("system:monoplane:controllers", OURS),
+    role(OUR_ROLE, OURS),
 ];
 
-const OURS: &[RuleSpec] = &[
+pub(super) const OURS: &[RuleSpec] = &[
     // Deployments and ReplicaSets.
     rule(&["get", "list", "patch", "update", "watch"], &["apps"], &["deployments"]),
     rule(&["create", "delete", "get", "list", "patch", "update", "watch"], &["apps"], &["replicasets"]),

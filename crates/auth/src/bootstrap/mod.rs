@@ -1,6 +1,7 @@
 //! The roles and bindings that every plane begins with: upstream's, and those of our own identities; and how they are
 //! brought in at each start without undoing what an administrator added.
 
+mod apart;
 mod bindings;
 mod controllers;
 mod namespaced;
@@ -10,7 +11,7 @@ mod system;
 mod table;
 mod user_facing;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rbac::PolicyRule;
 use crate::{Attributes, Authorizer, Decision};
@@ -23,14 +24,25 @@ pub const BOOTSTRAP_GROUP: &str = "system:monoplane:bootstrap";
 
 /// Every ClusterRole, as objects.
 pub fn cluster_roles() -> Vec<Value> {
-    let tables = [user_facing::ROLES, system::ROLES, controllers::ROLES];
+    let tables = [user_facing::ROLES, system::ROLES, controllers::ROLES, apart::ROLES];
     let all: Vec<&table::RoleSpec> = tables.into_iter().flatten().collect();
     all.iter().map(|role| render::cluster_role(role, &all)).collect()
 }
 
 /// Every ClusterRoleBinding, as objects.
 pub fn cluster_role_bindings() -> Vec<Value> {
-    bindings::CLUSTER.iter().map(render::cluster_role_binding).collect()
+    let of_controllers = [controllers::ROLES, apart::ROLES].into_iter().flatten();
+    let of_controllers = of_controllers.filter_map(|role| render::controller_binding(role.name));
+    bindings::CLUSTER.iter().map(render::cluster_role_binding).chain(of_controllers).collect()
+}
+
+/// What our controllers need on upstream's API server, beyond what that grants `system:kube-controller-manager`: a ClusterRole
+/// and its binding.
+pub fn controllers_on_upstream() -> [Value; 2] {
+    let rules = [controllers::OURS, controllers::ON_UPSTREAM].map(render::rules).concat();
+    let mut role = render::cluster_role(&table::role(controllers::OUR_ROLE, &[]), &[]);
+    role["rules"] = json!(rules);
+    [role, render::cluster_role_binding(&bindings::CONTROLLERS)]
 }
 
 /// Every Role, as objects.

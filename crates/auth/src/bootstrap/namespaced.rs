@@ -8,7 +8,7 @@ const PUBLIC: &str = "kube-public";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
 
-const SIGNER: BindingSpec = BindingSpec {
+const SIGNER: BindingSpec<'static> = BindingSpec {
     name: "system:controller:bootstrap-signer",
     role: "system:controller:bootstrap-signer",
     subjects: &[ServiceAccount(SYSTEM, "bootstrap-signer")],
@@ -23,6 +23,13 @@ pub(super) const ROLES: &[(&str, RoleSpec)] = &[
         ),
     ),
     (SYSTEM, role("system:controller:bootstrap-signer", &[rule(READ, CORE, &["secrets"])])),
+    (
+        SYSTEM,
+        role(
+            "system:controller:cloud-provider",
+            &[rule(&["create", "get", "list", "watch"], CORE, &["configmaps"])],
+        ),
+    ),
     (
         SYSTEM,
         role(
@@ -71,7 +78,7 @@ pub(super) const ROLES: &[(&str, RoleSpec)] = &[
     ),
 ];
 
-pub(super) const BINDINGS: &[(&str, BindingSpec)] = &[
+pub(super) const BINDINGS: &[(&str, BindingSpec<'static>)] = &[
     (SYSTEM, SIGNER),
     (PUBLIC, SIGNER),
     (
@@ -80,6 +87,14 @@ pub(super) const BINDINGS: &[(&str, BindingSpec)] = &[
             name: "kubeadm:bootstrap-signer-clusterinfo",
             role: "kubeadm:bootstrap-signer-clusterinfo",
             subjects: &[User("system:anonymous")],
+        },
+    ),
+    (
+        SYSTEM,
+        BindingSpec {
+            name: "system:controller:cloud-provider",
+            role: "system:controller:cloud-provider",
+            subjects: &[ServiceAccount(SYSTEM, "cloud-provider")],
         },
     ),
     (
@@ -103,7 +118,7 @@ pub(super) const BINDINGS: &[(&str, BindingSpec)] = &[
         BindingSpec {
             name: "system::leader-locking-kube-controller-manager",
             role: "system::leader-locking-kube-controller-manager",
-            subjects: &[User(CONTROLLER_MANAGER)],
+            subjects: &[User(CONTROLLER_MANAGER), ServiceAccount(SYSTEM, "kube-controller-manager")],
         },
     ),
     (
@@ -111,7 +126,7 @@ pub(super) const BINDINGS: &[(&str, BindingSpec)] = &[
         BindingSpec {
             name: "system::leader-locking-kube-scheduler",
             role: "system::leader-locking-kube-scheduler",
-            subjects: &[User(SCHEDULER)],
+            subjects: &[User(SCHEDULER), ServiceAccount(SYSTEM, "kube-scheduler")],
         },
     ),
 ];

@@ -45,13 +45,21 @@ pub(super) fn role(namespace: &str, spec: &RoleSpec) -> Value {
     object
 }
 
-pub(super) fn cluster_role_binding(spec: &BindingSpec) -> Value {
+pub(super) fn cluster_role_binding(spec: &BindingSpec<'_>) -> Value {
     let mut object = object("ClusterRoleBinding", spec.name);
     bind(&mut object, "ClusterRole", spec);
     object
 }
 
-pub(super) fn role_binding(namespace: &str, spec: &BindingSpec) -> Value {
+/// Grants a controller's role to the service account that upstream's runs it under: the rest of the role's name, in
+/// `kube-system`. None for a role of another kind.
+pub(super) fn controller_binding(role: &'static str) -> Option<Value> {
+    let account = role.strip_prefix("system:controller:")?;
+    let subjects = &[Who::ServiceAccount("kube-system", account)];
+    Some(cluster_role_binding(&BindingSpec { name: role, role, subjects }))
+}
+
+pub(super) fn role_binding(namespace: &str, spec: &BindingSpec<'_>) -> Value {
     let mut object = object("RoleBinding", spec.name);
     object["metadata"]["namespace"] = json!(namespace);
     bind(&mut object, "Role", spec);
@@ -70,7 +78,7 @@ pub(super) fn rules(specs: &[RuleSpec]) -> Vec<PolicyRule> {
     specs.iter().map(rule).collect()
 }
 
-fn bind(object: &mut Value, role_kind: &str, spec: &BindingSpec) {
+fn bind(object: &mut Value, role_kind: &str, spec: &BindingSpec<'_>) {
     object["roleRef"] = json!({"apiGroup": API_GROUP, "kind": role_kind, "name": spec.role});
     let subject = |who: &Who| match who {
         Who::User(name) => json!({"apiGroup": API_GROUP, "kind": "User", "name": name}),

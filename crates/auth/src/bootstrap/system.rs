@@ -1,6 +1,6 @@
 //! Roles of the plane's parts and of everyone's first steps.
 
-use super::table::{CORE, EVENTS, LIST_WATCH, READ, RoleSpec, RuleSpec, get, named, role, rule};
+use super::table::{CORE, EVENTS, LIST_WATCH, READ, READ_WRITE, RoleSpec, RuleSpec, get, named, role, rule};
 
 const RBAC: &[&str] = &["rbac.authorization.k8s.io"];
 const LEASES: &[&str] = &["coordination.k8s.io"];
@@ -41,16 +41,21 @@ pub(super) const ROLES: &[RoleSpec] = &[
     role("system:public-info-viewer", &[get(&["/healthz", "/livez", "/readyz", "/version", "/version/"])]),
     role(
         "system:monitoring",
-        &[get(&[
-            "/healthz",
-            "/healthz/*",
-            "/livez",
-            "/livez/*",
-            "/metrics",
-            "/metrics/slis",
-            "/readyz",
-            "/readyz/*",
-        ])],
+        &[
+            get(&[
+                "/flagz",
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
+                "/statusz",
+            ]),
+            rule(&["get"], CORE, &["nodes/metrics"]),
+        ],
     ),
     role(
         "system:service-account-issuer-discovery",
@@ -76,6 +81,14 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(READ, CORE, &["nodes"]),
             rule(&["proxy"], CORE, &["nodes"]),
             rule(&["*"], CORE, &["nodes/log", "nodes/metrics", "nodes/proxy", "nodes/stats"]),
+            rule(&["*"], CORE, &["nodes/configz", "nodes/healthz", "nodes/pods"]),
+        ],
+    ),
+    role(
+        "system:heapster",
+        &[
+            rule(READ, CORE, &["events", "namespaces", "nodes", "pods"]),
+            rule(READ, &["extensions"], &["deployments"]),
         ],
     ),
     role("system:node", NODE),
@@ -93,6 +106,7 @@ pub(super) const ROLES: &[RoleSpec] = &[
             rule(LIST_WATCH, CORE, &["endpoints", "services"]),
             rule(READ, CORE, &["nodes"]),
             EVENTS,
+            rule(LIST_WATCH, &["networking.k8s.io"], &["servicecidrs"]),
             rule(LIST_WATCH, &["discovery.k8s.io"], &["endpointslices"]),
         ],
     ),
@@ -180,7 +194,7 @@ pub(super) const NODE: &[RuleSpec] = &[
     rule(READ, CORE, &["services"]),
     rule(&["create", "get", "list", "watch"], CORE, &["nodes"]),
     rule(&["patch", "update"], CORE, &["nodes", "nodes/status"]),
-    rule(&["create", "patch", "update"], CORE, &["events"]),
+    EVENTS,
     rule(READ, CORE, &["pods"]),
     rule(&["create", "delete"], CORE, &["pods"]),
     rule(&["patch", "update"], CORE, &["pods/status"]),
@@ -198,6 +212,7 @@ pub(super) const NODE: &[RuleSpec] = &[
     rule(READ, &["node.k8s.io"], &["runtimeclasses"]),
     rule(&["get"], DEVICES, &["resourceclaims"]),
     rule(&["deletecollection"], DEVICES, &["resourceslices"]),
+    rule(&["get"], CORE, &["serviceaccounts"]),
 ];
 
 const CONTROLLER_MANAGER: &[RuleSpec] = &[
@@ -218,6 +233,7 @@ const SCHEDULER: &[RuleSpec] = &[
     EVENTS,
     rule(CREATE, LEASES, &["leases"]),
     named(&["get", "list", "patch", "update", "watch"], LEASES, &["leases"], &["kube-scheduler"]),
+    rule(READ_WRITE, LEASES, &["leasecandidates"]),
     rule(READ, CORE, &["nodes"]),
     rule(&["delete", "get", "list", "watch"], CORE, &["pods"]),
     rule(CREATE, CORE, &["bindings", "pods/binding"]),
@@ -230,6 +246,7 @@ const SCHEDULER: &[RuleSpec] = &[
     rule(CREATE, AUTHENTICATION, &["tokenreviews"]),
     rule(CREATE, AUTHORIZATION, &["subjectaccessreviews"]),
     rule(READ, STORAGE, &["csinodes"]),
+    rule(READ, STORAGE, &["volumeattachments"]),
     rule(READ, CORE, &["namespaces"]),
     rule(READ, STORAGE, &["csidrivers"]),
     rule(READ, STORAGE, &["csistoragecapacities"]),
@@ -237,7 +254,7 @@ const SCHEDULER: &[RuleSpec] = &[
     rule(&["create", "delete", "get", "list", "patch", "update", "watch"], DEVICES, &["resourceclaims"]),
     rule(&["get", "list", "patch", "update", "watch"], DEVICES, &["resourceclaims/status"]),
     rule(&["patch", "update"], DEVICES, &["resourceclaims/binding"]),
-    rule(&["get", "list", "patch", "update", "watch"], CORE, &["pods/finalizers"]),
+    rule(&["update"], CORE, &["pods/finalizers"]),
     rule(READ, DEVICES, &["resourceslices"]),
 ];
 

@@ -20,10 +20,10 @@ pub(super) struct RuleSpec {
 }
 
 /// A binding; the role is a Role when it is in the table of Roles and a ClusterRole otherwise.
-pub(super) struct BindingSpec {
+pub(super) struct BindingSpec<'a> {
     pub(super) name: &'static str,
     pub(super) role: &'static str,
-    pub(super) subjects: &'static [Who],
+    pub(super) subjects: &'a [Who],
 }
 
 /// Whom a binding grants to.

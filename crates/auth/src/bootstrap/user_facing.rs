@@ -32,6 +32,8 @@ const OUR_EDIT: &[RuleSpec] = &[rule(WRITE, OURS, &["components", "keyvaluestore
 const OUR_VIEW: &[RuleSpec] =
     &[rule(READ, OURS, &["components", "components/status", "keyvaluestores", "keyvaluestores/status"])];
 
+const EVENT_GROUPS: &[&str] = &["", "events.k8s.io"];
+
 const ADMIN: &[RuleSpec] = &[
     rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
     rule(READ_WRITE, &["rbac.authorization.k8s.io"], &["rolebindings", "roles"]),
@@ -51,7 +53,6 @@ const EDIT: &[RuleSpec] = &[
         CORE,
         &[
             "configmaps",
-            "events",
             "persistentvolumeclaims",
             "replicationcontrollers",
             "replicationcontrollers/scale",
@@ -61,6 +62,7 @@ const EDIT: &[RuleSpec] = &[
             "services/proxy",
         ],
     ),
+    rule(WRITE, EVENT_GROUPS, &["events"]),
     rule(&["create"], CORE, &["serviceaccounts/token"]),
     rule(
         WRITE,
@@ -121,7 +123,6 @@ const VIEW: &[RuleSpec] = &[
         CORE,
         &[
             "bindings",
-            "events",
             "limitranges",
             "namespaces/status",
             "pods/log",
@@ -132,6 +133,7 @@ const VIEW: &[RuleSpec] = &[
         ],
     ),
     rule(READ, CORE, &["namespaces"]),
+    rule(READ, EVENT_GROUPS, &["events"]),
     rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
     rule(
         READ,

@@ -1,8 +1,8 @@
 use std::collections::HashSet;
 
 use auth::bootstrap::{
-    BootstrapAuthorizer, Step, cluster_role_bindings, cluster_roles, reconcile_binding, reconcile_role,
-    role_bindings, roles,
+    BootstrapAuthorizer, Step, cluster_role_bindings, cluster_roles, controllers_on_upstream,
+    reconcile_binding, reconcile_role, role_bindings, roles,
 };
 use auth::rbac::{Objects, Policy};
 use auth::{Authorizer, UserInfo, bootstrap_token};
@@ -21,6 +21,45 @@ fn policy(more: Vec<Value>) -> Policy {
         role_bindings: typed([role_bindings(), more].concat()),
         cluster_role_bindings: typed(cluster_role_bindings()),
     })
+}
+
+#[test]
+fn every_controller_of_upstreams_has_its_account_bound_to_its_role() {
+    let names = |objects: Vec<Value>| -> HashSet<String> {
+        let names = objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("system:controller:")).collect()
+    };
+    assert_eq!(names(cluster_roles()), names(cluster_role_bindings()));
+    let policy = policy(Vec::new());
+    for (account, can, cannot) in [
+        ("endpoint-controller", "create /endpoints a", "create /pods a"),
+        ("cronjob-controller", "watch /pods", "create /pods a"),
+        ("attachdetach-controller", "create storage.k8s.io/volumeattachments", "delete /nodes - a"),
+        ("statefulset-controller", "list /persistentvolumeclaims", "patch /persistentvolumeclaims a b"),
+    ] {
+        let account = user(&format!("system:serviceaccount:kube-system:{account}"), &[]);
+        assert!(granted(&policy, &account, can), "{account:?} {can}");
+        assert!(!granted(&policy, &account, cannot), "{account:?} {cannot}");
+    }
+}
+
+#[test]
+fn on_upstreams_api_server_two_objects_let_our_controllers_work() {
+    let [role, binding] = controllers_on_upstream();
+    let policy = Policy::new(Objects {
+        cluster_roles: typed(vec![role]),
+        cluster_role_bindings: typed(vec![binding]),
+        ..Objects::default()
+    });
+    let who = user("system:kube-controller-manager", &[]);
+    for request in [
+        "patch apps/deployments/status a b",
+        "create /pods a",
+        "escalate rbac.authorization.k8s.io/clusterroles - x",
+    ] {
+        assert!(granted(&policy, &who, request), "{request}");
+    }
+    assert!(!granted(&policy, &who, "create rbac.authorization.k8s.io/clusterrolebindings"));
 }
 
 fn granted(policy: &Policy, user: &UserInfo, request_text: &str) -> bool {

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Error, Result, ensure};
-use client::{Ambient, Client};
+use api::k8s::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use client::{Ambient, Api, Client, PostParams};
 use clock::Panicked;
 use pki::{Authority, Signer};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::Credentials;
@@ -20,6 +24,11 @@ use crate::notify;
 /// # Errors
 /// When a file that a flag names cannot be read, and when a controller panicked.
 pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<()> {
+    if flags.print_rbac {
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": auth::bootstrap::controllers_on_upstream() });
+        println!("{list:#}");
+        return Ok(());
+    }
     let ambient = Ambient::system();
     let root_ca = flags.root_ca_file.as_ref().map(|file| {
         std::fs::read_to_string(file).with_context(|| format!("--root-ca-file {}", file.display()))
@@ -33,9 +42,33 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
     let settings = controllers::Settings { root_ca, signer, pod_ranges, ..controllers::Settings::default() };
     let identity = turns(flags.apart, &ambient);
     let options = controllers::Options { identity, settings };
-    run(kubeconfig, Part::Controllers, ambient, |client, ambient, stop| {
-        controllers::run(client, ambient, options, stop)
+    run(kubeconfig, Part::Controllers, ambient, |client, ambient, stop| async move {
+        let ((), done) =
+            tokio::join!(granted(&client), controllers::run(client.clone(), ambient, options, stop));
+        done
     })
+}
+
+/// Says how to grant what upstream's API server does not, where that was forgotten: every write would be refused.
+async fn granted(client: &Client) {
+    // Ours patch statuses, for which upstream's own have an account each.
+    let asked = ResourceAttributes {
+        group: Some("apps".to_owned()),
+        resource: Some("deployments".to_owned()),
+        subresource: Some("status".to_owned()),
+        verb: Some("patch".to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(asked), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..Default::default() };
+    let answer =
+        Api::<SelfSubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await;
+    // An API that cannot be asked yet is no news: the controllers say so.
+    if answer.is_ok_and(|answer| answer.status.is_some_and(|status| !status.allowed)) {
+        tracing::warn!(
+            "the API server does not let the controllers work; grant it with: monoplane controllers --print-rbac | kubectl apply -f -"
+        );
+    }
 }
 
 /// Runs the scheduler until it is told to stop.

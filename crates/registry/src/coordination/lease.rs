@@ -15,8 +15,8 @@ use crate::tree::{number, text};
 /// Where nodes say that they are there. Each does so every ten seconds and goes on before the answer: of thousands, many a
 /// write is alone, and need not be.
 const OF_NODES: &str = "kube-node-lease";
-/// Long enough for ten of 5,000 nodes, and nothing beside the seconds that a lease lasts.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// Long enough for fifty of 5,000 nodes, and nothing beside the seconds that a lease lasts.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 struct Lease;
 
