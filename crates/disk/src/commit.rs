@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use crate::bell::Bell;
 use crate::shrink::{PAUSE, Shrinking};
 use crate::{Batch, Engine, Error, OpenError, Options, Reader, Snapshot, Sqlite, Table};
 
@@ -52,9 +53,17 @@ enum Request {
 #[derive(Clone)]
 pub struct Disk {
     queue: Sender<Request>,
+    bell: Arc<Bell>,
     room: Arc<Semaphore>,
     full: watch::Receiver<bool>,
     reader: Arc<dyn Reader>,
+}
+
+impl Drop for Disk {
+    /// If it was the last, the writer has to notice.
+    fn drop(&mut self) {
+        self.bell.ring();
+    }
 }
 
 impl std::fmt::Debug for Disk {
@@ -68,6 +77,7 @@ impl std::fmt::Debug for Disk {
 #[derive(Debug)]
 pub struct Reservation {
     queue: Sender<Request>,
+    bell: Arc<Bell>,
     room: OwnedSemaphorePermit,
 }
 
@@ -80,14 +90,19 @@ impl Reservation {
         batch: Batch,
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) -> Result<(), Error> {
+        let patience = batch.patience();
+        // Enough for a group, whoever else waits.
+        let enough = self.room.semaphore().available_permits() + GROUP_BYTES <= QUEUE_BYTES;
         let request = Request::Commit { batch, done: Done(Some(Box::new(done))), room: self.room };
-        self.queue.send(request).map_err(|refused| {
+        let sent = self.queue.send(request).map_err(|refused| {
             if let Request::Commit { mut done, .. } = refused.0 {
                 // The error that is returned says it; a lock may be held here that `done` takes.
                 done.0 = None;
             }
             Error::Closed
-        })
+        });
+        self.bell.ring_within(if enough { Duration::ZERO } else { patience });
+        sent
     }
 }
 
@@ -106,11 +121,20 @@ impl Disk {
         let (queue, requests) = channel();
         let reader = engine.reader();
         let (filling, full) = watch::channel(false);
-        let group = Group::default();
-        let writer =
-            Writer { engine, requests, full: filling, group, shrinking: None, failed: None, closing: None };
-        std::thread::Builder::new().name("disk".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), full, reader })
+        let (group, bell) = (Group::default(), Arc::new(Bell::default()));
+        let writer = Writer {
+            engine,
+            requests,
+            bell: bell.clone(),
+            full: filling,
+            group,
+            shrinking: None,
+            failed: None,
+            closing: None,
+        };
+        let thread = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run())?;
+        bell.hang(thread.thread());
+        Ok(Self { queue, bell, room: Arc::new(Semaphore::new(QUEUE_BYTES)), full, reader })
     }
 
     /// Whether what is queued waits for room on the device. Owners whose callers had better hear of it at once than wait
@@ -132,7 +156,7 @@ impl Disk {
         // A batch greater than the whole queue waits until it has the queue for itself.
         let cost = u32::try_from((size + ENTRY_BYTES).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(cost).await.map_err(|_| Error::Closed)?;
-        Ok(Reservation { queue: self.queue.clone(), room })
+        Ok(Reservation { queue: self.queue.clone(), bell: self.bell.clone(), room })
     }
 
     /// Writes the batch and returns when it is durable. Dropping the future does not undo it once it is queued.
@@ -162,6 +186,7 @@ impl Disk {
     pub async fn shrink(&self) -> Result<(), Error> {
         let (done, outcome) = oneshot::channel();
         self.queue.send(Request::Shrink(done)).map_err(|_| Error::Closed)?;
+        self.bell.ring();
         outcome.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -172,6 +197,7 @@ impl Disk {
         if self.queue.send(Request::Close(done)).is_err() {
             return Ok(());
         }
+        self.bell.ring();
         outcome.await.unwrap_or(Ok(()))
     }
 }
@@ -181,6 +207,7 @@ impl Disk {
 struct Writer {
     engine: Box<dyn Engine>,
     requests: Receiver<Request>,
+    bell: Arc<Bell>,
     full: watch::Sender<bool>,
     group: Group,
     /// Space is being given back.
@@ -228,11 +255,10 @@ impl Writer {
 
     /// Waits for a request; while space is being given back or somebody waits for company, only for a while.
     fn next(&self) -> Result<Request, RecvTimeoutError> {
-        let pause = self.shrinking.as_ref().map(|_| PAUSE);
-        let wait = self.group.due.map(|due| due.saturating_duration_since(Instant::now()));
-        match wait.or(pause) {
-            None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => self.requests.recv_timeout(wait),
+        match (self.group.due, &self.shrinking) {
+            (Some(due), _) => self.bell.sleep(due, &self.requests),
+            (None, Some(_)) => self.requests.recv_timeout(PAUSE),
+            (None, None) => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 

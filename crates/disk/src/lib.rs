@@ -11,6 +11,7 @@
 //! (`cargo bench -p disk`, docs/decisions/0001-embedded-engine.md); [`Engine`] is what another one would have to do.
 
 mod batch;
+mod bell;
 mod commit;
 mod engine;
 mod error;

@@ -458,6 +458,10 @@ pub struct Controllers {
     /// Directory of the authority that signs certificates for those who ask, as <data-dir>/server/pki [default: nobody signs]
     #[arg(long, value_name = "DIR")]
     pub signing_pki: Option<PathBuf>,
+    /// Key (PEM) that signs the tokens kept in Secrets: the one of the API server's --service-account-signing-key-file [default:
+    /// such Secrets get no token]
+    #[arg(long, value_name = "FILE")]
+    pub service_account_private_key_file: Option<PathBuf>,
     /// Print the ClusterRole and the binding that the controllers need and upstream's API server does not have, for
     /// `kubectl apply -f -`, and end
     #[arg(long)]

@@ -8,6 +8,7 @@
 //!
 //! Begin with [`Authority::open`], then [`Authority::client`] and [`Authority::serving`].
 
+mod account_key;
 mod authority;
 mod cluster_info;
 mod credential;
@@ -22,6 +23,7 @@ mod request;
 mod signing;
 mod token_keys;
 
+pub use account_key::AccountKey;
 pub use authority::Authority;
 pub use cluster_info::detached_signature;
 pub use credential::Credential;

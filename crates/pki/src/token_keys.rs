@@ -20,7 +20,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-use crate::{Error, file};
+use crate::{AccountKey, Error, file};
 
 const DAY: i64 = 24;
 /// How long a key signs.
@@ -42,18 +42,29 @@ struct Key {
 }
 
 /// The keys as whoever signs with them holds them: they are exchanged while they are in use.
-#[derive(Debug)]
-pub struct TokenSigner(RwLock<Arc<TokenKeys>>);
+pub struct TokenSigner(RwLock<Arc<Signing>>);
+
+enum Signing {
+    Ours(TokenKeys),
+    Given(AccountKey),
+}
+
+impl From<AccountKey> for TokenSigner {
+    /// Signs with another cluster's key.
+    fn from(key: AccountKey) -> Self {
+        Self(RwLock::new(Arc::new(Signing::Given(key))))
+    }
+}
 
 impl TokenSigner {
     /// Signs with these keys.
     pub fn new(keys: TokenKeys) -> Self {
-        Self(RwLock::new(Arc::new(keys)))
+        Self(RwLock::new(Arc::new(Signing::Ours(keys))))
     }
 
     /// Signs with these from now on.
     pub fn renew(&self, keys: TokenKeys) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Signing::Ours(keys));
     }
 
     /// As [`TokenKeys::sign`].
@@ -62,7 +73,17 @@ impl TokenSigner {
     /// When there is no randomness to sign with.
     pub fn sign(&self, claims: &[u8]) -> Result<String, Error> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        keys.sign(claims)
+        match &*keys {
+            Signing::Ours(keys) => keys.sign(claims),
+            Signing::Given(key) => key.sign(claims),
+        }
+    }
+}
+
+impl std::fmt::Debug for TokenSigner {
+    /// A key has no place in a log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TokenSigner").finish_non_exhaustive()
     }
 }
 
@@ -132,9 +153,17 @@ impl TokenKeys {
         if header["alg"] != "ES256" {
             return None;
         }
-        let key = self.all().find(|key| header["kid"] == key.id.as_str())?;
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key().as_ref());
-        public.verify(signed.as_bytes(), &BASE64.decode(signature).ok()?).ok()?;
+        let signature = BASE64.decode(signature).ok()?;
+        let verifies = |key: &&Key| {
+            let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key().as_ref());
+            public.verify(signed.as_bytes(), &signature).is_ok()
+        };
+        // Upstream's kube-controller-manager has names of its own for the keys that it is given: one that it signed with is
+        // among ours all the same.
+        match self.all().find(|key| header["kid"] == key.id.as_str()) {
+            Some(key) => verifies(&key).then_some(())?,
+            None => self.all().find(verifies).map(|_| ())?,
+        }
         BASE64.decode(claims).ok()
     }
 

@@ -9,7 +9,7 @@ use api::k8s::api::authorization::v1::{
 };
 use client::{Ambient, Api, Client, PostParams};
 use clock::Panicked;
-use pki::{Authority, Signer};
+use pki::{AccountKey, Authority, Signer, TokenSigner};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ use crate::notify;
 pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<()> {
     if flags.print_rbac {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": auth::bootstrap::controllers_on_upstream() });
-        println!("{list:#}");
+        crate::say::line(format!("{list:#}"));
         return Ok(());
     }
     let ambient = Ambient::system();
@@ -35,11 +35,17 @@ pub fn controllers(kubeconfig: Option<PathBuf>, flags: &Controllers) -> Result<(
     });
     let signer = flags.signing_pki.as_ref().map(|folder| signer(folder, &ambient));
     let (root_ca, signer) = (root_ca.transpose()?, signer.transpose()?);
+    let tokens = flags.service_account_private_key_file.as_ref().map(|file| {
+        let key = AccountKey::read(file).context("--service-account-private-key-file")?;
+        anyhow::Ok(Arc::new(TokenSigner::from(key)))
+    });
+    let tokens = tokens.transpose()?;
     let pod_ranges = match flags.allocate_node_cidrs {
         true => flags.pods.ranges().map_err(Error::msg)?,
         false => Vec::new(),
     };
-    let settings = controllers::Settings { root_ca, signer, pod_ranges, ..controllers::Settings::default() };
+    let settings =
+        controllers::Settings { root_ca, signer, tokens, pod_ranges, ..controllers::Settings::default() };
     let identity = turns(flags.apart, &ambient);
     let options = controllers::Options { identity, settings };
     run(kubeconfig, Part::Controllers, ambient, |client, ambient, stop| async move {
