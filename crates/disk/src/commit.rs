@@ -18,6 +18,11 @@ const ENTRY_BYTES: usize = 1024;
 const GROUP_BYTES: usize = 4 << 20;
 /// How often a full device is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// With how many a patient batch has to share its fsync for the wait to have been worth it.
+const COMPANY: usize = 16;
+/// For how long nobody waits for company once a wait was not: a client that writes one object after the other, and says that
+/// each may wait, would never see company, and its next write only after each wait.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// Called in queue order, on the writer's thread, once the batch is durable or has failed. Must be brief, and must not
 /// wait for the disk.
@@ -128,6 +133,7 @@ impl Disk {
             bell: bell.clone(),
             full: filling,
             group,
+            alone_until: None,
             shrinking: None,
             failed: None,
             closing: None,
@@ -210,6 +216,8 @@ struct Writer {
     bell: Arc<Bell>,
     full: watch::Sender<bool>,
     group: Group,
+    /// Until when nobody waits for company.
+    alone_until: Option<Instant>,
     /// Space is being given back.
     shrinking: Option<Shrinking>,
     /// Why nothing is written any more.
@@ -224,7 +232,7 @@ impl Writer {
         while self.closing.is_none() && !abandoned {
             match self.next() {
                 Ok(first) => self.take(first),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.count_company(),
                 Err(RecvTimeoutError::Disconnected) => abandoned = true,
             }
             while self.closing.is_none() && self.group.bytes < GROUP_BYTES {
@@ -262,10 +270,20 @@ impl Writer {
         }
     }
 
-    /// Whether nobody in the group minds if more come first.
+    /// Whether nobody in the group minds if more come first, and more are likely to.
     fn may_wait(&self) -> bool {
         let has_room = self.closing.is_none() && self.failed.is_none() && self.group.bytes < GROUP_BYTES;
-        has_room && self.group.due.is_some_and(|due| due > Instant::now())
+        let now = Instant::now();
+        let has_company = self.alone_until.is_none_or(|until| until <= now);
+        has_room && has_company && self.group.due.is_some_and(|due| due > now)
+    }
+
+    /// Learns from a wait that has ended.
+    fn count_company(&mut self) {
+        let count = self.group.batches.len();
+        if count > 0 {
+            self.alone_until = (count < COMPANY).then(|| Instant::now() + ALONE);
+        }
     }
 
     fn take(&mut self, request: Request) {

@@ -57,6 +57,29 @@ async fn the_least_patient_says_when() {
 }
 
 #[tokio::test]
+async fn who_waited_without_company_does_not_wait_again() {
+    let (disk, mut tried) = counted();
+    disk.commit(patient("1", BRIEFLY)).await.unwrap();
+    disk.commit(patient("2", FOR_EVER)).await.unwrap();
+    assert_eq!((tried.try_recv(), tried.try_recv()), (Ok(1), Ok(1)));
+}
+
+#[tokio::test]
+async fn who_had_company_waits_again() {
+    let (disk, mut tried) = counted();
+    let mut company = Vec::new();
+    for count in 0..15 {
+        company.push(submit(&disk, patient(&count.to_string(), FOR_EVER)).await);
+    }
+    disk.commit(patient("15", BRIEFLY)).await.unwrap();
+    let waiting = submit(&disk, patient("16", FOR_EVER)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    disk.commit(put(A, "k", "17")).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    assert_eq!((tried.try_recv(), tried.try_recv()), (Ok(16), Ok(2)));
+}
+
+#[tokio::test]
 async fn as_much_as_a_group_takes_does_not_wait() {
     let (disk, _tried) = counted();
     let large = "x".repeat(1 << 20);
