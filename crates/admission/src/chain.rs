@@ -11,6 +11,7 @@ use crate::plugins::{
     DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DeviceAdminAccess, LimitRanger,
     NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, PodSecurity, Priority,
     ResourceClaimStatus, ResourceQuota, RuntimeClass, ServiceAccount, StorageObjectInUseProtection,
+    TaintNodesByCondition,
 };
 use crate::policy::Policies;
 use crate::webhook::{Round, Webhooks};
@@ -38,6 +39,7 @@ impl Chain {
         let mut chain = Self::new(vec![
             Box::new(NamespaceLifecycle),
             Box::new(NodeRestriction),
+            Box::new(TaintNodesByCondition),
             Box::new(LimitRanger),
             Box::new(ServiceAccount::new(random)),
             Box::new(PodSecurity),

@@ -556,3 +556,22 @@ async fn a_node_evicts_its_own_pods_only() {
         "403 pods \"theirs\" is forbidden: node one can only evict pods with spec.nodeName set to itself";
     assert_eq!(refused, expected);
 }
+
+#[tokio::test]
+async fn a_node_begins_as_not_ready() {
+    let create = || Write::of(GroupResource::of("", "nodes"), "", "one");
+    let unready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    for (given, expected) in [
+        (json!({}), json!([unready])),
+        (
+            json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}),
+            json!([{"key": "a", "effect": "NoExecute"}, unready]),
+        ),
+        (json!({"spec": {"taints": [unready]}}), json!([unready])),
+    ] {
+        let made = create().run(given).await.unwrap();
+        assert_eq!(made["spec"]["taints"], expected);
+    }
+    let changed = create().update(json!({})).run(json!({"spec": {}})).await.unwrap();
+    assert_eq!(changed, json!({"spec": {}}));
+}

@@ -11,6 +11,7 @@
 //! **Begin** with [`kinds`] and [`schemas::builtin`].
 
 pub mod descriptions;
+mod enumerations;
 pub mod kinds;
 pub mod local_volumes;
 pub mod monoplane;

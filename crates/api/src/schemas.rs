@@ -9,6 +9,7 @@ use apimachinery::schema::{OpenApi, Ref, Schema};
 use serde_json::{Value, json};
 
 use crate::descriptions::{Description, Descriptions};
+use crate::enumerations::enumerate;
 
 /// What `cargo xtask schemas` made.
 const TEXT: &str = include_str!("../schema/v1.36.txt");
@@ -59,6 +60,7 @@ impl Builtin {
     pub fn openapi(self, name: &str, dialect: OpenApi, said: &Descriptions) -> Option<Value> {
         let mut document = self.definition(name)?.get().to_openapi(dialect);
         describe(&mut document, &said.of(name), dialect);
+        enumerate(&mut document, name);
         let mut kinds: Vec<Value> = self
             .kinds()
             .filter(|(_, definition)| definition.name() == Some(name))

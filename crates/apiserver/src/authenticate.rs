@@ -116,7 +116,7 @@ impl Authenticators {
             Some(Err(refused)) => Err(format!("[invalid bearer token, {refused}]")),
             None => {
                 let user = self.bootstrap.as_ref().and_then(|tokens| tokens.user(token, now));
-                let user = user.ok_or_else(|| "[invalid bearer token]".to_owned())?;
+                let user = user.ok_or_else(|| "invalid bearer token".to_owned())?;
                 Ok((user, wanted.to_vec()))
             }
         }

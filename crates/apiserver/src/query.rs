@@ -53,18 +53,8 @@ impl Query {
     }
 
     /// Options of list, watch and deletecollection.
-    pub(crate) fn list_options(&self) -> Result<ListOptions, Status> {
-        let invalid = |error| Status::invalid(&GroupKind::of("meta.k8s.io", "ListOptions"), "", vec![error]);
-        let root = |name| Path::new(name);
-        let resource_version_match = match self.get("resourceVersionMatch") {
-            None | Some("") => None,
-            Some("NotOlderThan") => Some(ResourceVersionMatch::NotOlderThan),
-            Some("Exact") => Some(ResourceVersionMatch::Exact),
-            Some(other) => {
-                let path = root("resourceVersionMatch");
-                return Err(invalid(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan"])));
-            }
-        };
+    pub(crate) fn list_options(&self, is_watch: bool) -> Result<ListOptions, Status> {
+        let resource_version_match = self.resource_version_match(is_watch)?;
         let limit = self.number("limit")?.unwrap_or(0);
         Ok(ListOptions {
             label_selector: self.text("labelSelector"),
@@ -76,6 +66,47 @@ impl Query {
             allow_bookmarks: self.flag("allowWatchBookmarks"),
             send_initial_events: self.flag("sendInitialEvents"),
         })
+    }
+
+    /// How the resourceVersion is meant; an error where it does not go together with other options.
+    fn resource_version_match(&self, is_watch: bool) -> Result<Option<ResourceVersionMatch>, Status> {
+        let mut errors = Vec::new();
+        let (path, initial) = (Path::new("resourceVersionMatch"), Path::new("sendInitialEvents"));
+        let said = self.get("resourceVersionMatch").filter(|said| !said.is_empty());
+        let (version, sends) = (self.text("resourceVersion"), self.get("sendInitialEvents").is_some());
+        let mut forbid = |path: &Path<'_>, why: &str| errors.push(FieldError::forbidden(path, why));
+        if is_watch && sends && said != Some("NotOlderThan") {
+            forbid(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        }
+        if is_watch && !sends && said.is_some() {
+            forbid(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+        }
+        if !is_watch && said.is_some() && version.is_empty() {
+            forbid(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if said.is_some() && self.get("continue").is_some_and(|token| !token.is_empty()) {
+            forbid(&path, "resourceVersionMatch is forbidden when continue is provided");
+        }
+        if !is_watch && said == Some("Exact") && version == "0" {
+            forbid(&path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if !is_watch && sends {
+            forbid(&initial, "sendInitialEvents is forbidden for list");
+        }
+        let supported: &[&str] = if is_watch { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
+        let read = match said {
+            None => None,
+            Some("NotOlderThan") => Some(ResourceVersionMatch::NotOlderThan),
+            Some("Exact") if !is_watch => Some(ResourceVersionMatch::Exact),
+            Some(other) => {
+                errors.push(FieldError::not_supported(&path, other, supported));
+                None
+            }
+        };
+        if errors.is_empty() {
+            return Ok(read);
+        }
+        Err(Status::invalid(&GroupKind::of("meta.k8s.io", "ListOptions"), "", errors))
     }
 
     /// What a write says about itself, under the name of its options' kind.
@@ -108,7 +139,7 @@ impl Query {
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
                 let path = Path::new("fieldValidation");
-                errors.push(FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]));
+                errors.push(FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]));
                 FieldValidation::default()
             }
         };
@@ -192,7 +223,11 @@ fn read_delete_options(options: &Value) -> Result<(DeleteOptions, bool), Status>
             "Background" => propagation = Some(Propagation::Background),
             "Foreground" => propagation = Some(Propagation::Foreground),
             other => {
-                errors.push(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan"]));
+                errors.push(FieldError::not_supported(
+                    &path,
+                    other,
+                    &["Foreground", "Background", "Orphan", "nil"],
+                ));
             }
         }
     }

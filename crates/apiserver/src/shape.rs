@@ -93,7 +93,7 @@ fn table(
     for row in registry.rows(kind, objects, now) {
         let object = match include {
             Include::Nothing => None,
-            Include::Metadata => Some(raw(partial(&row.object, false)?)?),
+            Include::Metadata => Some(raw(partial(&row.object)?)?),
             Include::Object => {
                 let mut whole = Vec::with_capacity(row.object.len());
                 row.object.write_to(&mut whole);
@@ -125,12 +125,11 @@ struct Headed<'a> {
     metadata: &'a RawValue,
 }
 
-/// An object's metadata as an object of its own; within a list, without the kind.
-pub(crate) fn partial(object: &Object, in_list: bool) -> Result<Vec<u8>, Status> {
+/// An object's metadata as an object of its own.
+pub(crate) fn partial(object: &Object) -> Result<Vec<u8>, Status> {
     let headed: Headed<'_> = serde_json::from_slice(object.body()).map_err(Status::internal_error)?;
     let metadata = headed.metadata.get().as_bytes();
-    let head: &[u8] = if in_list { b"{\"metadata\":" } else { PARTIAL };
-    Ok([head, metadata, b"}"].concat())
+    Ok([PARTIAL, metadata, b"}"].concat())
 }
 
 /// A list's metadata as a PartialObjectMetadataList.
@@ -143,7 +142,7 @@ pub(crate) fn partial_list(list: &List) -> Result<Vec<u8>, Status> {
         if index > 0 {
             out.push(b',');
         }
-        out.extend(partial(&object, true)?);
+        out.extend(partial(&object)?);
     }
     out.extend_from_slice(b"]}");
     Ok(out)

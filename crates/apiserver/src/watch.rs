@@ -113,7 +113,7 @@ impl Watching {
                         now,
                     )?
                 } else {
-                    shape::partial(object, false)?
+                    shape::partial(object)?
                 }
             }
         };

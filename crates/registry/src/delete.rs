@@ -79,7 +79,10 @@ impl Registry {
                 }
             };
             match done {
-                Ok((object, gone)) => return Ok(Deleted { object, gone, uid }),
+                Ok((object, gone)) => {
+                    let shown = !gone || kind.rules.shows_deleted;
+                    return Ok(Deleted { object, gone, shown, uid });
+                }
                 Err(Failed::Conflict(current)) => race.lost(current.as_deref()).await?,
                 Err(Failed::Status(status)) => return Err(status),
             }

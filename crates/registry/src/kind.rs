@@ -96,6 +96,11 @@ impl Kind {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
+    /// Whether a delete that removes an object is answered with its last state, and not with a Status.
+    pub fn shows_deleted(&self) -> bool {
+        self.rules.shows_deleted
+    }
+
     /// `pods` or `deployments.apps`.
     pub fn group_resource(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }

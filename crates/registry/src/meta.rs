@@ -7,8 +7,8 @@ use clock::Random;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::Kind;
 use crate::tree::{copy, object, text};
+use crate::{Kind, RequestContext};
 
 /// Longest base of a generated name: with its suffix it still fits a DNS label.
 const MAX_BASE: usize = 58;
@@ -32,7 +32,10 @@ pub(crate) fn generated(base: &str, random: &dyn Random) -> String {
 
 /// What is wrong with a new object's metadata.
 pub(crate) fn validate(kind: &Kind, body: &Value) -> Vec<FieldError> {
-    metadata::validate(body, kind.namespaced, kind.rules.name, &Path::new("metadata"))
+    let path = Path::new("metadata");
+    let mut errors = metadata::validate(body, kind.namespaced, kind.rules.name, &path);
+    errors.extend(finalizers(kind, body, &path));
+    errors
 }
 
 /// What is wrong with a changed object's metadata.
@@ -40,7 +43,22 @@ pub(crate) fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<Fiel
     let path = Path::new("metadata");
     let mut errors = metadata::validate(new, kind.namespaced, kind.rules.name, &path);
     errors.extend(metadata::validate_update(new, old, &path));
+    errors.extend(finalizers(kind, new, &path));
     errors
+}
+
+/// Finalizers that most kinds do not take although they are sound names.
+fn finalizers(kind: &Kind, object: &Value, path: &Path<'_>) -> Vec<FieldError> {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    if kind.rules.any_finalizer {
+        return Vec::new();
+    }
+    let at = path.child("finalizers");
+    let strange = metadata::finalizers(object)
+        .enumerate()
+        .filter(|(_, name)| !name.contains('/') && !STANDARD.contains(name));
+    let why = "name is neither a standard finalizer name nor is it fully qualified";
+    strange.map(|(index, name)| FieldError::invalid(&at.index(index), name, why)).collect()
 }
 
 /// Keeps what a client cannot change. A uid that it names is a demand.
@@ -73,6 +91,28 @@ pub(crate) fn keep(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), Stat
     }
     crate::tree::map(new).insert("metadata".into(), kept);
     Ok(())
+}
+
+/// Of owner references that say the same the first stays, and the client hears of the others.
+pub(crate) fn name_owners_once(cx: &RequestContext, body: &mut Value) {
+    let owners = body.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
+    let Some(owners) = owners.filter(|owners| owners.len() > 1) else { return };
+    let mut once: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut twice: Vec<String> = Vec::new();
+    for owner in owners.drain(..) {
+        if once.contains(&owner) {
+            twice.push(text(&owner, &["uid"]).to_owned());
+        } else {
+            once.push(owner);
+        }
+    }
+    *owners = once;
+    if !twice.is_empty() {
+        cx.warnings.add(format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        ));
+    }
 }
 
 /// Upstream leaves these out when they hold nothing, and clients ask whether they are there.

@@ -122,6 +122,7 @@ impl Registry {
         decode::place(kind, namespace, Some(name), new)?;
         let managed = managing::take(new);
         meta::keep(kind, new, old)?;
+        meta::name_owners_once(cx, new);
         let errors = match part {
             Part::Status => {
                 keep_all_but_status(kind, new, old);
@@ -160,8 +161,9 @@ impl Registry {
         if !errors.is_empty() {
             return Err(Status::invalid(&kind.resource.kind, name, errors));
         }
-        for warning in kind.strategy.warnings(new) {
-            cx.warnings.add(warning);
+        if part == Part::Whole {
+            // A status says nothing that its writer could be warned of.
+            kind.strategy.warnings(new).into_iter().for_each(|warning| cx.warnings.add(warning));
         }
         match part {
             Part::Scale => self.judge_scale(cx, attributes, new).await,

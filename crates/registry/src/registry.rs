@@ -93,8 +93,10 @@ pub struct Updated {
 pub struct Deleted {
     /// The object: its last state, or with its deletionTimestamp while it waits for finalizers or grace.
     pub object: Object,
-    /// It is gone: the answer is a `Status` of success with its uid, else the object.
+    /// It is gone.
     pub gone: bool,
+    /// The answer is the object, and not a `Status` of success with its uid.
+    pub shown: bool,
     /// Its uid.
     pub uid: String,
 }

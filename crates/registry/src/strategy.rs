@@ -63,6 +63,10 @@ pub(crate) struct Rules {
     /// Dependents stay when an object is deleted by somebody who does not say what becomes of them: upstream's oldest
     /// kinds do this for compatibility.
     pub(crate) orphans: bool,
+    /// A delete that removes the object is answered with its last state, and not with a Status.
+    pub(crate) shows_deleted: bool,
+    /// Finalizers need not be the standard ones or have a domain in front.
+    pub(crate) any_finalizer: bool,
     /// Whether an object has outlived its time at that moment: the server then removes it by itself.
     pub(crate) expired: Option<fn(&Value, Timestamp) -> bool>,
 }
@@ -79,6 +83,8 @@ impl Default for Rules {
             create_on_update: false,
             unconditional_update: true,
             orphans: false,
+            shows_deleted: false,
+            any_finalizer: false,
             expired: None,
         }
     }

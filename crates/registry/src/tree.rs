@@ -93,6 +93,17 @@ pub(crate) fn copy(tree: &mut Value, from: &Value, name: &str) {
     }
 }
 
+/// Takes fields of an object away that upstream has behind a gate which is shut, but for those that are there already.
+pub(crate) fn shut(tree: &mut Value, old: Option<&Value>, holder: &[&str], names: &[&str]) {
+    let kept = old.and_then(|old| at(old, holder));
+    let Some(holder) = at_mut(tree, holder).and_then(Value::as_object_mut) else { return };
+    for name in names {
+        if kept.and_then(|kept| kept.get(name)).is_none() {
+            holder.remove(*name);
+        }
+    }
+}
+
 /// Whether both say the same: an empty list says no more than an absent one.
 pub(crate) fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     let says_nothing =

@@ -109,6 +109,7 @@ impl Registry {
         decode::place(kind, namespace, None, &mut body)?;
         let name = text(&body, &["metadata", "name"]).to_owned();
         meta::begin(&mut body, cx.now, self.options.random.as_ref());
+        meta::name_owners_once(cx, &mut body);
         kind.strategy.stamp(&mut body, cx.now);
         let mut attempts = if name.is_empty() { NAME_ATTEMPTS } else { 1 };
         loop {
@@ -188,7 +189,7 @@ impl Registry {
             let draft = draft(kind, namespace, name, body, claims).await?;
             if cx.dry_run {
                 return match self.item(kind, namespace, name) {
-                    Ok(_) => Err(Status::already_exists(&kind.resource.name, name)),
+                    Ok(_) => Err(self.already_exists(kind, namespace, name)),
                     Err(_) => {
                         let body = unversioned(kind, &draft).await?;
                         Ok(Object { head: kind.head.clone(), body, revision: 0 })
@@ -201,10 +202,20 @@ impl Registry {
                 Err(Error::Conflict { key, .. }) if claimed.concerns(&key) => {
                     claimed.retract(kind, name, &key, body)?;
                 }
-                Err(Error::Conflict { .. }) => return Err(Status::already_exists(&kind.resource.name, name)),
+                Err(Error::Conflict { .. }) => return Err(self.already_exists(kind, namespace, name)),
                 Err(error) => return Err(unavailable(error)),
             }
         }
+    }
+
+    /// Says so, and that it is about to go where it is: to wait is then the thing to do.
+    fn already_exists(&self, kind: &Kind, namespace: &str, name: &str) -> Status {
+        let mut status = Status::already_exists(&kind.resource.name, name);
+        let there = self.item(kind, namespace, name).and_then(|item| item.tree());
+        if there.is_ok_and(|object| apimachinery::meta::is_deleting(&object)) {
+            status.message.insert_str(0, "object is being deleted: ");
+        }
+        status
     }
 
     /// Commits and waits until readers see it.

@@ -15,6 +15,7 @@ mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
+mod taint_nodes_by_condition;
 
 pub use default_ingress_class::DefaultIngressClass;
 pub use default_storage_class::DefaultStorageClass;
@@ -31,3 +32,4 @@ pub use resource_quota::ResourceQuota;
 pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
 pub use storage_object_in_use_protection::StorageObjectInUseProtection;
+pub use taint_nodes_by_condition::TaintNodesByCondition;

@@ -15,8 +15,21 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
 /// What is wrong with a name.
 pub type Faults = Vec<String>;
 
-fn max_length(max: usize) -> String {
-    format!("must be no more than {max} bytes")
+/// What lengths are said to be counted in: upstream has two wordings, and both count bytes.
+#[derive(Clone, Copy)]
+enum Unit {
+    /// Of names.
+    Characters,
+    /// Of keys and values of labels.
+    Bytes,
+}
+
+fn max_length(max: usize, unit: Unit) -> String {
+    let unit = match unit {
+        Unit::Characters => "characters",
+        Unit::Bytes => "bytes",
+    };
+    format!("must be no more than {max} {unit}")
 }
 
 fn is_alnum(byte: u8) -> bool {
@@ -37,10 +50,10 @@ fn is_name_part(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn check(text: &str, max: usize, well_formed: bool, sentence: &str) -> Faults {
+fn check(text: &str, (max, unit): (usize, Unit), well_formed: bool, sentence: &str) -> Faults {
     let mut faults = Vec::new();
     if text.len() > max {
-        faults.push(max_length(max));
+        faults.push(max_length(max, unit));
     }
     if !well_formed {
         faults.push(sentence.to_owned());
@@ -50,24 +63,28 @@ fn check(text: &str, max: usize, well_formed: bool, sentence: &str) -> Faults {
 
 /// A DNS label: `my-name`.
 pub fn dns1123_label(text: &str) -> Faults {
-    check(text, LABEL_MAX, is_dns_label(text), DNS1123_LABEL)
+    check(text, (LABEL_MAX, Unit::Characters), is_dns_label(text), DNS1123_LABEL)
 }
 
 /// DNS labels joined by dots: `my.name`.
 pub fn dns1123_subdomain(text: &str) -> Faults {
-    check(text, SUBDOMAIN_MAX, text.split('.').all(is_dns_label), DNS1123_SUBDOMAIN)
+    subdomain(text, Unit::Characters)
+}
+
+fn subdomain(text: &str, unit: Unit) -> Faults {
+    check(text, (SUBDOMAIN_MAX, unit), text.split('.').all(is_dns_label), DNS1123_SUBDOMAIN)
 }
 
 /// `*.` and a DNS subdomain.
 pub fn wildcard_dns1123_subdomain(text: &str) -> Faults {
     let well_formed = text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_dns_label));
-    check(text, SUBDOMAIN_MAX, well_formed, WILDCARD_DNS1123_SUBDOMAIN)
+    check(text, (SUBDOMAIN_MAX, Unit::Characters), well_formed, WILDCARD_DNS1123_SUBDOMAIN)
 }
 
 /// A DNS label that begins with a letter: names of services.
 pub fn dns1035_label(text: &str) -> Faults {
     let well_formed = is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase());
-    check(text, LABEL_MAX, well_formed, DNS1035_LABEL)
+    check(text, (LABEL_MAX, Unit::Characters), well_formed, DNS1035_LABEL)
 }
 
 /// A name that may stand as one segment of a URL's path: names of roles.
@@ -99,13 +116,15 @@ pub fn qualified_name(text: &str) -> Faults {
         if prefix.is_empty() {
             faults.push("prefix part must be non-empty".to_owned());
         } else {
-            faults.extend(dns1123_subdomain(prefix).into_iter().map(|fault| format!("prefix part {fault}")));
+            faults.extend(
+                subdomain(prefix, Unit::Bytes).into_iter().map(|fault| format!("prefix part {fault}")),
+            );
         }
     }
     if name.is_empty() {
         faults.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_MAX {
-        faults.push(format!("name part {}", max_length(LABEL_MAX)));
+        faults.push(format!("name part {}", max_length(LABEL_MAX, Unit::Bytes)));
     }
     if !is_name_part(name) {
         faults.push(format!("name part {QUALIFIED_NAME}"));
@@ -115,7 +134,7 @@ pub fn qualified_name(text: &str) -> Faults {
 
 /// A label's value.
 pub fn label_value(text: &str) -> Faults {
-    check(text, LABEL_MAX, text.is_empty() || is_name_part(text), LABEL_VALUE)
+    check(text, (LABEL_MAX, Unit::Bytes), text.is_empty() || is_name_part(text), LABEL_VALUE)
 }
 
 /// The name of a port: what IANA registers as a service name.
@@ -123,7 +142,7 @@ pub fn port_name(text: &str) -> Faults {
     const MAX: usize = 15;
     let mut faults = Vec::new();
     if text.len() > MAX {
-        faults.push(max_length(MAX));
+        faults.push(max_length(MAX, Unit::Characters));
     }
     if text.is_empty() || !text.bytes().all(|b| is_alnum(b) || b == b'-') {
         faults.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
@@ -165,7 +184,8 @@ pub fn environment_variable(text: &str) -> Faults {
 pub fn config_key(text: &str) -> Faults {
     const SENTENCE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let mut faults = check(text, SUBDOMAIN_MAX, !text.is_empty() && text.bytes().all(fits), SENTENCE);
+    let mut faults =
+        check(text, (SUBDOMAIN_MAX, Unit::Characters), !text.is_empty() && text.bytes().all(fits), SENTENCE);
     match text {
         "." => faults.push("must not be '.'".to_owned()),
         ".." => faults.push("must not be '..'".to_owned()),

@@ -18,10 +18,8 @@ pub enum NameRule {
     /// DNS labels joined by dots: most kinds.
     #[default]
     Subdomain,
-    /// A DNS label: namespaces.
+    /// A DNS label: namespaces, services.
     Label,
-    /// A DNS label that begins with a letter: services.
-    Label1035,
     /// Anything that can stand in a URL: roles and their bindings.
     PathSegment,
 }
@@ -32,7 +30,6 @@ impl NameRule {
         match self {
             Self::Subdomain => names::dns1123_subdomain(name),
             Self::Label => names::dns1123_label(name),
-            Self::Label1035 => names::dns1035_label(name),
             Self::PathSegment => names::path_segment(name),
         }
     }

@@ -92,7 +92,7 @@ fn step(root: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), P
                 Err(PatchError::Unfit(format!("testing value {path} failed: test failed")))
             }
         }
-        other => Err(malformed(format!("Unexpected kind: {other}"))),
+        other => Err(PatchError::Unfit(format!("Unexpected kind: {other}"))),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Discovery as it always was: groups, their versions, and the resources of each.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use registry::defaults::group_priority;
 use registry::{Kinds, version_order};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
+use super::View;
 use super::resources::{Served, in_version};
-use super::{View, hash};
 use crate::aggregation::Remote;
 use crate::review::REVIEWS;
 
@@ -134,8 +137,8 @@ fn resource(served: &Served<'_>, into: &mut Vec<Value>) {
         "kind": served.kind,
         "verbs": served.verbs,
     });
-    if served.is_stored {
-        resource["storageVersionHash"] = json!(storage_version_hash(served));
+    if let Some(stored_in) = served.stored_in {
+        resource["storageVersionHash"] = json!(storage_version_hash(stored_in, served.kind));
     }
     for (name, list) in served.lists.iter().filter(|(_, list)| !list.is_empty()) {
         resource[name] = json!(list);
@@ -157,7 +160,9 @@ fn resource(served: &Served<'_>, into: &mut Vec<Value>) {
     }
 }
 
-/// Changes when objects come to be stored in another version.
-fn storage_version_hash(served: &Served<'_>) -> String {
-    hash(format!("{}/{}", served.group, served.kind).as_bytes()).chars().take(16).collect()
+/// Changes when objects come to be stored in another version. Computed as upstream does: some who migrate stored objects compare.
+fn storage_version_hash(stored_in: (&str, &str), kind: &str) -> String {
+    let (group, version) = stored_in;
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
+    BASE64_STANDARD.encode(digest.get(..8).unwrap_or(&digest))
 }

@@ -3,6 +3,7 @@
 use registry::{Kind, Kinds, Subresource};
 
 use crate::review::{REVIEWS, Review};
+use crate::verb::component_status;
 
 /// A resource: one that is stored, or a review, which is only answered.
 pub(super) struct Served<'a> {
@@ -16,8 +17,8 @@ pub(super) struct Served<'a> {
     /// `shortNames` and `categories`.
     pub(super) lists: [(&'static str, &'a [String]); 2],
     pub(super) subresources: &'a [Subresource],
-    /// It has objects in the store.
-    pub(super) is_stored: bool,
+    /// Group and version of its objects in the store, if they are kept.
+    pub(super) stored_in: Option<(&'a str, &'a str)>,
 }
 
 /// All resources of a group version.
@@ -27,10 +28,13 @@ pub(super) fn in_version<'a>(
     version: &'a str,
 ) -> impl Iterator<Item = Served<'a>> {
     let reviews = REVIEWS.iter().filter(move |review| review.group == group && review.version == version);
-    kinds.in_version(group, version).map(|kind| stored(kind)).chain(reviews.map(answered))
+    kinds.in_version(group, version).map(|kind| stored(kinds, kind)).chain(reviews.map(answered))
 }
 
-fn stored(kind: &Kind) -> Served<'_> {
+fn stored<'a>(kinds: &'a Kinds, kind: &'a Kind) -> Served<'a> {
+    // The one kind that is stored under another group.
+    let group = if kind.group == "events.k8s.io" { "" } else { kind.group.as_str() };
+    let stored = kinds.versions_of(group, &kind.plural).iter().find(|version| version.storage);
     Served {
         group: &kind.group,
         version: &kind.version,
@@ -41,7 +45,8 @@ fn stored(kind: &Kind) -> Served<'_> {
         verbs: kind.verbs,
         lists: [("shortNames", &kind.short_names), ("categories", &kind.categories)],
         subresources: &kind.subresources,
-        is_stored: true,
+        stored_in: (!component_status::is(kind))
+            .then(|| (group, stored.map_or(kind.version.as_str(), |stored| &stored.version))),
     }
 }
 
@@ -56,6 +61,6 @@ fn answered(review: &Review) -> Served<'_> {
         verbs: &["create"],
         lists: [("shortNames", &[]), ("categories", &[])],
         subresources: &[],
-        is_stored: false,
+        stored_in: None,
     }
 }

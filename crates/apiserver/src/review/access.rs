@@ -9,69 +9,107 @@ use super::Asked;
 
 /// May the caller?
 pub(super) fn own(asked: &Asked<'_>) -> Result<Value, Status> {
-    check_one_target(asked)?;
+    asked.sound(faults(asked, &[]))?;
     Ok(asked.with_status(decide(asked, asked.call.user)))
 }
 
 /// May that subject?
 pub(super) fn of_subject(asked: &Asked<'_>) -> Result<Value, Status> {
-    check_one_target(asked)?;
-    let subject = subject(asked)?;
+    let subject = subject(asked);
+    let mut errors = faults(asked, &[]);
+    errors.extend(nobody(&subject));
+    asked.sound(errors)?;
     Ok(asked.with_status(decide(asked, &subject)))
 }
 
 /// May that subject, in the namespace of the path?
 pub(super) fn local(asked: &Asked<'_>) -> Result<Value, Status> {
+    let subject = subject(asked);
+    let mut errors = faults(asked, &["namespace"]);
+    errors.extend(nobody(&subject));
     let spec = Path::new("spec");
-    let attributes = spec.child("resourceAttributes");
-    if asked.object.pointer("/spec/nonResourceAttributes").is_some_and(|given| !given.is_null()) {
-        let why = "disallowed on this kind of request";
-        return Err(asked.invalid(vec![FieldError::invalid(&spec.child("nonResourceAttributes"), "", why)]));
-    }
     let given = asked.text("/spec/resourceAttributes/namespace");
-    if given != asked.namespace {
-        let path = attributes.child("namespace");
-        let why = "must match metadata.namespace";
-        return Err(asked.invalid(vec![FieldError::invalid(&path, given, why)]));
+    if has(asked, "resourceAttributes") && given != asked.namespace {
+        let at = spec.child("resourceAttributes");
+        errors.push(FieldError::invalid(&at.child("namespace"), given, "must match metadata.namespace"));
     }
-    of_subject(asked)
+    if has(asked, "nonResourceAttributes") {
+        let why = "disallowed on this kind of request";
+        errors.push(FieldError::invalid(&spec.child("nonResourceAttributes"), "", why));
+    }
+    asked.sound(errors)?;
+    Ok(asked.with_status(decide(asked, &subject)))
 }
 
-fn check_one_target(asked: &Asked<'_>) -> Result<(), Status> {
-    let given = |name: &str| asked.object["spec"].get(name).is_some_and(|value| !value.is_null());
+fn has(asked: &Asked<'_>, name: &str) -> bool {
+    asked.object["spec"].get(name).is_some_and(|value| !value.is_null())
+}
+
+/// What is wrong with any of these reviews. Their metadata says nothing beside these fields.
+fn faults(asked: &Asked<'_>, metadata: &[&str]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     let spec = Path::new("spec");
-    let path = spec.child("nonResourceAttributes");
-    match (given("resourceAttributes"), given("nonResourceAttributes")) {
+    match (has(asked, "resourceAttributes"), has(asked, "nonResourceAttributes")) {
         (true, true) => {
             let why = "cannot be specified in combination with resourceAttributes";
-            Err(asked.invalid(vec![FieldError::invalid(&path, "", why)]))
+            errors.push(FieldError::invalid(&spec.child("nonResourceAttributes"), "", why));
         }
         (false, false) => {
-            let path = spec.child("resourceAttributes");
             let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            Err(asked.invalid(vec![FieldError::invalid(&path, "", why)]))
+            errors.push(FieldError::invalid(&spec.child("resourceAttributes"), "", why));
         }
-        _ => Ok(()),
+        _ => {}
+    }
+    for name in ["fieldSelector", "labelSelector"] {
+        let attributes = &asked.object["spec"]["resourceAttributes"];
+        if let Some(selector) = attributes.get(name).filter(|selector| !selector.is_null()) {
+            errors.extend(selector_faults(selector, &spec.child("resourceAttributes").child(name)));
+        }
+    }
+    let given = asked.object["metadata"].as_object().into_iter().flatten();
+    if given.into_iter().any(|(name, _)| name != "managedFields" && !metadata.contains(&name.as_str())) {
+        let why = if metadata.is_empty() { "must be empty" } else { "must be empty except for namespace" };
+        errors.push(FieldError::invalid(&Path::new("metadata"), asked.object["metadata"].clone(), why));
+    }
+    errors
+}
+
+/// A selector is either text or a list of requirements.
+fn selector_faults(selector: &Value, at: &Path<'_>) -> Option<FieldError> {
+    let raw = selector.get("rawSelector").and_then(Value::as_str).unwrap_or_default();
+    let requirements = selector.get("requirements").and_then(Value::as_array);
+    match (raw.is_empty(), requirements.is_none_or(Vec::is_empty)) {
+        (true, true) => {
+            let why = format!("when {at} is specified, requirements or rawSelector is required");
+            Some(FieldError::required(&at.child("requirements"), why))
+        }
+        (false, false) => {
+            let why = "may not specified at the same time as requirements";
+            Some(FieldError::invalid(&at.child("rawSelector"), raw, why))
+        }
+        _ => None,
     }
 }
 
-fn subject(asked: &Asked<'_>) -> Result<UserInfo, Status> {
+fn nobody(subject: &UserInfo) -> Option<FieldError> {
+    let spec = Path::new("spec");
+    let why = "at least one of user or group must be specified";
+    let is_nobody = subject.name.is_empty() && subject.groups.is_empty();
+    is_nobody.then(|| FieldError::invalid(&spec.child("user"), "", why))
+}
+
+fn subject(asked: &Asked<'_>) -> UserInfo {
     let words = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect()
     };
     let spec = &asked.object["spec"];
     let extra = spec["extra"].as_object().into_iter().flatten();
-    let user = UserInfo {
+    UserInfo {
         name: asked.text("/spec/user").to_owned(),
         uid: asked.text("/spec/uid").to_owned(),
         groups: words(&spec["groups"]),
         extra: extra.map(|(key, values)| (key.clone(), words(values))).collect(),
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        let (spec, why) = (Path::new("spec"), "at least one of user or group must be specified");
-        return Err(asked.invalid(vec![FieldError::invalid(&spec.child("user"), "", why)]));
     }
-    Ok(user)
 }
 
 fn decide(asked: &Asked<'_>, user: &UserInfo) -> Value {

@@ -1,6 +1,5 @@
 //! Who am I, and whose token is this?
 
-use apimachinery::field::{FieldError, Path};
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
@@ -13,9 +12,7 @@ pub(super) fn own(asked: &Asked<'_>) -> Result<Value, Status> {
 pub(super) fn of_token(asked: &Asked<'_>) -> Result<Value, Status> {
     let token = asked.text("/spec/token");
     if token.is_empty() {
-        let spec = Path::new("spec");
-        return Err(asked
-            .invalid(vec![FieldError::required(&spec.child("token"), "token is required for TokenReview")]));
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     let wanted = asked.object.pointer("/spec/audiences").and_then(Value::as_array);
     let wanted: Vec<String> =

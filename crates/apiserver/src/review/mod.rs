@@ -6,9 +6,12 @@ mod rules;
 
 use std::sync::Arc;
 
-use apimachinery::gvk::GroupKind;
+use apimachinery::field::FieldError;
+use apimachinery::gvk::{GroupKind, GroupVersionKind};
+use apimachinery::schema::strict_error;
 use apimachinery::status::Status;
 use http::StatusCode;
+use registry::FieldValidation;
 use serde_json::{Value, json};
 
 use crate::incoming;
@@ -93,6 +96,7 @@ pub(crate) fn answer(
         return Err(Status::bad_request("the object provided is unrecognized (must be of type Object)"));
     }
     check_type(review, &mut object)?;
+    conform(review, &mut object, call)?;
     let asked = Asked { server, call, namespace: &info.namespace, object };
     let answer = review.answer.ok_or_else(Status::no_such_path)?;
     respond::tree(StatusCode::CREATED, form.syntax, &answer(&asked)?)
@@ -118,6 +122,16 @@ fn check_type(review: &Review, object: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// Types are those of the kind; unknown fields go, or are refused if the client wants that.
+fn conform(review: &Review, object: &mut Value, call: &Call<'_>) -> Result<(), Status> {
+    let gvk = GroupVersionKind::of(review.group, review.version, review.kind);
+    let Some(schema) = api::schemas::builtin().kind(&gvk) else { return Ok(()) };
+    let done = schema.conform(object).map_err(|error| error.to_status(&gvk))?;
+    let options = call.query.write_options("CreateOptions")?;
+    let refused = strict_error(&gvk, &done.unknown, &[]);
+    refused.filter(|_| options.field_validation == FieldValidation::Strict).map_or(Ok(()), Err)
+}
+
 impl Asked<'_> {
     /// The object with this status.
     fn with_status(&self, status: Value) -> Value {
@@ -131,11 +145,14 @@ impl Asked<'_> {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// 422 about the object.
-    fn invalid(&self, errors: Vec<apimachinery::field::FieldError>) -> Status {
+    /// 422 about the object if anything is wrong with it.
+    fn sound(&self, errors: Vec<FieldError>) -> Result<(), Status> {
+        if errors.is_empty() {
+            return Ok(());
+        }
         let group = self.object["apiVersion"].as_str().and_then(|version| version.split_once('/'));
         let kind = self.object["kind"].as_str().unwrap_or_default().to_owned();
         let group = group.map(|(group, _)| group.to_owned()).unwrap_or_default();
-        Status::invalid(&GroupKind { group: group.into(), kind: kind.into() }, "", errors)
+        Err(Status::invalid(&GroupKind { group: group.into(), kind: kind.into() }, "", errors))
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn own(asked: &Asked<'_>) -> Result<Value, Status> {
     if namespace.is_empty() {
         let path = Path::new("spec");
         let why = "namespace is required in request body";
-        return Err(asked.invalid(vec![FieldError::required(&path.child("namespace"), why)]));
+        asked.sound(vec![FieldError::required(&path.child("namespace"), why)])?;
     }
     let (rules, errors) = asked.server.authorization.rules_for(asked.call.user, namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::server::ApiServer;
 
 /// Whether that kind is this one.
-pub(super) fn is(kind: &Kind) -> bool {
+pub(crate) fn is(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.plural == "componentstatuses"
 }
 

@@ -15,7 +15,7 @@ use crate::respond::{self, Answer};
 pub(super) async fn one(on: On<'_>) -> Answer {
     let (context, options) = on.remove()?;
     let deleted = on.server.registry.delete(&context, &on.kind, on.namespace, on.name, &options).await?;
-    if !deleted.gone {
+    if deleted.shown {
         return on.object(StatusCode::OK, deleted.object, Part::Whole);
     }
     let details = Details {
@@ -31,7 +31,7 @@ pub(super) async fn one(on: On<'_>) -> Answer {
 /// All objects that the selectors choose.
 pub(super) async fn many(on: On<'_>) -> Answer {
     let (context, options) = on.remove()?;
-    let chosen = on.list_options()?;
+    let chosen = on.list_options(false)?;
     let registry = &on.server.registry;
     let deleted = registry.delete_collection(&context, &on.kind, on.namespace, &chosen, &options).await?;
     on.list(deleted)

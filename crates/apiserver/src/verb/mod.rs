@@ -1,6 +1,6 @@
 //! The verbs on resources: from what a request names to the registry's calls and back.
 
-mod component_status;
+pub(crate) mod component_status;
 mod connect;
 mod delete;
 mod kubelet;

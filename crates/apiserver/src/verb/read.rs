@@ -24,7 +24,7 @@ pub(super) async fn get(on: On<'_>, part: Part) -> Answer {
 
 /// A collection.
 pub(super) async fn list(on: On<'_>) -> Answer {
-    let options = on.list_options()?;
+    let options = on.list_options(false)?;
     if component_status::is(&on.kind) {
         return on.list(List::shown(&on.kind, &component_status::all(on.server))?);
     }
@@ -37,7 +37,7 @@ pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
     if on.form.syntax != Syntax::Json {
         return Err(Status::not_acceptable(&["application/json"]));
     }
-    let options = on.list_options()?;
+    let options = on.list_options(true)?;
     let lasts = watch::duration(on.call.query.number("timeoutSeconds")?, on.call.now);
     let events = match on.server.registry.watch(&on.kind, on.namespace, &options).await {
         Ok(events) => events,
@@ -61,8 +61,8 @@ pub(super) async fn watch(on: On<'_>, permit: OwnedSemaphorePermit) -> Answer {
 impl On<'_> {
     /// Which objects of the collection are meant. Where the request was authorized for one name only, that name is made
     /// part of the selector, whatever else it says.
-    pub(super) fn list_options(&self) -> Result<ListOptions, Status> {
-        let mut options = self.call.query.list_options()?;
+    pub(super) fn list_options(&self, is_watch: bool) -> Result<ListOptions, Status> {
+        let mut options = self.call.query.list_options(is_watch)?;
         if !self.name.is_empty() {
             let comma = if options.field_selector.is_empty() { "" } else { "," };
             options.field_selector.push_str(&format!("{comma}metadata.name={}", self.name));
@@ -79,7 +79,7 @@ impl On<'_> {
                 let registry = &self.server.registry;
                 shape::table_of_object(registry, &self.kind, object, include, true, self.call.now)?.into()
             }
-            Shape::Metadata => shape::partial(&object, false)?.into(),
+            Shape::Metadata => shape::partial(&object)?.into(),
             _ => object.to_bytes(),
         };
         respond::bytes(code, self.form.syntax, bytes)

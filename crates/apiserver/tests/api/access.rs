@@ -292,6 +292,28 @@ async fn reviews_ask_the_same_authorizer() {
     let (code, _, message) = admin.post(path, &json!({"spec": {"user": "bob"}})).await.failure();
     assert_eq!(code, 422);
     assert!(message.contains("exactly one of nonResourceAttributes or resourceAttributes"), "{message}");
+    for (body, code, why) in [
+        (json!({"spec": "s"}), 400, "cannot unmarshal string"),
+        (
+            json!({"metadata": {"name": "x"}, "spec": {"user": "x"}}),
+            422,
+            "metadata: Invalid value: {\"name\":\"x\"}: must be empty",
+        ),
+        (
+            json!({"spec": {"nonResourceAttributes": {}}}),
+            422,
+            "spec.user: Invalid value: \"\": at least one of",
+        ),
+        (
+            json!({"spec": {"user": "x", "resourceAttributes": {"fieldSelector": {}}}}),
+            422,
+            "spec.resourceAttributes.fieldSelector.requirements: Required value: when",
+        ),
+    ] {
+        let refused = admin.post(path, &body).await.failure();
+        assert_eq!(refused.0, code, "{body}: {refused:?}");
+        assert!(refused.2.contains(why), "{body}: {refused:?}");
+    }
     let token = json!({"spec": {"token": "carol-token"}});
     let token = admin.post("/apis/authentication.k8s.io/v1/tokenreviews", &token).await.ok();
     assert_eq!(token["status"]["user"]["username"], "carol");

@@ -44,7 +44,8 @@ async fn an_object_in_each_form() {
 
     let partial = admin.get_as(CONFIG_MAPS, PARTIAL).await.json();
     assert_eq!(partial["kind"], "PartialObjectMetadataList");
-    assert_eq!(partial["items"][0], json!({"metadata": created["metadata"]}));
+    let item = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": created["metadata"]});
+    assert_eq!(partial["items"][0], item);
 
     let list = admin.get(CONFIG_MAPS).await.json();
     assert_eq!((&list["kind"], &list["items"][0]["data"]), (&json!("ConfigMapList"), &json!({"k": "v"})));

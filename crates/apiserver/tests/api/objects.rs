@@ -202,3 +202,87 @@ async fn subresources() {
     assert_eq!(admin.post(&format!("{path}/binding"), &binding).await.failure().0, 409);
     plane.stop().await;
 }
+
+#[tokio::test]
+async fn some_kinds_are_answered_with_what_was_deleted() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    let metadata = json!({"name": "x"});
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+    let path = "/api/v1/namespaces/default/serviceaccounts";
+    admin.post(path, &account).await.ok();
+    let gone = admin.delete(&format!("{path}/x")).await.ok();
+    assert_eq!((&gone["kind"], &gone["metadata"]["name"]), (&json!("ServiceAccount"), &json!("x")));
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    admin.post(CONFIG_MAPS, &map).await.ok();
+    let gone = admin.delete(&format!("{CONFIG_MAPS}/x")).await.ok();
+    assert_eq!((&gone["kind"], &gone["details"]["name"]), (&json!("Status"), &json!("x")));
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn what_metadata_says_is_sound_and_said_once() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
+    let map = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    let twice = map(json!({"name": "x", "ownerReferences": [owner, owner]}));
+    let made = admin.post(CONFIG_MAPS, &twice).await;
+    assert!(made.header("warning").contains("duplicate UID(s) observed: u"), "{made:?}");
+    assert_eq!(made.json()["metadata"]["ownerReferences"], json!([owner]));
+    let bare = map(json!({"name": "y", "finalizers": ["orphan", "a.io/b", "bare"]}));
+    let refused = admin.post(CONFIG_MAPS, &bare).await.failure();
+    assert_eq!(refused.0, 422);
+    assert!(
+        refused.2.contains("metadata.finalizers[2]: Invalid value: \"bare\": name is neither"),
+        "{refused:?}"
+    );
+    // Groups that came later leave that to themselves.
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "y", "finalizers": ["bare"]}});
+    admin.post("/apis/coordination.k8s.io/v1/namespaces/default/leases", &lease).await.ok();
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn options_of_lists_that_do_not_go_together_are_refused() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    for (query, why) in [
+        ("resourceVersionMatch=Exact", "forbidden unless resourceVersion is provided"),
+        ("resourceVersionMatch=Exact&resourceVersion=0", "is forbidden for resourceVersion \"0\""),
+        (
+            "resourceVersionMatch=Near&resourceVersion=1",
+            "supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+        ("sendInitialEvents=true", "sendInitialEvents is forbidden for list"),
+        ("watch=1&sendInitialEvents=true", "requires setting resourceVersionMatch to NotOlderThan"),
+        ("watch=1&resourceVersionMatch=NotOlderThan", "is forbidden for watch unless sendInitialEvents"),
+    ] {
+        let refused = admin.get(&format!("{CONFIG_MAPS}?{query}")).await.failure();
+        assert_eq!((refused.0, refused.1.as_str()), (422, "Invalid"), "{query}: {refused:?}");
+        assert!(refused.2.contains(why), "{query}: {refused:?}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn who_makes_what_is_about_to_go_hears_of_it() {
+    let directory = directory();
+    let plane = start(directory.path()).await;
+    let admin = Asker::admin(&plane);
+    let held =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "finalizers": ["a.io/b"]}});
+    admin.post(CONFIG_MAPS, &held).await.ok();
+    let twice = admin.post(CONFIG_MAPS, &held).await.failure();
+    assert_eq!(twice, (409, "AlreadyExists".into(), "configmaps \"x\" already exists".into()));
+    admin.delete(&format!("{CONFIG_MAPS}/x")).await.ok();
+    for path in [CONFIG_MAPS.to_owned(), format!("{CONFIG_MAPS}?dryRun=All")] {
+        let again = admin.post(&path, &held).await.failure();
+        let why = "object is being deleted: configmaps \"x\" already exists";
+        assert_eq!(again, (409, "AlreadyExists".into(), why.into()));
+    }
+    plane.stop().await;
+}

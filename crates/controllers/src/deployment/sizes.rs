@@ -11,8 +11,12 @@ use std::sync::Arc;
 pub(super) type Resize = (Arc<ReplicaSet>, i32);
 
 /// Whether the number of replicas was changed since the sets were last sized, which is to be followed before a rollout
-/// goes on.
+/// goes on. Not where several sets have pods and none but the new is to keep them, because the strategy has become Recreate
+/// amid a rolling update: there is nothing to share out, and upstream, which waits for it, waits for ever.
 pub(super) fn is_scaling(deployment: &Deployment, sets: &Sets) -> bool {
+    if !is_rolling(deployment) && active_or_latest(sets).is_none() {
+        return false;
+    }
     let wanted = i64::from(replicas(deployment));
     sets.all().any(|set| size(set) > 0 && annotation(set, DESIRED).is_some_and(|desired| desired != wanted))
 }

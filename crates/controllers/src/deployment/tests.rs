@@ -282,6 +282,22 @@ fn scaling_amid_a_rollout_is_shared_in_proportion() {
     assert_eq!((of(&sim, "v1"), of(&sim, "v2")), (11, 7), "upstream's documented example");
 }
 
+/// Found by the simulator: nothing is to be shared out then, and what waited for it waited for ever.
+#[test]
+fn recreation_begun_and_scaled_amid_a_rolling_update_goes_on() {
+    let mut sim = Sim::new(spec(4, "v1", rolling(json!(1), json!(1))));
+    sim.settle();
+    sim.broken = Some("v2".into());
+    sim.respec(spec(4, "v2", rolling(json!(1), json!(1))));
+    sim.settle();
+    assert!(sim.sets.values().all(|set| size(set) > 0));
+    sim.broken = None;
+    sim.respec(spec(6, "v3", json!({ "type": "Recreate" })));
+    sim.settle();
+    let sizes: Vec<(String, i32)> = sim.sets.values().map(|set| (image(set), size(set))).collect();
+    assert_eq!(sizes.iter().filter(|(_, size)| *size > 0).collect::<Vec<_>>(), [&("v3".to_owned(), 6)]);
+}
+
 /// It was to shrink and now is to grow: until it has seen that, its pods may go that it still says are available.
 #[test]
 fn nothing_old_goes_for_what_a_set_says_that_has_not_seen_its_size() {

@@ -4,7 +4,6 @@ use apimachinery::field::{FieldError, Path};
 use apimachinery::meta::names::{dns1123_subdomain, port_number};
 use serde_json::Value;
 
-use crate::checks::required;
 use crate::tree::{at, at_mut, default, number, text};
 
 const FORM: &str = "; desired format: https://host[/path]";
@@ -57,8 +56,11 @@ fn validate_url(url: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
 
 fn validate_service(service: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     // Upstream hands name and namespace over in the other order, and so tells of them.
-    required(service, "namespace", path, errors);
-    required(service, "name", path, errors);
+    for (given, told) in [("name", "namespace"), ("namespace", "name")] {
+        if text(service, &[given]).is_empty() {
+            errors.push(FieldError::required(&path.child(told), ""));
+        }
+    }
     let port = number(service, &["port"]).unwrap_or_default();
     let faults = port_number(port);
     if !faults.is_empty() {

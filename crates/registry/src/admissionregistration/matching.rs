@@ -7,7 +7,7 @@ use apimachinery::meta::names::path_segment;
 use serde_json::Value;
 
 use crate::checks::{invalid, selector, supported};
-use crate::tree::{default_text, items, items_mut, object};
+use crate::tree::{default, items, items_mut, object};
 
 pub(super) const MATCH_POLICIES: &[&str] = &["Equivalent", "Exact"];
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -15,13 +15,13 @@ const SCOPES: &[&str] = &["*", "Cluster", "Namespaced"];
 
 /// Fills in the rules of that list.
 pub(super) fn default_rules(owner: &mut Value, list: &str) {
-    items_mut(owner, &[list]).iter_mut().for_each(|rule| default_text(rule, "scope", "*"));
+    items_mut(owner, &[list]).iter_mut().for_each(|rule| default(rule, "scope", "*"));
 }
 
 /// Fills in what a policy or its binding matches, if it says so.
 pub(super) fn default_resources(owner: &mut Value, field: &str) {
     let Some(resources) = owner.get_mut(field).filter(|resources| resources.is_object()) else { return };
-    default_text(resources, "matchPolicy", "Equivalent");
+    default(resources, "matchPolicy", "Equivalent");
     object(resources, "namespaceSelector");
     object(resources, "objectSelector");
     default_rules(resources, "resourceRules");
@@ -131,5 +131,23 @@ fn validate_plurals(rule: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
     if every_plural && some_plural {
         let why = "if '*' is present, must not specify other resources without subresources";
         errors.push(FieldError::invalid(path, all(), why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_word_is_not_an_absent_one() {
+        let mut owner = json!({"a": {"matchPolicy": ""}, "b": {}});
+        for (field, expected) in [("a", 1), ("b", 0)] {
+            default_resources(&mut owner, field);
+            let mut errors = Vec::new();
+            validate_resources(&owner[field], &Path::new("spec"), &mut errors);
+            assert_eq!(errors.len(), expected, "{field}");
+        }
     }
 }

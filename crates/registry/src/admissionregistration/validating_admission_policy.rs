@@ -15,7 +15,7 @@ use crate::checks::{invalid, required, supported};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
 use crate::table;
-use crate::tree::{at, default_text, items, object, text};
+use crate::tree::{at, default, items, object, text};
 
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const MAX_ANNOTATIONS: usize = 20;
@@ -31,6 +31,7 @@ pub(crate) fn builtin() -> Builtin {
             generation: Generation::Spec,
             status: true,
             unconditional_update: false,
+            any_finalizer: true,
             ..Rules::default()
         },
         fields: Vec::new(),
@@ -45,7 +46,7 @@ impl Strategy for ValidatingAdmissionPolicy {
     fn default(&self, policy: &mut Value) {
         object(policy, "spec");
         let Some(spec) = policy.get_mut("spec") else { return };
-        default_text(spec, "failurePolicy", "Fail");
+        default(spec, "failurePolicy", "Fail");
         matching::default_resources(spec, "matchConstraints");
     }
 
@@ -169,7 +170,7 @@ fn validate_variable(variable: &Value, checker: &mut Checker, path: &Path<'_>, e
     if name.trim().is_empty() {
         errors.push(FieldError::required(&path.child("name"), "name is not specified"));
     } else if !fits || cel::is_reserved(name) {
-        let why = "name is not a valid CEL identifier";
+        let why = "must be a valid CEL identifier";
         errors.push(FieldError::invalid(&path.child("name"), name, why));
     }
     check(variable, "expression", path, errors, |expression| checker.variable(name, expression));
@@ -227,7 +228,11 @@ fn validate_annotations(
         let at_annotation = path.index(index);
         let (key, at_key) = (text(annotation, &["key"]), at_annotation.child("key"));
         let whole = format!("{policy}/{key}");
-        invalid(&at_key, &whole, qualified_name(&whole), errors);
+        if policy.is_empty() {
+            errors.push(FieldError::invalid(&at_key, key, "requires metadata.name be non-empty"));
+        } else {
+            invalid(&at_key, &whole, qualified_name(&whole), errors);
+        }
         if text(annotation, &["valueExpression"]).trim().len() > MAX_VALUE {
             let why = format!("must not exceed {MAX_VALUE} bytes in length");
             errors.push(FieldError::required(&at_annotation.child("valueExpression"), why));

@@ -23,7 +23,12 @@ struct ValidatingAdmissionPolicyBinding;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"),
-        rules: Rules { generation: Generation::Spec, unconditional_update: false, ..Rules::default() },
+        rules: Rules {
+            generation: Generation::Spec,
+            unconditional_update: false,
+            any_finalizer: true,
+            ..Rules::default()
+        },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,

@@ -14,7 +14,7 @@ use crate::checks::{invalid, selector, supported};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
 use crate::table;
-use crate::tree::{default, default_text, items, items_mut, number, object, text};
+use crate::tree::{default, items, items_mut, number, object, text};
 
 pub(super) const FAILURE_POLICIES: &[&str] = &["Fail", "Ignore"];
 const REINVOCATION_POLICIES: &[&str] = &["IfNeeded", "Never"];
@@ -40,6 +40,7 @@ fn builtin(kind: &'static str, mutating: bool) -> Builtin {
         rules: Rules {
             generation: Generation::AllButMetadata,
             unconditional_update: false,
+            any_finalizer: true,
             ..Rules::default()
         },
         fields: Vec::new(),
@@ -53,13 +54,13 @@ fn builtin(kind: &'static str, mutating: bool) -> Builtin {
 impl Strategy for WebhookConfiguration {
     fn default(&self, configuration: &mut Value) {
         for webhook in items_mut(configuration, &["webhooks"]) {
-            default_text(webhook, "failurePolicy", "Fail");
-            default_text(webhook, "matchPolicy", "Equivalent");
+            default(webhook, "failurePolicy", "Fail");
+            default(webhook, "matchPolicy", "Equivalent");
             object(webhook, "namespaceSelector");
             object(webhook, "objectSelector");
             default(webhook, "timeoutSeconds", 10);
             if self.mutating {
-                default_text(webhook, "reinvocationPolicy", "Never");
+                default(webhook, "reinvocationPolicy", "Never");
             }
             client_config::default_port(webhook);
             matching::default_rules(webhook, "rules");

@@ -24,6 +24,7 @@ pub(crate) fn builtin() -> Builtin {
             generation: Generation::Spec,
             status: true,
             unconditional_update: false,
+            any_finalizer: true,
             ..Rules::default()
         },
         fields: Vec::new(),

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::meta::names::{dns1035_label, dns1123_subdomain};
-use apimachinery::schema::Schema;
+use apimachinery::schema::{Schema, Type};
 use serde_json::Value;
 
 use super::conversion;
-use crate::custom::{JsonPath, check_definition};
+use crate::custom::{JsonPath, check_definition, find};
 use crate::tree::{at, is_true, items, text};
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: &[&str] =
+    &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 const MAX_SELECTABLE: usize = 8;
 
 /// What is wrong with a definition; `old` is the one that it replaces.
@@ -19,10 +21,11 @@ pub(super) fn validate(crd: &Value, old: Option<&Value>, errors: &mut Vec<FieldE
     let spec = Path::new("spec");
     let (group, plural) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "plural"]));
     let name = text(crd, &["metadata", "name"]);
-    if name != format!("{plural}.{group}") {
-        let metadata = Path::new("metadata");
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid(&metadata.child("name"), name, why));
+    for (field, name) in [("generateName", text(crd, &["metadata", "generateName"])), ("name", name)] {
+        if !name.is_empty() && name != format!("{plural}.{group}") {
+            let why = "must be spec.names.plural+\".\"+spec.group";
+            errors.push(FieldError::invalid(&Path::new("metadata").child(field), name, why));
+        }
     }
     validate_group(group, &spec.child("group"), errors);
     let scope = text(crd, &["spec", "scope"]);
@@ -47,27 +50,25 @@ fn validate_group(group: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::required(path, ""));
         return;
     }
-    errors.extend(dns1123_subdomain(group).into_iter().map(|why| FieldError::invalid(path, group, why)));
-    if !group.contains('.') {
+    let faults = dns1123_subdomain(group);
+    if faults.is_empty() && !group.contains('.') {
         errors.push(FieldError::invalid(path, group, "should be a domain with at least one dot"));
     }
+    errors.extend(faults.into_iter().map(|why| FieldError::invalid(path, group, why)));
 }
 
 fn validate_names(names: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let lower = |field: &str, required: bool, errors: &mut Vec<FieldError>| {
+    for (field, mixes) in [("plural", false), ("singular", false), ("kind", true), ("listKind", true)] {
         let name = text(names, &[field]);
-        if name.is_empty() && required {
+        if name.is_empty() {
             errors.push(FieldError::required(&path.child(field), ""));
-        } else if !name.is_empty() {
-            let name = name.to_lowercase();
-            let faults = dns1035_label(&name).into_iter();
-            errors.extend(faults.map(|why| FieldError::invalid(&path.child(field), name.as_str(), why)));
+            continue;
         }
-    };
-    lower("plural", true, errors);
-    lower("singular", false, errors);
-    lower("kind", true, errors);
-    lower("listKind", true, errors);
+        let label = if mixes { name.to_lowercase() } else { name.to_owned() };
+        let may = if mixes { "may have mixed case, but should otherwise match: " } else { "" };
+        let faults = dns1035_label(&label).into_iter().map(|why| format!("{may}{why}"));
+        errors.extend(faults.map(|why| FieldError::invalid(&path.child(field), name, why)));
+    }
     let kind = text(names, &["kind"]);
     if !kind.is_empty() && kind == text(names, &["listKind"]) {
         let why = "kind and listKind may not be the same";
@@ -101,6 +102,10 @@ fn validate_versions(crd: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
         let name = text(version, &["name"]);
         let faults = dns1035_label(name).into_iter();
         errors.extend(faults.map(|why| FieldError::invalid(&at_version.child("name"), name, why)));
+        if !is_true(version, &["deprecated"]) && !version["deprecationWarning"].is_null() {
+            let (at, given) = (at_version.child("deprecationWarning"), version["deprecationWarning"].clone());
+            errors.push(FieldError::invalid(&at, given, "can only be set for deprecated versions"));
+        }
         if !seen.insert(name) {
             let why = "must contain unique version names";
             errors.push(FieldError::invalid(path, name, why));
@@ -141,12 +146,63 @@ fn validate_schemas(crd: &Value, old: Option<&Value>, spec: &Path<'_>, errors: &
         };
         let before = old_versions.iter().find(|old| text(old, &["name"]) == text(version, &["name"]));
         let unchanged = before.and_then(schema_of) == Some(schema);
+        let has_status = at(version, &["subresources", "status"]).is_some();
+        let mut check = |path: &Path<'_>| {
+            validate_schema(schema, unchanged, path, errors);
+            if has_status {
+                validate_root(schema, path, errors);
+            }
+        };
         if !shared {
-            validate_schema(schema, unchanged, &at_schema.child("openAPIV3Schema"), errors);
+            check(&at_schema.child("openAPIV3Schema"));
         } else if index == 0 {
-            let validation = spec.child("validation");
-            validate_schema(schema, unchanged, &validation.child("openAPIV3Schema"), errors);
+            check(&spec.child("validation").child("openAPIV3Schema"));
         }
+    }
+}
+
+/// What may stand at the root of a schema from which that of the status is taken out.
+const BESIDE_STATUS: [&str; 22] = [
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+
+/// The root of a schema of objects whose status is written by itself.
+fn validate_root(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let kind = text(schema, &["type"]);
+    if !kind.is_empty() && kind != "object" {
+        let why = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        errors.push(FieldError::invalid(&path.child("type"), kind, why));
+        return;
+    }
+    let says_nothing = |value: &Value| matches!(value, Value::Null | Value::Bool(false)) || value == "";
+    let mut given = schema.as_object().into_iter().flatten().filter(|(_, value)| !says_nothing(value));
+    if given.any(|(name, _)| !BESIDE_STATUS.contains(&name.as_str())) {
+        let all = BESIDE_STATUS.join(" ");
+        let why = format!(
+            "only [{all}] fields are allowed at the root of the schema if the status subresource is enabled"
+        );
+        errors.push(FieldError::invalid(path, schema.clone(), why));
     }
 }
 
@@ -164,17 +220,29 @@ fn validate_columns(version: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
         if text(column, &["name"]).is_empty() {
             errors.push(FieldError::required(&at_column.child("name"), ""));
         }
-        let kind = text(column, &["type"]);
-        if !COLUMN_TYPES.contains(&kind) {
-            let why = format!("must be one of {}", COLUMN_TYPES.join(","));
-            errors.push(FieldError::invalid(&at_column.child("type"), kind, why));
+        let (kind, format) = (text(column, &["type"]), text(column, &["format"]));
+        let one_of = |all: &[&str]| format!("must be one of {}", all.join(","));
+        if kind.is_empty() {
+            errors.push(FieldError::required(&at_column.child("type"), one_of(COLUMN_TYPES)));
+        } else if !COLUMN_TYPES.contains(&kind) {
+            errors.push(FieldError::invalid(&at_column.child("type"), kind, one_of(COLUMN_TYPES)));
         }
+        if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
+            errors.push(FieldError::invalid(&at_column.child("format"), format, one_of(COLUMN_FORMATS)));
+        }
+        // Upstream spells it so.
+        let at_path = at_column.child("JSONPath");
         let json_path = text(column, &["jsonPath"]);
         if json_path.is_empty() {
-            errors.push(FieldError::required(&at_column.child("jsonPath"), ""));
+            errors.push(FieldError::required(&at_path, ""));
+        } else if !json_path.starts_with('.') {
+            errors.push(FieldError::invalid(
+                &at_path,
+                json_path,
+                "must be a simple json path starting with .",
+            ));
         } else if let Err(error) = JsonPath::parse(json_path) {
-            let why = error.to_string();
-            errors.push(FieldError::invalid(&at_column.child("jsonPath"), json_path, why));
+            errors.push(FieldError::invalid(&at_path, json_path, error.to_string()));
         }
     }
 }
@@ -213,20 +281,50 @@ fn validate_subresources(version: &Value, path: &Path<'_>, errors: &mut Vec<Fiel
 fn validate_selectable(version: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let at_fields = path.child("selectableFields");
     let fields = items(version, &["selectableFields"]);
-    if fields.len() > MAX_SELECTABLE {
-        errors.push(FieldError::too_many(&at_fields, fields.len(), MAX_SELECTABLE));
+    if fields.is_empty() {
+        return;
     }
+    let Some(schema) = schema_of(version) else {
+        let why = "may only be set when validations.schema is included";
+        errors.push(FieldError::invalid(&at_fields, "", why));
+        return;
+    };
+    // What is wrong with the schema itself is told where it stands.
+    let schema = Schema::from_crd(schema, None, path).ok();
+    let mut seen = BTreeSet::new();
     for (index, field) in fields.iter().enumerate() {
         let at_field = at_fields.index(index);
+        let at_path = at_field.child("jsonPath");
         let given = text(field, &["jsonPath"]);
         if given.is_empty() {
-            errors.push(FieldError::required(&at_field.child("jsonPath"), ""));
-        } else if JsonPath::parse(given).ok().and_then(|path| path.fields()).is_none() {
-            errors.push(FieldError::invalid(&at_field.child("jsonPath"), given, "is an invalid path"));
-        } else if given.starts_with(".metadata") {
-            let why = "must not point to fields in metadata";
-            errors.push(FieldError::invalid(&at_field.child("jsonPath"), given, why));
+            errors.push(FieldError::required(&at_path, ""));
+            continue;
         }
+        if JsonPath::parse(given).ok().and_then(|path| path.fields()).is_none() {
+            errors.push(FieldError::invalid(&at_path, given, "is an invalid path"));
+            continue;
+        }
+        let Some(schema) = &schema else { continue };
+        match find(given, schema) {
+            Err(why) => {
+                errors.push(FieldError::invalid(&at_path, given, format!("is an invalid path: {why}")));
+                continue;
+            }
+            Ok(_) if given.starts_with(".metadata") => {
+                errors.push(FieldError::invalid(&at_path, given, "must not point to fields in metadata"));
+            }
+            Ok(node) if !matches!(node.schema.kind, Type::String | Type::Boolean | Type::Integer) => {
+                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+                errors.push(FieldError::invalid(&at_path, given, why));
+            }
+            Ok(_) => {}
+        }
+        if !seen.insert(given) {
+            errors.push(FieldError::duplicate(&at_path, given));
+        }
+    }
+    if seen.len() > MAX_SELECTABLE {
+        errors.push(FieldError::too_many(&at_fields, seen.len(), MAX_SELECTABLE));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path, quote};
-use apimachinery::meta::NameRule;
 use apimachinery::meta::names::{dns1035_label, dns1123_subdomain, port_number};
+use apimachinery::meta::{NameRule, generate_name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ pub(crate) fn builtin() -> Builtin {
             name: NameRule::PathSegment,
             status: true,
             unconditional_update: false,
+            any_finalizer: true,
             ..Rules::default()
         },
         fields: Vec::new(),
@@ -60,10 +61,13 @@ impl Strategy for ApiService {
         let spec = service.get("spec").unwrap_or(&Value::Null);
         let (group, version) = (text(spec, &["group"]), text(spec, &["version"]));
         let (name, wanted) = (apimachinery::meta::name(service), format!("{version}.{group}"));
-        if name != wanted {
-            let metadata = Path::new("metadata");
-            let why = format!("must be `spec.version+\".\"+spec.group`: {}", quote(&wanted));
-            errors.push(FieldError::invalid(&metadata.child("name"), name, why));
+        let metadata = Path::new("metadata");
+        for (field, given) in [("generateName", generate_name(service)), ("name", name)] {
+            // That there is no name at all is said elsewhere.
+            if !given.is_empty() && given != wanted {
+                let why = format!("must be `spec.version+\".\"+spec.group`: {}", quote(&wanted));
+                errors.push(FieldError::invalid(&metadata.child(field), given, why));
+            }
         }
         if group.is_empty() {
             if version != "v1" {

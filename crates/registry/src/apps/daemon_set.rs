@@ -56,6 +56,10 @@ pub(crate) fn builtin() -> Builtin {
 }
 
 impl Strategy for DaemonSet {
+    fn warnings(&self, set: &Value) -> Vec<String> {
+        template::spec_warnings(set)
+    }
+
     fn default(&self, set: &mut Value) {
         object(set, "spec");
         if let Some(spec) = set.get_mut("spec") {
@@ -167,7 +171,11 @@ fn validate_strategy(set: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
             Some(update) => validate_rolling(update, &path.child("rollingUpdate"), errors),
             None => errors.push(FieldError::required(&path.child("rollingUpdate"), "")),
         },
-        _ => errors.push(FieldError::not_supported(path, strategy.clone(), &["RollingUpdate", "OnDelete"])),
+        _ => errors.push(FieldError::not_supported(
+            path,
+            rolling::shown(text(strategy, &["type"]), strategy.get("rollingUpdate")),
+            &["RollingUpdate", "OnDelete"],
+        )),
     }
 }
 

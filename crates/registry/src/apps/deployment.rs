@@ -6,7 +6,7 @@ use apimachinery::field::{FieldError, Path};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{rolling, selector_is_unchanged};
+use super::{rolling, selector_is_readable, selector_is_unchanged};
 use crate::core::template;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Scale, Strategy};
@@ -38,8 +38,11 @@ pub(crate) fn builtin() -> Builtin {
 
 impl Strategy for Deployment {
     fn default(&self, deployment: &mut Value) {
-        template::default(deployment);
         object(deployment, "spec");
+        if let Some(spec) = deployment.get_mut("spec") {
+            object(spec, "template");
+        }
+        template::default(deployment);
         let Some(spec) = deployment.get_mut("spec") else { return };
         default(spec, "replicas", 1);
         default(spec, "revisionHistoryLimit", 10);
@@ -62,6 +65,7 @@ impl Strategy for Deployment {
             template::not_negative(deployment, &["spec", field], &spec.child(field), errors);
         }
         template::validate(deployment, errors);
+        selector_is_readable(deployment, "invalid label selector", errors);
         validate_strategy(deployment, &spec.child("strategy"), errors);
         let ready = number(deployment, &["spec", "minReadySeconds"]).unwrap_or_default();
         let deadline = number(deployment, &["spec", "progressDeadlineSeconds"]);
@@ -86,7 +90,7 @@ impl Strategy for Deployment {
     }
 
     fn warnings(&self, deployment: &Value) -> Vec<String> {
-        template::name_warning(deployment).into_iter().collect()
+        template::name_warning(deployment).into_iter().chain(template::spec_warnings(deployment)).collect()
     }
 
     fn cells(&self, deployment: &Value, now: Timestamp) -> Vec<Value> {
@@ -121,8 +125,8 @@ fn validate_strategy(deployment: &Value, path: &Path<'_>, errors: &mut Vec<Field
             Some(rolling) => validate_rolling(rolling, &path.child("rollingUpdate"), errors),
         },
         other => {
-            let at = path.child("type");
-            errors.push(FieldError::not_supported(&at, other, &["Recreate", "RollingUpdate"]));
+            let given = rolling::shown(other, rolling);
+            errors.push(FieldError::not_supported(path, given, &["Recreate", "RollingUpdate"]));
         }
     }
 }

@@ -6,7 +6,7 @@ use apimachinery::field::{FieldError, Path};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::selector_is_unchanged;
+use super::{selector_is_readable, selector_is_unchanged};
 use crate::cache::Field;
 use crate::core::template;
 use crate::kind::Column;
@@ -39,8 +39,11 @@ pub(crate) fn builtin() -> Builtin {
 
 impl Strategy for ReplicaSet {
     fn default(&self, set: &mut Value) {
-        template::default(set);
         object(set, "spec");
+        if let Some(spec) = set.get_mut("spec") {
+            object(spec, "template");
+        }
+        template::default(set);
         if let Some(spec) = set.get_mut("spec") {
             default(spec, "replicas", 1);
         }
@@ -56,6 +59,7 @@ impl Strategy for ReplicaSet {
             template::not_negative(set, &["spec", field], &spec.child(field), errors);
         }
         template::validate(set, errors);
+        selector_is_readable(set, "invalid label selector", errors);
     }
 
     fn validate_update(&self, set: &Value, old: &Value, errors: &mut Vec<FieldError>) {
@@ -80,7 +84,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn warnings(&self, set: &Value) -> Vec<String> {
-        template::name_warning(set).into_iter().collect()
+        template::name_warning(set).into_iter().chain(template::spec_warnings(set)).collect()
     }
 
     fn cells(&self, set: &Value, now: Timestamp) -> Vec<Value> {

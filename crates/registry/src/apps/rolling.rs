@@ -2,7 +2,7 @@
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::intstr::IntOrString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NO_PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  \
                           or '93%', regex used for validation is '[0-9]+%')";
@@ -41,6 +41,15 @@ pub(crate) fn amount(given: &Value) -> i64 {
         }
         other => other.as_i64().unwrap_or_default(),
     }
+}
+
+/// A strategy of that type as upstream prints one.
+pub(crate) fn shown(kind: &str, update: Option<&Value>) -> Value {
+    let update = update.map(|update| {
+        let of = |field: &str| update.get(field).cloned().unwrap_or_else(|| json!(0));
+        json!({"MaxUnavailable": of("maxUnavailable"), "MaxSurge": of("maxSurge")})
+    });
+    json!({"Type": kind, "RollingUpdate": update})
 }
 
 fn is_percent(text: &str) -> bool {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::rolling;
-use crate::core::template;
+use crate::core::{persistent_volume_claim, template};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Scale, Strategy};
 use crate::table;
@@ -85,6 +85,7 @@ impl Strategy for StatefulSet {
 
     fn validate(&self, set: &Value, errors: &mut Vec<FieldError>) {
         validate_spec(set, errors);
+        validate_claims(set, errors);
         let service = text(set, &["spec", "serviceName"]);
         if !service.is_empty() {
             let spec = Path::new("spec");
@@ -138,7 +139,7 @@ impl Strategy for StatefulSet {
                  recommended"
                     .to_owned()
             });
-        keeps_all.into_iter().collect()
+        template::spec_warnings(set).into_iter().chain(keeps_all).collect()
     }
 
     fn cells(&self, set: &Value, now: Timestamp) -> Vec<Value> {
@@ -157,7 +158,7 @@ fn fill_claim(claim: &mut Value) {
     object(claim, "spec");
     if let Some(spec) = claim.get_mut("spec") {
         object(spec, "resources");
-        default_text(spec, "volumeMode", "Filesystem");
+        default(spec, "volumeMode", "Filesystem");
     }
     object(claim, "status");
     if let Some(status) = claim.get_mut("status") {
@@ -187,7 +188,18 @@ fn validate_spec(set: &Value, errors: &mut Vec<FieldError>) {
     template::not_negative(set, &["spec", "ordinals", "start"], &ordinals.child("start"), errors);
     let empty = "empty selector is invalid for statefulset";
     let selector = template::validate_selector(set, Some(empty), errors);
+    super::selector_is_readable(set, "", errors);
     validate_template(set, selector.as_ref(), &spec.child("template"), errors);
+}
+
+/// What is wrong with the claims that each pod gets.
+fn validate_claims(set: &Value, errors: &mut Vec<FieldError>) {
+    let spec = Path::new("spec");
+    let path = spec.child("volumeClaimTemplates");
+    for (index, claim) in items(set, &["spec", "volumeClaimTemplates"]).iter().enumerate() {
+        let of = claim.get("spec").unwrap_or(&Value::Null);
+        persistent_volume_claim::validate_spec(of, &path.index(index).child("spec"), errors);
+    }
 }
 
 fn validate_strategy(set: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {

@@ -40,7 +40,7 @@ pub(super) fn validate(autoscaler: &Value, old: Option<&Value>, errors: &mut Vec
     match max {
         1.. => {}
         0 => errors.push(FieldError::required(&at_max, "must be set and greater than 0")),
-        _ => errors.push(FieldError::invalid(&at_max, max, "must be greater than 0")),
+        _ => errors.push(FieldError::invalid(&at_max, max, "must be greater than or equal to 1")),
     }
     if min.is_some_and(|min| max < min) {
         let why = "must be greater than or equal to `minReplicas`";
@@ -142,7 +142,7 @@ fn validate_rules(rules: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     }
     let tolerance = text(rules, &["tolerance"]);
     if tolerance.parse::<Quantity>().is_ok_and(|amount| amount.signum() < 0) {
-        let why = "must be greater than or equal to zero";
+        let why = "must be greater than or equal to 0";
         errors.push(FieldError::invalid(&path.child("tolerance"), tolerance, why));
     }
 }

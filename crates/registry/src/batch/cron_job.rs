@@ -83,7 +83,12 @@ impl Strategy for CronJob {
         let spec = Path::new("spec");
         let (template, spec_of) = (spec.child("jobTemplate"), ["spec", "jobTemplate", "spec"]);
         let job = at(cron, &spec_of).and_then(|job| job_spec::warning(job, &template.child("spec")));
-        template::name_warning(cron).into_iter().chain(job).collect()
+        let at_pod = template.child("spec");
+        let pod = template::warnings(
+            at(cron, &["spec", "jobTemplate", "spec", "template"]),
+            &at_pod.child("template"),
+        );
+        template::name_warning(cron).into_iter().chain(pod).chain(job).collect()
     }
 
     fn cells(&self, cron: &Value, now: Timestamp) -> Vec<Value> {

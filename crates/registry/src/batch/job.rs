@@ -110,7 +110,8 @@ impl Strategy for Job {
     fn warnings(&self, job: &Value) -> Vec<String> {
         let path = Path::new("spec");
         let spec = job.get("spec").unwrap_or(&Value::Null);
-        template::name_warning(job).into_iter().chain(job_spec::warning(spec, &path)).collect()
+        let own = template::name_warning(job).into_iter().chain(template::spec_warnings(job));
+        own.chain(job_spec::warning(spec, &path)).collect()
     }
 
     fn cells(&self, job: &Value, now: Timestamp) -> Vec<Value> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
-use crate::tree::{number, text};
+use crate::tree::{self, number, text};
 
 /// Where nodes say that they are there. Each does so every ten seconds and goes on before the answer: of thousands, many a
 /// write is alone, and need not be.
@@ -23,7 +23,12 @@ struct Lease;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("coordination.k8s.io", "v1", "Lease"),
-        rules: Rules { create_on_update: true, unconditional_update: false, ..Rules::default() },
+        rules: Rules {
+            create_on_update: true,
+            unconditional_update: false,
+            any_finalizer: true,
+            ..Rules::default()
+        },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,
@@ -32,7 +37,18 @@ pub(crate) fn builtin() -> Builtin {
     }
 }
 
+/// Of coordinated leader election, which v1.36 has off.
+const SHUT: [&str; 2] = ["preferredHolder", "strategy"];
+
 impl Strategy for Lease {
+    fn prepare_create(&self, object: &mut Value) {
+        tree::shut(object, None, &["spec"], &SHUT);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        tree::shut(object, Some(old), &["spec"], &SHUT);
+    }
+
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let spec = Path::new("spec");
         if let Some(seconds) =

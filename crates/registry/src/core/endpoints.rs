@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain};
+use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualified_name};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::pod_spec::one_of;
+use crate::checks::invalid;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
@@ -72,17 +73,16 @@ fn validate_address(address: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
         Err(_) => {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
             errors.push(FieldError::invalid(&path.child("ip"), ip, why));
+            // Upstream looks at it twice.
+            errors.push(FieldError::invalid(&path.child("ip"), ip, "must be a valid IP address"));
         }
     }
-    for (field, check) in [
-        ("hostname", dns1123_label as fn(&str) -> Vec<String>),
-        ("nodeName", dns1123_subdomain as fn(&str) -> Vec<String>),
-    ] {
-        let value = text(address, &[field]);
-        if !value.is_empty() {
-            let faults = check(value).into_iter();
-            errors.extend(faults.map(|why| FieldError::invalid(&path.child(field), value, why)));
-        }
+    let hostname = text(address, &["hostname"]);
+    if !hostname.is_empty() {
+        invalid(&path.child("hostname"), hostname, dns1123_label(hostname), errors);
+    }
+    if let Some(node) = address.get("nodeName").and_then(Value::as_str) {
+        invalid(&path.child("nodeName"), node, dns1123_subdomain(node), errors);
     }
 }
 
@@ -127,6 +127,14 @@ fn validate_ports(subset: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
             errors.push(FieldError::invalid(&path.child("port"), own, why));
         }
         one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &path, errors);
+        validate_app_protocol(port, &path, errors);
+    }
+}
+
+/// What is spoken at a port, if the port says so.
+pub(crate) fn validate_app_protocol(port: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    if let Some(protocol) = port.get("appProtocol").and_then(Value::as_str) {
+        invalid(&path.child("appProtocol"), protocol, qualified_name(protocol), errors);
     }
 }
 
@@ -181,6 +189,19 @@ mod tests {
             json!({"notReadyAddresses": [{"ip": "127.0.0.1"}]}),
             "subsets[0].notReadyAddresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
         );
+        check(
+            json!({"addresses": [{"ip": "x"}]}),
+            "subsets[0].addresses[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff); \
+             subsets[0].addresses[0].ip: Invalid value: \"x\": must be a valid IP address",
+        );
+        let count = |subset: Value| {
+            let mut errors = Vec::new();
+            Endpoints.validate(&json!({"subsets": [subset]}), &mut errors);
+            errors.len()
+        };
+        assert_eq!(count(json!({"addresses": [{"ip": "10.0.0.1", "nodeName": ""}]})), 1);
+        let port = |protocol: &str| json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1, "appProtocol": protocol}]});
+        assert_eq!((count(port("a.b/c")), count(port("Bad Value!"))), (0, 1));
         check(
             json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1, "name": "a"}, {"port": 2}]}),
             "subsets[0].ports[1].name: Required value",

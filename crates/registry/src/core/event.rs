@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
+use apimachinery::meta::NameRule;
+use apimachinery::meta::names::qualified_name;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::cache::Field;
+use crate::checks::invalid;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
@@ -27,7 +30,7 @@ pub(crate) fn builtin() -> Builtin {
 }
 
 pub(crate) fn rules() -> Rules {
-    Rules { create_on_update: true, expired: Some(expired), ..Rules::default() }
+    Rules { name: NameRule::PathSegment, create_on_update: true, expired: Some(expired), ..Rules::default() }
 }
 
 /// How long an event is kept after it happened last.
@@ -76,7 +79,7 @@ pub(crate) fn columns() -> Vec<Column> {
 
 impl Strategy for Event {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        check_namespace(object, "involvedObject", errors);
+        check(object, "reportingComponent", errors);
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -84,14 +87,50 @@ impl Strategy for Event {
     }
 }
 
-/// An event lies in the namespace of what it is about, which `field` names.
-pub(crate) fn check_namespace(event: &Value, field: &str, errors: &mut Vec<FieldError>) {
+/// Longest reason, action and name of a reporter, in bytes.
+const MAX_WORD: usize = 128;
+/// Longest message, in bytes.
+const MAX_MESSAGE: usize = 1024;
+
+/// What is wrong with an event in its stored form; `reporter` is what the API in use calls its `reportingComponent`.
+pub(crate) fn check(event: &Value, reporter: &str, errors: &mut Vec<FieldError>) {
     let own = text(event, &["metadata", "namespace"]);
-    let about = text(event, &[field, "namespace"]);
+    let about = text(event, &["involvedObject", "namespace"]);
+    let is_new_style = !text(event, &["eventTime"]).is_empty();
     // Events about cluster-scoped objects lie in the namespace `default`.
-    if own != about && !(about.is_empty() && own == "default") {
-        let path = Path::new(field);
+    let fits = match about {
+        "" => own == "default" || is_new_style && own == "kube-system",
+        _ => is_new_style || own == about,
+    };
+    if !fits {
+        let path = Path::new("involvedObject");
         errors.push(FieldError::invalid(&path.child("namespace"), about, "does not match event.namespace"));
+    }
+    if is_new_style {
+        check_words(event, reporter, errors);
+    }
+}
+
+/// What an event must say since it has an `eventTime`.
+fn check_words(event: &Value, reporter: &str, errors: &mut Vec<FieldError>) {
+    let (path, name) = (Path::new(reporter), text(event, &["reportingComponent"]));
+    if name.is_empty() {
+        errors.push(FieldError::required(&path, ""));
+    }
+    invalid(&path, name, qualified_name(name), errors);
+    for (field, most) in [
+        ("reportingInstance", MAX_WORD),
+        ("action", MAX_WORD),
+        ("reason", MAX_WORD),
+        ("message", MAX_MESSAGE),
+    ] {
+        let (path, given) = (Path::new(field), text(event, &[field]));
+        if given.is_empty() && field != "message" {
+            errors.push(FieldError::required(&path, ""));
+        }
+        if given.len() > most {
+            errors.push(FieldError::invalid(&path, "", format!("can have at most {most} characters")));
+        }
     }
 }
 
@@ -125,4 +164,43 @@ pub(crate) fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
         count.filter(|count| *count > 0).unwrap_or(1).into(),
         table::name(event),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_an_event_must_say() {
+        let check = |namespace: &str, mut event: Value, expected: &str| {
+            event["metadata"] = json!({"namespace": namespace});
+            let mut errors = Vec::new();
+            Event.validate(&event, &mut errors);
+            let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(found.join("; "), expected, "{event}");
+        };
+        let strange = |about: &str| {
+            format!("involvedObject.namespace: Invalid value: \"{about}\": does not match event.namespace")
+        };
+        check("default", json!({}), "");
+        check("a", json!({}), &strange(""));
+        check("a", json!({"involvedObject": {"namespace": "b"}}), &strange("b"));
+        let new = |namespace: &str, action: &str| {
+            json!({
+                "eventTime": "2026-01-01T00:00:00.000000Z", "involvedObject": {"namespace": namespace},
+                "reportingComponent": "a.b/c", "reportingInstance": "x", "action": action, "reason": "R",
+            })
+        };
+        check("a", new("b", "A"), "");
+        check("kube-system", new("", "A"), "");
+        check("a", new("", "A"), &strange(""));
+        check("a", new("a", ""), "action: Required value");
+        check(
+            "a",
+            new("a", &"x".repeat(129)),
+            "action: Invalid value: \"\": can have at most 128 characters",
+        );
+    }
 }

@@ -1,14 +1,17 @@
 //! Nodes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use apimachinery::cidr::Cidr;
 use apimachinery::field::{FieldError, Path};
+use apimachinery::meta::names::{label_value, qualified_name};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod_status::condition;
 use crate::cache::Field;
+use crate::checks::invalid;
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
@@ -16,6 +19,7 @@ use crate::tree::{entries, is_true, items, object, text};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 struct Node;
 
@@ -58,43 +62,15 @@ impl Strategy for Node {
     }
 
     fn validate(&self, node: &Value, errors: &mut Vec<FieldError>) {
-        let spec = Path::new("spec");
-        validate_ranges(node, &spec, errors);
-        let path = spec.child("taints");
-        let mut seen = std::collections::BTreeSet::new();
-        for (index, taint) in items(node, &["spec", "taints"]).iter().enumerate() {
-            let at = path.index(index);
-            let (key, effect) = (text(taint, &["key"]), text(taint, &["effect"]));
-            for why in apimachinery::meta::names::qualified_name(key) {
-                errors.push(FieldError::invalid(&at.child("key"), key, why));
-            }
-            let value = text(taint, &["value"]);
-            for why in apimachinery::meta::names::label_value(value) {
-                errors.push(FieldError::invalid(&at.child("value"), value, why));
-            }
-            let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
-            if effect.is_empty() {
-                errors.push(FieldError::required(&at.child("effect"), ""));
-            } else if !effects.contains(&effect) {
-                errors.push(FieldError::not_supported(&at.child("effect"), effect, &effects));
-            }
-            if !seen.insert((key, effect)) {
-                errors.push(FieldError::duplicate(&at, taint.clone()));
-            }
-        }
+        validate_ranges(node, &Path::new("spec"), errors);
+        validate_taints(node, errors);
     }
 
     fn validate_update(&self, node: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         self.validate(node, errors);
-        let spec = Path::new("spec");
-        for field in ["podCIDR", "podCIDRs", "providerID"] {
-            let before = old.get("spec").and_then(|spec| spec.get(field));
-            let now = node.get("spec").and_then(|spec| spec.get(field));
-            if before.is_some() && before != now {
-                let why = "node updates may not change this field once it is set";
-                errors.push(FieldError::forbidden(&spec.child(field), why));
-            }
-        }
+        validate_kept(node, old, &Path::new("spec"), errors);
+        // Upstream looks at them twice.
+        validate_taints(node, errors);
     }
 
     fn cells(&self, node: &Value, now: Timestamp) -> Vec<Value> {
@@ -129,7 +105,53 @@ fn pair_ranges(node: &mut Value) {
     if one.is_empty() {
         spec.insert("podCIDR".into(), first.into());
     } else {
-        spec.insert("podCIDRs".into(), serde_json::json!([one]));
+        spec.insert("podCIDRs".into(), json!([one]));
+    }
+}
+
+fn validate_taints(node: &Value, errors: &mut Vec<FieldError>) {
+    // Upstream's words for where they are.
+    let metadata = Path::new("metadata");
+    let path = metadata.child("taints");
+    let mut seen = BTreeSet::new();
+    for (index, taint) in items(node, &["spec", "taints"]).iter().enumerate() {
+        let at = path.index(index);
+        let of = |field| text(taint, &[field]);
+        let (key, value, effect) = (of("key"), of("value"), of("effect"));
+        invalid(&at.child("key"), key, qualified_name(key), errors);
+        invalid(&at.child("value"), value, label_value(value), errors);
+        if effect.is_empty() {
+            errors.push(FieldError::required(&at.child("effect"), ""));
+        } else if !EFFECTS.contains(&effect) {
+            errors.push(FieldError::not_supported(&at.child("effect"), effect, &EFFECTS));
+        }
+        if !seen.insert((key, effect)) {
+            let mut fault = FieldError::duplicate(&at, shown(taint));
+            fault.detail = "taints must be unique by key and effect pair".to_owned();
+            errors.push(fault);
+        }
+    }
+}
+
+/// What a node keeps once it has it.
+fn validate_kept(node: &Value, old: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let mut forbid = |field, why: &str| errors.push(FieldError::forbidden(&spec.child(field), why));
+    let (now, before) = (items(node, &["spec", "podCIDRs"]), items(old, &["spec", "podCIDRs"]));
+    let changed = match (before.len(), now.len()) {
+        (0, _) => 0,
+        (before, now) if before != now => 1,
+        _ => before.iter().zip(now).filter(|(before, now)| before != now).count(),
+    };
+    for _ in 0..changed {
+        forbid("podCIDRs", "node updates may not change podCIDR except from \"\" to valid");
+    }
+    let of = |node, field| text(node, &["spec", field]);
+    let provider = of(old, "providerID");
+    if !provider.is_empty() && provider != of(node, "providerID") {
+        forbid("providerID", "node updates may not change providerID except from \"\" to valid");
+    }
+    if of(old, "externalID") != of(node, "externalID") {
+        forbid("externalID", "may not be updated");
     }
 }
 
@@ -148,6 +170,13 @@ fn validate_ranges(node: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>) 
         let why = "may specify no more than one CIDR for each IP family";
         errors.push(FieldError::invalid(&path, all.to_vec(), why));
     }
+}
+
+/// A taint as upstream prints one.
+fn shown(taint: &Value) -> Value {
+    let of = |field| text(taint, &[field]);
+    let since = taint.get("timeAdded").cloned().unwrap_or_default();
+    json!({"Key": of("key"), "Value": of("value"), "Effect": of("effect"), "TimeAdded": since})
 }
 
 fn status(node: &Value) -> String {
@@ -176,4 +205,32 @@ fn address(node: &Value, kind: &str) -> Value {
     let mut all = items(node, &["status", "addresses"]).iter();
     let found = all.find(|address| text(address, &["type"]) == kind);
     table::or_none(found.map(|address| text(address, &["address"])).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_may_not_say_and_not_change() {
+        let check = |new: Value, old: Option<Value>, expected: &[&str]| {
+            let (new, mut errors) = (json!({"spec": new}), Vec::new());
+            match old {
+                Some(old) => Node.validate_update(&new, &json!({"spec": old}), &mut errors),
+                None => Node.validate(&new, &mut errors),
+            }
+            let found: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+            assert_eq!(found, expected, "{new}");
+        };
+        let taint = json!({"key": "a", "effect": "NoSchedule"});
+        check(json!({"taints": [taint]}), None, &[]);
+        check(json!({"taints": [taint, taint]}), None, &["metadata.taints[1]"]);
+        check(json!({"taints": [{"key": "a"}]}), None, &["metadata.taints[0].effect"]);
+        let ranges = json!({"podCIDRs": ["10.1.0.0/24"]});
+        check(ranges.clone(), Some(json!({})), &[]);
+        check(json!({}), Some(ranges.clone()), &["spec.podCIDRs"]);
+        check(json!({"podCIDRs": ["10.2.0.0/24"]}), Some(ranges), &["spec.podCIDRs"]);
+        check(json!({"providerID": "b"}), Some(json!({"providerID": "a"})), &["spec.providerID"]);
+        check(json!({"externalID": "b"}), Some(json!({})), &["spec.externalID"]);
+    }
 }

@@ -1,7 +1,7 @@
-//! Selectors of nodes, as volumes carry them.
+//! Selectors of nodes, as volumes and pods carry them.
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta::names::{label_value, qualified_name};
+use apimachinery::meta::names::{dns1123_subdomain, label_value, qualified_name};
 use serde_json::Value;
 
 use crate::checks::invalid;
@@ -15,19 +15,27 @@ pub(crate) fn validate(selector: &Value, path: &Path<'_>, errors: &mut Vec<Field
         errors.push(FieldError::required(&at_terms, "must have at least one node selector term"));
     }
     for (index, term) in terms.iter().enumerate() {
-        let at_term = at_terms.index(index);
-        let at_expressions = at_term.child("matchExpressions");
-        for (index, expression) in items(term, &["matchExpressions"]).iter().enumerate() {
-            validate_expression(expression, &at_expressions.index(index), errors);
-        }
-        let at_fields = at_term.child("matchFields");
-        for (index, field) in items(term, &["matchFields"]).iter().enumerate() {
-            validate_field(field, &at_fields.index(index), errors);
-        }
+        validate_term(term, true, &at_terms.index(index), errors);
     }
 }
 
-fn validate_expression(expression: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+/// What is wrong with a term that a pod would like to hold. Its values may be anything: then nothing matches.
+pub(crate) fn validate_preference(term: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    validate_term(term, false, path, errors);
+}
+
+fn validate_term(term: &Value, strict: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let at_expressions = path.child("matchExpressions");
+    for (index, expression) in items(term, &["matchExpressions"]).iter().enumerate() {
+        validate_expression(expression, strict, &at_expressions.index(index), errors);
+    }
+    let at_fields = path.child("matchFields");
+    for (index, field) in items(term, &["matchFields"]).iter().enumerate() {
+        validate_field(field, &at_fields.index(index), errors);
+    }
+}
+
+fn validate_expression(expression: &Value, strict: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let (operator, values) = (text(expression, &["operator"]), items(expression, &["values"]));
     let at_values = path.child("values");
     match operator {
@@ -51,7 +59,7 @@ fn validate_expression(expression: &Value, path: &Path<'_>, errors: &mut Vec<Fie
     }
     let key = text(expression, &["key"]);
     invalid(&path.child("key"), key, qualified_name(key), errors);
-    for (index, value) in values.iter().enumerate() {
+    for (index, value) in values.iter().enumerate().filter(|_| strict) {
         let value = value.as_str().unwrap_or_default();
         invalid(&at_values.index(index), value, label_value(value), errors);
     }
@@ -73,5 +81,11 @@ fn validate_field(field: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     let key = text(field, &["key"]);
     if key != "metadata.name" {
         errors.push(FieldError::invalid(&path.child("key"), key, "not a valid field selector key"));
+        return;
+    }
+    let at_values = path.child("values");
+    for (index, value) in items(field, &["values"]).iter().enumerate() {
+        let value = value.as_str().unwrap_or_default();
+        invalid(&at_values.index(index), value, dns1123_subdomain(value), errors);
     }
 }

@@ -33,7 +33,7 @@ struct PersistentVolume;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("", "v1", "PersistentVolume"),
-        rules: Rules { status: true, ..Rules::default() },
+        rules: Rules { status: true, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::status("PersistentVolume")],
         scale: None,

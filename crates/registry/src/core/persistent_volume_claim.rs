@@ -33,7 +33,7 @@ struct PersistentVolumeClaim;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("", "v1", "PersistentVolumeClaim"),
-        rules: Rules { status: true, ..Rules::default() },
+        rules: Rules { status: true, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::status("PersistentVolumeClaim")],
         scale: None,
@@ -148,21 +148,25 @@ fn pair_sources(claim: &mut Value) {
         // Upstream's alpha CrossNamespaceVolumeDataSource.
         map(spec).remove("dataSourceRef");
     }
+    if spec.get("dataSourceRef").is_none() && !is_usual(spec) {
+        // What the field of old never took was never refused, either.
+        map(spec).remove("dataSource");
+    }
     let (old, new) = (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned());
     match (old, new) {
         (Some(source), None) => map(spec).insert("dataSourceRef".into(), source),
         (None, Some(source)) => map(spec).insert("dataSource".into(), source),
         _ => None,
     };
-    // The field of old takes what it always took.
+}
+
+/// Whether the source in the field of old is of the kinds that it always took.
+fn is_usual(spec: &Value) -> bool {
     let of = |field| text(spec, &["dataSource", field]);
-    let is_usual = matches!(
+    matches!(
         (of("apiGroup"), of("kind")),
         ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
-    );
-    if spec.get("dataSource").is_some() && spec.get("dataSourceRef").is_some() && !is_usual {
-        map(spec).remove("dataSource");
-    }
+    )
 }
 
 /// What is wrong with the spec of a claim.

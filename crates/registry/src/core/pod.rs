@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{pod_defaults, pod_ephemeral, pod_resize, pod_spec, pod_status, pod_update};
+use super::{
+    pod_affinity, pod_defaults, pod_ephemeral, pod_resize, pod_spec, pod_status, pod_update, pod_volumes,
+    pod_warnings,
+};
 use crate::Part;
 use crate::cache::Field;
 use crate::kind::{Column, Subresource};
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
 use crate::table;
-use crate::tree::{items, number, object, text};
+use crate::tree::{at, items, number, object, text};
 
 struct Pod;
 
@@ -22,7 +24,7 @@ pub(crate) fn builtin() -> Builtin {
         |name, kind: &str, verbs| Subresource { name, group_version: None, kind: kind.into(), verbs };
     Builtin {
         name: ("", "v1", "Pod"),
-        rules: Rules { generation: Generation::Spec, status: true, ..Rules::default() },
+        rules: Rules { generation: Generation::Spec, status: true, shows_deleted: true, ..Rules::default() },
         fields: fields(),
         subresources: vec![
             subresource("attach", "PodAttachOptions", &["create", "get"]),
@@ -79,13 +81,16 @@ impl Strategy for Pod {
 
     fn prepare_create(&self, pod: &mut Value) {
         let class = pod_defaults::qos_class(pod.get("spec").unwrap_or(&Value::Null));
+        pod_affinity::add_own_labels(pod);
         let gated = !items(pod, &["spec", "schedulingGates"]).is_empty();
+        let created = at(pod, &["metadata", "creationTimestamp"]).cloned().unwrap_or_default();
         let status = object(pod, "status");
         status.insert("phase".into(), "Pending".into());
         status.insert("qosClass".into(), class.into());
         if gated {
             let condition = serde_json::json!({
                 "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "lastTransitionTime": created,
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
             });
             status.insert("conditions".into(), vec![condition].into());
@@ -94,8 +99,18 @@ impl Strategy for Pod {
 
     fn validate(&self, pod: &Value, errors: &mut Vec<FieldError>) {
         let spec = Path::new("spec");
-        pod_spec::validate(pod.get("spec").unwrap_or(&Value::Null), &spec, errors);
+        let found = pod.get("spec").unwrap_or(&Value::Null);
+        pod_spec::validate(found, &spec, errors);
+        pod_spec::validate_of_pod(found, &spec, errors);
         super::pod_claims::validate_made(pod, errors);
+        pod_volumes::validate_made(pod, errors);
+        super::pod_annotations::validate(pod, &Path::new("metadata").child("annotations"), errors);
+        if !text(pod, &["spec", "nodeName"]).is_empty()
+            && !items(pod, &["spec", "schedulingGates"]).is_empty()
+        {
+            let why = "cannot be set until all schedulingGates have been cleared";
+            errors.push(FieldError::forbidden(&spec.child("nodeName"), why));
+        }
         if !items(pod, &["spec", "ephemeralContainers"]).is_empty() {
             let why = "cannot be set on create";
             errors.push(FieldError::forbidden(&spec.child("ephemeralContainers"), why));
@@ -160,12 +175,7 @@ impl Strategy for Pod {
     }
 
     fn warnings(&self, pod: &Value) -> Vec<String> {
-        let deprecated = |name: &&str| meta::annotation(pod, name).is_some();
-        let old = ["scheduler.alpha.kubernetes.io/critical-pod", "seccomp.security.alpha.kubernetes.io/pod"];
-        old.into_iter()
-            .filter(deprecated)
-            .map(|name| format!("metadata.annotations[{name}]: non-functional"))
-            .collect()
+        pod_warnings::of_pod(pod)
     }
 }
 

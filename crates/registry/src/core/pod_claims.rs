@@ -59,7 +59,14 @@ fn validate_source(claim: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
         [None, None] => Some("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
         _ => None,
     };
-    errors.extend(why.map(|why| FieldError::invalid(path, claim.clone(), why)));
+    // So upstream shows it.
+    let [by_name, by_template] = fields.map(|field| claim.get(field));
+    let shown = || {
+        serde_json::json!({
+            "Name": text(claim, &["name"]), "ResourceClaimName": by_name, "ResourceClaimTemplateName": by_template,
+        })
+    };
+    errors.extend(why.map(|why| FieldError::invalid(path, shown(), why)));
     for (field, name) in named.into_iter().flatten() {
         invalid(&path.child(field), name, dns1123_subdomain(name), errors);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::tree::{at, at_mut, default, default_text, is_true, items, items_mut, map, object, text};
+use crate::tree::{at, at_mut, default, default_text, is_true, items, items_mut, map, number, object, text};
 
 /// Lists of containers in a pod's spec.
 pub(crate) const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -15,10 +15,9 @@ pub(crate) fn pod_spec(spec: &mut Value) {
     default(spec, "securityContext", json!({}));
     default(spec, "terminationGracePeriodSeconds", 30);
     service_account(spec);
-    let host_network = is_true(spec, &["hostNetwork"]);
     for list in CONTAINERS {
         for each in items_mut(spec, &[list]) {
-            container(each, host_network);
+            container(each);
         }
     }
     for each in items_mut(spec, &["volumes"]) {
@@ -42,6 +41,12 @@ fn service_account(spec: &mut Value) {
 /// What only pods get, not templates.
 pub(crate) fn pod_only(spec: &mut Value) {
     default(spec, "enableServiceLinks", true);
+    if number(spec, &["terminationGracePeriodSeconds"]).is_some_and(|seconds| seconds < 0) {
+        map(spec).insert("terminationGracePeriodSeconds".into(), 1.into());
+    }
+    if is_true(spec, &["hostNetwork"]) {
+        ports_of_host(spec);
+    }
     // What a container may use at most is what it asks for, if it does not say otherwise.
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, &[list]) {
@@ -57,9 +62,44 @@ pub(crate) fn pod_only(spec: &mut Value) {
             }
         }
     }
+    whole_requests(spec);
 }
 
-fn container(container: &mut Value, host_network: bool) {
+/// With the host's network, a container's port is the host's.
+fn ports_of_host(spec: &mut Value) {
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, &[list]) {
+            for port in items_mut(container, &["ports"]) {
+                let unset = number(port, &["hostPort"]).unwrap_or_default() == 0;
+                if let Some(own) = port.get("containerPort").filter(|_| unset).cloned() {
+                    map(port).insert("hostPort".into(), own);
+                }
+            }
+        }
+    }
+}
+
+/// What the pod as a whole asks for, where it says what it may use: what its containers do, else what it may use.
+fn whole_requests(spec: &mut Value) {
+    let limits = at(spec, &["resources", "limits"]).and_then(Value::as_object).cloned().unwrap_or_default();
+    if limits.is_empty() {
+        return;
+    }
+    let sums = super::container_resources::together(spec, "requests");
+    let sums: Vec<(String, String)> =
+        sums.into_iter().map(|(name, sum)| (name.to_owned(), sum.to_string())).collect();
+    let resources = object(spec, "resources");
+    let requests = resources.entry("requests").or_insert_with(|| json!({}));
+    for (name, sum) in sums.into_iter().filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory")) {
+        default(requests, &name, sum);
+    }
+    let is_known = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+    for (name, limit) in limits.into_iter().filter(|(name, _)| is_known(name)) {
+        default(requests, &name, limit);
+    }
+}
+
+fn container(container: &mut Value) {
     let policy = pull_policy(text(container, &["image"]));
     default_text(container, "imagePullPolicy", policy);
     default(container, "resources", json!({}));
@@ -67,9 +107,6 @@ fn container(container: &mut Value, host_network: bool) {
     default_text(container, "terminationMessagePolicy", "File");
     for port in items_mut(container, &["ports"]) {
         default_text(port, "protocol", "TCP");
-        if host_network && let Some(number) = port.get("containerPort").cloned() {
-            default(port, "hostPort", number);
-        }
     }
     for variable in items_mut(container, &["env"]) {
         if let Some(reference) = at_mut(variable, &["valueFrom", "fieldRef"]) {
@@ -127,8 +164,9 @@ fn volume(volume: &mut Value) {
             default(source, "defaultMode", DEFAULT_MODE);
         }
     }
-    if let Some(source) = volume.get_mut("hostPath") {
-        default(source, "type", "");
+    super::volume_source::default_source(volume);
+    if let Some(template) = at_mut(volume, &["ephemeral", "volumeClaimTemplate"]) {
+        super::persistent_volume_claim::default_spec(template);
     }
     if let Some(source) = volume.get_mut("image") {
         let policy = pull_policy(text(source, &["reference"]));
@@ -160,24 +198,67 @@ fn pull_policy(image: &str) -> &'static str {
     if is_latest(image) { "Always" } else { "IfNotPresent" }
 }
 
-/// Whether an image name means whatever is newest: it has no digest, and its tag is `latest` or absent.
+/// Whether an image name means whatever is newest: its tag is `latest`, or it has neither a tag nor a digest. One that is
+/// no image's name does not.
 fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
-    }
-    let last = image.rsplit('/').next().unwrap_or_default();
-    match last.rsplit_once(':') {
-        Some((_, tag)) => tag == "latest",
-        None => true,
-    }
+    let (named, digest) = match image.split_once('@') {
+        Some((named, digest)) => (named, Some(digest)),
+        None => (image, None),
+    };
+    let start = named.rfind('/').map_or(0, |slash| slash + 1);
+    let (name, tag) = match named[start..].rfind(':') {
+        Some(colon) => (&named[..start + colon], Some(&named[start + colon + 1..])),
+        None => (named, None),
+    };
+    is_image(name)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest)
+        && tag.map_or(digest.is_none(), |tag| tag == "latest")
+}
+
+/// Whether text may name an image: parts of small letters and digits, after the name of a registry perhaps.
+fn is_image(name: &str) -> bool {
+    const LONGEST: usize = 255;
+    let is_part = |part: &str| {
+        let ends = [part.bytes().next(), part.bytes().last()];
+        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        ends.iter().all(|end| end.is_some_and(letter))
+            && part.bytes().all(|byte| letter(byte) || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    let is_host =
+        |part: &str| part == "localhost" || part.contains(['.', ':']) || part.to_lowercase() != part;
+    let (host, path) = match name.split_once('/').filter(|(host, _)| is_host(host)) {
+        Some((host, path)) => (host, path),
+        // Where images are by default.
+        None if name.contains('/') => ("docker.io", name),
+        None => ("docker.io/library", name),
+    };
+    let fits =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'/' | b'[' | b']');
+    host.bytes().all(fits) && path.split('/').all(is_part) && host.len() + 1 + path.len() <= LONGEST
+}
+
+fn is_tag(tag: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    tag.len() <= 128
+        && tag.bytes().next().is_some_and(letter)
+        && tag.bytes().all(|byte| letter(byte) || matches!(byte, b'.' | b'-'))
+}
+
+fn is_digest(digest: &str) -> bool {
+    digest.split_once(':').is_some_and(|(algorithm, hash)| {
+        algorithm.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic())
+            && hash.len() >= 32
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// How a pod's containers rank when memory runs short.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
     // What the pod as a whole is given says it all.
     let holders: Vec<&Value> = match at(spec, &["resources"]) {
-        Some(whole) if whole.as_object().is_some_and(|whole| !whole.is_empty()) => vec![spec],
-        _ => ["initContainers", "containers"].iter().flat_map(|list| items(spec, &[list])).collect(),
+        Some(_) => vec![spec],
+        None => ["initContainers", "containers"].iter().flat_map(|list| items(spec, &[list])).collect(),
     };
     let mut any = false;
     let mut guaranteed = true;
@@ -205,10 +286,16 @@ mod tests {
 
     #[test]
     fn latest_is_what_has_no_other_tag() {
-        for image in ["a", "a:latest", "r.example:5000/a", "r.example/a:latest"] {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let pinned = format!("a:latest@{digest}");
+        for image in
+            ["a", "a:latest", "r.example:5000/a", "r.example/a:latest", "localhost/a", "a/b", &pinned]
+        {
             assert!(is_latest(image), "{image}");
         }
-        for image in ["a:1", "r.example:5000/a:1", "a@sha256:0", "a:latest@sha256:0"] {
+        let (long, digest) = ("a".repeat(300), format!("a@{digest}"));
+        let wrong = ["Bad Value!", "", "-x", "A", "a//b", "a:", "a:latest@sha256:0", &long];
+        for image in ["a:1", "r.example:5000/a:1", "a@sha256:0", &digest].iter().chain(&wrong) {
             assert!(!is_latest(image), "{image}");
         }
     }

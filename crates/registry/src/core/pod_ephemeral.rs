@@ -3,7 +3,8 @@
 use apimachinery::field::{FieldError, Path};
 use serde_json::Value;
 
-use super::pod_spec;
+use super::container::{self, Around};
+use super::pod_volumes;
 use crate::tree::{at, items, object, text};
 
 /// What an ephemeral container may say. What would make it part of the workload it may not.
@@ -71,7 +72,7 @@ pub(crate) fn validate(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 /// What is wrong with the ephemeral containers of a spec.
 pub(crate) fn validate_list(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let path = path.child("ephemeralContainers");
-    let volumes = pod_spec::volume_names(spec);
+    let around = Around::new(spec, pod_volumes::usable(spec));
     let others: Vec<&str> = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| items(spec, &[list]))
@@ -80,7 +81,7 @@ pub(crate) fn validate_list(spec: &Value, path: &Path<'_>, errors: &mut Vec<Fiel
     let mut seen = others.clone();
     for (index, container) in items(spec, &["ephemeralContainers"]).iter().enumerate() {
         let at_one = path.index(index);
-        pod_spec::validate_container(container, "ephemeralContainers", &volumes, &at_one, errors);
+        container::validate(container, "ephemeralContainers", &around, &at_one, errors);
         let name = text(container, &["name"]);
         if seen.contains(&name) {
             errors.push(FieldError::duplicate(&at_one.child("name"), name));

@@ -3,7 +3,7 @@
 use apimachinery::field::{FieldError, Path};
 use serde_json::Value;
 
-use super::pod_spec::one_of;
+use crate::checks::supported;
 use crate::tree::{items, text};
 
 /// Upstream's numbers.
@@ -21,9 +21,9 @@ pub(crate) fn validate(
     path: &Path<'_>,
     errors: &mut Vec<FieldError>,
 ) {
-    one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
+    supported(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     validate_rules(container, list, path, errors);
-    validate_resize(container, pod_policy, path, errors);
+    validate_resize(container, list, pod_policy, path, errors);
 }
 
 fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -32,16 +32,13 @@ fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut V
         return;
     }
     let at = path.child("restartPolicyRules");
-    match text(container, &["restartPolicy"]) {
-        "" => {
-            let why = "must specify restartPolicy when restart rules are used";
-            errors.push(FieldError::required(&path.child("restartPolicy"), why));
+    if container.get("restartPolicy").is_none() {
+        let why = "must specify restartPolicy when restart rules are used";
+        errors.push(FieldError::required(&path.child("restartPolicy"), why));
+        // Upstream looks no further at the rules of containers that run before the others.
+        if list == "initContainers" {
+            return;
         }
-        "Always" if list == "initContainers" && rules.iter().any(|rule| text(rule, &["action"]) != ALL) => {
-            let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
-            errors.push(FieldError::forbidden(&at, why));
-        }
-        _ => {}
     }
     if rules.len() > MAX_RULES {
         errors.push(FieldError::too_many(&at, rules.len(), MAX_RULES));
@@ -49,7 +46,6 @@ fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut V
     for (index, rule) in rules.iter().enumerate() {
         let at = at.index(index);
         match text(rule, &["action"]) {
-            "" => errors.push(FieldError::required(&at.child("action"), "")),
             "Restart" | ALL => {}
             other => errors.push(FieldError::not_supported(&at.child("action"), other, &["Restart", ALL])),
         }
@@ -60,7 +56,6 @@ fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut V
         }
         match text(rule, &["exitCodes", "operator"]) {
             "In" | "NotIn" => {}
-            "" => errors.push(FieldError::required(&at_codes.child("operator"), "must be specified")),
             other => {
                 let error = FieldError::not_supported(&at_codes.child("operator"), other, &["In", "NotIn"]);
                 errors.push(error);
@@ -73,34 +68,45 @@ fn validate_rules(container: &Value, list: &str, path: &Path<'_>, errors: &mut V
     }
 }
 
-fn validate_resize(container: &Value, pod_policy: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at = path.child("resizePolicy");
+fn validate_resize(
+    container: &Value,
+    list: &str,
+    pod_policy: &str,
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    // Upstream's errors are about the list, but for the second of a kind.
+    let path = path.child("resizePolicy");
     let mut seen = std::collections::BTreeSet::new();
     for (index, policy) in items(container, &["resizePolicy"]).iter().enumerate() {
-        let at = at.index(index);
         let (resource, restart) = (text(policy, &["resourceName"]), text(policy, &["restartPolicy"]));
         match resource {
             "cpu" | "memory" => {}
-            "" => errors.push(FieldError::required(&at.child("resourceName"), "")),
-            other => {
-                let error = FieldError::not_supported(&at.child("resourceName"), other, &["cpu", "memory"]);
-                errors.push(error);
-            }
+            "" => errors.push(FieldError::required(&path, "")),
+            other => errors.push(FieldError::not_supported(&path, other, &["cpu", "memory"])),
         }
-        if !resource.is_empty() && !seen.insert(resource) {
-            errors.push(FieldError::duplicate(&at, resource));
+        if !seen.insert(resource) {
+            errors.push(FieldError::duplicate(&path.index(index), resource));
         }
         let known = ["NotRequired", "RestartContainer"];
         match restart {
-            "" => errors.push(FieldError::required(&at.child("restartPolicy"), "")),
+            "" => errors.push(FieldError::required(&path, "")),
             other if !known.contains(&other) => {
-                errors.push(FieldError::not_supported(&at.child("restartPolicy"), other, &known));
-            }
-            "RestartContainer" if pod_policy == "Never" => {
-                let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
-                errors.push(FieldError::invalid(&at.child("restartPolicy"), restart, why));
+                errors.push(FieldError::not_supported(&path, other, &known));
             }
             _ => {}
+        }
+        if pod_policy == "Never" && restart != "NotRequired" {
+            let why = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(&path, restart, why));
+        }
+        if list == "initContainers"
+            && restart == "RestartContainer"
+            && text(container, &["restartPolicy"]) != "Always"
+        {
+            let at_one = path.index(index);
+            let why = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            errors.push(FieldError::invalid(&at_one.child("restartPolicy"), restart, why));
         }
     }
 }

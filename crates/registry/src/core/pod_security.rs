@@ -6,7 +6,7 @@ use apimachinery::field::{FieldError, Path};
 use serde_json::Value;
 
 use super::pod_defaults::CONTAINERS;
-use super::pod_spec::one_of;
+use crate::checks::supported;
 use crate::tree::{at, is_true, items, number, text};
 
 /// How long the name of a kernel setting may be.
@@ -24,8 +24,13 @@ pub(super) fn validate_pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<Field
     for (index, group) in items(security, &["supplementalGroups"]).iter().enumerate() {
         check_id(group.as_i64(), &groups.index(index), errors);
     }
-    one_of(security, "supplementalGroupsPolicy", &["Merge", "Strict"], &path, errors);
-    one_of(security, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], &path, errors);
+    supported(security, "seLinuxChangePolicy", &["Recursive"], &path, errors);
+    supported(security, "supplementalGroupsPolicy", &["Merge", "Strict"], &path, errors);
+    supported(security, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], &path, errors);
+    if is_true(spec, &["shareProcessNamespace"]) && is_true(spec, &["hostPID"]) {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(FieldError::invalid(&path.child("shareProcessNamespace"), true, why));
+    }
     validate_profiles(security, &path, errors);
     validate_sysctls(security, &path, errors);
 }
@@ -51,14 +56,14 @@ fn validate_container(container: &Value, host_users: bool, path: &Path<'_>, erro
         check_id(number(security, &[id]), &path.child(id), errors);
     }
     let at_proc = path.child("procMount");
-    match text(security, &["procMount"]) {
-        "" | "Default" => {}
-        "Unmasked" if host_users => {
+    match security.get("procMount").and_then(Value::as_str) {
+        None | Some("Default") => {}
+        Some("Unmasked") if host_users => {
             let why = "`hostUsers` must be false to use `Unmasked`";
             errors.push(FieldError::invalid(&at_proc, "Unmasked", why));
         }
-        "Unmasked" => {}
-        other => errors.push(FieldError::not_supported(&at_proc, other, &["Default", "Unmasked"])),
+        Some("Unmasked") => {}
+        Some(other) => errors.push(FieldError::not_supported(&at_proc, other, &["Default", "Unmasked"])),
     }
     validate_profiles(security, &path, errors);
     if security.get("allowPrivilegeEscalation") == Some(&Value::Bool(false)) {
@@ -74,7 +79,8 @@ fn validate_container(container: &Value, host_users: bool, path: &Path<'_>, erro
     }
 }
 
-/// Checks that what is to be read-only all the way down can be.
+/// Checks that what is to be read-only all the way down can be. Upstream's errors do not say which mount of the list at
+/// `path`.
 pub(super) fn validate_mount(
     mount: &Value,
     container: &Value,
@@ -82,31 +88,31 @@ pub(super) fn validate_mount(
     errors: &mut Vec<FieldError>,
 ) {
     let at = path.child("mountPropagation");
-    match text(mount, &["mountPropagation"]) {
-        "Bidirectional" if !is_true(container, &["securityContext", "privileged"]) => {
+    let given = |field: &str| mount.get(field).and_then(Value::as_str);
+    match given("mountPropagation") {
+        Some("Bidirectional") if !is_true(container, &["securityContext", "privileged"]) => {
             let why = "Bidirectional mount propagation is available only to privileged containers";
             errors.push(FieldError::forbidden(&at, why));
         }
-        "" | "Bidirectional" | "HostToContainer" | "None" => {}
-        other => {
+        None | Some("Bidirectional" | "HostToContainer" | "None") => {}
+        Some(other) => {
             let known = ["Bidirectional", "HostToContainer", "None"];
             errors.push(FieldError::not_supported(&at, other, &known));
         }
     }
     let at = path.child("recursiveReadOnly");
-    let asked = text(mount, &["recursiveReadOnly"]);
-    match asked {
-        "" | "Disabled" => {}
-        "Enabled" | "IfPossible" => {
+    match given("recursiveReadOnly") {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
             if !is_true(mount, &["readOnly"]) {
                 errors.push(FieldError::forbidden(&at, "may only be specified when readOnly is true"));
             }
-            if !matches!(text(mount, &["mountPropagation"]), "" | "None") {
+            if given("mountPropagation").is_some_and(|propagation| propagation != "None") {
                 let why = "may only be specified when mountPropagation is None or not specified";
                 errors.push(FieldError::forbidden(&at, why));
             }
         }
-        other => {
+        Some(other) => {
             errors.push(FieldError::not_supported(&at, other, &["Disabled", "Enabled", "IfPossible"]));
         }
     }
@@ -130,7 +136,10 @@ fn validate_profiles(security: &Value, path: &Path<'_>, errors: &mut Vec<FieldEr
                 &at.child("type"),
                 format!("type is required when {field} is set"),
             )),
-            "Localhost" if name.is_empty() => {
+            // An empty one is enough for seccomp.
+            "Localhost"
+                if name.is_empty() && (word == "AppArmor" || profile.get("localhostProfile").is_none()) =>
+            {
                 let why = format!("must be set when {word} type is Localhost");
                 errors.push(FieldError::required(&at_name, why));
             }
@@ -208,8 +217,8 @@ mod tests {
             let list = path.child("containers");
             let at = list.index(index);
             let mounts = at.child("volumeMounts");
-            for (number, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
-                validate_mount(mount, container, &mounts.index(number), &mut errors);
+            for mount in items(container, &["volumeMounts"]) {
+                validate_mount(mount, container, &mounts, &mut errors);
             }
         }
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -294,7 +303,7 @@ mod tests {
         let mount = |mount: Value, expected: &[&str]| {
             check(json!({"containers": [{"volumeMounts": [mount]}]}), expected)
         };
-        let at = "spec.containers[0].volumeMounts[0].recursiveReadOnly";
+        let at = "spec.containers[0].volumeMounts.recursiveReadOnly";
         mount(json!({"readOnly": true, "recursiveReadOnly": "Enabled"}), &[]);
         let only = format!("{at}: Forbidden: may only be specified when readOnly is true");
         mount(json!({"recursiveReadOnly": "IfPossible"}), &[&only]);
@@ -314,7 +323,7 @@ mod tests {
             let container = json!({"securityContext": {"privileged": privileged}, "volumeMounts": [mount]});
             check(json!({"containers": [container]}), expected);
         };
-        let at = "spec.containers[0].volumeMounts[0].mountPropagation";
+        let at = "spec.containers[0].volumeMounts.mountPropagation";
         for (propagation, privileged) in
             [("None", false), ("HostToContainer", false), ("Bidirectional", true)]
         {

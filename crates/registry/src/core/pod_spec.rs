@@ -3,43 +3,51 @@
 use std::collections::BTreeSet;
 
 use apimachinery::field::{FieldError, Path};
-use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualified_name};
-use apimachinery::quantity::Quantity;
+use apimachinery::meta::names::{dns1123_label, dns1123_subdomain, label_value, qualified_name};
 use serde_json::Value;
 
-use super::pod_security;
+use super::container::{self, Around};
+use super::pod_defaults::CONTAINERS;
+use super::{
+    container_mounts, container_resources, pod_affinity, pod_network, pod_os, pod_security, pod_volumes,
+};
+use crate::checks::{invalid, supported};
 use crate::tree::{at, entries, is_true, items, number, text};
 
 /// Checks the spec.
 pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let volumes = validate_volumes(spec, path, errors);
+    let around = Around::new(spec, pod_volumes::validate(spec, path, errors));
     let claims = super::pod_claims::validate(spec, path, errors);
-    let containers = path.child("containers");
     if items(spec, &["containers"]).is_empty() {
-        errors.push(FieldError::required(&containers, ""));
+        errors.push(FieldError::required(&path.child("containers"), ""));
     }
     pod_security::validate_pod(spec, path, errors);
     pod_security::validate_containers(spec, path, errors);
     let mut seen = BTreeSet::new();
-    for list in ["initContainers", "containers"] {
+    for list in ["containers", "initContainers"] {
         let at = path.child(list);
         for (index, container) in items(spec, &[list]).iter().enumerate() {
             let at = at.index(index);
             let name = text(container, &["name"]);
-            if !name.is_empty() && !seen.insert(name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
-            validate_container(container, list, &volumes, &at, errors);
+            container::validate(container, list, &around, &at, errors);
             super::pod_claims::validate_container(container, &claims, &at, errors);
             super::pod_restart::validate(container, list, text(spec, &["restartPolicy"]), &at, errors);
         }
     }
     super::pod_ephemeral::validate_list(spec, path, errors);
-    one_of(spec, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
-    one_of(spec, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], path, errors);
+    container_resources::validate_pod(spec, path, errors);
+    super::pod_claims::validate_container(spec, &claims, path, errors);
+    container_mounts::validate_files(spec, path, errors);
+    supported(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    supported(spec, "dnsPolicy", &policies, path, errors);
     validate_names(spec, path, errors);
-    let grace = "terminationGracePeriodSeconds";
-    super::template::not_negative(spec, &[grace], &path.child(grace), errors);
+    pod_affinity::validate(spec, path, errors);
+    pod_network::validate(spec, path, errors);
+    validate_gates(spec, path, errors);
     if let Some(seconds) = number(spec, &["activeDeadlineSeconds"])
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
@@ -49,16 +57,53 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     validate_tolerations(spec, path, errors);
     validate_host_ports(spec, path, errors);
     validate_host_users(spec, path, errors);
+    validate_preemption(spec, path, errors);
+    container_resources::validate_limits(spec.get("overhead"), &path.child("overhead"), errors);
+    pod_os::validate(spec, path, errors);
 }
 
-/// A pod with users of its own has no other namespace of the host's.
+/// What is wrong with the spec of a pod that would be right in a template, which may be filled in later.
+pub(crate) fn validate_of_pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for list in CONTAINERS {
+        let at = path.child(list);
+        for (index, container) in items(spec, &[list]).iter().enumerate() {
+            let image = text(container, &["image"]);
+            if image.trim() != image {
+                let why = "must not have leading or trailing whitespace";
+                errors.push(FieldError::invalid(&at.index(index).child("image"), image, why));
+            }
+        }
+    }
+    let at_volumes = path.child("volumes");
+    for (index, volume) in items(spec, &["volumes"]).iter().enumerate() {
+        // Of a volume that names another source first, only that counts.
+        let is_image =
+            volume.as_object().is_some_and(|volume| volume.len() == 2) && volume.get("image").is_some();
+        if is_image && text(volume, &["image", "reference"]).is_empty() {
+            let at_volume = at_volumes.index(index);
+            errors.push(FieldError::required(&at_volume.child("image").child("reference"), ""));
+        }
+    }
+}
+
+/// A pod with users of its own has no other namespace of the host's, and no devices of it.
 fn validate_host_users(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if spec.get("hostUsers") != Some(&Value::Bool(false)) {
         return;
     }
-    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+    let why = "when `hostUsers` is false";
+    // Upstream's errors write two of the names so.
+    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if is_true(spec, &[field]) {
-            errors.push(FieldError::forbidden(&path.child(field), "when `hostUsers` is false"));
+            errors.push(FieldError::forbidden(&path.child(shown), why));
+        }
+    }
+    for list in CONTAINERS {
+        let at = path.child(list);
+        for (index, container) in items(spec, &[list]).iter().enumerate() {
+            if !items(container, &["volumeDevices"]).is_empty() {
+                errors.push(FieldError::forbidden(&at.index(index).child("volumeDevices"), why));
+            }
         }
     }
 }
@@ -82,9 +127,7 @@ fn validate_names(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let check = |field: &str, rule: fn(&str) -> Vec<String>, errors: &mut Vec<FieldError>| {
         let name = text(spec, &[field]);
         if !name.is_empty() {
-            for why in rule(name) {
-                errors.push(FieldError::invalid(&path.child(field), name, why));
-            }
+            invalid(&path.child(field), name, rule(name), errors);
         }
     };
     check("serviceAccountName", dns1123_subdomain, errors);
@@ -92,323 +135,40 @@ fn validate_names(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     check("hostname", dns1123_label, errors);
     check("subdomain", dns1123_label, errors);
     check("priorityClassName", dns1123_subdomain, errors);
-    check("runtimeClassName", dns1123_subdomain, errors);
+    if let Some(class) = at(spec, &["runtimeClassName"]).and_then(Value::as_str) {
+        invalid(&path.child("runtimeClassName"), class, dns1123_subdomain(class), errors);
+    }
     let labels = path.child("nodeSelector");
     for (key, value) in entries(spec, &["nodeSelector"]) {
-        for why in qualified_name(key) {
-            errors.push(FieldError::invalid(&labels, key.as_str(), why));
-        }
         let value = value.as_str().unwrap_or_default();
-        for why in apimachinery::meta::names::label_value(value) {
-            errors.push(FieldError::invalid(&labels, value, why));
-        }
+        invalid(&labels, key, qualified_name(key), errors);
+        invalid(&labels, value, label_value(value), errors);
     }
-    for (index, secret) in items(spec, &["imagePullSecrets"]).iter().enumerate() {
-        if text(secret, &["name"]).is_empty() {
-            let at = path.child("imagePullSecrets");
-            errors.push(FieldError::required(&at.index(index).child("name"), ""));
+}
+
+/// What a pod waits for: before it is scheduled, and before it is ready.
+fn validate_gates(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let at = path.child("readinessGates");
+    for (index, gate) in items(spec, &["readinessGates"]).iter().enumerate() {
+        let kind = text(gate, &["conditionType"]);
+        invalid(&at.index(index).child("conditionType"), kind, qualified_name(kind), errors);
+    }
+    let at = path.child("schedulingGates");
+    let mut seen = BTreeSet::new();
+    for (index, gate) in items(spec, &["schedulingGates"]).iter().enumerate() {
+        let name = text(gate, &["name"]);
+        invalid(&at.index(index), name, qualified_name(name), errors);
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&at.index(index), name));
         }
     }
 }
 
-/// The names of a spec's volumes.
-pub(crate) fn volume_names(spec: &Value) -> BTreeSet<&str> {
-    items(spec, &["volumes"]).iter().map(|volume| text(volume, &["name"])).collect()
-}
-
-/// Checks the volumes; gives their names.
-fn validate_volumes<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> BTreeSet<&'a str> {
-    let mut names = BTreeSet::new();
-    let at = path.child("volumes");
-    for (index, volume) in items(spec, &["volumes"]).iter().enumerate() {
-        let at = at.index(index);
-        let name = text(volume, &["name"]);
-        check_label(name, &at.child("name"), errors);
-        if !name.is_empty() && !names.insert(name) {
-            errors.push(FieldError::duplicate(&at.child("name"), name));
-        }
-        let mut sources = volume.as_object().into_iter().flatten().filter(|(key, _)| *key != "name");
-        let Some((kind, source)) = sources.next() else {
-            errors.push(FieldError::required(&at, "must specify a volume type"));
-            continue;
-        };
-        for (more, _) in sources {
-            errors.push(FieldError::forbidden(&at.child(more), "may not specify more than 1 volume type"));
-        }
-        if kind == "image" {
-            one_of(source, "pullPolicy", &["Always", "IfNotPresent", "Never"], &at.child(kind), errors);
-        }
-        let required = match kind.as_str() {
-            "hostPath" => "path",
-            "secret" => "secretName",
-            "configMap" => "name",
-            "persistentVolumeClaim" => "claimName",
-            _ => continue,
-        };
-        if text(source, &[required]).is_empty() {
-            errors.push(FieldError::required(&at.child(kind).child(required), ""));
-        }
-    }
-    names
-}
-
-fn check_label(name: &str, at: &Path<'_>, errors: &mut Vec<FieldError>) {
-    if name.is_empty() {
-        errors.push(FieldError::required(at, ""));
+fn validate_preemption(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    if at(spec, &["preemptionPolicy"]).is_some_and(|policy| policy == "") {
+        errors.push(FieldError::required(&path.child("preemptionPolicy"), ""));
     } else {
-        errors.extend(dns1123_label(name).into_iter().map(|why| FieldError::invalid(at, name, why)));
-    }
-}
-
-pub(crate) fn validate_container(
-    container: &Value,
-    list: &str,
-    volumes: &BTreeSet<&str>,
-    path: &Path<'_>,
-    errors: &mut Vec<FieldError>,
-) {
-    check_label(text(container, &["name"]), &path.child("name"), errors);
-    let image = text(container, &["image"]);
-    if image.is_empty() {
-        errors.push(FieldError::required(&path.child("image"), ""));
-    } else if image.trim() != image {
-        let why = "must not have leading or trailing whitespace";
-        errors.push(FieldError::invalid(&path.child("image"), image, why));
-    }
-    one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
-    one_of(container, "terminationMessagePolicy", &["FallbackToLogsOnError", "File"], path, errors);
-    validate_ports(container, path, errors);
-    validate_env(container, path, errors);
-    validate_mounts(container, volumes, path, errors);
-    validate_resources(container, path, errors);
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        let at = path.child(probe);
-        match container.get(probe) {
-            Some(_) if list == "initContainers" && text(container, &["restartPolicy"]) != "Always" => {
-                let why = "may not be set for init containers without restartPolicy=Always";
-                errors.push(FieldError::forbidden(&at, why));
-            }
-            Some(found) => validate_probe(found, probe, &at, errors),
-            None => {}
-        }
-    }
-    let lifecycle = path.child("lifecycle");
-    for hook in ["postStart", "preStop"] {
-        if let Some(found) = at(container, &["lifecycle", hook]) {
-            validate_action(
-                found,
-                &["exec", "httpGet", "tcpSocket", "sleep"],
-                &lifecycle.child(hook),
-                errors,
-            );
-        }
-    }
-}
-
-fn validate_ports(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at = path.child("ports");
-    let mut names_seen = BTreeSet::new();
-    for (index, port) in items(container, &["ports"]).iter().enumerate() {
-        let at = at.index(index);
-        let name = text(port, &["name"]);
-        if !name.is_empty() {
-            let faults = names::port_name(name);
-            if faults.is_empty() && !names_seen.insert(name) {
-                errors.push(FieldError::duplicate(&at.child("name"), name));
-            }
-            errors.extend(faults.into_iter().map(|why| FieldError::invalid(&at.child("name"), name, why)));
-        }
-        match number(port, &["containerPort"]).unwrap_or_default() {
-            0 => errors.push(FieldError::required(&at.child("containerPort"), "")),
-            value => check_port(value, &at.child("containerPort"), errors),
-        }
-        if let Some(value) = number(port, &["hostPort"]).filter(|value| *value != 0) {
-            check_port(value, &at.child("hostPort"), errors);
-        }
-        one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at, errors);
-    }
-}
-
-fn check_port(port: i64, at: &Path<'_>, errors: &mut Vec<FieldError>) {
-    for why in names::port_number(port) {
-        errors.push(FieldError::invalid(at, port, why));
-    }
-}
-
-fn validate_env(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at_env = path.child("env");
-    for (index, variable) in items(container, &["env"]).iter().enumerate() {
-        let at_one = at_env.index(index);
-        let name = text(variable, &["name"]);
-        if name.is_empty() {
-            errors.push(FieldError::required(&at_one.child("name"), ""));
-        } else {
-            let faults = names::environment_variable(name).into_iter();
-            errors.extend(faults.map(|why| FieldError::invalid(&at_one.child("name"), name, why)));
-        }
-        let Some(source) = variable.get("valueFrom") else { continue };
-        let at_source = at_one.child("valueFrom");
-        if !text(variable, &["value"]).is_empty() {
-            let why = "may not be specified when `value` is not empty";
-            errors.push(FieldError::invalid(&at_source, "", why));
-        }
-        match source.as_object().map_or(0, serde_json::Map::len) {
-            0 => {
-                let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
-                errors.push(FieldError::invalid(&at_source, "", why));
-            }
-            1 => {}
-            _ => errors.push(FieldError::invalid(
-                &at_source,
-                "",
-                "may not have more than one field specified at a time",
-            )),
-        }
-        for kind in ["configMapKeyRef", "secretKeyRef"] {
-            if let Some(reference) = source.get(kind)
-                && text(reference, &["key"]).is_empty()
-            {
-                errors.push(FieldError::required(&at_source.child(kind).child("key"), ""));
-            }
-        }
-        if let Some(reference) = source.get("fileKeyRef") {
-            validate_file_key(reference, &at_source.child("fileKeyRef"), errors);
-        }
-    }
-    let at_from = path.child("envFrom");
-    for (index, source) in items(container, &["envFrom"]).iter().enumerate() {
-        if at(source, &["configMapRef"]).is_none() && at(source, &["secretRef"]).is_none() {
-            let why = "must specify one of: `configMapRef` or `secretRef`";
-            errors.push(FieldError::invalid(&at_from.index(index), "", why));
-        }
-    }
-}
-
-fn validate_file_key(reference: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    for field in ["key", "volumeName", "path"] {
-        if text(reference, &[field]).is_empty() {
-            errors.push(FieldError::required(&path.child(field), ""));
-        }
-    }
-    let key = text(reference, &["key"]);
-    if !key.is_empty() {
-        let faults = names::environment_variable(key).into_iter();
-        errors.extend(faults.map(|why| FieldError::invalid(&path.child("key"), key, why)));
-    }
-    let file = text(reference, &["path"]);
-    if file.starts_with('/') {
-        errors.push(FieldError::invalid(&path.child("path"), file, "must be a relative path"));
-    } else if file.split('/').any(|part| part == "..") {
-        errors.push(FieldError::invalid(&path.child("path"), file, "must not contain '..'"));
-    }
-}
-
-fn validate_mounts(
-    container: &Value,
-    volumes: &BTreeSet<&str>,
-    path: &Path<'_>,
-    errors: &mut Vec<FieldError>,
-) {
-    let at = path.child("volumeMounts");
-    let mut places = BTreeSet::new();
-    for (index, mount) in items(container, &["volumeMounts"]).iter().enumerate() {
-        let at = at.index(index);
-        let (name, place) = (text(mount, &["name"]), text(mount, &["mountPath"]));
-        pod_security::validate_mount(mount, container, &at, errors);
-        if name.is_empty() {
-            errors.push(FieldError::required(&at.child("name"), ""));
-        } else if !volumes.contains(name) {
-            errors.push(FieldError::not_found(&at.child("name"), name));
-        }
-        if place.is_empty() {
-            errors.push(FieldError::required(&at.child("mountPath"), ""));
-        } else if !places.insert(place) {
-            errors.push(FieldError::invalid(&at.child("mountPath"), place, "must be unique"));
-        }
-        for field in ["subPath", "subPathExpr"] {
-            let sub = text(mount, &[field]);
-            if sub.starts_with('/') {
-                errors.push(FieldError::invalid(&at.child(field), sub, "must be a relative path"));
-            } else if sub.split('/').any(|part| part == "..") {
-                errors.push(FieldError::invalid(&at.child(field), sub, "must not contain '..'"));
-            }
-        }
-    }
-}
-
-fn validate_resources(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at_resources = path.child("resources");
-    let amount = |value: &Value| value.as_str().and_then(|text| text.parse::<Quantity>().ok());
-    for kind in ["limits", "requests"] {
-        let at_kind = at_resources.child(kind);
-        for (name, value) in entries(container, &["resources", kind]) {
-            let at_one = at_kind.key(name);
-            let known = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
-                || name.starts_with("hugepages-");
-            if !known && !name.contains('/') {
-                errors.push(FieldError::invalid(
-                    &at_one,
-                    name.as_str(),
-                    "must be a standard resource for containers",
-                ));
-            }
-            if amount(value).is_some_and(|amount| amount.signum() < 0) {
-                let why = "must be greater than or equal to 0";
-                errors.push(FieldError::invalid(&at_one, value.clone(), why));
-            }
-        }
-    }
-    let at_requests = at_resources.child("requests");
-    for (name, request) in entries(container, &["resources", "requests"]) {
-        let limit = at(container, &["resources", "limits", name]).and_then(amount);
-        if let (Some(request), Some(limit)) = (amount(request), limit)
-            && request > limit
-        {
-            let why = format!("must be less than or equal to {name} limit of {limit}");
-            errors.push(FieldError::invalid(&at_requests, request.to_string(), why));
-        }
-    }
-}
-
-fn validate_probe(probe: &Value, name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    validate_action(probe, &["exec", "httpGet", "tcpSocket", "grpc"], path, errors);
-    for field in
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
-    {
-        super::template::not_negative(probe, &[field], &path.child(field), errors);
-    }
-    let successes = number(probe, &["successThreshold"]).unwrap_or(1);
-    if name != "readinessProbe" && successes != 1 {
-        errors.push(FieldError::invalid(&path.child("successThreshold"), successes, "must be 1"));
-    }
-}
-
-fn validate_action(action: &Value, kinds: &[&str], path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let mut given = kinds.iter().filter(|kind| action.get(**kind).is_some());
-    let Some(kind) = given.next() else {
-        errors.push(FieldError::required(path, "must specify a handler type"));
-        return;
-    };
-    for more in given {
-        errors.push(FieldError::forbidden(&path.child(more), "may not specify more than 1 handler type"));
-    }
-    let at_kind = path.child(kind);
-    match *kind {
-        "exec" if items(action, &["exec", "command"]).is_empty() => {
-            errors.push(FieldError::required(&at_kind.child("command"), ""));
-        }
-        "httpGet" | "tcpSocket" => match at(action, &[kind, "port"]) {
-            Some(Value::String(name)) => {
-                let faults = names::port_name(name).into_iter();
-                errors.extend(
-                    faults.map(|why| FieldError::invalid(&at_kind.child("port"), name.as_str(), why)),
-                );
-            }
-            port => {
-                check_port(port.and_then(Value::as_i64).unwrap_or_default(), &at_kind.child("port"), errors)
-            }
-        },
-        _ => {}
+        supported(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
     }
 }
 
@@ -416,22 +176,16 @@ fn validate_tolerations(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErr
     let at = path.child("tolerations");
     for (index, toleration) in items(spec, &["tolerations"]).iter().enumerate() {
         let at = at.index(index);
-        let (key, operator, value) =
-            (text(toleration, &["key"]), text(toleration, &["operator"]), text(toleration, &["value"]));
+        let (key, operator) = (text(toleration, &["key"]), text(toleration, &["operator"]));
         if !key.is_empty() {
-            let faults = qualified_name(key).into_iter();
-            errors.extend(faults.map(|why| FieldError::invalid(&at.child("key"), key, why)));
+            invalid(&at.child("key"), key, qualified_name(key), errors);
         }
         if key.is_empty() && operator != "Exists" {
             let why =
                 "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(FieldError::invalid(&at.child("operator"), operator, why));
         }
-        if operator == "Exists" && !value.is_empty() {
-            let why = "value must be empty when `operator` is 'Exists'";
-            errors.push(FieldError::invalid(&at.child("operator"), value, why));
-        }
-        one_of(toleration, "operator", &["Equal", "Exists"], &at, errors);
+        validate_operator(operator, text(toleration, &["value"]), &at.child("operator"), errors);
         one_of(toleration, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], &at, errors);
         if toleration.get("tolerationSeconds").is_some() && text(toleration, &["effect"]) != "NoExecute" {
             let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
@@ -440,27 +194,57 @@ fn validate_tolerations(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErr
     }
 }
 
+/// The operator of a toleration, and the value that it compares to.
+fn validate_operator(operator: &str, value: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    const WORDS: &[&str] = &["Equal", "Exists", "Lt", "Gt"];
+    match operator {
+        "" | "Equal" => {
+            let faults = label_value(value);
+            if !faults.is_empty() {
+                errors.push(FieldError::invalid(path, value, faults.join(";")));
+            }
+        }
+        "Exists" if !value.is_empty() => {
+            let why = "value must be empty when `operator` is 'Exists'";
+            errors.push(FieldError::invalid(path, value, why));
+        }
+        "Exists" => {}
+        // Known words, but of a feature that is not on.
+        "Lt" | "Gt" => errors.push(FieldError::not_supported(path, operator, WORDS)),
+        other => errors.push(FieldError::not_supported(path, other, &WORDS[..2])),
+    }
+}
+
 /// No two containers of a pod take the same port of the host; with the host's network every port is one of the host.
+/// Containers that run before the others clash with nobody but themselves.
 fn validate_host_ports(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let host_network = is_true(spec, &["hostNetwork"]);
     let mut taken = BTreeSet::new();
-    let at = path.child("containers");
-    for (index, container) in items(spec, &["containers"]).iter().enumerate() {
-        let at = at.index(index);
-        let at_ports = at.child("ports");
-        for (index, port) in items(container, &["ports"]).iter().enumerate() {
-            let host = number(port, &["hostPort"]).unwrap_or_default();
-            if host == 0 {
-                continue;
+    for list in ["containers", "initContainers"] {
+        let at = path.child(list);
+        for (index, container) in items(spec, &[list]).iter().enumerate() {
+            // Upstream counts each container that runs before the others as the first.
+            let is_first = list == "initContainers";
+            if is_first {
+                taken.clear();
             }
-            let at_port = at_ports.index(index);
-            if host_network && number(port, &["containerPort"]) != Some(host) {
-                let why = "must match `hostPort` when `hostNetwork` is true";
-                errors.push(FieldError::invalid(&at_port.child("containerPort"), host, why));
-            }
-            let key = format!("{}/{}/{host}", text(port, &["protocol"]), text(port, &["hostIP"]));
-            if !taken.insert(key.clone()) {
-                errors.push(FieldError::duplicate(&at_port.child("hostPort"), key));
+            let at = at.index(if is_first { 0 } else { index });
+            let at_ports = at.child("ports");
+            for (index, port) in items(container, &["ports"]).iter().enumerate() {
+                let host = number(port, &["hostPort"]).unwrap_or_default();
+                if host == 0 {
+                    continue;
+                }
+                let at_port = at_ports.index(index);
+                let at_host = at_port.child("hostPort");
+                if host_network && !is_first && number(port, &["containerPort"]) != Some(host) {
+                    let why = "must match `containerPort` when `hostNetwork` is true";
+                    errors.push(FieldError::invalid(&at_host, host, why));
+                }
+                let key = format!("{}/{}/{host}", text(port, &["protocol"]), text(port, &["hostIP"]));
+                if !taken.insert(key.clone()) {
+                    errors.push(FieldError::duplicate(&at_host, key));
+                }
             }
         }
     }
@@ -483,11 +267,169 @@ mod tests {
             validate_host_users(&spec, &Path::new("spec"), &mut errors);
             errors.iter().map(FieldError::to_string).collect::<Vec<_>>()
         };
-        let expected = ["hostNetwork", "hostPID", "hostIPC"]
+        let expected = ["hostNetwork", "HostPID", "HostIPC"]
             .map(|field| format!("spec.{field}: Forbidden: when `hostUsers` is false"));
         assert_eq!(wrong(json!(false), true), expected);
         for (users, network) in [(json!(false), false), (json!(true), true), (json!(null), true)] {
             assert_eq!(wrong(users, network), Vec::<String>::new());
+        }
+    }
+
+    /// What is wrong with a spec that has these fields beside a container.
+    fn faults(more: Value) -> Vec<String> {
+        let mut spec = json!({
+            "containers": [{"name": "c", "image": "i"}], "restartPolicy": "Always", "dnsPolicy": "Default",
+            "terminationGracePeriodSeconds": 30,
+        });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            crate::tree::map(&mut spec).insert(field.clone(), value.clone());
+        }
+        let mut errors = Vec::new();
+        validate(&spec, &Path::new("spec"), &mut errors);
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
+    #[test]
+    fn places_say_what_upstream_wants() {
+        let spread = |more: Value| {
+            let mut constraint =
+                json!({"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"});
+            for (field, value) in more.as_object().into_iter().flatten() {
+                crate::tree::map(&mut constraint).insert(field.clone(), value.clone());
+            }
+            json!({"topologySpreadConstraints": [constraint]})
+        };
+        let anti = |term: Value| json!({"affinity": {"podAntiAffinity": {pod_affinity::REQUIRED: [term]}}});
+        let nodes = |terms: Value| json!({"affinity": {"nodeAffinity": {pod_affinity::REQUIRED: {"nodeSelectorTerms": terms}}}});
+        for (more, expected) in [
+            (json!({"imagePullSecrets": [{}]}), vec![]),
+            (spread(json!({})), vec![]),
+            (spread(json!({"maxSkew": 0})), vec!["maxSkew: Invalid value: 0: must be greater than zero"]),
+            (spread(json!({"topologyKey": ""})), vec!["topologyKey: Required value: can not be empty"]),
+            (
+                spread(json!({"matchLabelKeys": ["a"]})),
+                vec!["matchLabelKeys: Forbidden: must not be specified when labelSelector is not set"],
+            ),
+            (
+                spread(json!({"nodeTaintsPolicy": ""})),
+                vec!["nodeTaintsPolicy: Unsupported value: \"\": supported values: \"Honor\", \"Ignore\""],
+            ),
+            (
+                nodes(json!([])),
+                vec!["nodeSelectorTerms: Required value: must have at least one node selector term"],
+            ),
+            (anti(json!({"topologyKey": "a", "namespaces": ["n"]})), vec![]),
+            (
+                anti(
+                    json!({"topologyKey": "a", "labelSelector": {"matchExpressions": [{"key": "a", "operator": "x"}]}}),
+                ),
+                vec![
+                    "labelSelector.matchExpressions[0].operator: Invalid value: \"x\": not a valid selector operator",
+                ],
+            ),
+            (
+                json!({"schedulingGates": [{"name": "x"}, {"name": "x"}]}),
+                vec!["schedulingGates[1]: Duplicate value: \"x\""],
+            ),
+            (json!({"preemptionPolicy": ""}), vec!["preemptionPolicy: Required value"]),
+            (json!({"os": {}}), vec!["os.name: Required value"]),
+            (
+                json!({"os": {"name": "windows"}, "hostPID": true}),
+                vec!["hostPID: Forbidden: cannot be set for a windows pod"],
+            ),
+            (
+                json!({"hostAliases": [{"ip": "10.0.0.01"}, {"ip": "::1"}]}),
+                vec!["hostAliases[0].ip: Invalid value: \"10.0.0.01\": must not have leading 0s"],
+            ),
+            (
+                json!({"dnsPolicy": "None"}),
+                vec!["dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],
+            ),
+            (json!({"dnsConfig": {"searches": ["_a.b_c", "."]}}), vec![]),
+        ] {
+            let found = faults(more.clone());
+            let fits = found.len() == expected.len()
+                && found.iter().zip(&expected).all(|(found, expected)| found.ends_with(expected));
+            assert!(fits, "{more}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn containers_and_volumes_say_what_upstream_wants() {
+        let container = |more: Value| {
+            let mut container = json!({"name": "c", "image": "i"});
+            for (field, value) in more.as_object().into_iter().flatten() {
+                crate::tree::map(&mut container).insert(field.clone(), value.clone());
+            }
+            json!({"containers": [container], "volumes": [{"name": "e", "emptyDir": {}}]})
+        };
+        let volume = |kind: &str, source: Value| json!({"volumes": [{"name": "v", kind: source}]});
+        let from = |source: Value| container(json!({"env": [{"name": "A", "valueFrom": source}]}));
+        for (more, expected) in [
+            (
+                container(json!({"envFrom": [{}]})),
+                vec![
+                    "containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+                ],
+            ),
+            (from(json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['a/b']"}})), vec![]),
+            (
+                from(json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "x"}})),
+                vec![
+                    "fieldPath: Invalid value: \"x\": error converting fieldPath: field label not supported: x",
+                ],
+            ),
+            (from(json!({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}})), vec![]),
+            (
+                container(json!({"volumeDevices": [{"name": "e", "devicePath": "/x"}]})),
+                vec!["can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"],
+            ),
+            (
+                container(json!({"volumeMounts": [{"name": "x", "mountPath": "/x"}]})),
+                vec!["volumeMounts[0].name: Not found: \"x\""],
+            ),
+            (
+                container(
+                    json!({"livenessProbe": {"httpGet": {"path": "/", "port": 1, "scheme": "x"}, "successThreshold": 1}}),
+                ),
+                vec!["httpGet.scheme: Unsupported value: \"x\": supported values: \"HTTP\", \"HTTPS\""],
+            ),
+            (
+                container(json!({"resources": {"requests": {"a.b/c": "1"}}})),
+                vec!["resources.limits: Required value: Limit must be set for non overcommitable resources"],
+            ),
+            (
+                container(json!({"resizePolicy": [{"resourceName": "cpu"}]})),
+                vec!["resizePolicy: Required value"],
+            ),
+            (
+                volume("emptyDir", json!({"sizeLimit": "-1"})),
+                vec!["SizeLimit field must be a valid resource quantity"],
+            ),
+            (
+                volume("iscsi", json!({"targetPortal": "p", "iqn": "x"})),
+                vec!["must be valid format starting with iqn, eui, or naa"],
+            ),
+            (
+                volume("configMap", json!({"name": "n", "items": [{"key": "k", "path": "..p"}]})),
+                vec!["items[0].path: Invalid value: \"..p\": must not start with '..'"],
+            ),
+            (
+                volume(
+                    "projected",
+                    json!({"sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 1}}]}),
+                ),
+                vec!["may not specify a duration less than 10 minutes"],
+            ),
+            (
+                json!({"volumes": [{"name": "v", "emptyDir": {}, "cephfs": {}}]}),
+                vec!["volumes[0].cephFS: Forbidden: may not specify more than 1 volume type"],
+            ),
+        ] {
+            let found = faults(more.clone());
+            let fits = found.len() == expected.len()
+                && found.iter().zip(&expected).all(|(found, expected)| found.ends_with(expected));
+            assert!(fits, "{more}: {found:?}");
         }
     }
 }

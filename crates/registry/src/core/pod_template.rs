@@ -17,7 +17,7 @@ struct PodTemplate;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("", "v1", "PodTemplate"),
-        rules: Rules { generation: Generation::AllButMetadata, ..Rules::default() },
+        rules: Rules { generation: Generation::AllButMetadata, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,
@@ -37,6 +37,10 @@ impl Strategy for PodTemplate {
     fn validate(&self, holder: &Value, errors: &mut Vec<FieldError>) {
         let template = holder.get("template").unwrap_or(&Value::Null);
         template::validate_template(template, &Path::new("template"), errors);
+    }
+
+    fn warnings(&self, holder: &Value) -> Vec<String> {
+        template::warnings(holder.get("template"), &Path::new("template"))
     }
 
     fn cells(&self, holder: &Value, _now: Timestamp) -> Vec<Value> {

@@ -107,7 +107,7 @@ impl Strategy for ReplicationController {
     }
 
     fn warnings(&self, controller: &Value) -> Vec<String> {
-        template::name_warning(controller).into_iter().collect()
+        template::name_warning(controller).into_iter().chain(template::spec_warnings(controller)).collect()
     }
 
     fn cells(&self, controller: &Value, now: Timestamp) -> Vec<Value> {

@@ -73,6 +73,7 @@ pub(crate) fn fits_scope(scope: &str, name: &str) -> bool {
         | "NotBestEffort"
         | "PriorityClass"
         | "CrossNamespacePodAffinity" => SCOPED.contains(&name),
+        "VolumeAttributesClass" => ["persistentvolumeclaims", "requests.storage"].contains(&name),
         _ => true,
     }
 }

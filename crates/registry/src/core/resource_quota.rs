@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::resource_names;
 use crate::checks::{amount, quantity};
@@ -30,7 +30,7 @@ struct ResourceQuota;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("", "v1", "ResourceQuota"),
-        rules: Rules { status: true, ..Rules::default() },
+        rules: Rules { status: true, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::status("ResourceQuota")],
         scale: None,
@@ -116,10 +116,18 @@ fn validate_scopes(quota: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
     }
 }
 
+/// A selector of scopes as upstream prints one.
+fn shown(expressions: &[Value]) -> Value {
+    let shown = expressions.iter().map(|expression| {
+        let of = |field| text(expression, &[field]);
+        json!({"ScopeName": of("scopeName"), "Operator": of("operator"), "Values": expression.get("values")})
+    });
+    json!({"MatchExpressions": shown.collect::<Vec<Value>>()})
+}
+
 fn validate_selector(quota: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let at_expressions = path.child("matchExpressions");
-    let (selector, all) =
-        (&quota["spec"]["scopeSelector"], items(quota, &["spec", "scopeSelector", "matchExpressions"]));
+    let all = items(quota, &["spec", "scopeSelector", "matchExpressions"]);
     for expression in all {
         let (scope, operator) = (text(expression, &["scopeName"]), text(expression, &["operator"]));
         let values = items(expression, &["values"]);
@@ -129,7 +137,7 @@ fn validate_selector(quota: &Value, path: &Path<'_>, errors: &mut Vec<FieldError
         }
         for _ in 0..strangers(quota, scope) {
             let why = "unsupported scope applied to resource";
-            errors.push(FieldError::invalid(&at_expressions, selector.clone(), why));
+            errors.push(FieldError::invalid(&at_expressions, shown(all), why));
         }
         let takes_values = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
         if SCOPES.contains(&scope) && !takes_values && operator != "Exists" {

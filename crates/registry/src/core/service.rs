@@ -28,7 +28,13 @@ struct Service {
 pub(crate) fn builtin(families: &[&'static str]) -> Builtin {
     Builtin {
         name: ("", "v1", "Service"),
-        rules: Rules { name: NameRule::Label1035, status: true, create_on_update: true, ..Rules::default() },
+        rules: Rules {
+            name: NameRule::Label,
+            status: true,
+            create_on_update: true,
+            shows_deleted: true,
+            ..Rules::default()
+        },
         fields: vec![Field::at("spec.clusterIP"), Field::at("spec.type")],
         subresources: vec![table::proxy("ServiceProxyOptions"), table::status("Service")],
         scale: None,
@@ -61,7 +67,7 @@ impl Strategy for Service {
         }
         let kind = text(spec, &["type"]).to_owned();
         if kind != "ExternalName" {
-            default_text(spec, "internalTrafficPolicy", "Cluster");
+            default(spec, "internalTrafficPolicy", "Cluster");
         }
         if service_validation::is_outward(spec) {
             default_text(spec, "externalTrafficPolicy", "Cluster");

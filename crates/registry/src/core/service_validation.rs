@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::pod_spec::one_of;
 use super::service_families;
+use crate::checks::supported;
 use crate::tree::{at, entries, items, number, text};
 
-const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
+const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
 pub(super) fn validate(service: &Value, errors: &mut Vec<FieldError>) {
@@ -25,8 +26,8 @@ pub(super) fn validate(service: &Value, errors: &mut Vec<FieldError>) {
     }
     one_of(tree, "type", TYPES, &spec, errors);
     one_of(tree, "sessionAffinity", &["ClientIP", "None"], &spec, errors);
-    one_of(tree, "internalTrafficPolicy", &["Cluster", "Local"], &spec, errors);
-    one_of(tree, "trafficDistribution", DISTRIBUTIONS, &spec, errors);
+    supported(tree, "internalTrafficPolicy", &["Cluster", "Local"], &spec, errors);
+    supported(tree, "trafficDistribution", DISTRIBUTIONS, &spec, errors);
     validate_affinity(tree, &spec, errors);
     validate_outside(tree, &spec, errors);
     validate_balancer(tree, &spec, errors);
@@ -121,7 +122,8 @@ fn validate_balancer(tree: &Value, spec: &Path<'_>, errors: &mut Vec<FieldError>
     for field in ["loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
         only_balanced(field, errors);
     }
-    let ranges = spec.child("loadBalancerSourceRanges");
+    // Upstream writes this one with a capital.
+    let ranges = spec.child("LoadBalancerSourceRanges");
     for (index, range) in items(tree, &["loadBalancerSourceRanges"]).iter().enumerate() {
         let range = range.as_str().unwrap_or_default();
         if !is_cidr(range.trim()) {
@@ -204,11 +206,7 @@ fn validate_ports(tree: &Value, path: &Path<'_>, kind: &str, errors: &mut Vec<Fi
         }
         one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at_port, errors);
         validate_target(port, &at_port, errors);
-        if let Some(protocol) = at(port, &["appProtocol"]).and_then(Value::as_str) {
-            let faults = qualified_name(protocol).into_iter();
-            let path = at_port.child("appProtocol");
-            errors.extend(faults.map(|why| FieldError::invalid(&path, protocol, why)));
-        }
+        super::endpoints::validate_app_protocol(port, &at_port, errors);
         let protocol = text(port, &["protocol"]);
         if !seen.insert((own, protocol)) {
             errors.push(FieldError::duplicate(

@@ -108,6 +108,7 @@ pub(crate) fn validate_template_of(
     if let Some(annotations) = at(template, &["metadata", "annotations"]).and_then(Value::as_object) {
         meta::validate_annotations(annotations, &path.child("annotations"), errors);
     }
+    super::pod_annotations::validate(template, &path.child("annotations"), errors);
     let spec = path.child("spec");
     pod_spec::validate(pod, &spec, errors);
     if !items(pod, &["ephemeralContainers"]).is_empty() {
@@ -164,6 +165,17 @@ pub(crate) fn name_warning(owner: &Value) -> Option<String> {
             faults.join(" ")
         )
     })
+}
+
+/// What whoever writes the template at `spec.template` is told about it.
+pub(crate) fn spec_warnings(owner: &Value) -> Vec<String> {
+    let spec = Path::new("spec");
+    warnings(at(owner, &["spec", "template"]), &spec.child("template"))
+}
+
+/// What whoever writes a template is told about it.
+pub(crate) fn warnings(template: Option<&Value>, path: &Path<'_>) -> Vec<String> {
+    template.map(|template| super::pod_warnings::of_template(template, path)).unwrap_or_default()
 }
 
 /// Names and images of the containers of the template at `spec.template`, joined, and the selector: the wide columns.

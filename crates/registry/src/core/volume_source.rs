@@ -96,7 +96,7 @@ pub(crate) fn validate(spec: &Value, name: &str, path: &Path<'_>, errors: &mut V
             required(source, needed, &at_source, errors);
         }
         if !(errors.len() > before && matches!(*field, "hostPath" | "local")) {
-            validate_one(field, source, name, &at_source, errors);
+            validate_one(field, source, Some(name), &at_source, errors);
         }
     }
     if !is_found {
@@ -107,7 +107,15 @@ pub(crate) fn validate(spec: &Value, name: &str, path: &Path<'_>, errors: &mut V
     }
 }
 
-fn validate_one(kind: &str, source: &Value, name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+/// Checks a source of that kind, of which what must be there is. `name` is that of the PersistentVolume; a volume of a pod
+/// gives none.
+pub(super) fn validate_one(
+    kind: &str,
+    source: &Value,
+    name: Option<&str>,
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
     match kind {
         "hostPath" => {
             no_backsteps(text(source, &["path"]), &path.child("path"), errors);
@@ -120,7 +128,11 @@ fn validate_one(kind: &str, source: &Value, name: &str, path: &Path<'_>, errors:
         }
         "gcePersistentDisk" | "awsElasticBlockStore" => {
             let partition = number(source, &["partition"]).unwrap_or_default();
-            within_a_byte(partition, &path.child("partition"), errors);
+            if !(0..=255).contains(&partition) {
+                // Upstream's words, though it takes 0 for unset.
+                let why = "must be between 1 and 255, inclusive";
+                errors.push(FieldError::invalid(&path.child("partition"), partition, why));
+            }
         }
         "glusterfs" => validate_glusterfs(source, path, errors),
         "flocker" => validate_flocker(source, path, errors),
@@ -161,7 +173,7 @@ fn validate_one(kind: &str, source: &Value, name: &str, path: &Path<'_>, errors:
 }
 
 /// A path that does not lead up.
-fn no_backsteps(given: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn no_backsteps(given: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if given.split('/').any(|part| part == "..") {
         errors.push(FieldError::invalid(path, given, "must not contain '..'"));
     }
@@ -221,32 +233,42 @@ fn validate_quobyte(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError
     required(source, "volume", path, errors);
 }
 
-fn validate_iscsi(source: &Value, name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn validate_iscsi(source: &Value, name: Option<&str>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let portal = text(source, &["targetPortal"]);
     let initiator = at(source, &["initiatorName"]).and_then(Value::as_str);
-    if initiator.is_some() && name.len() + portal.len() + 1 > 64 {
+    if initiator.is_some() && name.is_some_and(|name| name.len() + portal.len() + 1 > 64) {
         let why = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if \
                    iscsi.initiatorName is specified.";
         errors.push(FieldError::invalid(&path.child("targetportal"), portal, why));
     }
     if required(source, "iqn", path, errors) {
         let iqn = text(source, &["iqn"]);
-        if !is_iscsi_name(iqn) {
-            errors.push(FieldError::invalid(&path.child("iqn"), iqn, "must be valid format"));
-        }
+        iscsi_name(iqn, &path.child("iqn"), errors);
     }
     within_a_byte(number(source, &["lun"]).unwrap_or_default(), &path.child("lun"), errors);
     let needs_secret = is_true(source, &["chapAuthDiscovery"]) || is_true(source, &["chapAuthSession"]);
     match source.get("secretRef") {
         None if needs_secret => errors.push(FieldError::required(&path.child("secretRef"), "")),
-        Some(reference) => {
+        // Upstream does not look at the name in a pod's own volume.
+        Some(reference) if name.is_some() => {
             required(reference, "name", &path.child("secretRef"), errors);
         }
-        None => {}
+        _ => {}
     }
-    if let Some(initiator) = initiator.filter(|initiator| !is_iscsi_name(initiator)) {
-        errors.push(FieldError::invalid(&path.child("initiatorname"), initiator, "must be valid format"));
+    if let Some(initiator) = initiator {
+        iscsi_name(initiator, &path.child("initiatorname"), errors);
     }
+}
+
+fn iscsi_name(name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let why = if !["iqn", "eui", "naa"].iter().any(|prefix| name.starts_with(prefix)) {
+        "must be valid format starting with iqn, eui, or naa"
+    } else if !is_iscsi_name(name) {
+        "must be valid format"
+    } else {
+        return;
+    };
+    errors.push(FieldError::invalid(path, name, why));
 }
 
 /// `iqn.YYYY-MM.domain:name`, `eui.` and 16 digits, or `naa.` and 32.

@@ -158,6 +158,7 @@ fn kind_of(crd: &Value, version: &Value, resource: &Arc<Resource>, shape: Shape)
             status_metadata: false,
             create_on_update: false,
             unconditional_update: false,
+            any_finalizer: true,
             ..Rules::default()
         },
         scale,

@@ -12,4 +12,4 @@ pub use conversion::{AskWebhook, NoWebhooks};
 pub(crate) use conversion::{REVIEWS, Webhook};
 pub(crate) use json_path::JsonPath;
 pub(crate) use publish::{CLEANUP, CustomKinds};
-pub(crate) use rules::check_definition;
+pub(crate) use rules::{check_definition, find};

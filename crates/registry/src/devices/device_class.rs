@@ -18,7 +18,7 @@ struct DeviceClass;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("resource.k8s.io", "v1", "DeviceClass"),
-        rules: Rules { generation: Generation::Spec, ..Rules::default() },
+        rules: Rules { generation: Generation::Spec, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,

@@ -21,7 +21,7 @@ struct ResourceClaim;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("resource.k8s.io", "v1", "ResourceClaim"),
-        rules: Rules { status: true, status_metadata: false, ..Rules::default() },
+        rules: Rules { status: true, status_metadata: false, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::status("ResourceClaim")],
         scale: None,

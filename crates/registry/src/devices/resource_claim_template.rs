@@ -19,7 +19,7 @@ struct ResourceClaimTemplate;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("resource.k8s.io", "v1", "ResourceClaimTemplate"),
-        rules: Rules::default(),
+        rules: Rules { shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,

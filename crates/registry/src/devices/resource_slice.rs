@@ -26,7 +26,7 @@ struct ResourceSlice;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("resource.k8s.io", "v1", "ResourceSlice"),
-        rules: Rules { generation: Generation::Spec, ..Rules::default() },
+        rules: Rules { generation: Generation::Spec, shows_deleted: true, ..Rules::default() },
         fields: vec![Field::at("spec.nodeName"), Field::at("spec.driver")],
         subresources: Vec::new(),
         scale: None,

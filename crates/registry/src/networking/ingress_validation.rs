@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use apimachinery::field::{FieldError, Path};
 use apimachinery::meta::names::{
-    self, dns1035_label, dns1123_subdomain, path_segment, wildcard_dns1123_subdomain,
+    self, dns1123_label, dns1123_subdomain, path_segment, wildcard_dns1123_subdomain,
 };
 use serde_json::Value;
 
@@ -151,7 +151,7 @@ fn service_backend(service: &Value, path: &Path<'_>, errors: &mut Vec<FieldError
     if name.is_empty() {
         errors.push(FieldError::required(&at_service.child("name"), ""));
     } else {
-        invalid(&at_service.child("name"), name, dns1035_label(name), errors);
+        invalid(&at_service.child("name"), name, dns1123_label(name), errors);
     }
     let at_port = at_service.child("port");
     let port_name = text(service, &["port", "name"]);

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path, quote};
-use apimachinery::meta::NameRule;
 use apimachinery::meta::names::{dns1123_subdomain, path_segment};
+use apimachinery::meta::{self, NameRule};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -65,20 +65,37 @@ pub(crate) fn builtin() -> Builtin {
     }
 }
 
+/// The parent as upstream prints one: what is not said is empty.
+fn parent(address: &Value) -> Option<Value> {
+    let parent = at(address, &["spec", "parentRef"])?;
+    let of = |field| text(parent, &[field]);
+    Some(json!({
+        "Group": of("group"), "Resource": of("resource"), "Namespace": of("namespace"), "Name": of("name"),
+    }))
+}
+
+/// A name is an address in its one proper form. That there is none is said elsewhere.
+fn validate_name(name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    match name.parse::<IpAddr>() {
+        _ if name.is_empty() => {}
+        Err(_) => {
+            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.push(FieldError::invalid(path, name, why));
+        }
+        Ok(parsed) if parsed.to_string() != name => {
+            let why = format!("must be in canonical form ({})", quote(&parsed.to_string()));
+            errors.push(FieldError::invalid(path, name, why));
+        }
+        Ok(_) => {}
+    }
+}
+
 impl Strategy for IpAddress {
     fn validate(&self, address: &Value, errors: &mut Vec<FieldError>) {
-        let (metadata, name) = (Path::new("metadata"), apimachinery::meta::name(address));
-        let at_name = metadata.child("name");
-        match name.parse::<IpAddr>() {
-            Err(_) => {
-                let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-                errors.push(FieldError::invalid(&at_name, name, why));
-            }
-            Ok(parsed) if parsed.to_string() != name => {
-                let why = format!("must be in canonical form ({})", quote(&parsed.to_string()));
-                errors.push(FieldError::invalid(&at_name, name, why));
-            }
-            Ok(_) => {}
+        let metadata = Path::new("metadata");
+        for (field, given) in [("generateName", meta::generate_name(address)), ("name", meta::name(address))]
+        {
+            validate_name(given, &metadata.child(field), errors);
         }
         let spec = Path::new("spec");
         let path = spec.child("parentRef");
@@ -101,8 +118,9 @@ impl Strategy for IpAddress {
     }
 
     fn validate_update(&self, address: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        let (spec, of) = (Path::new("spec"), ["spec", "parentRef"]);
-        unchanged(&spec.child("parentRef"), at(address, &of), at(old, &of), errors);
+        self.validate(address, errors);
+        let spec = Path::new("spec");
+        unchanged(&spec.child("parentRef"), parent(address).as_ref(), parent(old).as_ref(), errors);
     }
 
     fn cells(&self, address: &Value, now: Timestamp) -> Vec<Value> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Generation, Rules, Strategy};
 use crate::table;
-use crate::tree::{at, default_text, items, items_mut, map, object, text};
+use crate::tree::{at, default, items, items_mut, map, object, text};
 
 const TYPES: &[&str] = &["Egress", "Ingress"];
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
@@ -41,7 +41,7 @@ impl Strategy for NetworkPolicy {
         object(spec, "podSelector");
         for (direction, _) in DIRECTIONS {
             for rule in items_mut(spec, &[direction]) {
-                items_mut(rule, &["ports"]).iter_mut().for_each(|port| default_text(port, "protocol", "TCP"));
+                items_mut(rule, &["ports"]).iter_mut().for_each(|port| default(port, "protocol", "TCP"));
             }
         }
         if items(spec, &["policyTypes"]).is_empty() {
@@ -156,7 +156,8 @@ fn validate_port(port: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             errors.extend(faults.map(|why| FieldError::invalid(&at_port, number, why)));
             let Some(end) = end else { return };
             if end < number {
-                errors.push(FieldError::invalid(&at_end, end, "must be greater than or equal to `port`"));
+                // The value that upstream shows here is the port's.
+                errors.push(FieldError::invalid(&at_end, number, "must be greater than or equal to `port`"));
             }
             let faults = names::port_number(end).into_iter();
             errors.extend(faults.map(|why| FieldError::invalid(&at_end, end, why)));

@@ -37,7 +37,7 @@ impl Strategy for ServiceCidr {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let spec = Path::new("spec");
         let path = spec.child("cidrs");
-        let given = object.get("spec").cloned().unwrap_or_default();
+        let given = items(object, &["spec", "cidrs"]).to_vec();
         let count = ranges(object).count();
         if count == 0 {
             errors.push(FieldError::required(&path, "at least one CIDR required"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::field::{FieldError, Path};
+use apimachinery::meta::NameRule;
 use apimachinery::selector::Selector;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -24,9 +25,11 @@ pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("policy", "v1", "PodDisruptionBudget"),
         rules: Rules {
+            name: NameRule::PathSegment,
             generation: Generation::Spec,
             status: true,
             unconditional_update: false,
+            any_finalizer: true,
             ..Rules::default()
         },
         fields: Vec::new(),
@@ -54,9 +57,13 @@ impl Strategy for PodDisruptionBudget {
         let field = |field: &str| at(budget, &["spec", field]);
         let (available, unavailable) = (field("minAvailable"), field("maxUnavailable"));
         if available.is_some() && unavailable.is_some() {
-            let spec = budget.get("spec").cloned().unwrap_or_default();
             let why = "minAvailable and maxUnavailable cannot be both set";
-            errors.push(FieldError::invalid(&path, spec, why));
+            // As upstream prints a spec.
+            let given = json!({
+                "MinAvailable": available, "Selector": field("selector"), "MaxUnavailable": unavailable,
+                "UnhealthyPodEvictionPolicy": field("unhealthyPodEvictionPolicy"),
+            });
+            errors.push(FieldError::invalid(&path, given, why));
         }
         for (name, given) in [("minAvailable", available), ("maxUnavailable", unavailable)] {
             if let Some(given) = given {

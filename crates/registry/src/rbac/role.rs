@@ -38,6 +38,9 @@ fn builtin(kind: &'static str, role: Role) -> Builtin {
 impl Strategy for Role {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         rules::validate_rules(object, self.namespaced, errors);
+        if !self.namespaced {
+            rules::validate_aggregation(object, errors);
+        }
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {

@@ -1,11 +1,12 @@
 //! Rules of roles, and whom bindings bind to them.
 
 use apimachinery::field::{FieldError, Path};
+use apimachinery::selector::Selector;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::table;
-use crate::tree::{default_text, items, items_mut, text};
+use crate::tree::{default_text, items, items_mut, object as child, text};
 
 pub(super) const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -42,8 +43,28 @@ pub(super) fn validate_rules(object: &Value, namespaced: bool, errors: &mut Vec<
     }
 }
 
+/// What is wrong with how a role of the cluster is made of others.
+pub(super) fn validate_aggregation(object: &Value, errors: &mut Vec<FieldError>) {
+    let Some(rule) = object.get("aggregationRule") else { return };
+    let aggregation = Path::new("aggregationRule");
+    let path = aggregation.child("clusterRoleSelectors");
+    let selectors = items(rule, &["clusterRoleSelectors"]);
+    if selectors.is_empty() {
+        let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        errors.push(FieldError::required(&path, why));
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        let path = path.index(index);
+        if let Err(found) = Selector::from_object(selector, &path) {
+            errors.extend(found);
+            errors.push(FieldError::invalid(&path, Value::Null, "invalid label selector."));
+        }
+    }
+}
+
 /// Defaults of a binding.
 pub(super) fn default_binding(object: &mut Value) {
+    child(object, "roleRef");
     if let Some(reference) = object.get_mut("roleRef") {
         default_text(reference, "apiGroup", GROUP);
     }
@@ -146,4 +167,27 @@ pub(super) fn binding_cells(object: &Value, now: Timestamp) -> Vec<Value> {
         of("Group"),
         of("ServiceAccount"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aggregated_role_says_of_what() {
+        let check = |rule: Value, expected: &[&str]| {
+            let mut errors = Vec::new();
+            validate_aggregation(&json!({"aggregationRule": rule}), &mut errors);
+            let found: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+            assert_eq!(found, expected, "{rule}");
+        };
+        check(json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}), &[]);
+        check(json!({}), &["aggregationRule.clusterRoleSelectors"]);
+        let selector = json!({"matchExpressions": [{"key": "x", "operator": "x"}]});
+        let path = "aggregationRule.clusterRoleSelectors[0]";
+        check(
+            json!({"clusterRoleSelectors": [selector]}),
+            &[&format!("{path}.matchExpressions[0].operator"), path],
+        );
+    }
 }

@@ -12,10 +12,12 @@ use crate::checks::{supported, unchanged};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
-use crate::tree::{at, default, is_true, items, map, number, object, text};
+use crate::tree::{at, default, is_true, items, map, number, object, shut, text};
 
 const GROUP_POLICIES: &[&str] = &["File", "None", "ReadWriteOnceWithFSType"];
 const MODES: &[&str] = &["Persistent", "Ephemeral"];
+/// What v1.36 has behind a gate that is shut.
+const SHUT: [&str; 1] = ["preventPodSchedulingIfMissing"];
 const TEN_MINUTES: i64 = 600;
 
 struct CsiDriver;
@@ -23,7 +25,7 @@ struct CsiDriver;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("storage.k8s.io", "v1", "CSIDriver"),
-        rules: Rules { unconditional_update: false, ..Rules::default() },
+        rules: Rules { unconditional_update: false, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,
@@ -55,7 +57,12 @@ impl Strategy for CsiDriver {
         }
     }
 
+    fn prepare_create(&self, driver: &mut Value) {
+        shut(driver, None, &["spec"], &SHUT);
+    }
+
     fn prepare_update(&self, driver: &mut Value, old: &Value) {
+        shut(driver, Some(old), &["spec"], &SHUT);
         if driver.get("spec") != old.get("spec") {
             set_generation(driver, generation(old) + 1);
         }
@@ -87,6 +94,16 @@ impl Strategy for CsiDriver {
             let of = |driver| at(driver, &["spec", field]);
             unchanged(&spec.child(shown), of(driver), of(old), errors);
         }
+    }
+
+    fn warnings(&self, driver: &Value) -> Vec<String> {
+        let gets_tokens = !items(driver, &["spec", "tokenRequests"]).is_empty();
+        let is_silent = at(driver, &["spec", "serviceAccountTokenInSecrets"]).is_none();
+        let why = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent \
+                   possible logging of tokens in volume attributes";
+        // Who changes a driver that is there has been told.
+        let is_new = text(driver, &["metadata", "resourceVersion"]).is_empty();
+        (is_new && gets_tokens && is_silent).then(|| why.to_owned()).into_iter().collect()
     }
 
     fn cells(&self, driver: &Value, now: Timestamp) -> Vec<Value> {

@@ -8,7 +8,7 @@ use apimachinery::meta::names::qualified_name;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::checks::{csi_driver, invalid, unchanged};
+use crate::checks::{csi_driver, invalid, required, unchanged};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;
@@ -22,7 +22,7 @@ struct CsiNode;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("storage.k8s.io", "v1", "CSINode"),
-        rules: Rules { unconditional_update: false, ..Rules::default() },
+        rules: Rules { unconditional_update: false, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,
@@ -70,7 +70,9 @@ impl Strategy for CsiNode {
 }
 
 fn validate_driver(driver: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    csi_driver(text(driver, &["name"]), &path.child("name"), errors);
+    if required(driver, "name", path, errors) {
+        csi_driver(text(driver, &["name"]), &path.child("name"), errors);
+    }
     let (id, at_id) = (text(driver, &["nodeID"]), path.child("nodeID"));
     if id.is_empty() {
         errors.push(FieldError::required(&at_id, ""));

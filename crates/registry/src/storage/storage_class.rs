@@ -25,7 +25,7 @@ struct StorageClass;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("storage.k8s.io", "v1", "StorageClass"),
-        rules: Rules::default(),
+        rules: Rules { shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,
@@ -51,17 +51,21 @@ impl Strategy for StorageClass {
         let root = Path::empty();
         provisioner(text(class, &["provisioner"]), &Path::new("provisioner"), errors);
         parameters::validate(class, true, errors);
-        supported(class, "reclaimPolicy", &["Delete", "Retain"], &root, errors);
+        // Upstream looks at it only if it says something.
+        if !text(class, &["reclaimPolicy"]).is_empty() {
+            supported(class, "reclaimPolicy", &["Delete", "Retain"], &root, errors);
+        }
         supported(class, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], &root, errors);
         validate_topologies(class, errors);
     }
 
     fn validate_update(&self, class: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        for field in ["parameters", "provisioner", "reclaimPolicy"] {
-            parameters::kept(class, old, field, errors);
+        self.validate(class, errors);
+        let is_empty = |value: &&Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            let of = |class: &'_ Value| class.get(field).filter(|value| !is_empty(value)).cloned();
+            unchanged(&Path::new(field), of(class).as_ref(), of(old).as_ref(), errors);
         }
-        let (field, path) = ("volumeBindingMode", Path::new("volumeBindingMode"));
-        unchanged(&path, class.get(field), old.get(field), errors);
     }
 
     fn cells(&self, class: &Value, now: Timestamp) -> Vec<Value> {
@@ -80,8 +84,10 @@ impl Strategy for StorageClass {
 
 fn validate_topologies(class: &Value, errors: &mut Vec<FieldError>) {
     let path = Path::new("allowedTopologies");
-    let mut known: Vec<Vec<(&str, BTreeSet<&str>)>> = Vec::new();
-    for (index, term) in items(class, &["allowedTopologies"]).iter().enumerate() {
+    let terms = items(class, &["allowedTopologies"]);
+    // Upstream's list of those that it knows begins with as many empty ones as there are terms.
+    let mut known: Vec<Vec<(&str, BTreeSet<&str>)>> = vec![Vec::new(); terms.len()];
+    for (index, term) in terms.iter().enumerate() {
         let at_term = path.index(index);
         let at_expressions = at_term.child("matchLabelExpressions");
         let mut term_values: Vec<(&str, BTreeSet<&str>)> = Vec::new();
@@ -107,9 +113,8 @@ fn validate_topologies(class: &Value, errors: &mut Vec<FieldError>) {
             term_values.push((key, seen));
         }
         term_values.sort_unstable();
-        if known.contains(&term_values) {
-            errors.push(FieldError::duplicate(&at_expressions, ""));
-        }
+        let same = known.iter().filter(|other| **other == term_values);
+        errors.extend(same.map(|_| FieldError::duplicate(&at_expressions, "")));
         known.push(term_values);
     }
 }

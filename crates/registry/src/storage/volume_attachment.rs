@@ -24,7 +24,7 @@ struct VolumeAttachment;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("storage.k8s.io", "v1", "VolumeAttachment"),
-        rules: Rules { status: true, unconditional_update: false, ..Rules::default() },
+        rules: Rules { status: true, unconditional_update: false, shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: vec![table::status("VolumeAttachment")],
         scale: None,
@@ -41,12 +41,14 @@ impl Strategy for VolumeAttachment {
     fn validate(&self, attachment: &Value, errors: &mut Vec<FieldError>) {
         let spec = Path::new("spec");
         let of = attachment.get("spec").unwrap_or(&Value::Null);
-        required(of, "attacher", &spec, errors);
+        let is_named = required(of, "attacher", &spec, errors);
         validate_source(of.get("source").unwrap_or(&Value::Null), &spec.child("source"), errors);
         let node = text(of, &["nodeName"]);
         invalid(&spec.child("nodeName"), node, dns1123_subdomain(node), errors);
         validate_state(attachment, errors);
-        csi_driver(text(of, &["attacher"]), &spec.child("attacher"), errors);
+        if is_named {
+            csi_driver(text(of, &["attacher"]), &spec.child("attacher"), errors);
+        }
         if let Some(name) = at(of, &["source", "persistentVolumeName"]).and_then(Value::as_str) {
             let source = spec.child("source");
             invalid(&source.child("persistentVolumeName"), name, dns1123_subdomain(name), errors);

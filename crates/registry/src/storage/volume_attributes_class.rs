@@ -21,7 +21,7 @@ struct VolumeAttributesClass;
 pub(crate) fn builtin() -> Builtin {
     Builtin {
         name: ("storage.k8s.io", "v1", "VolumeAttributesClass"),
-        rules: Rules::default(),
+        rules: Rules { shows_deleted: true, ..Rules::default() },
         fields: Vec::new(),
         subresources: Vec::new(),
         scale: None,

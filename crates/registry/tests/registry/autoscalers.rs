@@ -161,7 +161,7 @@ async fn what_an_autoscaler_may_not_say() {
         ),
         (
             json!({"maxReplicas": -1}),
-            "[spec.maxReplicas: Invalid value: -1: must be greater than 0, spec.maxReplicas: Invalid value: -1: must be \
+            "[spec.maxReplicas: Invalid value: -1: must be greater than or equal to 1, spec.maxReplicas: Invalid value: -1: must be \
              greater than or equal to `minReplicas`]"
                 .to_owned(),
         ),

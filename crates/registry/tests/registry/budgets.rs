@@ -99,7 +99,7 @@ async fn what_a_budget_may_not_say() {
     refused(
         BUDGETS,
         budget(json!({"minAvailable": 1, "maxUnavailable": 1})),
-        "spec: Invalid value: {\"maxUnavailable\":1,\"minAvailable\":1}: minAvailable and maxUnavailable cannot be both \
+        "spec: Invalid value: {\"MaxUnavailable\":1,\"MinAvailable\":1,\"Selector\":null,\"UnhealthyPodEvictionPolicy\":null}: minAvailable and maxUnavailable cannot be both \
          set",
     )
     .await;

@@ -246,6 +246,26 @@ async fn what_is_wrong_with_a_definition_is_named() {
         "should be a json path under .spec",
     )
     .await;
+    for (path, why) in [
+        (".spec.nothing", "is an invalid path: does not refer to a valid field"),
+        (".spec", "must point to a field of type string, boolean or integer."),
+        ("spec.colour", "is an invalid path"),
+    ] {
+        let expected = format!("spec.selectableFields[0].jsonPath: Invalid value: \"{path}\": {why}");
+        check("/spec/versions/0/selectableFields/0/jsonPath", json!(path), &expected).await;
+    }
+    let twice = json!([{"jsonPath": ".spec.colour"}, {"jsonPath": ".spec.colour"}]);
+    check("/spec/versions/0/selectableFields", twice, "selectableFields[1].jsonPath: Duplicate value").await;
+    let column = json!({"name": "X", "type": "string", "jsonPath": "spec.x", "format": "odd"});
+    check("/spec/versions/0/additionalPrinterColumns/0", column, "[0].JSONPath: Invalid value: \"spec.x\"")
+        .await;
+    let root = json!({"type": "object", "minProperties": 1, "properties": {"spec": {"type": "object", "properties": {"colour": {"type": "string"}}}}});
+    let why = "fields are allowed at the root of the schema if the status subresource is enabled";
+    check("/spec/versions/0/schema/openAPIV3Schema", root, why).await;
+    let mut version = definition()["spec"]["versions"][0].clone();
+    version["deprecationWarning"] = json!("old");
+    check("/spec/versions/0", version, "deprecationWarning: Invalid value: \"old\": can only be set for")
+        .await;
 }
 
 #[tokio::test]

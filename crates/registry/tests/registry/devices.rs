@@ -512,7 +512,7 @@ async fn what_a_pod_may_not_say_of_its_claims() {
     let cases = [
         (
             claims(json!([{"name": "gpu"}])),
-            "spec.resourceClaims[0]: Invalid value: {\"name\":\"gpu\"}: must specify one of: `resourceClaimName`, \
+            "spec.resourceClaims[0]: Invalid value: {\"Name\":\"gpu\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, \
              `resourceClaimTemplateName`",
         ),
         (
@@ -538,7 +538,7 @@ async fn what_a_pod_may_not_say_of_its_claims() {
     check("pods", &pod, &cases).await;
     let long = patched(&pod, &json!({"metadata": {"name": "p".repeat(250)}}));
     let refused = World::new().await.create("pods", long).await.unwrap_err();
-    let why = "-net\": final ResourceClaim name: must be no more than 253 bytes";
+    let why = "-net\": final ResourceClaim name: must be no more than 253 characters";
     assert!(refused.message.ends_with(why), "{}", refused.message);
     let world = World::new().await;
     let mut made = world.create("pods", pod).await.unwrap();

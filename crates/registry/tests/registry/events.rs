@@ -48,7 +48,7 @@ async fn events_are_checked_in_their_own_words() {
     assert_eq!(refused.message, expected);
     let bare = json!({"metadata": {"name": "e"}, "type": "Normal"});
     let refused = world.create("events.events.k8s.io", bare).await.unwrap_err();
-    assert!(refused.message.contains("reportingController: Required value"), "{}", refused.message);
+    assert!(refused.message.contains("eventTime: Required value"), "{}", refused.message);
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ async fn policies_and_bindings() {
         ),
         (
             json!({"spec": {"variables": [{"name": "for", "expression": "1"}]}}),
-            "spec.variables[0].name: Invalid value: \"for\": name is not a valid CEL identifier",
+            "spec.variables[0].name: Invalid value: \"for\": must be a valid CEL identifier",
         ),
         (
             json!({"spec": {"variables": [{"name": "a", "expression": "1"}], "validations": [{"expression": "variables.b == 1"}]}}),
@@ -285,7 +285,7 @@ async fn addresses_and_ranges() {
         ),
         (
             of(json!(["10.1.0.0/16", "10.2.0.0/16"])),
-            "spec.cidrs: Invalid value: {\"cidrs\":[\"10.1.0.0/16\",\"10.2.0.0/16\"]}: may specify no more than one IP for \
+            "spec.cidrs: Invalid value: [\"10.1.0.0/16\",\"10.2.0.0/16\"]: may specify no more than one IP for \
              each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
         ),
     ];

@@ -192,3 +192,14 @@ async fn a_lease_needs_a_version_and_is_made_by_put() {
     let next = world.update("leases.coordination.k8s.io", next).await.unwrap();
     assert_eq!(next["spec"]["holderIdentity"], "b");
 }
+
+#[tokio::test]
+async fn fields_behind_a_gate_that_is_shut_are_not_kept() {
+    let world = World::new().await;
+    let lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a", "strategy": "OldestEmulationVersion"}});
+    let made = world.create("leases.coordination.k8s.io", lease).await.unwrap();
+    assert_eq!(made["spec"], json!({"holderIdentity": "a"}));
+    let patch = Patch::Merge(json!({"spec": {"preferredHolder": "b", "leaseDurationSeconds": 9}}));
+    let changed = world.patch("leases.coordination.k8s.io", "l", Part::Whole, patch).await.unwrap();
+    assert_eq!(changed["spec"], json!({"holderIdentity": "a", "leaseDurationSeconds": 9}));
+}

@@ -36,7 +36,7 @@ async fn what_is_wrong_is_said_as_upstream_says_it() {
         ),
         (
             json!({"egress": [{"ports": [{"port": 90, "endPort": 80}]}]}),
-            "spec.egress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`",
+            "spec.egress[0].ports[0].endPort: Invalid value: 90: must be greater than or equal to `port`",
         ),
         (
             json!({"egress": [{"ports": [{"port": "web", "endPort": 80}]}]}),

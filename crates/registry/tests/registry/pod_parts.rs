@@ -134,7 +134,7 @@ async fn restart_rules_are_checked() {
         ),
         (
             json!({"resizePolicy": [{"resourceName": "disk", "restartPolicy": "NotRequired"}]}),
-            "resizePolicy[0].resourceName: Unsupported value",
+            "containers[0].resizePolicy: Unsupported value: \"disk\"",
         ),
     ] {
         let refused = create(container).await.unwrap_err();

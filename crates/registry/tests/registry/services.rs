@@ -198,7 +198,7 @@ async fn what_does_not_go_together_is_named() {
     let why = "spec.loadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'";
     check(ranges, why).await;
     let ranges = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0"]});
-    let why = "spec.loadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0\": must be a valid CIDR value, \
+    let why = "spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0\": must be a valid CIDR value, \
                (e.g. 10.9.8.0/24 or 2001:db8::/64)";
     check(ranges, why).await;
     let day = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86401}}});
@@ -207,7 +207,7 @@ async fn what_does_not_go_together_is_named() {
     check(day, why).await;
     let near = json!({"trafficDistribution": "Near"});
     let why = "spec.trafficDistribution: Unsupported value: \"Near\": supported values: \"PreferClose\", \
-               \"PreferSameNode\", \"PreferSameZone\"";
+               \"PreferSameZone\", \"PreferSameNode\"";
     check(near, why).await;
     let loopback = json!({"externalIPs": ["127.0.0.1"]});
     let why = "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)";

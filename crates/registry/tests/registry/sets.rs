@@ -40,8 +40,7 @@ async fn refused(resource: &str, object: Value, expected: &str) {
 async fn a_stateful_set_gets_upstreams_defaults() {
     let world = World::new().await;
     let mut given = with(set(), "/spec/serviceName", json!("db"));
-    given["spec"]["volumeClaimTemplates"] =
-        json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]);
+    given["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
     given["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] =
         json!([{"name": "data", "mountPath": "/data"}]);
     let made = world.create(STATEFUL, given).await.unwrap();
@@ -62,7 +61,7 @@ async fn a_stateful_set_gets_upstreams_defaults() {
     ];
     assert_eq!(shown, expected.each_ref());
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {}, "volumeMode": "Filesystem"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeMode": "Filesystem"},
         "status": {"phase": "Pending"}});
     assert_eq!(spec["volumeClaimTemplates"], json!([claim]));
     assert_eq!(made["status"], json!({"replicas": 0, "availableReplicas": 0}));
@@ -249,7 +248,7 @@ async fn what_a_daemon_set_may_not_say() {
         (
             "/spec/updateStrategy",
             json!({"type": "Now"}),
-            "spec.updateStrategy: Unsupported value: {\"type\":\"Now\"}: supported values: \"RollingUpdate\", \
+            "spec.updateStrategy: Unsupported value: {\"RollingUpdate\":null,\"Type\":\"Now\"}: supported values: \"RollingUpdate\", \
              \"OnDelete\""
                 .to_owned(),
         ),

@@ -109,6 +109,8 @@ pub(super) enum Answers {
     /// A list, by its definition's name.
     List(String),
     Status,
+    /// The object as it was.
+    Deleted,
     Events,
     Text,
 }
@@ -315,6 +317,7 @@ impl Operation<'_> {
             Answers::List(name) => (reference(name, dialect), &["200"]),
             Answers::Status if self.many => (reference(STATUS, dialect), &["200"]),
             Answers::Status => (reference(STATUS, dialect), &["200", "202"]),
+            Answers::Deleted => (reference(subject.definition, dialect), &["200", "202"]),
             Answers::Events => (reference(WATCH_EVENT, dialect), &["200"]),
             Answers::Text => (json!({"type": "string"}), &["200"]),
         };

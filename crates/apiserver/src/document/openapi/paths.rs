@@ -112,12 +112,13 @@ impl Paths {
             self.add(&format!("{}/{}", at.root, kind.plural), &subject, false, vec![everywhere]);
         }
         let item = format!("{}/{{name}}", at.collection);
+        let deleted = if kind.shows_deleted() { Answers::Deleted } else { Answers::Status };
         let mut one = Vec::new();
         for (verb, method, name, asks, answers) in [
             ("get", "get", "read", Asks::Nothing, Answers::Object),
             ("update", "put", "replace", Asks::Object, Answers::Created),
             ("patch", "patch", "patch", Asks::Patch, Answers::Created),
-            ("delete", "delete", "delete", Asks::Deletion { many: false }, Answers::Status),
+            ("delete", "delete", "delete", Asks::Deletion { many: false }, deleted),
         ] {
             if serves(verb) {
                 one.push(operation(method, method, name, asks, answers));

@@ -7,6 +7,14 @@ use apimachinery::schema::{Ref, Schema};
 /// # Errors
 /// What is wrong with it, in upstream's words.
 pub(super) fn normalize(path: &str, schema: &Schema) -> Result<String, String> {
+    find(path, schema).map(|node| node.path)
+}
+
+/// What the schema has at the path.
+///
+/// # Errors
+/// As for [`normalize`].
+pub(crate) fn find<'s>(path: &str, schema: &'s Schema) -> Result<Node<'s>, String> {
     let mut tokens = Tokens(path);
     let mut node = Node { schema, path: String::new() };
     while let Some(token) = tokens.next() {
@@ -29,12 +37,15 @@ pub(super) fn normalize(path: &str, schema: &Schema) -> Result<String, String> {
             other => return Err(format!("expected [ or . but got: {other}")),
         }
     }
-    Ok(node.path)
+    Ok(node)
 }
 
-struct Node<'s> {
-    schema: &'s Schema,
-    path: String,
+/// A place in a schema.
+pub(crate) struct Node<'s> {
+    /// What may stand there.
+    pub(crate) schema: &'s Schema,
+    /// The path that leads there, as errors write it.
+    pub(crate) path: String,
 }
 
 impl<'s> Node<'s> {

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use compile::Rule;
 pub(crate) use definition::check as check_definition;
+pub(crate) use field_path::find;
 use ratchet::Correlation;
 use run::{Place, Run};
 
