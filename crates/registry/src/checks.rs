@@ -40,7 +40,7 @@ pub(crate) fn required(tree: &Value, field: &str, path: &Path<'_>, errors: &mut 
     !is_empty
 }
 
-/// A field that must hold one of a few words, if it is there.
+/// A field that must hold one of a few words, if it is there. Empty text is none of them.
 pub(crate) fn supported(
     tree: &Value,
     field: &str,
@@ -50,6 +50,21 @@ pub(crate) fn supported(
 ) {
     if let Some(word) = tree.get(field).and_then(Value::as_str).filter(|word| !words.contains(word)) {
         errors.push(FieldError::not_supported(&path.child(field), word, words));
+    }
+}
+
+/// A field that must hold one of a few words, if it is there. Empty text is as good as nothing.
+pub(crate) fn one_of(
+    tree: &Value,
+    field: &str,
+    words: &[&str],
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    match text(tree, &[field]) {
+        "" => {}
+        word if words.contains(&word) => {}
+        other => errors.push(FieldError::not_supported(&path.child(field), other, words)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apimachinery::gvk::GroupResource;
 use apimachinery::meta as metadata;
 use apimachinery::status::Status;
 use futures::StreamExt;
@@ -167,17 +168,19 @@ impl Registry {
 }
 
 fn check_preconditions(kind: &Kind, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
-    let fail = |why: String| Err(Status::conflict(&kind.resource.name, name, why));
+    // Upstream names the kind here, and not the resource.
+    let about = GroupResource { group: kind.group.clone().into(), resource: kind.kind.clone().into() };
+    let fail = |why: String| Err(Status::conflict(&about, name, why));
     if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != metadata::uid(old)) {
         let uid = metadata::uid(old);
         return fail(format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
         ));
     }
     let version = metadata::resource_version(old);
     if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
         return fail(format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
         ));
     }
     Ok(())

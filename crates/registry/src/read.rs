@@ -241,7 +241,7 @@ fn parse_version(text: &str) -> Result<Option<u64>, Status> {
     }
     let parsed = text.parse().map_err(|_| {
         Status::bad_request(format!(
-            "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
         ))
     });
     parsed.map(Some)

@@ -28,10 +28,7 @@ impl Selection {
     pub(crate) fn new(kind: &Kind, namespace: &str, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = match labels {
             "" => None,
-            text => Some(
-                Selector::parse(text)
-                    .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?,
-            ),
+            text => Some(Selector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?),
         };
         let parsed = FieldSelector::parse(fields).map_err(|error| Status::bad_request(error.to_string()))?;
         let mut fields = Vec::new();

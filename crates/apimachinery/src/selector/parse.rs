@@ -79,7 +79,7 @@ impl Token<'_> {
 }
 
 fn unexpected(found: Token<'_>, expected: &str) -> SelectorError {
-    SelectorError(format!("unable to parse requirement: found '{}', expected: {expected}", found.text()))
+    SelectorError(format!("found '{}', expected: {expected}", found.text()))
 }
 
 pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, SelectorError> {
@@ -92,7 +92,8 @@ pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, SelectorError
         if found.len() == MAX_REQUIREMENTS {
             return Err(SelectorError(format!("more than {MAX_REQUIREMENTS} requirements")));
         }
-        found.push(requirement(&mut lexer)?);
+        let next = requirement(&mut lexer);
+        found.push(next.map_err(|error| SelectorError(format!("unable to parse requirement: {error}")))?);
         match lexer.next() {
             Token::End => return Ok(found),
             Token::Comma => match lexer.peek() {
@@ -210,6 +211,7 @@ mod tests {
             ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
             ("a in b", "unable to parse requirement: found 'b', expected: '('"),
             ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+            ("!!a", "unable to parse requirement: found '!', expected: identifier"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
         ] {
             assert_eq!(Selector::parse(text).unwrap_err().to_string(), message, "{text}");

@@ -8,8 +8,7 @@ use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, qualifie
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::pod_spec::one_of;
-use crate::checks::invalid;
+use crate::checks::{invalid, one_of};
 use crate::kind::Column;
 use crate::strategy::{Builtin, Rules, Strategy};
 use crate::table;

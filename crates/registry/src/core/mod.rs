@@ -44,4 +44,5 @@ mod service_families;
 mod service_fields;
 mod service_validation;
 pub(crate) mod template;
+pub(crate) mod toleration;
 mod volume_source;

@@ -10,6 +10,7 @@ use super::container::{self, Around};
 use super::pod_defaults::CONTAINERS;
 use super::{
     container_mounts, container_resources, pod_affinity, pod_network, pod_os, pod_security, pod_volumes,
+    toleration,
 };
 use crate::checks::{invalid, supported};
 use crate::tree::{at, entries, is_true, items, number, text};
@@ -54,7 +55,7 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
         let why = "must be between 1 and 2147483647, inclusive";
         errors.push(FieldError::invalid(&path.child("activeDeadlineSeconds"), seconds, why));
     }
-    validate_tolerations(spec, path, errors);
+    toleration::validate(items(spec, &["tolerations"]), &path.child("tolerations"), errors);
     validate_host_ports(spec, path, errors);
     validate_host_users(spec, path, errors);
     validate_preemption(spec, path, errors);
@@ -108,21 +109,6 @@ fn validate_host_users(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     }
 }
 
-/// A field that must hold one of a few words, if it is there.
-pub(crate) fn one_of(
-    tree: &Value,
-    field: &str,
-    words: &[&str],
-    path: &Path<'_>,
-    errors: &mut Vec<FieldError>,
-) {
-    match text(tree, &[field]) {
-        "" => {}
-        word if words.contains(&word) => {}
-        other => errors.push(FieldError::not_supported(&path.child(field), other, words)),
-    }
-}
-
 fn validate_names(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let check = |field: &str, rule: fn(&str) -> Vec<String>, errors: &mut Vec<FieldError>| {
         let name = text(spec, &[field]);
@@ -169,49 +155,6 @@ fn validate_preemption(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
         errors.push(FieldError::required(&path.child("preemptionPolicy"), ""));
     } else {
         supported(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
-    }
-}
-
-fn validate_tolerations(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at = path.child("tolerations");
-    for (index, toleration) in items(spec, &["tolerations"]).iter().enumerate() {
-        let at = at.index(index);
-        let (key, operator) = (text(toleration, &["key"]), text(toleration, &["operator"]));
-        if !key.is_empty() {
-            invalid(&at.child("key"), key, qualified_name(key), errors);
-        }
-        if key.is_empty() && operator != "Exists" {
-            let why =
-                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            errors.push(FieldError::invalid(&at.child("operator"), operator, why));
-        }
-        validate_operator(operator, text(toleration, &["value"]), &at.child("operator"), errors);
-        one_of(toleration, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], &at, errors);
-        if toleration.get("tolerationSeconds").is_some() && text(toleration, &["effect"]) != "NoExecute" {
-            let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-            errors.push(FieldError::invalid(&at.child("effect"), text(toleration, &["effect"]), why));
-        }
-    }
-}
-
-/// The operator of a toleration, and the value that it compares to.
-fn validate_operator(operator: &str, value: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    const WORDS: &[&str] = &["Equal", "Exists", "Lt", "Gt"];
-    match operator {
-        "" | "Equal" => {
-            let faults = label_value(value);
-            if !faults.is_empty() {
-                errors.push(FieldError::invalid(path, value, faults.join(";")));
-            }
-        }
-        "Exists" if !value.is_empty() => {
-            let why = "value must be empty when `operator` is 'Exists'";
-            errors.push(FieldError::invalid(path, value, why));
-        }
-        "Exists" => {}
-        // Known words, but of a feature that is not on.
-        "Lt" | "Gt" => errors.push(FieldError::not_supported(path, operator, WORDS)),
-        other => errors.push(FieldError::not_supported(path, other, &WORDS[..2])),
     }
 }
 

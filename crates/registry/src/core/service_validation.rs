@@ -7,9 +7,8 @@ use apimachinery::field::{FieldError, Path};
 use apimachinery::meta::names::{self, dns1123_label, dns1123_subdomain, label_value, qualified_name};
 use serde_json::Value;
 
-use super::pod_spec::one_of;
 use super::service_families;
-use crate::checks::supported;
+use crate::checks::{one_of, supported};
 use crate::tree::{at, entries, items, number, text};
 
 const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];

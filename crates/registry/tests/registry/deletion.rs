@@ -32,7 +32,9 @@ async fn preconditions_must_hold() {
     let uid = DeleteOptions { uid: Some("x".into()), ..DeleteOptions::default() };
     let refused = world.delete_with("configmaps", "a", uid).await.unwrap_err();
     assert_eq!(refused.code, 409);
-    assert!(refused.message.contains("Precondition failed: UID in precondition: x, UID in object meta: "));
+    let why =
+        "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (x) does not match";
+    assert!(refused.message.starts_with(why), "{refused}");
     let version = DeleteOptions { resource_version: Some("1".into()), ..DeleteOptions::default() };
     world.merge("configmaps", "a", json!({"data": {"value": "2"}})).await.unwrap();
     assert_eq!(world.delete_with("configmaps", "a", version).await.unwrap_err().code, 409);
