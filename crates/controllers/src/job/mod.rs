@@ -196,7 +196,10 @@ fn run(job: &Job, pods: &[Arc<Pod>], now: Timestamp, plan: &mut Plan<()>) {
             Note::Index(index) => tally.stored.has(index),
             Note::Nothing => true,
         };
-        settled.iter().filter(|pod| is_noted(pod)).for_each(|pod| plan.then(untrack(pod)));
+        // One that runs on, on its way out of a Job that ends, is not noted: were it to end well in this moment, that counts.
+        let may_end = |pod: &Pod| !is_finished(pod) && tally.note(pod, ending) == Note::Nothing;
+        let let_go = |pod: &Pod| if may_end(pod) { untrack_unended(pod) } else { untrack(pod) };
+        settled.iter().filter(|pod| is_noted(pod)).for_each(|pod| plan.then(let_go(pod)));
     }
     write(job, &tally, written, plan);
     for pod in &change.surplus {

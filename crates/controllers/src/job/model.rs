@@ -322,3 +322,18 @@ proptest! {
         model.finish();
     }
 }
+
+/// Found by the above: it was let go of though it had not ended, and then ended well.
+#[test]
+fn who_ends_well_on_the_way_out_of_a_job_that_ends_counts() {
+    let spec =
+        json!({ "parallelism": 2, "backoffLimit": 0, "podReplacementPolicy": "Failed", "suspend": false });
+    let mut model = Model::new(spec);
+    model.plan(1, true, None);
+    model.plan(1, true, None);
+    [Fate::Starts, Fate::Succeeds].into_iter().for_each(|fate| model.pod(1, fate));
+    [Fate::Starts, Fate::IsDeleted].into_iter().for_each(|fate| model.pod(0, fate));
+    model.plan(1, false, None);
+    model.plan(1, false, Some((0, Fate::Succeeds)));
+    model.finish();
+}

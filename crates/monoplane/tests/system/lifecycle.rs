@@ -150,7 +150,7 @@ fn who_does_not_end_in_time_is_ended() {
     let Some(plane) = plane_with_image() else { return };
     let deaf = "trap \"\" TERM; echo deaf; while true; do sleep 1; done";
     plane.apply(&pod("deaf", "  terminationGracePeriodSeconds: 2\n", "", &container("main", deaf, "")));
-    let sleeps = "    lifecycle: {preStop: {sleep: {seconds: 1000}}}\n";
+    let sleeps = "    lifecycle: {preStop: {exec: {command: [/bin/busybox, sleep, \"1000\"]}}}\n";
     plane.apply(&pod(
         "dozes",
         "  terminationGracePeriodSeconds: 2\n",

@@ -72,7 +72,7 @@ fn mounts_of_the_node_come_where_they_are_asked_for() {
         "mkdir /v/inside && mount -t tmpfs tmpfs /v/inside && echo -n inside > /v/inside/sign && sleep 1000";
     let both = pod("both", &shared.0, "mountPropagation: Bidirectional", mount);
     let said = plane.kubectl_with(&["apply", "-f", "-"], &both);
-    let words = "volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers";
+    let words = "volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers";
     assert!(!said.ok && said.err.contains(words), "{said:?}");
     let privileged =
         |pod: &str| pod.replace("    command:", "    securityContext: {privileged: true}\n    command:");
