@@ -40,10 +40,15 @@ async fn condition(admin: &Asker<'_>) -> (String, String, String) {
     (text("status"), text("reason"), text("message"))
 }
 
+async fn is_listed(admin: &Asker<'_>) -> bool {
+    group(&admin.get("/apis").await.ok()["groups"], "wardle.example.com").is_some()
+}
+
 async fn until_reason(admin: &Asker<'_>, reason: &str) -> String {
     for _ in 0..4000 {
         let (_, found, message) = condition(admin).await;
-        if found == reason {
+        // The server goes by what it reads back of its own word, which takes a moment.
+        if found == reason && (reason != "Passed" || is_listed(admin).await) {
             return message;
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
