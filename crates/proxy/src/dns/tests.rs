@@ -190,6 +190,17 @@ async fn ask(server: SocketAddr, name: &str) -> Message {
     Message::from_vec(&bytes[..length]).expect("a message")
 }
 
+/// A port of both kinds. The first that is free for one may be taken for the other.
+async fn both() -> (UdpSocket, TcpListener) {
+    loop {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let at = datagrams.local_addr().expect("an address");
+        if let Ok(streams) = TcpListener::bind(at).await {
+            return (datagrams, streams);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_answers_for_the_cluster_and_asks_others_for_the_rest() {
     // The resolver of the machine: it knows one name. The one before it does not answer.
@@ -209,9 +220,8 @@ async fn a_server_answers_for_the_cluster_and_asks_others_for_the_rest() {
             }
         }
     });
-    let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let at = datagrams.local_addr().expect("an address");
-    let streams = TcpListener::bind(at).await.expect("a listener");
+    let (datagrams, streams) = both().await;
+    let at = streams.local_addr().expect("an address");
     let (change, zone) = watch::channel(Arc::new(Zone::new("cluster.local", &[], &[])));
     let server = Server { zone, resolvers: resolvers.into(), ambient: client::Ambient::system() };
     serve(server, datagrams, streams, &tasks);
