@@ -1,5 +1,6 @@
 //! Shared informers: one watch and one store for each kind that a role looks at.
 
+use crate::reader::Answers;
 use crate::reflector::{Selection, Sink, Whole, reflect};
 use crate::store::{Objects, revision_of};
 use crate::{Ambient, Index, ObjectKey, Store};
@@ -89,6 +90,7 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 struct Shared<K> {
     store: Arc<Store<K>>,
+    answers: Answers<K>,
     handlers: Mutex<Vec<Handler<K>>>,
     ready: SetOnce<()>,
 }
@@ -125,6 +127,7 @@ where
     pub fn start(api: Api<K>, options: InformerOptions<K>, ambient: &Ambient, tasks: &Tasks) -> Self {
         let shared = Arc::new(Shared {
             store: Arc::new(Store::new(Hashes::new(&*ambient.random))),
+            answers: Answers::default(),
             handlers: Mutex::default(),
             ready: SetOnce::new(),
         });
@@ -140,6 +143,16 @@ where
     /// What is known.
     pub fn store(&self) -> &Arc<Store<K>> {
         &self.shared.store
+    }
+
+    /// What our own writes were answered.
+    pub(crate) fn answers(&self) -> &Answers<K> {
+        &self.shared.answers
+    }
+
+    /// Tells of a change of what is read over the store.
+    pub(crate) fn tell(&self, change: &Change<K>) {
+        self.shared.change(|_| Some(change.clone()));
     }
 
     /// Makes the store keep an index. Adding one twice, by name, changes nothing.
@@ -220,7 +233,12 @@ where
     }
 
     fn reached(&mut self, version: &str) {
-        self.shared.store.reach(version);
+        if !self.lists {
+            return self.shared.store.reach(version);
+        }
+        for gone in self.shared.answers.reach(&self.shared.store, version) {
+            self.shared.change(|_| Some(Change::Deleted(gone)));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a store holds, with our own writes in flight laid over it.
 
 use crate::store::revision_of;
-use crate::{Informer, ObjectKey};
+use crate::{Change, Informer, ObjectKey, Store};
 use kube::Resource;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -20,12 +20,44 @@ enum Written<K> {
 /// A controller that creates a pod and looks again at once must see that pod, or it creates another. The server's answer
 /// says at which revision the write happened, and the informer knows up to which revision it has heard: until it has
 /// passed that one, the answer is newer. Nothing is guessed and nothing times out. Clones share.
+///
+/// Who acts on what it reads here is woken when that changes: of an object that was answered, and was gone before a list that
+/// the store caught up by, the informer tells that it is deleted.
 pub struct Reader<K> {
     informer: Informer<K>,
-    written: Arc<Mutex<Overlay<K>>>,
 }
 
 /// Answers that the store may not have caught up with.
+pub(crate) struct Answers<K>(Mutex<Overlay<K>>);
+
+impl<K> Default for Answers<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Resource> Answers<K> {
+    fn lock(&self) -> MutexGuard<'_, Overlay<K>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store reaches the version of a list that is in it. Gives the objects that were answered before, and are not there.
+    pub(crate) fn reach(&self, store: &Store<K>, version: &str) -> Vec<Arc<K>> {
+        let mut written = self.lock();
+        store.reach(version);
+        let reached = store.reached();
+        let mut gone = Vec::new();
+        written.by_key.retain(|key, over| match over {
+            Written::Present { object, revision } if *revision <= reached => {
+                gone.extend(store.get(key).is_none().then(|| object.clone()));
+                false
+            }
+            _ => true,
+        });
+        gone
+    }
+}
+
 struct Overlay<K> {
     by_key: BTreeMap<ObjectKey, Written<K>>,
     /// When there are as many, those that the store has passed are thrown out: readers do that for what they read, and
@@ -44,7 +76,7 @@ impl<K> Default for Overlay<K> {
 
 impl<K> Clone for Reader<K> {
     fn clone(&self) -> Self {
-        Self { informer: self.informer.clone(), written: self.written.clone() }
+        Self { informer: self.informer.clone() }
     }
 }
 
@@ -52,9 +84,9 @@ impl<K> Reader<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    /// Over an informer, with nothing written yet.
+    /// Over an informer. All readers of one share what was written.
     pub fn new(informer: Informer<K>) -> Self {
-        Self { informer, written: Arc::default() }
+        Self { informer }
     }
 
     /// The informer beneath.
@@ -64,27 +96,26 @@ where
 
     /// The server's answer to a create, an update, a patch, or a delete that has only begun.
     pub fn wrote(&self, object: K) {
-        let revision = revision_of(&object);
-        if revision > self.informer.store().reached() {
-            let written = Written::Present { revision, object: Arc::new(object) };
-            let Written::Present { object, .. } = &written else { return };
-            self.lay_over(ObjectKey::of(&**object), written);
+        let (key, revision, object) = (ObjectKey::of(&object), revision_of(&object), Arc::new(object));
+        let store = self.informer.store();
+        let mut written = self.written();
+        if revision > store.reached() {
+            written.lay_over(store, key, Written::Present { object, revision });
+        } else if store.get(&key).is_none() {
+            // It is gone already, which a list that it is not in told nobody.
+            drop(written);
+            self.informer.tell(&Change::Deleted(object));
         }
     }
 
     /// The server confirmed that the object of this UID is gone.
     pub fn deleted(&self, key: ObjectKey, uid: String) {
-        self.lay_over(key, Written::Gone { uid });
-    }
-
-    fn lay_over(&self, key: ObjectKey, over: Written<K>) {
-        let mut written = self.written();
-        written.by_key.insert(key, over);
-        if written.by_key.len() >= written.sweep_at {
-            let store = self.informer.store();
-            let reached = store.reached();
-            written.by_key.retain(|key, over| over.over(store.get(key).as_ref(), reached).is_some());
-            written.sweep_at = FEW.max(2 * written.by_key.len());
+        let store = self.informer.store();
+        let shown = self.written().lay_over(store, key.clone(), Written::Gone { uid });
+        if let Some(Written::Present { object, .. }) = shown
+            && store.get(&key).is_none()
+        {
+            self.informer.tell(&Change::Deleted(object));
         }
     }
 
@@ -124,7 +155,7 @@ where
     }
 
     fn written(&self) -> MutexGuard<'_, Overlay<K>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        self.informer.answers().lock()
     }
 
     fn overlaid(&self, mut stored: Vec<Arc<K>>, reached: u64, belongs: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
@@ -143,6 +174,18 @@ where
             }
         }
         stored
+    }
+}
+
+impl<K: Resource> Overlay<K> {
+    fn lay_over(&mut self, store: &Store<K>, key: ObjectKey, over: Written<K>) -> Option<Written<K>> {
+        let before = self.by_key.insert(key, over);
+        if self.by_key.len() >= self.sweep_at {
+            let reached = store.reached();
+            self.by_key.retain(|key, over| over.over(store.get(key).as_ref(), reached).is_some());
+            self.sweep_at = FEW.max(2 * self.by_key.len());
+        }
+        before
     }
 }
 

@@ -294,6 +294,43 @@ async fn who_is_told_of_a_change_reads_nothing_older() {
 }
 
 #[tokio::test]
+async fn who_read_an_answer_is_told_when_a_list_knows_nothing_of_it() {
+    let Bench { ambient, api, tasks, clock } = bench();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "x");
+    let reader = Reader::new(Informers::new(api.client(), ambient, tasks.clone()).of::<ConfigMap>());
+    reader.informer().ready().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (told, reads) = (seen.clone(), reader.clone());
+    reader.informer().on_change(move |change| {
+        let shown = reads.list().len();
+        told.lock().unwrap().push((change.object().name_any(), change.after().is_some(), shown));
+    });
+    api.refuse("WATCH", "configmaps", 503, "ServiceUnavailable", "not now");
+    api.hang_up();
+    settle().await;
+    let made = async |name: &str| maps.create(&PostParams::default(), &config_map(name, "web")).await.unwrap();
+    let [brief, late, passing] = [made("brief").await, made("late").await, made("passing").await];
+    reader.wrote(brief);
+    reader.wrote(passing.clone());
+    assert_eq!(reader.list().len(), 2);
+    for name in ["brief", "late", "passing"] {
+        maps.delete(name, &Default::default()).await.unwrap();
+    }
+    reader.deleted(ObjectKey::of(&passing), passing.metadata.uid.unwrap());
+    assert_eq!(*seen.lock().unwrap(), [("passing".to_owned(), false, 1)]);
+    api.compact();
+    api.accept();
+    // The watch is refused, and then all is listed anew.
+    for _ in 0..2 {
+        clock.advance(Duration::from_secs(30));
+        settle().await;
+    }
+    reader.wrote(late);
+    assert_eq!(seen.lock().unwrap()[1..], [("brief".to_owned(), false, 0), ("late".to_owned(), false, 0)]);
+    tasks.stop().await;
+}
+
+#[tokio::test]
 async fn one_leads_at_a_time_and_hands_over() {
     let Bench { clock, ambient, api, .. } = bench();
     let leaders = Arc::new(AtomicUsize::new(0));

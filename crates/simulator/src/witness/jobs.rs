@@ -50,7 +50,8 @@ pub fn no_more_at_once_than_wanted(history: &History, change: &Change) -> Result
     }
     let index = text(pod, INDEX);
     let others = |other: &Value| !index.is_empty() && uid(other) != uid(pod) && text(other, INDEX) == index;
-    match active.iter().any(|other| others(other)) {
+    let counts = active.iter().any(|other| uid(other) == uid(pod));
+    match counts && active.iter().any(|other| others(other)) {
         true => Err(format!("two pods at once of index {index}")),
         false => Ok(()),
     }
