@@ -14,6 +14,7 @@ use harness::{Plane, eventually, send};
 use crate::{fuzz, tools};
 
 mod storm;
+mod wireguard;
 
 /// A soak.
 #[derive(Clone, Debug, Subcommand)]
@@ -55,6 +56,8 @@ pub enum Soak {
         #[arg(long, default_value_t = 1)]
         from: u64,
     },
+    /// Lead pods to those of other machines in a virtual machine whose kernel has WireGuard
+    Wireguard,
     /// Run every property test with this many cases, or as many times more than usual as that is
     Cases {
         /// Cases a property
@@ -86,6 +89,7 @@ pub fn run(root: &Path, soak: &Soak) -> Result<()> {
                 .args(["--seeds", &seeds.to_string(), "--from", &from.to_string()])
                 .current_dir(root),
         ),
+        Soak::Wireguard => wireguard::run(root),
         Soak::Cases { cases } => tools::run(
             tools::cargo()
                 .args([

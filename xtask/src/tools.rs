@@ -39,12 +39,17 @@ pub fn install(root: &Path) -> Result<()> {
     kubectl(root)?;
     etcd(root)?;
     clients(root)?;
+    debian_programs(&DEBIAN)
+}
+
+/// Installs the packages of those `(program, package)` that are not there.
+///
+/// # Errors
+/// When they cannot be installed.
+pub fn debian_programs(all: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> =
-        DEBIAN.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        debian(&missing)?;
-    }
-    Ok(())
+        all.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { debian(&missing) }
 }
 
 /// Where [`install`] puts what it brings.
@@ -138,19 +143,30 @@ fn etcd(root: &Path) -> Result<()> {
     if !is_there("apt-get") {
         bail!("please place an etcd (3.4.23, or 3.5.3 and later) at {}", etcd.display());
     }
-    let work = folder.join("unpacking-etcd");
+    let package = folder.join("etcd-package");
+    debian_files(ETCD_PACKAGE, &package)?;
+    std::fs::rename(package.join("usr/bin/etcd"), &etcd)
+        .with_context(|| format!("placing {}", etcd.display()))?;
+    std::fs::remove_dir_all(&package).with_context(|| format!("removing {}", package.display()))
+}
+
+/// Puts the files of a package into a folder, complete or not there. None of it is installed.
+///
+/// # Errors
+/// When the package cannot be had.
+pub fn debian_files(package: &str, there: &Path) -> Result<()> {
+    let work = there.with_extension("unpacking");
     std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
     run(Command::new("apt-get").args(["update", "-qq"]))?;
     run(Command::new("apt-get")
-        .args(["download", "-qq", "-o", "APT::Sandbox::User=root", ETCD_PACKAGE])
+        .args(["download", "-qq", "-o", "APT::Sandbox::User=root", package])
         .current_dir(&work))?;
-    let package = std::fs::read_dir(&work)?
+    let archive = std::fs::read_dir(&work)?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .find(|path| path.extension().is_some_and(|e| e == "deb"))
         .context("apt-get download left no package")?;
-    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg("package").current_dir(&work))?;
-    let from = work.join("package/usr/bin/etcd");
-    std::fs::rename(&from, &etcd).with_context(|| format!("placing {}", etcd.display()))?;
+    run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg("package").current_dir(&work))?;
+    std::fs::rename(work.join("package"), there).with_context(|| format!("placing {}", there.display()))?;
     std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
 }
 

@@ -308,7 +308,8 @@ async fn who_read_an_answer_is_told_when_a_list_knows_nothing_of_it() {
     api.refuse("WATCH", "configmaps", 503, "ServiceUnavailable", "not now");
     api.hang_up();
     settle().await;
-    let made = async |name: &str| maps.create(&PostParams::default(), &config_map(name, "web")).await.unwrap();
+    let made =
+        async |name: &str| maps.create(&PostParams::default(), &config_map(name, "web")).await.unwrap();
     let [brief, late, passing] = [made("brief").await, made("late").await, made("passing").await];
     reader.wrote(brief);
     reader.wrote(passing.clone());

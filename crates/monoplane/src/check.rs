@@ -82,6 +82,7 @@ pub fn look() -> Vec<Finding> {
         namespaces(),
         overlay(),
         network(),
+        tunnels(),
         memory(),
         address_space(),
         ports(),
@@ -175,6 +176,19 @@ fn network() -> Finding {
         "1" => finding("network", Verdict::Good, "nf_tables, forwarding on", ""),
         _ => finding("network", Verdict::Good, "nf_tables; forwarding is off and will be switched on", ""),
     }
+}
+
+fn tunnels() -> Finding {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let listed = |list: &str| {
+        let list = std::fs::read_to_string(format!("/lib/modules/{release}/{list}")).unwrap_or_default();
+        list.lines().any(|line| line.split(':').next().is_some_and(|module| module.contains("/wireguard.ko")))
+    };
+    if Path::new("/sys/module/wireguard").exists() || listed("modules.dep") || listed("modules.builtin") {
+        return finding("tunnels", Verdict::Good, "WireGuard", "");
+    }
+    let lost = "what pods send to other machines is not encrypted (VXLAN): `modprobe wireguard`";
+    finding("tunnels", Verdict::Less, "no WireGuard", lost)
 }
 
 fn memory() -> Finding {

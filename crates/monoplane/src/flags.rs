@@ -206,7 +206,7 @@ pub struct Machine {
     #[arg(long, value_name = "CIDR[,CIDR]", value_parser = pod_cidr)]
     pub pod_cidr: Option<String>,
     /// How pods reach those of other machines
-    #[arg(long, value_enum, default_value = "vxlan", value_name = "HOW")]
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     pub overlay: Overlay,
     /// Name of the interface that carries the pods' gateway address
     #[arg(long, default_value = "mono0", value_name = "NAME", value_parser = bridge)]

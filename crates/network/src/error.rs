@@ -29,6 +29,12 @@ pub enum Error {
         /// The bridge.
         name: String,
     },
+    /// Only WireGuard may be used, and the kernel has none.
+    #[error("this machine's kernel has no WireGuard (`modprobe wireguard`), and nothing else may be used")]
+    NoWireGuard,
+    /// Something else has the port of WireGuard's tunnel.
+    #[error("UDP port {0} is in use, and WireGuard's tunnel to other machines needs it")]
+    PortTaken(u16),
     /// The kernel refused.
     #[error("{what}: {source}")]
     Kernel {

@@ -66,8 +66,8 @@ pub struct Config {
     pub services: Option<Subnet>,
     /// The same of IPv6.
     pub services6: Option<Subnet6>,
-    /// The machine's address among machines, if its pods are to reach those of others: see [`overlay`].
-    pub overlay: Option<IpAddr>,
+    /// The machine's part in the way to others' pods, if its own are to reach those: see [`overlay`].
+    pub overlay: Option<overlay::Local>,
 }
 
 /// A network of pods.
@@ -125,7 +125,7 @@ impl Network {
             namespace,
             group: links::group(&self.config.bridge),
             addresses: &addresses,
-            overlay: self.config.overlay,
+            overlay: self.config.overlay.map(|local| local.address),
         };
         if let Err(error) = self.links.plug(&plug).await {
             // Half a connection is none.

@@ -30,7 +30,13 @@ pub(crate) struct Links {
 }
 
 /// The task that carries a netlink connection; ends with this value.
-struct Connection(tokio::task::JoinHandle<()>);
+pub(crate) struct Connection(tokio::task::JoinHandle<()>);
+
+impl Connection {
+    pub(crate) fn new(task: tokio::task::JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -70,7 +76,7 @@ pub(crate) fn group(bridge: &str) -> u32 {
 impl Links {
     pub(crate) fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::kernel("netlink"))?;
-        let connection = Connection(tokio::spawn(connection));
+        let connection = Connection::new(tokio::spawn(connection));
         Ok(Self { handle, _connection: connection })
     }
 
@@ -85,7 +91,7 @@ impl Links {
         });
         let made = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread ended badly")));
         let (connection, handle, _) = made.map_err(Error::kernel("network namespace"))?;
-        let connection = Connection(tokio::spawn(connection));
+        let connection = Connection::new(tokio::spawn(connection));
         Ok(Self { handle, _connection: connection })
     }
 

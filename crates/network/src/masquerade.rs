@@ -1,5 +1,5 @@
 //! A bridge's own table of each family: what pods send to the outside gets the machine's address. What goes to pods of other
-//! machines, by the tunnel, keeps its own.
+//! machines, by a tunnel, keeps its own.
 
 use crate::nft::table::{Chain, Hook, Point, Table};
 use crate::nft::{self, Family, expression as e};
@@ -32,7 +32,7 @@ pub(crate) fn install(name: &str, config: &Config) -> Result<()> {
 fn masquerade((network, prefix): Block, bridge: &str) -> Chain {
     let v6 = network.is_ipv6();
     let is_pod = |end, is| [e::address(0, end, v6), e::in_network(0, network, prefix, is)].concat();
-    let outside = e::leaves_by_another(0, &overlay::name(bridge));
+    let outside = overlay::names(bridge).iter().flat_map(|name| e::leaves_by_another(0, name)).collect();
     let rule = [is_pod(e::End::Source, true), is_pod(e::End::Destination, false), outside, e::masquerade()];
     let hook = Hook { kind: "nat", point: Point::Postrouting, priority: 100 };
     Chain { hook: Some(hook), rules: vec![rule.concat()] }

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use futures::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 
 use crate::links::Links;
 use crate::{Error, Result};
@@ -87,4 +88,35 @@ impl Links {
             other => other.map_err(Error::link(format!("removing the route to {}", route.to.0))),
         }
     }
+
+    /// All routes by an interface, of both families.
+    pub(crate) async fn routes(&self, index: u32) -> Result<Vec<RouteMessage>> {
+        let all =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        let mut found = Vec::new();
+        for asked in all {
+            let routes: Vec<RouteMessage> = self
+                .handle
+                .route()
+                .get(asked)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(Error::link("routes"))?;
+            found.extend(
+                routes.into_iter().filter(|route| route.attributes.contains(&RouteAttribute::Oif(index))),
+            );
+        }
+        Ok(found)
+    }
+}
+
+/// Where a route leads, if that is not everywhere.
+pub(crate) fn destination(route: &RouteMessage) -> Option<Block> {
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    });
+    Some((address?, route.header.destination_prefix_length))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use apimachinery::cidr::Cidr;
 use clap::{Args, ValueEnum};
 use controllers::nodeipam::PodRange;
+use network::overlay::Tunnels;
 
 /// Where nodes' pods get their addresses.
 #[derive(Clone, Debug, Default, Args)]
@@ -61,7 +62,11 @@ impl PodRanges {
 /// How pods reach those of other machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Overlay {
-    /// Through tunnels between the machines (UDP 8472), neither encrypted nor authenticated: for a network that is trusted
+    /// Through WireGuard to machines whose kernels have it, where this one's does, and through VXLAN to others
+    Auto,
+    /// Through WireGuard (UDP 8473), encrypted and authenticated, or not at all: a machine without it does not start
+    Wireguard,
+    /// Through VXLAN (UDP 8472), neither encrypted nor authenticated: for a network that is trusted
     Vxlan,
     /// Not at all
     None,
@@ -71,8 +76,20 @@ impl Overlay {
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
+            Self::Wireguard => "wireguard",
             Self::Vxlan => "vxlan",
             Self::None => "none",
+        }
+    }
+
+    /// The tunnels that it allows, if any.
+    pub fn tunnels(self) -> Option<Tunnels> {
+        match self {
+            Self::Auto => Some(Tunnels::Any),
+            Self::Wireguard => Some(Tunnels::WireGuard),
+            Self::Vxlan => Some(Tunnels::Vxlan),
+            Self::None => None,
         }
     }
 }

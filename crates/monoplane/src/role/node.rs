@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use client::Ambient;
 use clock::Tasks;
 use kubelet::{Dns, Machine, Runtimes, Sysctls};
-use network::overlay::LinkAddress;
+use network::overlay::Local;
 use sandbox::MachineGroups;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::marks::Marks;
 use super::preparing::Prepared;
 use super::{end_with_parent, stop_on_signal};
 use super::{pods, registries, services, tunnels};
-use crate::flags::{Node, Overlay};
+use crate::flags::Node;
 use crate::layout::{Layout, make_directory};
 use crate::notify;
 use crate::ranges::Ranges;
@@ -73,8 +73,9 @@ async fn live(
 ) -> Result<Option<&'static str>> {
     let (machine, ambient) = (&flags.machine, &prepared.ambient);
     let marks = Marks::settle(layout, machine, &prepared.pod_cidr, &flags.service_cidr)?;
-    let tunnelled = machine.overlay == Overlay::Vxlan && !prepared.address.is_loopback();
-    let overlay = tunnelled.then_some(prepared.address);
+    let address = prepared.address;
+    let overlay = machine.overlay.tunnels().filter(|_| !address.is_loopback());
+    let overlay = overlay.map(|tunnels| Local { address, tunnels });
     let network = network::Config { overlay, ..marks.network(layout)? };
     let placements = Arc::default();
     let registries = registries::of_node(layout, machine)?;
@@ -90,11 +91,10 @@ async fn live(
         placements,
         outside: kubelet_at.ip(),
     };
-    let (services, gateway) = services::start(services, stop).await?;
+    let services::Running { tasks: services, gateway, ends } = services::start(services, stop).await?;
     if let Some(joined) = &prepared.joined {
         joined.follow(prepared.proxy.clone(), &services)?;
     }
-    let link = tunnelled.then(|| LinkAddress::of(&marks.plane).to_string());
     let options = kubelet::Options {
         runtimes: Runtimes::new(vec![Arc::new(containers)], pods::CONTAINERS),
         cgroup: marks.pods_cgroup(),
@@ -103,7 +103,7 @@ async fn live(
             domain: services::DOMAIN.to_owned(),
             host: resolver,
         },
-        annotations: [(proxy::peers::LINK.to_owned(), link)].into(),
+        annotations: proxy::peers::announced(&ends),
         ready: Some(tell_when_ready()),
         ..options(flags, layout, listener, &prepared)?
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use client::{Ambient, Client};
 use clock::Tasks;
-use network::overlay::{Overlay, Peer};
+use network::overlay::{Ends, Overlay, Peer};
 use network::policies::Filter;
 use network::services::Balancer;
 use proxy::dns::{Server, Zone, serve};
@@ -40,12 +40,21 @@ pub struct Parts<'a> {
     pub outside: IpAddr,
 }
 
-/// Starts both, on the pods' gateway, whose address it gives: there pods ask for names. What the kernel was told stays when
-/// they stop.
+/// What runs.
+pub struct Running {
+    /// All of it. What the kernel was told stays when it stops.
+    pub tasks: Tasks,
+    /// The pods' gateway, where they ask for names.
+    pub gateway: IpAddr,
+    /// The ends of the machine's tunnels to others.
+    pub ends: Ends,
+}
+
+/// Starts them.
 ///
 /// # Errors
-/// When somebody else answers DNS on that address.
-pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<(Tasks, IpAddr)> {
+/// When somebody else answers DNS on the gateway's address, or the machine has not the tunnels that it must have.
+pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<Running> {
     let tasks = Tasks::under(stop);
     let network = parts.network;
     let gateway = IpAddr::V4(network.subnet.gateway());
@@ -61,7 +70,8 @@ pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<(Tasks,
     let mut balancer = Balancer::new(&network.bridge, std::iter::once(four).chain(six).collect());
     let mut filter = Filter::new(&network.bridge);
     let runtime = Handle::current();
-    let overlay = Overlay::open(network).context("the way to other machines")?;
+    let overlay = Overlay::open(network).await.context("the way to other machines (--overlay)")?;
+    let ends = overlay.as_ref().map(Overlay::ends).unwrap_or_default();
     let options = proxy::Options {
         client: parts.client,
         ambient: parts.ambient.clone(),
@@ -75,7 +85,7 @@ pub async fn start(parts: Parts<'_>, stop: &CancellationToken) -> Result<(Tasks,
         overlay: overlay.map(|mut overlay| move |peers: &Vec<Peer>| runtime.block_on(overlay.apply(peers))),
     };
     tasks.spawn_graceful("proxy", proxy::run(options, stop.clone()));
-    Ok((tasks, gateway))
+    Ok(Running { tasks, gateway, ends })
 }
 
 /// The name servers of a `resolv.conf`.

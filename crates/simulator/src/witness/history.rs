@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use store::{Event, Revision};
 
-use super::pods::{self, is_active, is_ready};
+use super::pods::{self, is_active, is_ready, is_terminating};
 use super::{number, text};
 use crate::link::Sent;
 
@@ -245,13 +245,18 @@ pub struct History {
     served: BTreeMap<Key, Duration>,
     /// The pods that were ready, and then were not any more.
     lost: Vec<Loss>,
-    /// When somebody else last scaled what a Deployment owns, by its UID.
+    /// When somebody else last scaled what a Deployment owns, or took its pods from it, by its UID.
     meddling: BTreeMap<String, Duration>,
 }
 
 /// The UID of an object.
 pub fn uid(object: &Value) -> &str {
     text(object, "/metadata/uid")
+}
+
+fn has_finalizer(object: &Value, name: &str) -> bool {
+    let held = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    held.into_iter().flatten().any(|held| held == name)
 }
 
 /// The reference by which something controls an object: its kind and UID.
@@ -316,15 +321,13 @@ impl History {
         }
     }
 
-    /// Somebody scales what a Deployment owns: what comes of it is his doing.
+    /// Somebody scales what a Deployment owns, or takes its pods from it: what comes of it is his doing.
     fn take_in_meddling(&mut self, change: &Change) {
         let (Some(before), Some(after)) = (&change.before, &change.after) else { return };
-        let (was, wanted) = (number(before, "/spec/replicas"), number(after, "/spec/replicas"));
-        let Some((_, deployment)) =
-            controller(after).filter(|_| was != wanted && !change.is_by("controllers"))
-        else {
-            return;
-        };
+        let is_scaled = number(before, "/spec/replicas") != number(after, "/spec/replicas");
+        let orphans = is_terminating(after) && !is_terminating(before) && has_finalizer(after, "orphan");
+        let is_such = (is_scaled || orphans) && !change.is_by("controllers");
+        let Some((_, deployment)) = controller(after).filter(|_| is_such) else { return };
         self.meddling.insert(deployment.to_owned(), change.at);
     }
 
@@ -361,15 +364,14 @@ impl History {
     /// Pods of Jobs, as long as these hold them: what is let go of before its end counts for nothing.
     fn take_in_end(&mut self, pod: &Value) {
         let Some(("Job", job)) = controller(pod) else { return };
-        let held = pod.pointer("/metadata/finalizers").and_then(Value::as_array);
-        if !held.into_iter().flatten().any(|held| held == "batch.kubernetes.io/job-tracking") {
+        if !has_finalizer(pod, "batch.kubernetes.io/job-tracking") {
             return;
         }
         let ended = self.ends.entry(job.to_owned()).or_default();
         match text(pod, "/status/phase") {
             "Succeeded" => ended.succeeded.insert(uid(pod).to_owned()),
             "Failed" => ended.failed.insert(uid(pod).to_owned()),
-            _ if pods::is_terminating(pod) => ended.failed.insert(uid(pod).to_owned()),
+            _ if is_terminating(pod) => ended.failed.insert(uid(pod).to_owned()),
             _ => false,
         };
     }
@@ -530,7 +532,7 @@ impl History {
         self.lost.iter().rev().take_while(move |loss| loss.at >= from)
     }
 
-    /// Whether somebody else lately scaled what a Deployment owns.
+    /// Whether somebody else lately scaled what a Deployment owns, or took its pods from it.
     pub fn is_meddled_with(&self, deployment: &str, now: Duration) -> bool {
         self.meddling.get(deployment).is_some_and(|at| *at >= now.saturating_sub(LATELY))
     }
