@@ -245,7 +245,7 @@ pub struct History {
     served: BTreeMap<Key, Duration>,
     /// The pods that were ready, and then were not any more.
     lost: Vec<Loss>,
-    /// When somebody else last scaled what a Deployment owns, or took its pods from it, by its UID.
+    /// When somebody else last scaled what a Deployment owns, or took its pods from it, by the UIDs of both.
     meddling: BTreeMap<String, Duration>,
 }
 
@@ -326,9 +326,14 @@ impl History {
         let (Some(before), Some(after)) = (&change.before, &change.after) else { return };
         let is_scaled = number(before, "/spec/replicas") != number(after, "/spec/replicas");
         let orphans = is_terminating(after) && !is_terminating(before) && has_finalizer(after, "orphan");
-        let is_such = (is_scaled || orphans) && !change.is_by("controllers");
-        let Some((_, deployment)) = controller(after).filter(|_| is_such) else { return };
-        self.meddling.insert(deployment.to_owned(), change.at);
+        if !(is_scaled || orphans) || change.is_by("controllers") {
+            return;
+        }
+        // A set that nobody owns now may be adopted.
+        let owner = controller(after).map(|(_, deployment)| deployment);
+        for of in owner.into_iter().chain([uid(after)]) {
+            self.meddling.insert(of.to_owned(), change.at);
+        }
     }
 
     fn take_in_pod(&mut self, change: &Change) {
@@ -534,7 +539,9 @@ impl History {
 
     /// Whether somebody else lately scaled what a Deployment owns, or took its pods from it.
     pub fn is_meddled_with(&self, deployment: &str, now: Duration) -> bool {
-        self.meddling.get(deployment).is_some_and(|at| *at >= now.saturating_sub(LATELY))
+        let sets = self.controlled("replicasets", deployment).map(|set| uid(set));
+        let lately = |of: &str| self.meddling.get(of).is_some_and(|at| *at >= now.saturating_sub(LATELY));
+        sets.chain([deployment]).any(lately)
     }
 
     /// Whether the candidate holds the lease.
