@@ -170,8 +170,20 @@ impl All {
     fn load(&self) -> Load {
         let plane = &self.others[0];
         let service = format!("{}:80", text(&plane.get(&["service", "web"]), "/spec/clusterIP"));
-        let target = Target::new(&network_of(first_process(plane, "client")), &service, "web");
-        // After a power cut pods may be where the nodes' tables do not know them yet.
+        let network = network_of(first_process(plane, "client"));
+        let target = Target::new(&network, &service, "web");
+        // After a power cut pods may be where the nodes' tables do not know them yet, and ways between the nodes be made anew.
+        eventually("each that serves is reached", || {
+            let slices = plane.get(&["endpointslices", "-l", "kubernetes.io/service-name=web"]);
+            let endpoints = slices.pointer("/items/0/endpoints").and_then(Value::as_array).cloned();
+            let endpoints = endpoints.filter(|endpoints| endpoints.len() == 3)?;
+            endpoints.iter().try_for_each(|endpoint| {
+                let own = format!("{}:8080", text(endpoint, "/addresses/0"));
+                Target::new(&network, &own, "web")
+                    .answers()
+                    .filter(|()| endpoint["conditions"]["ready"] == true)
+            })
+        });
         eventually("all that serve are known", || (0..30).all(|_| target.answers().is_some()).then_some(()));
         let load = Load::start(&[target]);
         load.until_more(100);
