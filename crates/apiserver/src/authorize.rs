@@ -1,4 +1,4 @@
-//! The authorizers in force, and what keeps them in step with the stored roles, bindings, pods and Ingresses.
+//! The authorizers in force, and what keeps them in step with the stored roles, bindings, pods and objects that name Secrets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -7,7 +7,7 @@ use api::k8s::api::core::v1::PersistentVolume;
 use apimachinery::meta;
 use arc_swap::ArcSwap;
 use auth::bootstrap::BootstrapAuthorizer;
-use auth::edge::{EdgeAuthorizer, Encrypted, Secrets};
+use auth::edge::{EdgeAuthorizer, NAMING, Named, Secrets};
 use auth::node::{Graph, NodeAuthorizer, Referenced, Related};
 use auth::rbac::{Binding, Objects, Policy, Role};
 use auth::{Attributes, Authorizer, Decision, UserInfo};
@@ -25,7 +25,7 @@ pub(crate) struct Authorization {
     node: NodeAuthorizer<Arc<SharedGraph>>,
     pods: Arc<SharedGraph>,
     edge: EdgeAuthorizer<Arc<SharedSecrets>>,
-    encrypted: Arc<SharedSecrets>,
+    secrets: Arc<SharedSecrets>,
     policy: ArcSwap<Policy>,
     stored: Mutex<Stored>,
     /// One bit for each followed kind that has been read once.
@@ -48,7 +48,7 @@ impl Related for SharedGraph {
 #[derive(Default)]
 struct SharedSecrets(RwLock<Secrets>);
 
-impl Encrypted for SharedSecrets {
+impl Named for SharedSecrets {
     fn is_named(&self, namespace: &str, secret: &str) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_named(namespace, secret)
     }
@@ -68,13 +68,13 @@ struct Stored {
 impl Default for Authorization {
     fn default() -> Self {
         let pods = Arc::new(SharedGraph::default());
-        let encrypted = Arc::new(SharedSecrets::default());
+        let secrets = Arc::new(SharedSecrets::default());
         Self {
             bootstrap: BootstrapAuthorizer::default(),
             node: NodeAuthorizer::new(pods.clone()),
             pods,
-            edge: EdgeAuthorizer::new(encrypted.clone()),
-            encrypted,
+            edge: EdgeAuthorizer::new(secrets.clone()),
+            secrets,
             policy: ArcSwap::default(),
             stored: Mutex::default(),
             synced: watch::Sender::new(0),
@@ -92,7 +92,7 @@ impl Authorizer for Authorization {
 
 impl Authorization {
     /// Decides on a request. A node or an edge that is refused is judged once more by what is stored now: it may have seen a
-    /// pod or an Ingress by its own watch before it was seen here.
+    /// pod or an object that names a Secret by its own watch before it was seen here.
     pub(crate) async fn decide(&self, attributes: &Attributes<'_>, registry: &Registry) -> Decision {
         let decision = self.authorize(attributes);
         match decision.is_allowed() {
@@ -112,17 +112,24 @@ impl Authorization {
         if namespace.is_empty() {
             return None;
         }
-        let list = async |group, plural, field_selector| {
-            let kind = registry.kinds().lookup(group, "v1", plural)?.clone();
+        let list = async |(group, version, plural), field_selector| {
+            let kind = registry.kinds().lookup(group, version, plural)?.clone();
             let options = ListOptions { field_selector, ..ListOptions::default() };
             registry.list(&kind, namespace, &options).await.ok()
         };
         let decision = if let Some(node) = attributes.user.node().filter(|node| !node.is_empty()) {
-            let pods = list("", "pods", format!("spec.nodeName={node}")).await?;
+            let pods = list(("", "v1", "pods"), format!("spec.nodeName={node}")).await?;
             self.node.over(graph_of(pods.objects())).authorize(attributes)
         } else if auth::edge::is_edge(attributes.user) {
-            let ingresses = list("networking.k8s.io", "ingresses", String::new()).await?;
-            EdgeAuthorizer::new(secrets_of(ingresses.objects())).authorize(attributes)
+            if (target.group, target.resource) != ("", "secrets") {
+                return None;
+            }
+            let mut secrets = Secrets::default();
+            for resource in NAMING {
+                let Some(objects) = list(resource, String::new()).await else { continue };
+                name(&mut secrets, resource.2, objects.objects());
+            }
+            EdgeAuthorizer::new(secrets).authorize(attributes)
         } else {
             return None;
         };
@@ -179,7 +186,7 @@ impl Authorization {
         (rules, errors)
     }
 
-    /// Returns when roles, bindings, pods and Ingresses have all been read once.
+    /// Returns when roles, bindings and pods have all been read once. Who names Secrets is asked anew when an edge is refused.
     pub(crate) async fn synced(&self) {
         // An error would mean that the sender is gone, and it is borrowed here.
         let _ = self.synced.subscribe().wait_for(|bits| *bits == ALL).await;
@@ -207,6 +214,9 @@ impl Authorization {
         for (group, plural, _) in FOLLOWED {
             follow::start(self.clone(), (group, "v1", plural), registry, clock, tasks);
         }
+        for resource in NAMING {
+            follow::start(self.clone(), resource, registry, clock, tasks);
+        }
     }
 
     fn change(&self, kind: &Kind, object: &Object, present: bool) {
@@ -221,13 +231,13 @@ impl Authorization {
             }
             return;
         }
-        if kind.plural == "ingresses" {
-            let mut secrets = self.encrypted.0.write().unwrap_or_else(PoisonError::into_inner);
+        if names_secrets(kind) {
+            let mut secrets = self.secrets.0.write().unwrap_or_else(PoisonError::into_inner);
             let (namespace, name) = object.names();
             if present {
-                secrets.set(&namespace, &name, &object.tree())
+                secrets.set(&kind.plural, &namespace, &name, &object.tree())
             } else {
-                secrets.remove(&namespace, &name)
+                secrets.remove(&kind.plural, &namespace, &name)
             }
             return;
         }
@@ -242,9 +252,10 @@ impl Authorization {
             *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = graph;
             return;
         }
-        if kind.plural == "ingresses" {
-            let secrets = secrets_of(objects);
-            *self.encrypted.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        if names_secrets(kind) {
+            let mut secrets = self.secrets.0.write().unwrap_or_else(PoisonError::into_inner);
+            secrets.clear(&kind.plural);
+            name(&mut secrets, &kind.plural, objects);
             return;
         }
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,27 +295,29 @@ fn graph_of(pods: impl IntoIterator<Item = Object>) -> Graph {
     graph
 }
 
-fn secrets_of(ingresses: impl IntoIterator<Item = Object>) -> Secrets {
-    let mut secrets = Secrets::default();
-    for ingress in ingresses {
-        let (namespace, name) = ingress.names();
-        secrets.set(&namespace, &name, &ingress.tree());
+/// Whether objects of the kind name Secrets for edges.
+fn names_secrets(kind: &Kind) -> bool {
+    NAMING.iter().any(|(group, _, plural)| *group == kind.group && *plural == kind.plural)
+}
+
+fn name(secrets: &mut Secrets, plural: &str, objects: impl IntoIterator<Item = Object>) {
+    for object in objects {
+        let (namespace, name) = object.names();
+        secrets.set(plural, &namespace, &name, &object.tree());
     }
-    secrets
 }
 
 /// Group, plural, and the bit that says that it has been read.
 type Followed = (&'static str, &'static str, u8);
 const RBAC: &str = "rbac.authorization.k8s.io";
-const FOLLOWED: [Followed; 6] = [
+const FOLLOWED: [Followed; 5] = [
     (RBAC, "roles", 1),
     (RBAC, "clusterroles", 2),
     (RBAC, "rolebindings", 4),
     (RBAC, "clusterrolebindings", 8),
     ("", "pods", 16),
-    ("networking.k8s.io", "ingresses", 32),
 ];
-const ALL: u8 = 63;
+const ALL: u8 = 31;
 
 impl Stored {
     fn change(&mut self, kind: &Kind, object: &Object, present: bool) {

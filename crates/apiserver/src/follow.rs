@@ -31,7 +31,13 @@ pub(crate) fn start(
     let (registry, clock) = (registry.clone(), clock.clone());
     tasks.spawn("follower", async move {
         loop {
-            if let Err(status) = once(follower.as_ref(), resource, &registry).await {
+            let (group, version, plural) = resource;
+            let Some(kind) = registry.kinds().lookup(group, version, plural).cloned() else {
+                // A custom resource's definition may be installed later.
+                clock.sleep(PAUSE).await;
+                continue;
+            };
+            if let Err(status) = once(follower.as_ref(), &kind, &registry).await {
                 tracing::warn!(resource = resource.2, %status, "cannot follow what requests are judged by");
                 clock.sleep(PAUSE).await;
             }
@@ -40,15 +46,7 @@ pub(crate) fn start(
 }
 
 /// One watch, from the first object to the end of the stream.
-async fn once(
-    follower: &impl Follower,
-    (group, version, plural): (&str, &str, &str),
-    registry: &Registry,
-) -> Result<(), Status> {
-    let kinds = registry.kinds();
-    let Some(kind) = kinds.lookup(group, version, plural) else {
-        return Err(Status::internal_error(format!("{plural} are not served")));
-    };
+async fn once(follower: &impl Follower, kind: &Arc<Kind>, registry: &Registry) -> Result<(), Status> {
     let options = ListOptions {
         allow_bookmarks: true,
         send_initial_events: true,

@@ -1,5 +1,5 @@
-//! The edge authorizer: a gateway may read the Secrets that Ingresses name for TLS, one by one, and no others. Everything
-//! else that it may do its role says.
+//! The edge authorizer: an edge may read the Secrets that Ingresses and Monoplane's own objects name, one by one, and no
+//! others. Everything else that it may do its role says.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,51 +11,76 @@ use crate::{Attributes, Authorizer, Decision, UserInfo};
 /// The group of all edges.
 pub(crate) const EDGES: &str = "system:monoplane:edges";
 
+/// The resources (group, version, plural) whose objects name Secrets for the edge: in every field `secretName` of their
+/// `spec`, whatever its depth, stands the name of a Secret of the object's own namespace.
+pub const NAMING: [(&str, &str, &str); 3] = [
+    ("networking.k8s.io", "v1", "ingresses"),
+    ("monoplane.dev", "v1alpha1", "components"),
+    ("monoplane.dev", "v1alpha1", "keyvaluestores"),
+];
+
 /// Whether this is an edge.
 pub fn is_edge(user: &UserInfo) -> bool {
     user.is_in(EDGES)
 }
 
-/// What the authorizer asks of whoever knows the Ingresses.
-pub trait Encrypted: Send + Sync {
-    /// Whether an Ingress of the namespace names the Secret for TLS.
+/// What the authorizer asks of whoever knows the objects of [`NAMING`].
+pub trait Named: Send + Sync {
+    /// Whether an object of the namespace names the Secret.
     fn is_named(&self, namespace: &str, secret: &str) -> bool;
 }
 
-impl<E: Encrypted + ?Sized> Encrypted for Arc<E> {
+impl<N: Named + ?Sized> Named for Arc<N> {
     fn is_named(&self, namespace: &str, secret: &str) -> bool {
         (**self).is_named(namespace, secret)
     }
 }
 
-/// Which Ingress names which Secrets. Fed with Ingresses as they come and go.
+/// An object that names Secrets: its plural, namespace and name.
+type Namer = (String, String, String);
+
+/// Which objects name which Secrets. Fed with the objects of [`NAMING`] as they come and go.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
-    /// By the Ingress's namespace and name.
-    named: HashMap<(String, String), HashSet<String>>,
-    /// How many Ingresses name a Secret, by its namespace and name.
+    named: HashMap<Namer, HashSet<String>>,
+    /// How many objects name a Secret, by its namespace and name.
     counts: HashMap<(String, String), usize>,
 }
 
 impl Secrets {
-    /// Takes in an Ingress as it is now; it may have been known before.
-    pub fn set(&mut self, namespace: &str, name: &str, ingress: &Value) {
-        self.remove(namespace, name);
-        let entries = ingress.pointer("/spec/tls").and_then(Value::as_array).into_iter().flatten();
-        let secrets = entries.filter_map(|tls| tls.get("secretName")?.as_str());
-        let named: HashSet<String> = secrets.filter(|secret| !secret.is_empty()).map(str::to_owned).collect();
+    /// Takes in an object as it is now; it may have been known before.
+    pub fn set(&mut self, plural: &str, namespace: &str, name: &str, object: &Value) {
+        self.remove(plural, namespace, name);
+        let mut named = HashSet::new();
+        if let Some(spec) = object.get("spec") {
+            collect(spec, &mut named);
+        }
         if named.is_empty() {
             return;
         }
         for secret in &named {
             *self.counts.entry((namespace.to_owned(), secret.clone())).or_default() += 1;
         }
-        self.named.insert((namespace.to_owned(), name.to_owned()), named);
+        self.named.insert(namer(plural, namespace, name), named);
     }
 
-    /// Forgets an Ingress.
-    pub fn remove(&mut self, namespace: &str, name: &str) {
-        let Some(named) = self.named.remove(&(namespace.to_owned(), name.to_owned())) else { return };
+    /// Forgets an object.
+    pub fn remove(&mut self, plural: &str, namespace: &str, name: &str) {
+        if let Some(named) = self.named.remove(&namer(plural, namespace, name)) {
+            self.uncount(namespace, named);
+        }
+    }
+
+    /// Forgets all objects of a resource.
+    pub fn clear(&mut self, plural: &str) {
+        for ((_, namespace, _), named) in
+            self.named.extract_if(|namer, _| namer.0 == plural).collect::<Vec<_>>()
+        {
+            self.uncount(&namespace, named);
+        }
+    }
+
+    fn uncount(&mut self, namespace: &str, named: HashSet<String>) {
         for secret in named {
             let key = (namespace.to_owned(), secret);
             if let Some(count) = self.counts.get_mut(&key) {
@@ -68,7 +93,28 @@ impl Secrets {
     }
 }
 
-impl Encrypted for Secrets {
+fn namer(plural: &str, namespace: &str, name: &str) -> Namer {
+    (plural.to_owned(), namespace.to_owned(), name.to_owned())
+}
+
+/// Finds every `secretName`. The depth of `spec` is bounded by the decoder's.
+fn collect(value: &Value, named: &mut HashSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                match value.as_str().filter(|_| field == "secretName") {
+                    Some("") => {}
+                    Some(secret) => drop(named.insert(secret.to_owned())),
+                    None => collect(value, named),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, named)),
+        _ => {}
+    }
+}
+
+impl Named for Secrets {
     fn is_named(&self, namespace: &str, secret: &str) -> bool {
         self.counts.contains_key(&(namespace.to_owned(), secret.to_owned()))
     }
@@ -76,18 +122,18 @@ impl Encrypted for Secrets {
 
 /// Authorizes edges; has no opinion on anyone else.
 #[derive(Debug)]
-pub struct EdgeAuthorizer<E> {
-    encrypted: E,
+pub struct EdgeAuthorizer<N> {
+    named: N,
 }
 
-impl<E: Encrypted> EdgeAuthorizer<E> {
-    /// An authorizer over what `encrypted` knows.
-    pub fn new(encrypted: E) -> Self {
-        Self { encrypted }
+impl<N: Named> EdgeAuthorizer<N> {
+    /// An authorizer over what `named` knows.
+    pub fn new(named: N) -> Self {
+        Self { named }
     }
 }
 
-impl<E: Encrypted> Authorizer for EdgeAuthorizer<E> {
+impl<N: Named> Authorizer for EdgeAuthorizer<N> {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let Some(target) = attributes.resource().filter(|_| is_edge(attributes.user)) else {
             return Decision::nothing();
@@ -96,9 +142,9 @@ impl<E: Encrypted> Authorizer for EdgeAuthorizer<E> {
         if !reads || (target.group, target.resource) != ("", "secrets") {
             return Decision::nothing();
         }
-        if !target.name.is_empty() && self.encrypted.is_named(target.namespace, target.name) {
+        if !target.name.is_empty() && self.named.is_named(target.namespace, target.name) {
             return Decision::Allow(Arc::from(""));
         }
-        Decision::NoOpinion("no Ingress names this Secret for TLS".to_owned())
+        Decision::NoOpinion("no Ingress, component or store names this Secret".to_owned())
     }
 }

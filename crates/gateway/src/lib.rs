@@ -19,6 +19,7 @@ mod instruments;
 mod joined;
 mod request;
 pub mod routing;
+mod secrets;
 mod server;
 mod upstream;
 

@@ -23,6 +23,16 @@ impl Redis {
         Self { port, child }
     }
 
+    /// Sends one line of a command, and waits for the answer.
+    pub fn say(&self, command: &str) {
+        use std::io::{BufRead, Write};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("redis");
+        stream.write_all(format!("{command}\r\n").as_bytes()).expect("redis");
+        let mut answer = String::new();
+        std::io::BufReader::new(stream).read_line(&mut answer).expect("redis");
+        assert!(answer.starts_with('+'), "{command}: {answer}");
+    }
+
     /// How many keys it holds.
     pub fn keys(&self) -> u64 {
         use std::io::{Read, Write};

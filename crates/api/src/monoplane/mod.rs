@@ -14,3 +14,10 @@ pub const CRD_MANIFESTS: &[&str] = &[
     include_str!("../../../../contracts/crds/components.monoplane.dev.yaml"),
     include_str!("../../../../contracts/crds/keyvaluestores.monoplane.dev.yaml"),
 ];
+
+/// The policies of `contracts/policies`, as YAML: what those who write such objects must be allowed besides. The server
+/// installs each, bound to every namespace.
+pub const POLICY_MANIFESTS: &[&str] = &[
+    include_str!("../../../../contracts/policies/components.yaml"),
+    include_str!("../../../../contracts/policies/keyvaluestores.yaml"),
+];

@@ -1,5 +1,8 @@
 //! Version `v1alpha1`: components and key-value stores.
 
+mod backend;
+mod key_value_store;
+
 use std::collections::BTreeMap;
 
 use apimachinery::quantity::Quantity;
@@ -11,6 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shape;
+
+pub use backend::CapabilityStatus;
+pub use key_value_store::{EmbeddedStore, KeyValueStore, KeyValueStoreSpec, RedisStore};
 
 /// The group and version of every kind here.
 pub const API_VERSION: &str = "monoplane.dev/v1alpha1";
@@ -225,77 +231,6 @@ pub struct ClaimedHost {
     pub claimed_at: MicroTime,
 }
 
-/// A key-value store that components may be given. What keeps the entries can be changed here at any time; the components
-/// do not notice.
-#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
-#[kube(
-    group = "monoplane.dev",
-    version = "v1alpha1",
-    kind = "KeyValueStore",
-    namespaced,
-    status = "KeyValueStoreStatus",
-    derive = "PartialEq",
-    derive = "Default",
-    shortname = "kvs",
-    category = "all",
-    doc = "A key-value store that components may be given. What keeps the entries can be changed here at any time; the components do not notice.",
-    printcolumn = r#"{"name":"Backend","type":"string","jsonPath":".status.backend"}"#,
-    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
-)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyValueStoreSpec {
-    /// The edge keeps the entries itself, on its own disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub embedded: Option<EmbeddedStore>,
-    /// A Redis server keeps the entries.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redis: Option<RedisStore>,
-}
-
-/// The edge keeps the entries itself, on its own disk.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
-pub struct EmbeddedStore {}
-
-/// A Redis server keeps the entries.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct RedisStore {
-    /// Where it is: redis://HOST:PORT/DATABASE.
-    #[schemars(schema_with = "shape::redis_address")]
-    pub address: String,
-    /// What the keys of this store begin with on the server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_prefix: Option<String>,
-}
-
-/// What is known about a key-value store.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyValueStoreStatus {
-    /// The generation of the spec that this status is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// What keeps the entries: embedded or redis.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend: Option<String>,
-    /// Whether the store can be used, and if not, why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "shape::conditions")]
-    pub conditions: Vec<Condition>,
-}
-
-impl KeyValueStoreSpec {
-    /// The name of the backend that is chosen.
-    pub const fn backend(&self) -> Option<&'static str> {
-        match (&self.embedded, &self.redis) {
-            (Some(_), None) => Some("embedded"),
-            (None, Some(_)) => Some("redis"),
-            _ => None,
-        }
-    }
-}
-
 /// The kinds' definitions, made from these types.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut component = Component::crd();
@@ -303,7 +238,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     shape::never_null(&mut component, &["spec", "limits", "memory"]);
     shape::never_null(&mut component, &["spec", "limits", "requestBody"]);
     let mut store = KeyValueStore::crd();
-    shape::exactly_one(&mut store, &["spec"], &["embedded", "redis"]);
+    shape::exactly_one(&mut store, &["spec"], &key_value_store::BACKENDS);
     vec![component, store]
 }
 

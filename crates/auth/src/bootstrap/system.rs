@@ -284,6 +284,11 @@ pub(super) const BOOTSTRAP: &[RuleSpec] = &[
         &["apiextensions.k8s.io"],
         &["customresourcedefinitions"],
     ),
+    rule(
+        &["create", "get", "update"],
+        &["admissionregistration.k8s.io"],
+        &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+    ),
     rule(&["create", "get", "list", "watch"], CORE, &["namespaces"]),
     rule(READ, CORE, &["pods"]),
     rule(CREATE, STORAGE, &["storageclasses"]),

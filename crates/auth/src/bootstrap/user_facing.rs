@@ -28,7 +28,11 @@ pub(super) const ROLES: &[RoleSpec] = &[
 ];
 
 const OURS: &[&str] = &["monoplane.dev"];
-const OUR_EDIT: &[RuleSpec] = &[rule(WRITE, OURS, &["components", "keyvaluestores"])];
+const OUR_EDIT: &[RuleSpec] = &[
+    rule(WRITE, OURS, &["components", "keyvaluestores"]),
+    // What it takes to bind one to a component.
+    rule(&["use"], OURS, &["keyvaluestores"]),
+];
 const OUR_VIEW: &[RuleSpec] =
     &[rule(READ, OURS, &["components", "components/status", "keyvaluestores", "keyvaluestores/status"])];
 

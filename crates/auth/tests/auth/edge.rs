@@ -11,15 +11,20 @@ fn ingress(secrets: &[&str]) -> Value {
 }
 
 #[test]
-fn an_edge_reads_the_secrets_that_ingresses_name() {
+fn an_edge_reads_the_secrets_that_objects_name() {
     let mut secrets = Secrets::default();
-    secrets.set("red", "a", &ingress(&["one", "two"]));
-    secrets.set("red", "b", &ingress(&["two", "three"]));
-    secrets.set("red", "b", &ingress(&["two", ""]));
-    secrets.set("blue", "a", &ingress(&["four"]));
-    secrets.remove("blue", "a");
-    secrets.remove("blue", "never");
-    secrets.set("red", "a", &ingress(&["one"]));
+    secrets.set("ingresses", "red", "a", &ingress(&["one", "two"]));
+    secrets.set("ingresses", "red", "b", &ingress(&["two", "three"]));
+    secrets.set("ingresses", "red", "b", &ingress(&["two", ""]));
+    secrets.set("ingresses", "blue", "a", &ingress(&["four"]));
+    secrets.remove("ingresses", "blue", "a");
+    secrets.remove("ingresses", "blue", "never");
+    secrets.set("ingresses", "red", "a", &ingress(&["one"]));
+    // Another kind's object of the same name, and one that was there before its kind was read anew.
+    let store = json!({"spec": {"redis": {"address": "redis://cache", "secretName": "login"}}, "status": {"secretName": "no"}});
+    secrets.set("keyvaluestores", "red", "a", &store);
+    secrets.set("components", "red", "a", &json!({"spec": {"source": {"oci": {"secretName": "gone"}}}}));
+    secrets.clear("components");
     let authorizer = EdgeAuthorizer::new(secrets);
     let edge = user("system:monoplane:edge:one", &["system:monoplane:edges"]);
     for (text, allowed) in [
@@ -27,6 +32,9 @@ fn an_edge_reads_the_secrets_that_ingresses_name() {
         ("list /secrets red two", true),
         ("watch /secrets red two", true),
         ("update /secrets red one", false),
+        ("get /secrets red login", true),
+        ("get /secrets red no", false),
+        ("get /secrets red gone", false),
         ("get /secrets red three", false),
         ("get /secrets blue one", false),
         ("get /secrets blue four", false),

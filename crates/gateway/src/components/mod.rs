@@ -18,7 +18,7 @@ mod translate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use api::monoplane::v1alpha1::{Component, KeyValueStore, component_reason as reason};
@@ -35,6 +35,7 @@ use serde::de::DeserializeOwned;
 
 use crate::request::Edge;
 use crate::routing::claims::Kind;
+use crate::secrets::Secrets;
 use compiling::Compiled;
 use condition::{Change, Readiness};
 use deploy::Record;
@@ -42,6 +43,7 @@ use known::Known;
 use revisions::Revisions;
 use settling::Settling;
 use slow::Slow;
+use stores::{LOGINS, Login};
 
 pub use translate::Maxima;
 
@@ -98,9 +100,11 @@ pub(crate) struct Controller {
     /// Components that are being compiled.
     compiling: Slow<Compiled>,
     /// Stores that are being opened or asked.
-    binding: Slow<Readiness>,
+    binding: Slow<Readiness, stores::Version>,
     /// What became of each component.
     records: Mutex<BTreeMap<ObjectKey, Record>>,
+    /// What the Secrets say that stores name.
+    logins: tokio::sync::Mutex<Secrets<Login>>,
     /// Whether each store can be used.
     usable: Mutex<BTreeMap<ObjectKey, bool>>,
 }
@@ -142,7 +146,16 @@ impl Controller {
             let key = ObjectKey::new(claimant.namespace.clone(), claimant.name.clone());
             changed.add(Item::Component(key));
         });
-        Ok(Arc::new(Self {
+        let (client, ambient) = (setup.client.clone(), setup.ambient.clone());
+        Ok(Arc::new_cyclic(|this: &Weak<Self>| Self {
+            logins: tokio::sync::Mutex::new(Secrets::new(client, ambient, tasks.clone(), LOGINS, {
+                let this = this.clone();
+                move |secret| {
+                    if let Some(this) = this.upgrade() {
+                        this.look_at_stores_of(secret);
+                    }
+                }
+            })),
             compiling: Slow::new(queue.clone(), tasks, COMPILING),
             binding: Slow::new(queue.clone(), tasks, BINDING),
             queue,

@@ -15,34 +15,35 @@ use super::Item;
 pub(super) type Version = (Option<String>, Option<i64>);
 
 /// One piece of work for each item, a few at a time. When one is done its item is looked at again, and finds the outcome.
-pub(super) struct Slow<T> {
+pub(super) struct Slow<T, V = Version> {
     queue: Arc<WorkQueue<Item>>,
     tasks: Tasks,
     room: Arc<Semaphore>,
-    works: Arc<Mutex<BTreeMap<Item, Work<T>>>>,
+    works: Arc<Mutex<BTreeMap<Item, Work<T, V>>>>,
 }
 
-struct Work<T> {
-    version: Version,
+struct Work<T, V> {
+    /// What the work is for.
+    version: V,
     outcome: Option<T>,
     /// Ends the task when somebody wants something else, or nothing.
     _task: DropGuard,
 }
 
-impl<T: Clone + Send + 'static> Slow<T> {
+impl<T: Clone + Send + 'static, V: Clone + PartialEq + Send + 'static> Slow<T, V> {
     pub(super) fn new(queue: Arc<WorkQueue<Item>>, tasks: &Tasks, at_once: usize) -> Self {
         let room = Arc::new(Semaphore::new(at_once));
         Self { queue, tasks: tasks.clone(), room, works: Arc::default() }
     }
 
     /// What came of the work for this version; `None` while there is nothing or it is under way.
-    pub(super) fn outcome(&self, item: &Item, version: &Version) -> Option<T> {
+    pub(super) fn outcome(&self, item: &Item, version: &V) -> Option<T> {
         let works = lock(&self.works);
         works.get(item).filter(|work| work.version == *version)?.outcome.clone()
     }
 
     /// Starts the work, unless it is under way.
-    pub(super) fn start<F>(&self, item: &Item, version: &Version, work: F)
+    pub(super) fn start<F>(&self, item: &Item, version: &V, work: F)
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -95,7 +96,7 @@ mod tests {
         let (tasks, queue) = (Tasks::default(), WorkQueue::new(Ambient::system()));
         let slow = Slow::new(queue.clone(), &tasks, 2);
         let item = |name: &str| Item::Component(ObjectKey::new("ns", name));
-        let version = |generation| (None, Some(generation));
+        let version = |generation| -> Version { (None, Some(generation)) };
         slow.start(&item("stuck"), &version(1), std::future::pending());
         slow.start(&item("quick"), &version(1), async { 1 });
         assert_eq!(queue.next().await.unwrap().key(), &item("quick"));

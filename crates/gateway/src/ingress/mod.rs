@@ -6,7 +6,6 @@
 
 mod claims;
 mod report;
-mod secrets;
 mod services;
 mod translate;
 
@@ -17,19 +16,20 @@ use std::time::Duration;
 
 use client::{Ambient, Client, EventRecorder, Index, Informer, Informers, ObjectKey};
 use clock::Tasks;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use rustls::sign::CertifiedKey;
 use tokio::sync::{Notify, watch};
 
 use crate::request::{Edge, State, Target};
 use crate::routing::claims::{Claim, Claimant, Kind};
 use crate::routing::{HostPattern, Route};
-use crate::server::tls::{Certificates, Names};
+use crate::secrets::{Reading, Secrets};
+use crate::server::tls::{Certificates, Names, certified};
 use crate::upstream::Backend;
 use claims::Claims;
 use report::Reporter;
-use secrets::Secrets;
 use translate::{BackendRef, Problem, Wanted};
 
 pub use translate::CONTROLLER;
@@ -65,7 +65,7 @@ struct Controller {
     classes: Informer<IngressClass>,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
-    secrets: Secrets,
+    secrets: Secrets<Arc<CertifiedKey>>,
     claims: Claims,
     backends: Backends,
     reporter: Arc<Reporter>,
@@ -99,7 +99,10 @@ pub(crate) async fn start(setup: Setup, tasks: &Tasks) -> watch::Receiver<bool> 
         classes: followed(&informers, &changed),
         services: followed(&informers, &changed),
         slices,
-        secrets: Secrets::new(client.clone(), ambient.clone(), tasks.clone(), changed.clone()),
+        secrets: Secrets::new(client.clone(), ambient.clone(), tasks.clone(), CERTIFICATES, {
+            let changed = changed.clone();
+            move |_| changed.notify_one()
+        }),
         claims: Claims::open(&data_dir).await,
         backends,
         reporter: Reporter::start(client, &ambient, events, &addresses, tasks),
@@ -298,4 +301,16 @@ impl Controller {
         }
         self.certificates.set(names);
     }
+}
+
+/// How the Secrets that Ingresses name for TLS are read.
+const CERTIFICATES: Reading<Arc<CertifiedKey>> =
+    Reading { entries: &["tls.crt", "tls.key"], read: certificate };
+
+fn certificate(secret: &Secret) -> Result<Arc<CertifiedKey>, String> {
+    let part = |name: &str| {
+        let found = secret.data.as_ref().and_then(|data| data.get(name));
+        found.map(|bytes| bytes.0.as_slice()).ok_or_else(|| format!("it has no data[{name}]"))
+    };
+    certified(part("tls.crt")?, part("tls.key")?).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The definitions of our own kinds, and the classes that our roles serve. Brought in through the API, under the
+//! The definitions of our own kinds, the policies about them, and the classes that our roles serve. Brought in through the API, under the
 //! bootstrap identity, at each start: definitions follow the release, and a class that is there is left as it is.
 
 use anyhow::{Context, Result};
@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::programs;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
 
 /// The class of Ingresses that the gateway serves.
 pub fn ingress_class(is_default: bool) -> Value {
@@ -57,16 +59,36 @@ const TRIES: usize = 5;
 /// # Errors
 /// When the API refuses.
 pub async fn install(client: &Client) -> Result<()> {
-    try_join_all(api::monoplane::CRD_MANIFESTS.iter().map(|text| define_among_others(client, text))).await?;
+    let mut wanted = Vec::new();
+    for text in api::monoplane::CRD_MANIFESTS {
+        wanted.push((DEFINITIONS, serde_yaml_ng::from_str(text).context("a definition of our own")?));
+    }
+    for text in api::monoplane::POLICY_MANIFESTS {
+        let policy = serde_yaml_ng::from_str(text).context("a policy of our own")?;
+        wanted.push((BINDINGS, binding(&policy)));
+        wanted.push((POLICIES, policy));
+    }
+    try_join_all(wanted.iter().map(|(path, wanted)| define_among_others(client, path, wanted))).await?;
     Ok(())
 }
 
+/// Puts a policy in force everywhere.
+fn binding(policy: &Value) -> Value {
+    let name = &policy["metadata"]["name"];
+    json!({
+        "apiVersion": policy["apiVersion"],
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": name },
+        "spec": { "policyName": name, "validationActions": ["Deny"] },
+    })
+}
+
 /// Servers that share a store may start together.
-async fn define_among_others(client: &Client, manifest: &str) -> Result<()> {
+async fn define_among_others(client: &Client, collection: &str, wanted: &Value) -> Result<()> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        match define(client, manifest).await {
+        match define(client, collection, wanted).await {
             Err(error) if tries > 0 && is_conflict(&error) => {}
             outcome => return outcome,
         }
@@ -78,14 +100,13 @@ fn is_conflict(error: &anyhow::Error) -> bool {
 }
 
 /// Creates a definition, or brings its spec up to this release's.
-async fn define(client: &Client, manifest: &str) -> Result<()> {
-    let wanted: Value = serde_yaml_ng::from_str(manifest).context("a definition of our own")?;
+async fn define(client: &Client, collection: &str, wanted: &Value) -> Result<()> {
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-    let path = format!("{DEFINITIONS}/{name}");
+    let path = format!("{collection}/{name}");
     let stored: Value = match client.request(Request::get(&path).body(Vec::new())?).await {
         Ok(stored) => stored,
         Err(Error::Api(status)) if status.code == 404 => {
-            send(client, "POST", DEFINITIONS, &wanted).await.with_context(|| format!("creating {name}"))?;
+            send(client, "POST", collection, wanted).await.with_context(|| format!("creating {name}"))?;
             return Ok(());
         }
         Err(error) => return Err(error).with_context(|| format!("reading {name}")),

@@ -102,3 +102,57 @@ fn what_cannot_run_says_why() {
     });
     eventually("a missing store is named", || (reason("lonely")? == "StoreNotFound").then_some(()));
 }
+
+#[test]
+fn who_may_not_read_a_secret_or_use_a_store_cannot_lend_it_either() {
+    let redis = Redis::start();
+    redis.say("CONFIG SET requirepass p@ss/word");
+    let plane = start(&["--disable", "node", "--egress-allow", &format!("127.0.0.1:{}", redis.port)]);
+    plane.kubectl_ok(&[
+        "create",
+        "role",
+        "author",
+        "--verb=create,update,get",
+        "--resource=components,keyvaluestores",
+    ]);
+    plane.kubectl_ok(&["create", "rolebinding", "author", "--role=author", "--user=anna"]);
+    let store = format!(
+        "apiVersion: monoplane.dev/v1alpha1\nkind: KeyValueStore\nmetadata: {{name: links}}\nspec: {{redis: {{address: 'redis://127.0.0.1:{}', secretName: login}}}}\n",
+        redis.port
+    );
+    let refused = plane.kubectl_with(&["create", "-f", "-", "--as=anna"], &store);
+    let expected = "spec.redis.secretName: to give a store the Secret login you must be allowed to get it";
+    assert!(!refused.ok && refused.err.contains(expected), "{}", refused.err);
+
+    // With a Secret that is missing, wrong and right, in this order.
+    plane.apply(&store);
+    let message = || {
+        let path = "-o=jsonpath={.status.conditions[0].reason} {.status.conditions[0].message}";
+        plane.kubectl_ok(&["get", "keyvaluestore", "links", path])
+    };
+    let says = |what: &str| eventually(what, || message().contains(what).then_some(()));
+    says("SecretInvalid Secret login: it does not exist");
+    plane.kubectl_ok(&["create", "secret", "generic", "login", "--from-literal=password=wrong"]);
+    says("BackendUnavailable");
+    plane.kubectl_ok(&["delete", "secret", "login"]);
+    plane.kubectl_ok(&["create", "secret", "generic", "login", "--from-literal=password=p@ss/word"]);
+    says("Ready the backend answers");
+
+    let binding = "  keyValue: [{name: default, store: links}]\n";
+    let short = component("short", SHORTENER, binding);
+    let refused = plane.kubectl_with(&["create", "-f", "-", "--as=anna"], &short);
+    let expected = "spec.keyValue: to bind the KeyValueStore links you need the verb use on it";
+    assert!(!refused.ok && refused.err.contains(expected), "{}", refused.err);
+    // kubectl's own command for roles knows no such verb of theirs.
+    plane.apply(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: user}\nrules: [{apiGroups: [monoplane.dev], resources: [keyvaluestores], verbs: [use]}]\n",
+    );
+    plane.kubectl_ok(&["create", "rolebinding", "user", "--role=user", "--user=anna"]);
+    eventually("anna may bind the store", || {
+        plane.kubectl_with(&["create", "-f", "-", "--as=anna"], &short).ok.then_some(())
+    });
+    ready(&plane, "component", "short");
+    let made = send(&plane.endpoint("gateway"), "short.test", "POST", "/", &[], "http://a.test/")
+        .expect("an answer");
+    assert_eq!(made.status, 201, "{made:?}");
+}

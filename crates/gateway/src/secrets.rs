@@ -1,4 +1,4 @@
-//! Secrets with certificates, each followed by itself: an edge may read no others.
+//! Secrets that objects name, each followed by itself: an edge may read no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,40 +7,46 @@ use client::reflector::Selection;
 use client::{Ambient, Api, Client, Informer, InformerOptions, ObjectKey};
 use clock::Tasks;
 use k8s_openapi::api::core::v1::Secret;
-use rustls::sign::CertifiedKey;
-use tokio::sync::Notify;
 
-use crate::server::tls::certified;
+/// How a use reads its Secrets: the entries that it needs, and what it makes of them.
+pub(crate) struct Reading<T> {
+    /// Nothing else of the Secret is kept in memory.
+    pub(crate) entries: &'static [&'static str],
+    /// What the entries come to, or what is wrong with them.
+    pub(crate) read: fn(&Secret) -> Result<T, String>,
+}
 
-const CERTIFICATE: &str = "tls.crt";
-const KEY: &str = "tls.key";
-
-/// What came of a Secret: its certificate and key, or why it has none that can be shown.
-pub(super) type Certified = Result<Arc<CertifiedKey>, String>;
-
-struct Followed {
+struct Followed<T> {
     informer: Informer<Secret>,
     tasks: Tasks,
     /// What the version that was looked at last came to.
-    read: Option<(Option<String>, Certified)>,
+    read: Option<(Option<String>, Result<T, String>)>,
 }
 
-/// See the module.
-pub(super) struct Secrets {
+/// The Secrets of one use.
+pub(crate) struct Secrets<T> {
     client: Client,
     ambient: Ambient,
     tasks: Tasks,
-    changed: Arc<Notify>,
-    followed: BTreeMap<ObjectKey, Followed>,
+    reading: Reading<T>,
+    changed: Arc<dyn Fn(&ObjectKey) + Send + Sync>,
+    followed: BTreeMap<ObjectKey, Followed<T>>,
 }
 
-impl Secrets {
-    pub(super) fn new(client: Client, ambient: Ambient, tasks: Tasks, changed: Arc<Notify>) -> Self {
-        Self { client, ambient, tasks, changed, followed: BTreeMap::new() }
+impl<T: Clone> Secrets<T> {
+    /// None yet. `changed` is called with the key of one that is new, has changed or is found not to be there.
+    pub(crate) fn new(
+        client: Client,
+        ambient: Ambient,
+        tasks: Tasks,
+        reading: Reading<T>,
+        changed: impl Fn(&ObjectKey) + Send + Sync + 'static,
+    ) -> Self {
+        Self { client, ambient, tasks, reading, changed: Arc::new(changed), followed: BTreeMap::new() }
     }
 
     /// Follows these and no others.
-    pub(super) async fn follow(&mut self, wanted: &BTreeSet<ObjectKey>) {
+    pub(crate) async fn follow(&mut self, wanted: &BTreeSet<ObjectKey>) {
         let gone: Vec<_> = self.followed.keys().filter(|key| !wanted.contains(key)).cloned().collect();
         for key in gone {
             if let Some(followed) = self.followed.remove(&key) {
@@ -55,30 +61,34 @@ impl Secrets {
         }
     }
 
-    fn begin(&self, key: &ObjectKey) -> Followed {
+    fn begin(&self, key: &ObjectKey) -> Followed<T> {
         let tasks = self.tasks.child();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
         let fields = Some(format!("metadata.name={}", key.name));
-        let options = InformerOptions { selection: Selection { labels: None, fields }, trim: Box::new(trim) };
+        let entries = self.reading.entries;
+        let options = InformerOptions {
+            selection: Selection { labels: None, fields },
+            trim: Box::new(move |secret| trim(secret, entries)),
+        };
         let informer = Informer::start(api, options, &self.ambient, &tasks);
-        let changed = self.changed.clone();
-        informer.on_change(move |_| changed.notify_one());
+        let (changed, this) = (self.changed.clone(), key.clone());
+        informer.on_change(move |_| changed(&this));
         // That there is none is news as well.
-        let (listed, changed) = (informer.clone(), self.changed.clone());
+        let (listed, changed, key) = (informer.clone(), self.changed.clone(), key.clone());
         tasks.spawn("secret", async move {
             listed.ready().await;
-            changed.notify_one();
+            changed(&key);
         });
         Followed { informer, tasks, read: None }
     }
 
     /// Whether each of them has been looked for.
-    pub(super) fn are_known(&self) -> bool {
+    pub(crate) fn are_known(&self) -> bool {
         self.followed.values().all(|followed| followed.informer.is_ready())
     }
 
     /// What came of a Secret; `None` while nobody knows.
-    pub(super) fn get(&mut self, key: &ObjectKey) -> Option<Certified> {
+    pub(crate) fn get(&mut self, key: &ObjectKey) -> Option<Result<T, String>> {
         let followed = self.followed.get_mut(key)?;
         if !followed.informer.is_ready() {
             return None;
@@ -88,30 +98,22 @@ impl Secrets {
             return Some(Err("it does not exist".to_owned()));
         };
         let version = secret.metadata.resource_version.clone();
-        if let Some((known, certified)) = &followed.read
+        if let Some((known, read)) = &followed.read
             && *known == version
         {
-            return Some(certified.clone());
+            return Some(read.clone());
         }
-        let certified = read(&secret);
-        followed.read = Some((version, certified.clone()));
-        Some(certified)
+        let read = (self.reading.read)(&secret);
+        followed.read = Some((version, read.clone()));
+        Some(read)
     }
 }
 
 /// Keeps nothing that is not needed of what is secret.
-fn trim(secret: &mut Secret) {
+fn trim(secret: &mut Secret, entries: &[&str]) {
     secret.metadata.managed_fields = None;
     secret.metadata.annotations = None;
     if let Some(data) = &mut secret.data {
-        data.retain(|name, _| matches!(name.as_str(), CERTIFICATE | KEY));
+        data.retain(|name, _| entries.contains(&name.as_str()));
     }
-}
-
-fn read(secret: &Secret) -> Certified {
-    let part = |name: &str| {
-        let found = secret.data.as_ref().and_then(|data| data.get(name));
-        found.map(|bytes| bytes.0.as_slice()).ok_or_else(|| format!("it has no data[{name}]"))
-    };
-    certified(part(CERTIFICATE)?, part(KEY)?).map_err(|error| error.to_string())
 }
